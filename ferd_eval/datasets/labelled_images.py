@@ -1,0 +1,97 @@
+"""Images with their labels, as the rest of the toolkit sees every data set."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ferd_eval.errors import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledImages:
+    """An in-memory image classification set.
+
+    Attributes:
+        name: what reports call it, e.g. ``"cifar10"``.
+        images_NCHW: ``uint8``, or ``float32`` in [0, 1] where the source is not 8-bit.
+        labels_N: class index of each image, ``int64`` in ``[0, K)``.
+        class_names: K display names, in label order.
+        indices_N: position of each image in the source, in file order. Random numbers are keyed by
+            it, so an image meets the same attack whichever subset it is scored in.
+        source: where the images were read from (a path, or ``"package"``).
+        groupings: built-in groups of classes: grouping name → K group names, one per class.
+    """
+
+    name: str
+    images_NCHW: NDArray[np.uint8] | NDArray[np.float32]
+    labels_N: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    indices_N: NDArray[np.int64]
+    source: str
+    groupings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        n = len(self.labels_N)
+        assert self.images_NCHW.ndim == 4 and len(self.images_NCHW) == n == len(self.indices_N)
+        assert self.images_NCHW.dtype in (np.uint8, np.float32)
+        if n == 0:
+            raise UserError(f"data set {self.name} at {self.source} holds no images.")
+        low, high = int(self.labels_N.min()), int(self.labels_N.max())
+        if low < 0 or high >= len(self.class_names):
+            raise UserError(
+                f"data set {self.name} at {self.source} has labels from {low} to {high}, "
+                f"but {len(self.class_names)} classes (0 to {len(self.class_names) - 1})."
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels_N)
+
+    @property
+    def num_classes(self) -> int:
+        """K, the number of classes, whether or not each has an image."""
+        return len(self.class_names)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        _, channels, height, width = self.images_NCHW.shape
+        return channels, height, width
+
+    @property
+    def class_counts(self) -> NDArray[np.int64]:
+        """Number of images of each of the K classes."""
+        return np.bincount(self.labels_N, minlength=self.num_classes).astype(np.int64)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over shape, type, pixels, labels and source positions."""
+        digest = hashlib.sha256()
+        digest.update(f"{self.images_NCHW.dtype}{self.images_NCHW.shape}".encode())
+        for array in (self.images_NCHW, self.labels_N, self.indices_N):
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+    def first(self, count: int) -> LabelledImages:
+        """Keep the first ``count`` records in file order."""
+        return self._take(np.arange(min(count, len(self))))
+
+    def first_per_class(self, count: int) -> LabelledImages:
+        """Keep the first ``count`` records of each class, in file order."""
+        keep = np.zeros(len(self), dtype=bool)
+        for label in range(self.num_classes):
+            keep[np.flatnonzero(self.labels_N == label)[:count]] = True
+        return self._take(np.flatnonzero(keep))
+
+    def _take(self, positions: NDArray[np.int64]) -> LabelledImages:
+        return replace(
+            self,
+            images_NCHW=self.images_NCHW[positions],
+            labels_N=self.labels_N[positions],
+            indices_N=self.indices_N[positions],
+        )

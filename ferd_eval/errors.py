@@ -1,0 +1,23 @@
+"""The one exception a user sees, and the wording of near misses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """Something the user can mend.
+
+    The message is one line: what is wrong, with which values, and the next step. The command line
+    prints it after ``error:`` and exits with status 2; a traceback appears only with ``--debug``.
+    """
+
+
+def did_you_mean(value: str, known: Iterable[str]) -> str:
+    """Return ``" Did you mean X?"`` for the closest known name, else the list of known names."""
+    names = list(known)
+    close = get_close_matches(value.lower(), names, n=1, cutoff=0.6)
+    if close:
+        return f" Did you mean {close[0]}?"
+    return f" There are: {', '.join(names)}."

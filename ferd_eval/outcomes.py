@@ -1,0 +1,135 @@
+"""The per-sample table every figure is computed from: the one source of truth.
+
+One row per (attack, sample), or per (attack, sample, target) for targeted attacks. Needs no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ferd_eval.errors import UserError
+
+#: Column → pandas type. `Int32` is nullable: `target` and `stage` are empty where there is none.
+COLUMNS: Mapping[str, str] = {
+    "index": "int64",  # position of the image in its data set
+    "label": "int32",
+    "attack": "string",  # e.g. "pgd", "pgd:rslad", "pgd@2/255"
+    "target": "Int32",  # class aimed at, null for untargeted attacks
+    "clean_pred": "int32",
+    "adv_pred": "int32",  # equals clean_pred on clean rows
+    "correct": "bool",  # adv_pred == label
+    "margin": "float32",  # z_label − max of the other logits, on the adversarial image
+    "confidence": "float32",  # softmax probability of adv_pred
+    "stage": "string",  # sub-attack that broke the image, null for single attacks
+    "steps": "int32",  # gradient steps (or queries) spent on the image
+    "linf": "float32",  # ‖x_adv − x‖∞ in [0, 1]
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Outcomes:
+    """What happened to each image under each attack, with the record of how it came about.
+
+    Attributes:
+        table: one row per (attack, sample[, target]); columns and types as in `COLUMNS`.
+        manifest: the run's JSON record; metrics read ``manifest["dataset"]["class_names"]``,
+            ``manifest["dataset"]["name"]`` and ``manifest["attacks"]`` (id → constants).
+    """
+
+    table: pd.DataFrame
+    manifest: Mapping[str, Any]
+
+    @property
+    def attacks(self) -> tuple[str, ...]:
+        """Attack ids in the order in which they were run."""
+        return tuple(self.manifest["attacks"])
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Display names of the K classes, in label order."""
+        return tuple(self.manifest["dataset"]["class_names"])
+
+    def of(self, attack: str) -> pd.DataFrame:
+        """Rows of one attack."""
+        return self.table[self.table["attack"] == attack]
+
+    def save(self, folder: Path) -> None:
+        """Write ``outcomes.parquet`` and ``manifest.json`` atomically, the manifest last."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / "outcomes.parquet", self.table.to_parquet(index=False))
+        write_atomically(folder / "manifest.json", to_json(self.manifest).encode())
+
+    @classmethod
+    def load(cls, folder: Path) -> Outcomes:
+        """Read a finished run's folder."""
+        table_file, manifest_file = folder / "outcomes.parquet", folder / "manifest.json"
+        for file in (table_file, manifest_file):
+            if not file.is_file():
+                raise UserError(
+                    f"{folder} holds no finished run: {file.name} is missing. "
+                    "Score a checkpoint into it first, or give the folder of one checkpoint."
+                )
+        try:
+            manifest = json.loads(manifest_file.read_text(encoding="utf-8"))
+            table = pd.read_parquet(table_file)
+        except (ValueError, OSError) as reason:
+            raise UserError(f"{folder} cannot be read as a run: {reason}.") from reason
+        return cls(conform(table), manifest)
+
+
+def conform(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with exactly the columns and types of `COLUMNS`.
+
+    Raises:
+        UserError: a column is missing.
+    """
+    missing = [name for name in COLUMNS if name not in table.columns]
+    if missing:
+        raise UserError(f"outcomes table lacks the columns {', '.join(missing)}.")
+    return table[list(COLUMNS)].astype(dict(COLUMNS)).reset_index(drop=True)
+
+
+def to_json(value: Any) -> str:
+    """Serialise strictly: two-space indent, numpy scalars as numbers, NaN and ±inf as null."""
+    return json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def write_atomically(file: Path, content: bytes) -> None:
+    """Write the whole file or nothing: a temporary neighbour, flushed to disk, then renamed."""
+    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(file)
+    except OSError as reason:
+        part.unlink(missing_ok=True)
+        raise UserError(
+            f"cannot write {file}: {reason.strerror or reason}. "
+            "Free some space or choose another folder with --out; finished work is kept."
+        ) from reason
