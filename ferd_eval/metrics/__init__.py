@@ -1,0 +1,53 @@
+"""Figures of a run: pure functions of `ferd_eval.outcomes.Outcomes`, without torch."""
+
+from ferd_eval.metrics.confusion import (
+    ErrorPattern,
+    Pair,
+    SourceErrors,
+    TargetErrors,
+    confusion_matrix,
+    error_pattern,
+)
+from ferd_eval.metrics.interval import clopper_pearson_lower, wilson
+from ferd_eval.metrics.scorecard import (
+    AttackScores,
+    ClassScore,
+    Profile,
+    Scorecard,
+    Scores,
+    TargetConfusion,
+    WorstClass,
+    scorecard,
+)
+from ferd_eval.metrics.spread import gap, gini, lowest_percent, normalised_sd, standard_deviation
+from ferd_eval.metrics.targeted import Aimed, TargetedSuccess, targeted_success
+from ferd_eval.metrics.worst_case import WORST_CASE, worst_case
+
+__all__ = [
+    "WORST_CASE",
+    "Aimed",
+    "AttackScores",
+    "ClassScore",
+    "ErrorPattern",
+    "Pair",
+    "Profile",
+    "Scorecard",
+    "Scores",
+    "SourceErrors",
+    "TargetConfusion",
+    "TargetErrors",
+    "TargetedSuccess",
+    "WorstClass",
+    "clopper_pearson_lower",
+    "confusion_matrix",
+    "error_pattern",
+    "gap",
+    "gini",
+    "lowest_percent",
+    "normalised_sd",
+    "scorecard",
+    "standard_deviation",
+    "targeted_success",
+    "wilson",
+    "worst_case",
+]

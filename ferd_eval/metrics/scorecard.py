@@ -1,0 +1,401 @@
+"""From outcomes to every figure that a report prints.
+
+Accuracies are fractions. A class without images has n = 0 and no accuracy (None), never 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ferd_eval.errors import UserError
+from ferd_eval.metrics.confusion import ErrorPattern, confusion_matrix, error_pattern, finite
+from ferd_eval.metrics.interval import clopper_pearson_lower, wilson
+from ferd_eval.metrics.spread import gap, gini, lowest_percent, normalised_sd, standard_deviation
+from ferd_eval.metrics.targeted import TargetedSuccess, targeted_success
+from ferd_eval.outcomes import Outcomes
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """One class (or group of classes) under one attack.
+
+    Attributes:
+        wilson95: two-sided 95 % interval of ``accuracy``.
+        drop: clean accuracy of the same images − ``accuracy``.
+    """
+
+    index: int
+    name: str
+    n: int
+    accuracy: float | None
+    wilson95: tuple[float, float] | None
+    drop: float | None
+
+
+@dataclass(frozen=True)
+class WorstClass:
+    """The class of the lowest accuracy; ``tied`` holds the other classes that share it."""
+
+    index: int
+    name: str
+    accuracy: float
+    tied: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """How well, and how evenly, the classes (or groups) stand under one attack.
+
+    Attributes:
+        n: images.
+        average: accuracy over images, each counted once.
+        worst_10pct: mean of the lowest ⌈C / 10⌉ of the C classes that have images.
+        nsd, nsd_ddof1: standard deviation over classes ÷ mean over classes, population and sample.
+        sd: population standard deviation over classes, a fraction.
+        gap: highest − lowest class.
+        gini: over class accuracies.
+        floor95: with 95 % confidence every class is at least this accurate under this attack: the
+            lowest unadjusted one-sided Clopper–Pearson limit (intersection–union, Berger 1982).
+        confusion: counts, rows true classes, columns predictions. For a targeted attack it counts
+            attempts, one per (image, target), not images.
+    """
+
+    n: int
+    average: float | None
+    per_class: tuple[ClassScore, ...]
+    worst_class: WorstClass | None
+    worst_10pct: float | None
+    nsd: float | None
+    nsd_ddof1: float | None
+    sd: float | None
+    gap: float | None
+    gini: float | None
+    floor95: float | None
+    confusion: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TargetConfusion(ErrorPattern):
+    """Where errors under an untargeted attack go, beside the same for clean errors.
+
+    Attributes:
+        clean: the semantic baseline on the same images; None where clean predictions are unknown.
+    """
+
+    clean: ErrorPattern | None
+
+
+@dataclass(frozen=True, eq=False)
+class AttackScores(Scores):
+    """The figures of one attack, with where its errors go and the constants it ran with."""
+
+    target: TargetConfusion | TargetedSuccess
+    constants: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One attack at several budgets, in increasing order.
+
+    Attributes:
+        per_class: one tuple of K accuracies for each budget.
+    """
+
+    attacks: tuple[str, ...]
+    eps: tuple[float, ...]
+    eps_text: tuple[str, ...]
+    average: tuple[float | None, ...]
+    worst_class: tuple[float | None, ...]
+    per_class: tuple[tuple[float | None, ...], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Scorecard:
+    """Everything measured in one run, and what was measured.
+
+    Attributes:
+        attacks: attack id → figures, in the order in which the attacks were run.
+        groups: grouping → attack id → the same figures over groups of classes. An image is correct
+            if its class is right; naming another class of its group is an error.
+        profile: attack → its figures over ε, where it ran with several.
+        versions: ferd_eval and the packages it ran with.
+    """
+
+    attacks: Mapping[str, AttackScores]
+    groups: Mapping[str, Mapping[str, Scores]]
+    profile: Mapping[str, Profile]
+    dataset: Mapping[str, Any]
+    checkpoint: Mapping[str, Any]
+    model: Mapping[str, Any]
+    seed: int | None
+    precision: Mapping[str, Any]
+    versions: Mapping[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form: dictionaries, lists, numbers, text and None."""
+        plain: dict[str, Any] = _plain(self)
+        return plain
+
+
+def scorecard(outcomes: Outcomes, groups: Mapping[str, tuple[str, ...]] | None = None) -> Scorecard:
+    """Compute every figure of a run.
+
+    Args:
+        outcomes: the run. A negative ``clean_pred`` means that it is unknown (imported results).
+        groups: grouping name → K group names, one for each class in label order.
+
+    Raises:
+        UserError: a label, prediction or target is no class; rows contradict themselves or occur
+            twice; a grouping does not name one group for each class.
+    """
+    manifest, names = outcomes.manifest, outcomes.class_names
+    _check(outcomes.table, len(names))
+    folds = {
+        grouping: _fold(grouping, of_class, names) for grouping, of_class in (groups or {}).items()
+    }
+    attacks: dict[str, AttackScores] = {}
+    grouped: dict[str, dict[str, Scores]] = {grouping: {} for grouping in folds}
+    for attack in outcomes.attacks:
+        tally, target = _count(outcomes.of(attack), names, attack)
+        attacks[attack] = AttackScores(
+            **tally.figures(names), target=target, constants=manifest["attacks"][attack] or {}
+        )
+        for grouping, (group_names, of_class_K) in folds.items():
+            folded = tally.fold(of_class_K, len(group_names))
+            grouped[grouping][attack] = Scores(**folded.figures(group_names))
+    return Scorecard(
+        attacks=attacks,
+        groups=grouped,
+        profile=_profiles(attacks),
+        dataset=manifest["dataset"],
+        checkpoint=manifest.get("checkpoint") or {},
+        model=manifest.get("model") or {},
+        seed=manifest.get("seed"),
+        precision=manifest.get("precision") or {},
+        versions={
+            **({"ferd_eval": manifest["ferd_eval"]} if manifest.get("ferd_eval") else {}),
+            **(manifest.get("packages") or {}),
+        },
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Tally:
+    """Counts of one attack: three by class (clean is None where unknown), and K × K."""
+
+    n: NDArray[np.int64]
+    correct: NDArray[np.int64]
+    clean_correct: NDArray[np.int64] | None
+    confusion: NDArray[np.int64]
+
+    def fold(self, group_K: NDArray[np.int64], num_groups: int) -> _Tally:
+        """Add the classes of each group up."""
+        member_KG = np.eye(num_groups, dtype=np.int64)[group_K]
+        clean = self.clean_correct
+        return _Tally(
+            self.n @ member_KG,
+            self.correct @ member_KG,
+            None if clean is None else clean @ member_KG,
+            member_KG.T @ self.confusion @ member_KG,
+        )
+
+    def figures(self, names: Sequence[str]) -> dict[str, Any]:
+        """Return the fields of `Scores`."""
+        n_K, correct_K = self.n, self.correct
+        accuracy_K = np.divide(correct_K, n_K, out=np.full(len(n_K), np.nan), where=n_K > 0)
+        low_K, high_K = wilson(correct_K, n_K)
+        lower_K = clopper_pearson_lower(correct_K, n_K)
+        clean_K = self.clean_correct
+        if clean_K is None:
+            drop_K = np.full(len(n_K), np.nan)
+        else:
+            lost_K = clean_K - correct_K
+            drop_K = np.divide(lost_K, n_K, out=np.full(len(n_K), np.nan), where=n_K > 0)
+        seen = bool(n_K.any())
+        return {
+            "n": int(n_K.sum()),
+            "average": float(correct_K.sum() / n_K.sum()) if seen else None,
+            "per_class": tuple(
+                ClassScore(
+                    index=i,
+                    name=name,
+                    n=int(n_K[i]),
+                    accuracy=finite(accuracy_K[i]),
+                    wilson95=(float(low_K[i]), float(high_K[i])) if n_K[i] else None,
+                    drop=finite(drop_K[i]),
+                )
+                for i, name in enumerate(names)
+            ),
+            "worst_class": _worst(accuracy_K, names) if seen else None,
+            "worst_10pct": finite(lowest_percent(accuracy_K, 10)),
+            "nsd": finite(normalised_sd(accuracy_K)),
+            "nsd_ddof1": finite(normalised_sd(accuracy_K, ddof=1)),
+            "sd": finite(standard_deviation(accuracy_K)),
+            "gap": finite(gap(accuracy_K)),
+            "gini": finite(gini(accuracy_K)),
+            "floor95": float(np.nanmin(lower_K)) if seen else None,
+            "confusion": self.confusion,
+        }
+
+
+def _worst(accuracy_K: NDArray[np.float64], names: Sequence[str]) -> WorstClass:
+    lowest = np.nanmin(accuracy_K)
+    index, *tied = (int(i) for i in np.flatnonzero(accuracy_K == lowest))
+    return WorstClass(index, names[index], float(lowest), tuple(tied))
+
+
+def _count(
+    rows: pd.DataFrame, names: Sequence[str], attack: str
+) -> tuple[_Tally, TargetConfusion | TargetedSuccess]:
+    """Count the rows of one attack by class, and say where its errors go."""
+    K = len(names)
+    aimed = rows["target"].notna()
+    labels_N, clean_N = rows["label"].to_numpy(), rows["clean_pred"].to_numpy()
+    adversarial_N = rows["adv_pred"].to_numpy()
+    confusion_KK = confusion_matrix(labels_N, adversarial_N, K)
+    clean_known = bool((clean_N >= 0).all())
+    if not aimed.any():
+        if rows["index"].duplicated().any():
+            raise UserError(
+                f"attack {attack} has {int(rows['index'].duplicated().sum())} images more than "
+                "once. Keep one row for each image and attack, or give the class aimed at."
+            )
+        clean_KK = confusion_matrix(labels_N, clean_N, K) if clean_known else None
+        pattern = error_pattern(confusion_KK, names)
+        clean = None if clean_KK is None else error_pattern(clean_KK, names)
+        tally = _Tally(
+            n=confusion_KK.sum(axis=1),
+            correct=confusion_KK.diagonal().copy(),
+            clean_correct=None if clean_KK is None else clean_KK.diagonal().copy(),
+            confusion=confusion_KK,
+        )
+        return tally, TargetConfusion(
+            **{field.name: getattr(pattern, field.name) for field in fields(pattern)}, clean=clean
+        )
+    if not aimed.all() or rows.duplicated(["index", "target"]).any():
+        raise UserError(
+            f"attack {attack} mixes rows with and without a target, or aims twice at the same "
+            "one. Give these rows attack names of their own."
+        )
+    targets_N = rows["target"].to_numpy(dtype=np.int64)
+    images = (
+        pd.DataFrame(
+            {
+                "index": rows["index"],
+                "label": labels_N,
+                "stands": adversarial_N == labels_N,
+                "clean": clean_N == labels_N,
+            }
+        )
+        .groupby("index")
+        .agg(label=("label", "first"), stands=("stands", "all"), clean=("clean", "first"))
+    )
+    image_labels = images["label"].to_numpy()
+    tally = _Tally(
+        n=np.bincount(image_labels, minlength=K),
+        correct=np.bincount(image_labels[images["stands"].to_numpy()], minlength=K),
+        clean_correct=np.bincount(image_labels[images["clean"].to_numpy()], minlength=K)
+        if clean_known
+        else None,
+        confusion=confusion_KK,
+    )
+    return tally, targeted_success(labels_N, targets_N, adversarial_N, names)
+
+
+def _check(table: pd.DataFrame, K: int) -> None:
+    for column in ("label", "adv_pred", "clean_pred", "target"):
+        values = table[column].dropna()
+        low = -1 if column == "clean_pred" else 0
+        strange = values[(values < low) | (values >= K)]
+        if len(strange):
+            raise UserError(
+                f"outcomes hold {column} {int(strange.iloc[0])}, but there are {K} classes "
+                f"(0 to {K - 1}). Score or import the run with the data set it was made on."
+            )
+    contradicting = int((table["correct"] != (table["adv_pred"] == table["label"])).sum())
+    if contradicting:
+        raise UserError(
+            f"in {contradicting} rows of the outcomes `correct` contradicts `adv_pred` and "
+            "`label`. Import the predictions again."
+        )
+
+
+def _fold(
+    grouping: str, of_class: Sequence[str], names: Sequence[str]
+) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Return group names in order of appearance and each class's group."""
+    if len(of_class) != len(names):
+        raise UserError(
+            f"grouping {grouping} names {len(of_class)} groups for {len(names)} classes. "
+            "Give one group name for each class, in label order."
+        )
+    group_names = tuple(dict.fromkeys(of_class))
+    position = {name: i for i, name in enumerate(group_names)}
+    return group_names, np.array([position[name] for name in of_class], dtype=np.int64)
+
+
+def _profiles(attacks: Mapping[str, AttackScores]) -> dict[str, Profile]:
+    """Collect ids like ``pgd@2/255`` by what stands before the @, with the plain id beside them."""
+    families: dict[str, dict[float, str]] = {}
+    for attack in attacks:
+        base, at, _ = attack.rpartition("@")
+        eps = _budget(attack, attacks[attack].constants)
+        if at and eps is not None:
+            families.setdefault(base, {}).setdefault(eps, attack)
+    for base, points in families.items():
+        eps = _budget(base, attacks[base].constants) if base in attacks else None
+        if eps is not None and not any(np.isclose(eps, other, rtol=1e-6) for other in points):
+            points[eps] = base
+    return {
+        base: _profile(dict(sorted(points.items())), attacks)
+        for base, points in families.items()
+        if len(points) > 1
+    }
+
+
+def _profile(points: Mapping[float, str], attacks: Mapping[str, AttackScores]) -> Profile:
+    scores = [attacks[attack] for attack in points.values()]
+    return Profile(
+        attacks=tuple(points.values()),
+        eps=tuple(points),
+        eps_text=tuple(
+            str(attacks[attack].constants.get("eps_text") or f"{eps:.4g}")
+            for eps, attack in points.items()
+        ),
+        average=tuple(score.average for score in scores),
+        worst_class=tuple(
+            score.worst_class.accuracy if score.worst_class else None for score in scores
+        ),
+        per_class=tuple(tuple(each.accuracy for each in score.per_class) for score in scores),
+    )
+
+
+def _budget(attack: str, constants: Mapping[str, Any]) -> float | None:
+    """ε of an attack: from its constants, else from what follows the @ of its id."""
+    if constants.get("eps") is not None:
+        return float(constants["eps"])
+    try:
+        return float(Fraction(attack.rpartition("@")[2]))
+    except (ValueError, ZeroDivisionError):
+        return None
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind == "f":
+            return [[finite(cell) for cell in row] for row in value.tolist()]
+        return value.tolist()
+    return value
