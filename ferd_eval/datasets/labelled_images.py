@@ -26,6 +26,7 @@ class LabelledImages:
             it, so an image meets the same attack whichever subset it is scored in.
         source: where the images were read from (a path, or ``"package"``).
         groupings: built-in groups of classes: grouping name → K group names, one per class.
+        note: what a reader of a report must know about the images; empty if nothing.
     """
 
     name: str
@@ -35,11 +36,14 @@ class LabelledImages:
     indices_N: NDArray[np.int64]
     source: str
     groupings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    note: str = ""
 
     def __post_init__(self) -> None:
         n = len(self.labels_N)
-        assert self.images_NCHW.ndim == 4 and len(self.images_NCHW) == n == len(self.indices_N)
+        assert self.images_NCHW.ndim == 4
+        assert len(self.images_NCHW) == n == len(self.indices_N)
         assert self.images_NCHW.dtype in (np.uint8, np.float32)
+        assert self.labels_N.dtype == self.indices_N.dtype == np.int64
         if n == 0:
             raise UserError(f"data set {self.name} at {self.source} holds no images.")
         low, high = int(self.labels_N.min()), int(self.labels_N.max())

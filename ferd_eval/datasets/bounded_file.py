@@ -1,0 +1,93 @@
+"""Files, gzip-compressed or not, read no further than the caller expects them to reach."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zlib
+from pathlib import Path
+from types import TracebackType
+
+from ferd_eval.errors import UserError
+
+_PIECE = 1 << 20
+
+
+class BoundedFile:
+    """A plain or ``.gz`` file that hands out at most what is asked for.
+
+    Memory grows with what the file really holds, so a header that promises too much, or a few
+    kilobytes that unpack to gigabytes, cost nothing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._stream = gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # noqa: SIM115
+        except OSError as error:
+            raise unreadable(path, error) from error
+
+    def __enter__(self) -> BoundedFile:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stream.close()
+
+    def read(self, count: int) -> bytearray:
+        """Return the next ``count`` bytes, fewer where the file (or its gzip stream) ends early.
+
+        Raises:
+            UserError: the file cannot be read, or is damaged gzip.
+        """
+        content = bytearray()
+        try:
+            while len(content) < count:
+                piece = self._stream.read1(min(_PIECE, count - len(content)))
+                if not piece:
+                    break
+                content += piece
+        except EOFError:
+            pass  # gzip cut short: the caller sees how far it went and says what it expected
+        except (gzip.BadGzipFile, zlib.error) as error:
+            raise UserError(
+                f"{self.path} is not a whole gzip file ({error}); fetch it again."
+            ) from error
+        except OSError as error:
+            raise unreadable(self.path, error) from error
+        return content
+
+
+def existing(path: Path) -> Path | None:
+    """Return ``path``, or ``path.gz``, whichever is a file."""
+    for candidate in (path, path.with_name(f"{path.name}.gz")):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def unreadable(path: Path, error: Exception) -> UserError:
+    """Word an operating-system error about ``path``."""
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return UserError(f"cannot read {path}: {' '.join(reason.split())}.")
+
+
+def require_memory(count: int, what: str) -> None:
+    """Refuse data that this machine cannot hold, before any of it is read.
+
+    Raises:
+        UserError: ``count`` bytes are more than the machine's physical memory, where that is known.
+    """
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return
+    if count > memory:
+        raise UserError(
+            f"{what} would take {count / 2**30:.1f} GiB of memory, but this machine has "
+            f"{memory / 2**30:.1f} GiB; use a part of it."
+        )

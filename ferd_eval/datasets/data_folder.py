@@ -1,0 +1,105 @@
+"""Where data sets are looked for, and what to say when they are not there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ferd_eval.datasets.dataset_info import DatasetInfo, Layout, Split
+from ferd_eval.errors import UserError
+
+ENVIRONMENT = "FERD_DATA"
+
+
+@dataclass(frozen=True)
+class DataFolder:
+    """The one folder below which data sets are looked for, and who named it."""
+
+    path: Path
+    named_by: str
+
+    @classmethod
+    def choose(cls, data_dir: Path | None) -> DataFolder:
+        """Take ``--data-dir``, else the environment's ``FERD_DATA``, else ``./data``."""
+        if data_dir is not None:
+            return cls(Path(data_dir).expanduser(), "--data-dir")
+        if os.environ.get(ENVIRONMENT):
+            return cls(Path(os.environ[ENVIRONMENT]).expanduser(), ENVIRONMENT)
+        return cls(Path("data"), "the default")
+
+    def places(self, name: str, layouts: Sequence[Layout]) -> list[Path]:
+        """Every folder in which data set ``name`` may lie, each once, in the order of looking."""
+        return list(
+            dict.fromkeys(
+                root / subfolder
+                for root in (self.path, self.path / name)
+                for layout in layouts
+                for subfolder in layout.subfolders
+            )
+        )
+
+    def find(
+        self, name: str, layouts: Sequence[Layout], split: Split
+    ) -> tuple[Path, Layout] | None:
+        """Return the first folder that holds files of the split, and their layout."""
+        for root in (self.path, self.path / name):
+            for layout in layouts:
+                for subfolder in layout.subfolders:
+                    if layout.holds(root / subfolder, split):
+                        return root / subfolder, layout
+        return None
+
+    def missing(
+        self,
+        info: DatasetInfo,
+        split: Split,
+        known: Mapping[str, Sequence[Layout]],
+        archives: Sequence[str],
+    ) -> UserError:
+        """Say what was looked for, where, what lies there instead, and what to type."""
+        layouts = known[info.name]
+        names = " or ".join(
+            dict.fromkeys(_first_and_last(layout.files(split)) for layout in layouts)
+        )
+        if self.path.is_dir():
+            places = ", ".join(str(place) for place in self.places(info.name, layouts))
+            looked = f"looked for {names} in {places}"
+        else:
+            looked = f"folder {self.path} ({self.named_by}) does not exist"
+        return UserError(
+            f"no {info.name} {split} files: {looked}. "
+            f"{self._found_instead(info, split, known, archives) or _how_to_get(info)}"
+        )
+
+    def _found_instead(
+        self,
+        info: DatasetInfo,
+        split: Split,
+        known: Mapping[str, Sequence[Layout]],
+        archives: Sequence[str],
+    ) -> str:
+        other_split: Split = "train" if split == "test" else "test"
+        if found := self.find(info.name, known[info.name], other_split):
+            return (
+                f"{found[0]} has only the {other_split} files: put the {split} files beside them."
+            )
+        for root in (self.path, self.path / info.name):
+            for archive in archives:
+                if (root / archive).is_file():
+                    return f"{root / archive} is there but packed: unpack it in {root}."
+        for other, layouts in known.items():
+            if other != info.name and (found := self.find(other, layouts, split)):
+                return f"{found[0]} holds {other}: use --dataset {other}, or another --data-dir."
+        return ""
+
+
+def _how_to_get(info: DatasetInfo) -> str:
+    if info.downloader:
+        return "Point --data-dir DIR at them, or add --download."
+    return f"Point --data-dir DIR at them, or get {info.url} and unpack it into DIR."
+
+
+def _first_and_last(files: Sequence[str]) -> str:
+    return files[0] if len(files) <= 2 else f"{files[0]} to {files[-1]}"

@@ -1,0 +1,64 @@
+"""What is known about a data set before it is read, and where its files lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Split = Literal["test", "train"]
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """The facts of one data set, as ``ferd-eval ls datasets`` shows them.
+
+    Attributes:
+        name: what ``--dataset`` takes; ``folder`` and ``npz`` are followed by ``:PATH``.
+        title: its name in prose.
+        num_classes: K, or ``None`` where the files decide.
+        image_shape: channels, height, width, or ``None`` where the files decide.
+        default_eps: the customary L∞ radius, for pixels in [0, 1].
+        licence: under which terms it is published.
+        url: where to get it; empty for the user's own files.
+        layout: which files are looked for.
+        downloader: the class of ``torchvision.datasets`` behind ``--download``; empty if none.
+    """
+
+    name: str
+    title: str
+    num_classes: int | None
+    image_shape: tuple[int, int, int] | None
+    default_eps: float
+    licence: str
+    url: str
+    layout: str
+    downloader: str = ""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One published arrangement of a data set's files.
+
+    Attributes:
+        subfolders: where below the data folder they may lie, likeliest first; ``"."`` is itself.
+        test: the test files, as glob patterns relative to the subfolder, each ``.gz`` or not.
+        train: the same for the training files.
+    """
+
+    subfolders: tuple[str, ...]
+    test: tuple[str, ...]
+    train: tuple[str, ...]
+
+    def files(self, split: Split) -> tuple[str, ...]:
+        """The patterns of one split."""
+        return self.test if split == "test" else self.train
+
+    def holds(self, folder: Path, split: Split) -> bool:
+        """Whether any file of the split is in ``folder``."""
+        return any(
+            True
+            for pattern in self.files(split)
+            for name in (pattern, f"{pattern}.gz")
+            for _ in folder.glob(name)
+        )

@@ -1,0 +1,99 @@
+"""Image files of one size, decoded into one array."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ferd_eval.datasets.bounded_file import require_memory, unreadable
+from ferd_eval.errors import UserError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp")
+# Named, so that no file can pick one of Pillow's decoders that start other programs.
+_FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP")
+_MAX_PIXELS = 1 << 24
+_THREADS = 4
+_AHEAD = 256
+
+
+def is_image_file(path: Path) -> bool:
+    """Whether the name is that of an image that can be decoded; hidden files are none."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def decode_images(
+    paths: Sequence[Path], size: tuple[int, int] | None = None, advice: str = ""
+) -> NDArray[np.uint8]:
+    """Decode images as RGB, shape (N, 3, H, W); greyscale ones get three equal channels.
+
+    Args:
+        paths: at least one file.
+        size: width and height that all must have; that of the first image if ``None``.
+        advice: the next step for a user whose images have another size.
+
+    Raises:
+        UserError: an image is damaged, larger than 16 million pixels, has more than 8 bits a
+            channel, or has another size.
+    """
+    if size is None:
+        with _opened(paths[0]) as image:
+            size = image.size
+        model = f"{paths[0]} has {size[0]} x {size[1]}"
+    else:
+        model = f"expected is {size[0]} x {size[1]}"
+    width, height = size
+    count = len(paths) * 3 * width * height
+    require_memory(count, f"{len(paths)} images of {width} x {height} pixels")
+    images_NCHW = np.empty((len(paths), 3, height, width), dtype=np.uint8)
+
+    def decode(path: Path) -> NDArray[np.uint8]:
+        with _opened(path) as image:
+            if image.size != size:
+                raise UserError(
+                    f"{path} has {image.size[0]} x {image.size[1]} pixels, but {model}; {advice}"
+                )
+            try:
+                return np.asarray(image.convert("RGB"))
+            except (OSError, ValueError, SyntaxError) as error:
+                raise unreadable(path, error) from error
+
+    # Pillow lets other threads run while it decodes. A block at a time, so that the first bad file
+    # ends the work.
+    with ThreadPoolExecutor(_THREADS) as pool:
+        position = 0
+        for block in _blocks(paths, _AHEAD):
+            for pixels_HWC in pool.map(decode, block):
+                images_NCHW[position] = pixels_HWC.transpose(2, 0, 1)
+                position += 1
+    return images_NCHW
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Open an image whose header is known to be harmless; nothing is decoded yet."""
+    try:
+        image = Image.open(path, formats=_FORMATS)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise unreadable(path, error) from error
+    with image:
+        if image.width * image.height > _MAX_PIXELS:
+            raise UserError(
+                f"{path} has {image.width} x {image.height} pixels, more than the {_MAX_PIXELS} "
+                "allowed; resize it."
+            )
+        if image.mode.startswith(("I", "F")):
+            raise UserError(
+                f"{path} has more than 8 bits a channel (mode {image.mode}); convert it to 8 bits, "
+                "or put the images into an npz file as float32 in [0, 1]."
+            )
+        yield image
+
+
+def _blocks(paths: Sequence[Path], length: int) -> Iterator[Sequence[Path]]:
+    return (paths[start : start + length] for start in range(0, len(paths), length))

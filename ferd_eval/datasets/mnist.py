@@ -1,0 +1,165 @@
+"""MNIST and Fashion-MNIST, in the idx format (LeCun et al., 1998; Xiao et al., 2017)."""
+
+from __future__ import annotations
+
+import struct
+from math import prod
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ferd_eval.datasets.bounded_file import BoundedFile, existing, require_memory
+from ferd_eval.datasets.dataset_info import DatasetInfo, Layout, Split
+from ferd_eval.datasets.labelled_images import LabelledImages
+from ferd_eval.errors import UserError
+
+MNIST_CLASSES = tuple("0123456789")
+FASHION_MNIST_CLASSES = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
+    "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
+
+MNIST = DatasetInfo(
+    name="mnist",
+    title="MNIST",
+    num_classes=10,
+    image_shape=(1, 28, 28),
+    default_eps=0.3,
+    licence="CC BY-SA 3.0",
+    url="https://ossci-datasets.s3.amazonaws.com/mnist/",
+    layout="MNIST/raw/t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, .gz or not",
+    downloader="MNIST",
+)
+FASHION_MNIST = DatasetInfo(
+    name="fashion-mnist",
+    title="Fashion-MNIST",
+    num_classes=10,
+    image_shape=(1, 28, 28),
+    default_eps=0.1,
+    licence="MIT",
+    url="https://github.com/zalandoresearch/fashion-mnist",
+    layout="FashionMNIST/raw/t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, .gz or not",
+    downloader="FashionMNIST",
+)
+
+_TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+_TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
+MNIST_LAYOUTS = (Layout(subfolders=("MNIST/raw", "raw", "."), test=_TEST, train=_TRAIN),)
+FASHION_MNIST_LAYOUTS = (
+    Layout(subfolders=("FashionMNIST/raw", "raw", "."), test=_TEST, train=_TRAIN),
+)
+
+# The two sets use the same file names; how their labels begin tells them apart.
+_OPENING_LABELS: dict[str, dict[Split, tuple[int, ...]]] = {
+    "mnist": {"test": (7, 2, 1, 0, 4, 1, 4, 9, 5, 9), "train": (5, 0, 4, 1, 9, 2, 1, 3, 1, 4)},
+    "fashion-mnist": {
+        "test": (9, 2, 1, 1, 6, 1, 4, 6, 5, 7),
+        "train": (9, 0, 0, 3, 0, 2, 7, 2, 5, 5),
+    },
+}
+
+
+def load_mnist(folder: Path, layout: Layout, split: Split) -> LabelledImages:
+    """Read MNIST from the folder that holds its idx files.
+
+    Raises:
+        UserError: a file is missing, cut short, damaged, or Fashion-MNIST's.
+    """
+    return _load(MNIST, MNIST_CLASSES, folder, layout, split)
+
+
+def load_fashion_mnist(folder: Path, layout: Layout, split: Split) -> LabelledImages:
+    """Read Fashion-MNIST from the folder that holds its idx files.
+
+    Raises:
+        UserError: a file is missing, cut short, damaged, or MNIST's.
+    """
+    return _load(FASHION_MNIST, FASHION_MNIST_CLASSES, folder, layout, split)
+
+
+def _load(
+    info: DatasetInfo,
+    class_names: tuple[str, ...],
+    folder: Path,
+    layout: Layout,
+    split: Split,
+) -> LabelledImages:
+    paths = [existing(folder / name) for name in layout.files(split)]
+    for name, path in zip(layout.files(split), paths, strict=True):
+        if path is None:
+            raise UserError(
+                f"{folder} lacks {name} (or {name}.gz), one of {info.name}'s two files."
+            )
+    images_path, labels_path = (path for path in paths if path is not None)
+
+    labels_N = read_idx(labels_path, ndim=1).astype(np.int64)
+    images_NHW = read_idx(images_path, ndim=3, image_shape=(28, 28))
+    if len(images_NHW) != len(labels_N):
+        raise UserError(
+            f"{images_path} has {len(images_NHW)} images but {labels_path} has {len(labels_N)} "
+            "labels: they do not belong together."
+        )
+    wrong = np.flatnonzero(labels_N >= len(class_names))
+    if len(wrong):
+        raise UserError(
+            f"{labels_path} has label {labels_N[wrong[0]]} in record {wrong[0]}, but {info.name} "
+            "has labels 0 to 9: the file is damaged or of another data set."
+        )
+    for other, openings in _OPENING_LABELS.items():
+        if other != info.name and tuple(labels_N[:10].tolist()) == openings[split]:
+            raise UserError(
+                f"{labels_path} is {other}'s, not {info.name}'s (its first labels tell): "
+                f"use --dataset {other}, or another --data-dir."
+            )
+    return LabelledImages(
+        name=info.name,
+        images_NCHW=images_NHW[:, np.newaxis],
+        labels_N=labels_N,
+        class_names=class_names,
+        indices_N=np.arange(len(labels_N), dtype=np.int64),
+        source=str(folder),
+    )
+
+
+def read_idx(
+    path: Path, *, ndim: int, image_shape: tuple[int, int] | None = None
+) -> NDArray[np.uint8]:
+    """Read an idx file of unsigned bytes, ``.gz`` or not.
+
+    The header is two zero bytes, the type (8: unsigned byte), the number of dimensions, and each
+    dimension as a big-endian 32-bit integer; the values follow.
+
+    Args:
+        path: the file.
+        ndim: how many dimensions it must have.
+        image_shape: height and width that the dimensions after the first must have.
+
+    Raises:
+        UserError: the header is another one, or more or less follows than it says.
+    """
+    length = 4 + 4 * ndim
+    with BoundedFile(path) as file:
+        header = bytes(file.read(length))
+        if len(header) < length or header[:4] != bytes((0, 0, 8, ndim)):
+            raise UserError(
+                f"{path} starts with {header[:4].hex(' ') or 'nothing'}, but an idx file of "
+                f"{ndim}-dimensional unsigned bytes starts with 00 00 08 {ndim:02x} and a header "
+                f"of {length} bytes ({len(header)} are there); fetch it again."
+            )
+        shape = struct.unpack(f">{ndim}I", header[4:])
+        if image_shape is not None and shape[1:] != image_shape:
+            raise UserError(
+                f"{path} has images of {' x '.join(map(str, shape[1:]))} pixels, but expected are "
+                f"{' x '.join(map(str, image_shape))}: it is of another data set."
+            )
+        expected = prod(shape)
+        require_memory(expected, f"{path} (its header says {shape[0]} records)")
+        values = file.read(expected)
+        if len(values) < expected or file.read(1):
+            found = f"only {len(values)}" if len(values) < expected else "more"
+            raise UserError(
+                f"{path} says it holds {shape[0]} records, {expected} bytes after the header, but "
+                f"{found} are there; fetch it again."
+            )
+    return np.frombuffer(values, np.uint8).reshape(shape)

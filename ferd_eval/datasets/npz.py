@@ -1,0 +1,231 @@
+"""A user's own images and labels in one NumPy archive."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ferd_eval.datasets.bounded_file import require_memory, unreadable
+from ferd_eval.datasets.dataset_info import DatasetInfo, Split
+from ferd_eval.datasets.labelled_images import LabelledImages
+from ferd_eval.errors import UserError
+
+NPZ = DatasetInfo(
+    name="npz",
+    title="your arrays in an .npz file",
+    num_classes=None,
+    image_shape=None,
+    default_eps=8 / 255,
+    licence="yours",
+    url="",
+    layout="npz:PATH with images (uint8, or float in [0, 1]; NHWC, NCHW or NHW), integer labels, "
+    "and class_names if you like",
+)
+
+_IMAGE_KEYS = {
+    "test": ("images", "x", "x_test", "data"),
+    "train": ("x_train", "images", "x", "data"),
+}
+_LABEL_KEYS = {
+    "test": ("labels", "y", "y_test", "targets"),
+    "train": ("y_train", "labels", "y", "targets"),
+}
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError)
+
+
+@dataclass(frozen=True)
+class _Header:
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+def load_npz(path: Path, split: Split) -> LabelledImages:
+    """Read images and labels from ``path``.
+
+    Images are found under ``images``, ``x``, ``x_test`` or ``data`` (``x_train`` for the training
+    split), labels under ``labels``, ``y``, ``y_test`` or ``targets`` (``y_train``).
+
+    Raises:
+        UserError: the file is no whole archive, lacks an array, or an array has a shape, a type or
+            values that cannot be images or labels.
+    """
+    if not path.is_file():
+        state = "is a folder" if path.is_dir() else "does not exist"
+        raise UserError(f"npz file {path} {state}; give --dataset npz:PATH a file of np.savez.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            arrays = _Arrays(path, archive)
+            images_key = arrays.pick(_IMAGE_KEYS[split], "images")
+            labels_key = arrays.pick(_LABEL_KEYS[split], "labels")
+            counts = [(arrays.header(key).shape or (0,))[0] for key in (images_key, labels_key)]
+            if counts[0] != counts[1]:
+                raise UserError(
+                    f"{path}: {images_key} has {counts[0]} records but {labels_key} has "
+                    f"{counts[1]}; save as many labels as images."
+                )
+            labels_N = _labels(arrays, labels_key)
+            images_NCHW = _images(arrays, images_key)
+            class_names = _class_names(arrays, labels_N)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except _DAMAGED as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(
+            f"{path} ({path.stat().st_size} bytes) is not a whole npz archive ({reason}); "
+            "save it again with np.savez."
+        ) from error
+    return LabelledImages(
+        name=f"npz:{path.name}",
+        images_NCHW=images_NCHW,
+        labels_N=labels_N,
+        class_names=class_names,
+        indices_N=np.arange(len(labels_N), dtype=np.int64),
+        source=str(path),
+    )
+
+
+class _Arrays:
+    """The arrays of an archive, each checked by its header before its values are unpacked."""
+
+    def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
+        self.path = path
+        self._archive = archive
+        self.keys = [
+            name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")
+        ]
+
+    def pick(self, candidates: Sequence[str], what: str) -> str:
+        for key in candidates:
+            if key in self.keys:
+                return key
+        raise UserError(
+            f"{self.path} has {', '.join(self.keys) or 'no arrays'}, but none of "
+            f"{', '.join(candidates)}; save the {what} under one of these names."
+        )
+
+    def header(self, key: str) -> _Header:
+        with self._archive.open(f"{key}.npy") as file:
+            header, length = _read_header(file)
+        if header.dtype.hasobject or header.dtype.names:
+            raise UserError(
+                f"{self.path}: {key} has type {header.dtype}, which may carry code and is never "
+                "loaded; save a plain array of numbers or text."
+            )
+        promised = prod(header.shape) * header.dtype.itemsize
+        stored = self._archive.getinfo(f"{key}.npy").file_size - length
+        if promised != stored:
+            raise UserError(
+                f"{self.path}: {key} says shape {header.shape} of {header.dtype}, {promised} "
+                f"bytes, but {stored} are stored; save it again with np.savez."
+            )
+        require_memory(promised, f"{self.path}: {key} of shape {header.shape}")
+        return header
+
+    def read(self, key: str) -> NDArray[Any]:
+        self.header(key)
+        with self._archive.open(f"{key}.npy") as file:
+            return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
+
+
+def _read_header(file: IO[bytes]) -> tuple[_Header, int]:
+    version = np.lib.format.read_magic(file)
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    if version not in readers:
+        raise ValueError(f"npy format {version[0]}.{version[1]}")
+    shape, _, dtype = readers[version](file)
+    return _Header(shape, dtype), file.tell()
+
+
+def _labels(arrays: _Arrays, key: str) -> NDArray[np.int64]:
+    header = arrays.header(key)
+    where = f"{arrays.path}: {key}"
+    if len(header.shape) == 2 and header.shape[1] > 1:
+        raise UserError(
+            f"{where} has shape {header.shape}, which looks one-hot; save class numbers instead: "
+            f"{key}.argmax(1)."
+        )
+    if len(header.shape) not in (1, 2):
+        raise UserError(f"{where} has shape {header.shape}; save one class number an image.")
+    if header.dtype.kind not in "iu":
+        raise UserError(
+            f"{where} has type {header.dtype}; save class numbers as integers from 0 to K-1."
+        )
+    labels_N = arrays.read(key).reshape(-1)
+    if len(labels_N) and int(labels_N.min()) < 0:
+        raise UserError(f"{where} has label {labels_N.min()}; classes are numbered from 0.")
+    if len(labels_N) and int(labels_N.max()) > np.iinfo(np.int32).max:
+        raise UserError(f"{where} has label {labels_N.max()}; classes are numbered from 0 to K-1.")
+    return labels_N.astype(np.int64)
+
+
+def _images(arrays: _Arrays, key: str) -> NDArray[np.uint8] | NDArray[np.float32]:
+    header = arrays.header(key)
+    where = f"{arrays.path}: {key}"
+    channels_first = _channels_first(header.shape, where)
+    if header.dtype.kind not in "uf" or (header.dtype.kind == "u" and header.dtype.itemsize > 1):
+        raise UserError(f"{where} has type {header.dtype}; save uint8, or float32 between 0 and 1.")
+    pixels = arrays.read(key)
+    if pixels.dtype.kind == "f":
+        _check_range(pixels, where)
+        pixels = pixels.astype(np.float32)
+    if pixels.ndim == 3:
+        pixels = pixels[:, np.newaxis]
+    elif not channels_first:
+        pixels = pixels.transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(pixels)
+
+
+def _channels_first(shape: tuple[int, ...], where: str) -> bool:
+    """Whether axis 1 is the channels; they are 1 or 3 in number."""
+    if len(shape) == 3:
+        return True
+    first, last = (shape[1] in (1, 3), shape[3] in (1, 3)) if len(shape) == 4 else (False, False)
+    if not first and not last:
+        raise UserError(
+            f"{where} has shape {shape}; save (N, H, W, C), (N, C, H, W) or (N, H, W) with 1 or 3 "
+            "channels."
+        )
+    if first and last and shape[1] != shape[3]:
+        raise UserError(f"{where} has shape {shape}, which may be NHWC or NCHW; save wider images.")
+    return first
+
+
+def _check_range(pixels: NDArray[Any], where: str) -> None:
+    if not np.isfinite(pixels).all():
+        raise UserError(f"{where} has values that are not finite; save floats between 0 and 1.")
+    low, high = (float(pixels.min()), float(pixels.max())) if pixels.size else (0.0, 0.0)
+    if low >= 0 and high <= 1:
+        return
+    if low >= 0 and high <= 255:
+        guess = "they look like 0 to 255: save them as uint8, or divide by 255"
+    elif low < 0:
+        guess = "they look normalised: save pixels between 0 and 1, the model normalises"
+    else:
+        guess = "scale them to [0, 1]"
+    raise UserError(f"{where} has floats from {low:.4g} to {high:.4g}, outside [0, 1]; {guess}.")
+
+
+def _class_names(arrays: _Arrays, labels_N: NDArray[np.int64]) -> tuple[str, ...]:
+    if "class_names" not in arrays.keys:
+        return tuple(str(label) for label in range(int(labels_N.max(initial=-1)) + 1))
+    header = arrays.header("class_names")
+    if header.dtype.kind not in "US" or len(header.shape) != 1:
+        raise UserError(
+            f"{arrays.path}: class_names has type {header.dtype} and shape {header.shape}; "
+            "save a list of texts, one a class."
+        )
+    names = arrays.read("class_names")
+    if header.dtype.kind == "S":
+        names = np.char.decode(names, "utf-8")
+    return tuple(str(name) for name in names)

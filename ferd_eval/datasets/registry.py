@@ -1,0 +1,173 @@
+"""Every data set by name: its facts, where its files may lie, and what reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ferd_eval.datasets.cifar import (
+    CIFAR10,
+    CIFAR10_ARCHIVES,
+    CIFAR10_LAYOUTS,
+    CIFAR100,
+    CIFAR100_ARCHIVES,
+    CIFAR100_LAYOUTS,
+    load_cifar10,
+    load_cifar100,
+)
+from ferd_eval.datasets.data_folder import DataFolder
+from ferd_eval.datasets.dataset_info import DatasetInfo, Layout, Split
+from ferd_eval.datasets.demo import DEMO, load_demo
+from ferd_eval.datasets.download import download_dataset
+from ferd_eval.datasets.image_folder import IMAGE_FOLDER, load_image_folder
+from ferd_eval.datasets.labelled_images import LabelledImages
+from ferd_eval.datasets.mnist import (
+    FASHION_MNIST,
+    FASHION_MNIST_LAYOUTS,
+    MNIST,
+    MNIST_LAYOUTS,
+    load_fashion_mnist,
+    load_mnist,
+)
+from ferd_eval.datasets.npz import NPZ, load_npz
+from ferd_eval.datasets.tiny_imagenet import (
+    TINY_IMAGENET,
+    TINY_IMAGENET_ARCHIVES,
+    TINY_IMAGENET_LAYOUTS,
+    load_tiny_imagenet,
+)
+from ferd_eval.errors import UserError, did_you_mean
+
+
+@dataclass(frozen=True)
+class PublicDataset:
+    """A published set, found below the data folder."""
+
+    info: DatasetInfo
+    layouts: tuple[Layout, ...]
+    load: Callable[[Path, Layout, Split], LabelledImages]
+    archives: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class OwnDataset:
+    """A user's own set, named with its path: ``name:PATH``."""
+
+    info: DatasetInfo
+    load: Callable[[Path, Split], LabelledImages]
+
+
+@dataclass(frozen=True)
+class PackagedDataset:
+    """A set inside this package."""
+
+    info: DatasetInfo
+    load: Callable[[Split], LabelledImages]
+
+
+_DATASETS: dict[str, PublicDataset | OwnDataset | PackagedDataset] = {
+    dataset.info.name: dataset
+    for dataset in (
+        PublicDataset(CIFAR10, CIFAR10_LAYOUTS, load_cifar10, CIFAR10_ARCHIVES),
+        PublicDataset(CIFAR100, CIFAR100_LAYOUTS, load_cifar100, CIFAR100_ARCHIVES),
+        PublicDataset(
+            TINY_IMAGENET, TINY_IMAGENET_LAYOUTS, load_tiny_imagenet, TINY_IMAGENET_ARCHIVES
+        ),
+        PublicDataset(FASHION_MNIST, FASHION_MNIST_LAYOUTS, load_fashion_mnist),
+        PublicDataset(MNIST, MNIST_LAYOUTS, load_mnist),
+        OwnDataset(IMAGE_FOLDER, load_image_folder),
+        OwnDataset(NPZ, load_npz),
+        PackagedDataset(DEMO, load_demo),
+    )
+}
+
+
+def list_datasets() -> tuple[DatasetInfo, ...]:
+    """The facts of every data set, in the order they are shown."""
+    return tuple(dataset.info for dataset in _DATASETS.values())
+
+
+def dataset_info(spec: str) -> DatasetInfo:
+    """The facts of the data set that ``spec`` (``cifar10``, ``folder:PATH`` ...) names.
+
+    Raises:
+        UserError: there is no such data set.
+    """
+    return _parse(spec)[0].info
+
+
+def load_dataset(
+    spec: str,
+    data_dir: Path | None = None,
+    *,
+    split: Split = "test",
+    download: bool = False,
+) -> LabelledImages:
+    """Load a data set into memory.
+
+    Args:
+        spec: a name of ``list_datasets``; ``folder`` and ``npz`` with their path, ``folder:PATH``.
+        data_dir: the folder that holds public sets, directly or in the subfolders that their
+            archives and torchvision make. Default: the environment variable ``FERD_DATA``, else
+            ``./data``.
+        split: ``"test"`` or ``"train"``. Tiny ImageNet's test split is its validation set.
+        download: fetch a public set that is not there, with torchvision.
+
+    Raises:
+        UserError: the set is unknown, not found, damaged, or cannot be fetched.
+    """
+    if split not in ("test", "train"):
+        raise UserError(f"no split {split!r}.{did_you_mean(str(split), ('test', 'train'))}")
+    dataset, path = _parse(spec)
+    match dataset:
+        case OwnDataset():
+            assert path is not None
+            return dataset.load(path, split)
+        case PackagedDataset():
+            return dataset.load(split)
+        case PublicDataset():
+            return _load_public(dataset, DataFolder.choose(data_dir), split, download)
+
+
+def _load_public(
+    dataset: PublicDataset, folder: DataFolder, split: Split, download: bool
+) -> LabelledImages:
+    name = dataset.info.name
+    found = folder.find(name, dataset.layouts, split)
+    if found is None and download:
+        download_dataset(dataset.info, folder.path, split)
+        found = folder.find(name, dataset.layouts, split)
+    if found is None:
+        layouts = {
+            other: known.layouts
+            for other, known in _DATASETS.items()
+            if isinstance(known, PublicDataset)
+        }
+        raise folder.missing(dataset.info, split, layouts, dataset.archives)
+    return dataset.load(*found, split)
+
+
+def _parse(spec: str) -> tuple[PublicDataset | OwnDataset | PackagedDataset, Path | None]:
+    name, colon, path = spec.partition(":")
+    dataset = _DATASETS.get(name)
+    if dataset is None:
+        raise UserError(f"no data set {spec!r}.{_near_miss(spec)}")
+    if isinstance(dataset, OwnDataset):
+        if not path:
+            raise UserError(f"data set {name} needs a path: --dataset {name}:PATH.")
+        return dataset, Path(path).expanduser()
+    if colon:
+        raise UserError(
+            f"data set {name} takes no path, but got {spec!r}: use --dataset {name} "
+            f"--data-dir {path or 'DIR'}."
+        )
+    return dataset, None
+
+
+def _near_miss(spec: str) -> str:
+    if spec.endswith(".npz"):
+        return f" Did you mean npz:{spec}?"
+    if Path(spec).expanduser().is_dir():
+        return f" Did you mean folder:{spec}?"
+    return did_you_mean(spec, _DATASETS)

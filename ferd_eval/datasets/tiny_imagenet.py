@@ -1,0 +1,134 @@
+"""Tiny ImageNet (CS231n, 2015): 200 classes of 64 × 64 JPEGs."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from ferd_eval.datasets.bounded_file import BoundedFile
+from ferd_eval.datasets.dataset_info import DatasetInfo, Layout, Split
+from ferd_eval.datasets.image_file import decode_images, is_image_file
+from ferd_eval.datasets.labelled_images import LabelledImages
+from ferd_eval.errors import UserError
+
+TINY_IMAGENET = DatasetInfo(
+    name="tiny-imagenet",
+    title="Tiny ImageNet (200 classes)",
+    num_classes=200,
+    image_shape=(3, 64, 64),
+    default_eps=8 / 255,
+    licence="ImageNet terms: research, not commercial",
+    url="http://cs231n.stanford.edu/tiny-imagenet-200.zip",
+    layout="tiny-imagenet-200/{val/val_annotations.txt,val/images,train/<wnid>/images,words.txt}",
+)
+_WNID = "n" + "[0-9]" * 8
+TINY_IMAGENET_LAYOUTS = (
+    Layout(
+        subfolders=("tiny-imagenet-200", "."),
+        # A common rearrangement sorts the validation images into one folder a class.
+        test=("val/val_annotations.txt", f"val/{_WNID}"),
+        train=(f"train/{_WNID}",),
+    ),
+)
+TINY_IMAGENET_ARCHIVES = ("tiny-imagenet-200.zip",)
+
+# words.txt names all of WordNet's nouns in 2.5 MB; no list of this set is larger.
+_MAX_LIST_BYTES = 1 << 24
+
+
+def load_tiny_imagenet(folder: Path, layout: Layout, split: Split) -> LabelledImages:
+    """Read Tiny ImageNet; the test split is its validation set, whose labels are public.
+
+    Class k is the k-th WordNet id in sorted order, as ImageFolder numbers them and public
+    checkpoints expect; ``wnids.txt`` has another order.
+
+    Raises:
+        UserError: an image is missing, damaged or not 64 × 64, or a list does not fit the images.
+    """
+    annotations = folder / "val" / "val_annotations.txt"
+    if split == "test" and annotations.is_file():
+        records = _annotated(annotations)
+    else:
+        records = _sorted_into_folders(folder / ("train" if split == "train" else "val"))
+    if not records:
+        raise UserError(f"{folder} has no {split} images; unpack {TINY_IMAGENET.url} again.")
+    wnids = _wnids(folder) or sorted({wnid for _, wnid in records})
+    label_of = {wnid: label for label, wnid in enumerate(wnids)}
+    for path, wnid in records:
+        if wnid not in label_of:
+            raise UserError(
+                f"{path} is of class {wnid}, which is not among the {len(wnids)} of "
+                f"{folder / 'wnids.txt'}; unpack {TINY_IMAGENET.url} again."
+            )
+    return LabelledImages(
+        name=TINY_IMAGENET.name,
+        images_NCHW=decode_images(
+            [path for path, _ in records],
+            size=(64, 64),
+            advice="this is not Tiny ImageNet: use --dataset folder:PATH.",
+        ),
+        labels_N=np.array([label_of[wnid] for _, wnid in records], dtype=np.int64),
+        class_names=_class_names(wnids, folder / "words.txt"),
+        indices_N=np.arange(len(records), dtype=np.int64),
+        source=str(folder),
+    )
+
+
+def _annotated(annotations: Path) -> list[tuple[Path, str]]:
+    """Images in the order of ``val_annotations.txt``: file name, WordNet id, bounding box."""
+    images = annotations.parent / "images"
+    records = []
+    for number, line in enumerate(_lines(annotations), start=1):
+        match line.split("\t"):
+            case [name, wnid, *_] if re.fullmatch(_WNID, wnid) and Path(name).name == name:
+                records.append((images / name, wnid))
+            case _:
+                raise UserError(
+                    f"{annotations} line {number} is {line[:60]!r}, but expected is a file name, "
+                    f"a tab and a WordNet id; unpack {TINY_IMAGENET.url} again."
+                )
+    return records
+
+
+def _sorted_into_folders(root: Path) -> list[tuple[Path, str]]:
+    """Images in ImageFolder's order: by WordNet id, then by path."""
+    return [
+        (path, folder.name)
+        for folder in sorted(root.glob(_WNID))
+        for path in sorted(p for p in folder.rglob("*") if is_image_file(p))
+    ]
+
+
+def _wnids(folder: Path) -> list[str]:
+    """All classes, sorted; from ``wnids.txt``, else the training folders."""
+    listed = folder / "wnids.txt"
+    if listed.is_file():
+        return sorted({line.strip() for line in _lines(listed)})
+    return sorted(path.name for path in (folder / "train").glob(_WNID))
+
+
+def _class_names(wnids: list[str], words: Path) -> tuple[str, ...]:
+    """The first synonym of each class; the WordNet id is added where two classes share it."""
+    synonyms: dict[str, str] = {}
+    if words.is_file():
+        for line in _lines(words):
+            wnid, _, meanings = line.partition("\t")
+            synonyms[wnid] = meanings.split(",")[0].strip()
+    names = [synonyms.get(wnid) or wnid for wnid in wnids]
+    seen = Counter(names)
+    return tuple(
+        name if seen[name] == 1 else f"{name} ({wnid})"
+        for name, wnid in zip(names, wnids, strict=True)
+    )
+
+
+def _lines(path: Path) -> list[str]:
+    with BoundedFile(path) as file:
+        content = file.read(_MAX_LIST_BYTES + 1)
+    if len(content) > _MAX_LIST_BYTES:
+        raise UserError(f"{path} has more than {_MAX_LIST_BYTES} bytes: it is no list of names.")
+    text = content.decode("utf-8", errors="replace")
+    return [line for line in text.splitlines() if line.strip()]
