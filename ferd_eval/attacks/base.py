@@ -1,0 +1,237 @@
+"""The sealed attack: an author writes the mathematics, the base keeps the promises.
+
+Whatever `perturb` returns, the base freezes the network, projects into the threat's ball and the
+pixel range, and judges by a fresh forward pass in the network's own precision.
+B batch, M targets, K classes, C channels, H × W pixels.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
+
+import torch
+from torch import Tensor, nn
+
+from ferd_eval.attacks.freezing import frozen
+from ferd_eval.attacks.losses import margin
+from ferd_eval.attacks.noise import Noise
+from ferd_eval.attacks.threat import Threat
+
+#: Rounding slack on ‖x_adv − x‖∞: x ± ε is itself rounded in float32.
+LINF_SLACK = 1e-6
+
+Objective = Callable[[Tensor], Tensor]
+
+
+@dataclass(eq=False)
+class Passes:
+    """Images sent through the network, counted one by one."""
+
+    forward: int = 0
+    backward: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Images to attack, on the network's device and in its precision.
+
+    Attributes:
+        x_BCHW: pixels in [0, 1].
+        labels_B: true classes.
+        indices_B: positions in the data set; random numbers are keyed by them.
+        clean_logits_BK: the network's output on `x_BCHW`.
+    """
+
+    x_BCHW: Tensor
+    labels_B: Tensor
+    indices_B: Tensor
+    clean_logits_BK: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What the author of an attack gets to work with.
+
+    Attributes:
+        x_BCHW: clean images; the answer must have this shape.
+        labels_B: true classes.
+        targets_B: class aimed at, or None when any wrong class will do.
+        clean_logits_BK: output on the clean images, already computed.
+        threat: the ball to stay in.
+        noise: random numbers keyed by image; never use torch's global generator.
+    """
+
+    model: nn.Module
+    x_BCHW: Tensor
+    labels_B: Tensor
+    targets_B: Tensor | None
+    clean_logits_BK: Tensor
+    threat: Threat
+    noise: Noise
+    passes: Passes
+
+    def logits(self, x_BCHW: Tensor) -> Tensor:
+        """One forward pass without gradient, shape B×K."""
+        self.passes.forward += len(x_BCHW)
+        with torch.no_grad():
+            logits_BK: Tensor = self.model(x_BCHW)
+        return logits_BK
+
+    def gradient(self, x_BCHW: Tensor, objective: Objective) -> Tensor:
+        """Gradient of ``objective(logits)`` (shape B) with respect to each image."""
+        self.passes.forward += len(x_BCHW)
+        self.passes.backward += len(x_BCHW)
+        leaf_BCHW = x_BCHW.detach().requires_grad_()
+        (gradient_BCHW,) = torch.autograd.grad(objective(self.model(leaf_BCHW)).sum(), leaf_BCHW)
+        return gradient_BCHW
+
+    def uniform_start(self) -> Tensor:
+        """A point drawn uniformly from the ball, clipped to the pixel range."""
+        noise_BCHW = self.noise.uniform(tuple(self.x_BCHW.shape[1:]), self.x_BCHW.dtype)
+        radius = self.threat.radius
+        return noise_BCHW.mul_(2 * radius).sub_(radius).add_(self.x_BCHW).clamp_(0, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Verdicts:
+    """What became of each image. R rows: B, or B·M with targets (image-major).
+
+    Attributes:
+        rows_R: row's position in the batch.
+        targets_R: class aimed at, or None.
+        adv_pred_R: class predicted on the perturbed image.
+        margin_R: z_label − max of the others, on the perturbed image.
+        confidence_R: softmax probability of `adv_pred_R`.
+        linf_R: size of the perturbation.
+        adv_RCHW: the perturbed images.
+    """
+
+    rows_R: Tensor
+    targets_R: Tensor | None
+    adv_pred_R: Tensor
+    margin_R: Tensor
+    confidence_R: Tensor
+    linf_R: Tensor
+    adv_RCHW: Tensor
+    steps: int
+
+
+class Attack(ABC):
+    """Base of all attacks. Subclasses write `perturb`; calling the attack is sealed.
+
+    Attributes:
+        family: the method, shared by its presets; part of the random numbers' key.
+        steps: gradient steps or queries spent on each image.
+    """
+
+    family: ClassVar[str]
+    steps: int
+
+    @abstractmethod
+    def perturb(self, problem: Problem) -> Tensor:
+        """Return perturbed images, B×C×H×W. They are projected and judged by the caller."""
+
+    def constants(self, threat: Threat) -> Mapping[str, Any]:
+        """Every number that defines the attack, for the manifest and the reports."""
+        return {"steps": self.steps}
+
+    def choose_targets(self, clean_logits_BK: Tensor, labels_B: Tensor) -> Tensor | None:
+        """Classes to aim at, B×M; None (the default) for an untargeted attack."""
+        return None
+
+    def passes_per_image(self, num_classes: int) -> tuple[int, int]:
+        """Forward and backward passes an image costs, for the estimate of the time left."""
+        return self.steps + 1, self.steps
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__call__" in cls.__dict__:
+            raise TypeError(f"{cls.__name__} overrides the sealed Attack.__call__; write perturb()")
+
+    @final
+    def __call__(
+        self, model: nn.Module, batch: Batch, threat: Threat, *, seed: int, passes: Passes
+    ) -> Verdicts:
+        """Attack a batch and judge the outcome. The network is as before, whatever happens."""
+        targets_BM = self.choose_targets(batch.clean_logits_BK, batch.labels_B)
+        with frozen(model):
+            torch.manual_seed(seed)
+            if targets_BM is None:
+                return self._attack(model, batch, None, threat, seed, passes)
+            columns = [
+                self._attack(model, batch, targets_B, threat, seed, passes)
+                for targets_B in targets_BM.unbind(1)
+            ]
+        return _interleave(columns)
+
+    def _attack(
+        self,
+        model: nn.Module,
+        batch: Batch,
+        targets_B: Tensor | None,
+        threat: Threat,
+        seed: int,
+        passes: Passes,
+    ) -> Verdicts:
+        noise = Noise(seed, self.family, batch.indices_B, targets_B)
+        problem = Problem(
+            model,
+            batch.x_BCHW,
+            batch.labels_B,
+            targets_B,
+            batch.clean_logits_BK,
+            threat,
+            noise,
+            passes,
+        )
+        adv_BCHW = self.perturb(problem).detach()
+        assert adv_BCHW.shape == batch.x_BCHW.shape, (
+            f"{type(self).__name__}.perturb returned shape {tuple(adv_BCHW.shape)}, "
+            f"expected {tuple(batch.x_BCHW.shape)}"
+        )
+        adv_BCHW = threat.project(adv_BCHW.to(batch.x_BCHW), batch.x_BCHW)
+        return judge(problem, adv_BCHW, self.steps)
+
+
+def judge(problem: Problem, adv_BCHW: Tensor, steps: int) -> Verdicts:
+    """Decide by a fresh forward pass. Logits that are not finite count as −∞."""
+    logits_BK = torch.nan_to_num(problem.logits(adv_BCHW), nan=-torch.inf, neginf=-torch.inf)
+    return verdicts(problem, adv_BCHW, logits_BK, steps)
+
+
+def verdicts(problem: Problem, adv_BCHW: Tensor, logits_BK: Tensor, steps: int) -> Verdicts:
+    """Read the verdicts off the logits of the perturbed images."""
+    pred_B = logits_BK.argmax(dim=1)
+    linf_B = problem.threat.distance(problem.x_BCHW, adv_BCHW)
+    assert float(linf_B.max()) <= problem.threat.radius + LINF_SLACK, "projection left the ball"
+    return Verdicts(
+        rows_R=torch.arange(len(pred_B)),
+        targets_R=problem.targets_B,
+        adv_pred_R=pred_B,
+        margin_R=-margin(logits_BK, problem.labels_B),
+        confidence_R=logits_BK.softmax(dim=1).gather(1, pred_B.unsqueeze(1)).squeeze(1),
+        linf_R=linf_B,
+        adv_RCHW=adv_BCHW,
+        steps=steps,
+    )
+
+
+def _interleave(columns: list[Verdicts]) -> Verdicts:
+    """Merge the verdicts of M targets, image-major: all targets of the first image come first."""
+
+    def merge(field: str) -> Tensor:
+        return torch.stack([getattr(column, field) for column in columns], dim=1).flatten(0, 1)
+
+    return Verdicts(
+        rows_R=merge("rows_R"),
+        targets_R=merge("targets_R"),
+        adv_pred_R=merge("adv_pred_R"),
+        margin_R=merge("margin_R"),
+        confidence_R=merge("confidence_R"),
+        linf_R=merge("linf_R"),
+        adv_RCHW=merge("adv_RCHW"),
+        steps=columns[0].steps,
+    )

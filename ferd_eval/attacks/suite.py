@@ -1,0 +1,144 @@
+"""Attacks by name, and the list a run is asked for: ``clean,fgsm,pgd:rslad,cw``."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from torch import Tensor
+
+from ferd_eval.attacks.base import Attack, Problem
+from ferd_eval.attacks.gradient import CW, FGSM, PGD, IteratedSignedGradient, TargetedPGD
+from ferd_eval.attacks.threat import Threat
+from ferd_eval.errors import UserError, did_you_mean
+from ferd_eval.quantity import format_quantity
+
+
+@dataclass(frozen=True)
+class Clean(Attack):
+    """No perturbation."""
+
+    family = "clean"
+    steps = 0
+
+    def perturb(self, problem: Problem) -> Tensor:
+        """The image itself."""
+        return problem.x_BCHW
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named attack with the constants of a source."""
+
+    make: Callable[[], Attack]
+    summary: str
+    source: str
+
+
+_RSLAD_STEP = Fraction("0.003")
+
+#: Every attack that ships with the package.
+PRESETS: Mapping[str, Preset] = {
+    "clean": Preset(Clean, "no perturbation", ""),
+    "fgsm": Preset(FGSM, "one step of ε on cross-entropy, no random start", "DFHL"),
+    "pgd": Preset(
+        PGD, "20 steps of ε/4 on cross-entropy, uniform start, last iterate", "Fair-ARD, DFHL"
+    ),
+    "pgd:rslad": Preset(
+        lambda: PGD(step_size=_RSLAD_STEP), "as pgd with steps of 0.003", "RSLAD, ABSLD"
+    ),
+    "cw": Preset(CW, "20 steps of ε/4 on the margin, uniform start, last iterate", "CW∞"),
+    "cw:fair-ard": Preset(lambda: CW(kappa=50.0), "as cw, margin clamped at κ = 50", "Fair-ARD"),
+    "cw:dfhl": Preset(lambda: CW(steps=100), "as cw with 100 steps", "DFHL"),
+    "cw:rslad": Preset(
+        lambda: CW(steps=30, step_size=_RSLAD_STEP), "as cw with 30 steps of 0.003", "RSLAD"
+    ),
+    "targeted": Preset(
+        TargetedPGD, "PGD toward every other class: who can be turned into whom", ""
+    ),
+}
+
+#: Names that stand for several attacks.
+GROUPS: Mapping[str, tuple[str, ...]] = {"fast": ("clean", "fgsm", "pgd", "cw")}
+
+DEFAULT_ATTACKS = "fast"
+
+
+@dataclass(frozen=True)
+class PlannedAttack:
+    """An attack with the ball it works in, under the id that reports use.
+
+    The id is the preset's name; where a run has several ε it carries its own: ``pgd@2/255``.
+    """
+
+    id: str
+    attack: Attack
+    threat: Threat
+
+    def describe(self) -> dict[str, Any]:
+        """Constants for the manifest."""
+        return {
+            "family": self.attack.family,
+            "norm": self.threat.norm,
+            "eps": 0.0 if self.attack.family == "clean" else self.threat.radius,
+            "eps_text": "0" if self.attack.family == "clean" else format_quantity(self.threat.eps),
+            **self.attack.constants(self.threat),
+        }
+
+
+def plan_attacks(
+    names: str | Sequence[str | Attack],
+    threats: Sequence[Threat],
+    *,
+    steps: int | None = None,
+    step_size: Fraction | None = None,
+) -> tuple[PlannedAttack, ...]:
+    """Resolve names to attacks, each in each ball; ``clean`` always comes first.
+
+    Clean predictions are what every other figure is read beside, so they are always made.
+
+    Args:
+        names: comma-separated preset names, or a sequence of names and `Attack` objects.
+        threats: one ball, or several for an ε profile.
+        steps: overrides the number of steps of every iterated attack.
+        step_size: overrides the step of every iterated attack.
+
+    Raises:
+        UserError: an unknown or repeated name.
+    """
+    wanted = names.split(",") if isinstance(names, str) else list(names)
+    attacks: dict[str, Attack] = {"clean": Clean()}
+    for item in wanted:
+        for name, attack in _resolve(item):
+            if isinstance(attack, IteratedSignedGradient):
+                changes = {"steps": steps, "step_size": step_size}
+                attack = dataclasses.replace(
+                    attack, **{key: value for key, value in changes.items() if value is not None}
+                )
+            if name in attacks and name != "clean" and attacks[name] != attack:
+                raise UserError(f"two attacks are called {name!r}; rename one of them.")
+            attacks[name] = attack
+    return tuple(
+        PlannedAttack(
+            name if len(threats) == 1 or name == "clean" else f"{name}@{threat_text}",
+            attack,
+            threat,
+        )
+        for name, attack in attacks.items()
+        for threat in (threats[:1] if name == "clean" else threats)
+        for threat_text in [format_quantity(threat.eps)]
+    )
+
+
+def _resolve(item: str | Attack) -> list[tuple[str, Attack]]:
+    if isinstance(item, Attack):
+        return [(getattr(item, "name", type(item).__name__.lower()), item)]
+    name = item.strip().lower()
+    if name in GROUPS:
+        return [(member, PRESETS[member].make()) for member in GROUPS[name]]
+    if name not in PRESETS:
+        raise UserError(f"no attack is called {item!r}.{did_you_mean(name, [*PRESETS, *GROUPS])}")
+    return [(name, PRESETS[name].make())]

@@ -1,0 +1,72 @@
+"""The ``ferd-eval`` command. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+import typer
+
+from ferd_eval.cli import demo, inspect, listing, report, score
+from ferd_eval.errors import UserError
+
+#: Exit status of a mistake the user can mend, and of an interrupted run.
+MISTAKE, INTERRUPTED = 2, 130
+
+app = typer.Typer(
+    name="ferd-eval",
+    help="How evenly an image classifier resists adversarial attack across its classes.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("score")(score.score)
+app.command("demo")(demo.demo)
+app.command("report")(report.report)
+app.command("inspect")(inspect.inspect)
+app.command("ls")(listing.ls)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its status."""
+    sys.exit(run(app, sys.argv[1:] if arguments is None else arguments, "ferd-eval"))
+
+
+def run(app: Callable[..., object], arguments: Sequence[str], program: str) -> int:
+    """Run a typer app: mistakes are one line and status 2, never a traceback.
+
+    ``--debug`` anywhere on the line shows the traceback instead.
+    """
+    debug = "--debug" in arguments
+    try:
+        status = app(
+            [word for word in arguments if word != "--debug"],
+            standalone_mode=False,
+            prog_name=program,
+        )
+    except KeyboardInterrupt:
+        print(
+            "\ninterrupted: finished units are kept; run the same command again to continue.",
+            file=sys.stderr,
+        )
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader, e.g. `head`, has seen enough
+        sys.stderr.close()
+        return 0
+    except UserError as mistake:
+        if debug:
+            raise
+        return _complain(str(mistake))
+    except Exception as mistake:
+        # Typer's own parse errors know how to say themselves; anything else is a bug of ours.
+        say = getattr(mistake, "format_message", None)
+        if debug or say is None:
+            raise
+        return _complain(f"{say()} Try {program} --help.")
+    return status if isinstance(status, int) else 0
+
+
+def _complain(message: str) -> int:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    return MISTAKE

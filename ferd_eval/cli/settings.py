@@ -1,0 +1,107 @@
+"""Everything ``ferd-eval score`` can be told, from flags and from a TOML file."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_type_hints
+
+from ferd_eval.errors import UserError, did_you_mean
+
+
+@dataclass(frozen=True)
+class ScoreSettings:
+    """One scoring job. Field names are the flags' names with ``_`` for ``-``."""
+
+    dataset: str | None = None
+    data_dir: Path | None = None
+    download: bool = False
+    arch: str | None = None
+    model_file: str | None = None
+    normalize: str = "auto"
+    attacks: str = "fast"
+    attack_file: str | None = None
+    engine: str = "native"
+    eps: str | None = None
+    steps: int | None = None
+    step_size: str | None = None
+    limit: int | None = None
+    per_class: int | None = None
+    batch_size: str = "auto"
+    device: str = "auto"
+    precision: str = "float32"
+    seed: int = 0
+    out: Path | None = None
+    save_adv: bool = False
+    groups: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("limit", "per_class", "steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{_flag(name)} is {value}; give 1 or more.")
+        if self.limit is not None and self.per_class is not None:
+            raise UserError("--limit and --per-class exclude each other; give one of them.")
+        if self.batch_size != "auto" and not (
+            self.batch_size.isdecimal() and int(self.batch_size) > 0
+        ):
+            raise UserError(f"--batch-size is {self.batch_size!r}; give auto or a number from 1.")
+        for name, known in (("precision", PRECISIONS), ("engine", ENGINES)):
+            value = getattr(self, name)
+            if value not in known:
+                raise UserError(f"{_flag(name)} is {value!r}.{did_you_mean(value, known)}")
+        if not 0 <= self.seed < 2**63:
+            raise UserError(f"--seed is {self.seed}; give a number from 0 to 2^63 − 1.")
+
+    @classmethod
+    def gather(cls, flags: Mapping[str, Any], config: Path | None) -> ScoreSettings:
+        """Flags win over the TOML file, the file over the defaults.
+
+        Raises:
+            UserError: the file cannot be read, or has an unknown key or a value of a wrong type.
+        """
+        from_file = {} if config is None else _read_toml(config)
+        named = {name: value for name, value in flags.items() if value is not None}
+        return cls(**{**from_file, **named})
+
+
+PRECISIONS = ("float32", "float64")
+ENGINES = ("native", "torchattacks")
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as reason:
+        raise UserError(f"--config {file} cannot be read: {reason}.") from reason
+    kinds = get_type_hints(ScoreSettings)
+    values: dict[str, Any] = {}
+    for key, value in content.items():
+        name = key.replace("-", "_")
+        if name not in kinds:
+            known = [field.name for field in dataclasses.fields(ScoreSettings)]
+            raise UserError(f"--config {file}: unknown key {key!r}.{did_you_mean(name, known)}")
+        values[name] = _convert(file, key, value, kinds[name])
+    return values
+
+
+def _convert(file: Path, key: str, value: Any, kind: Any) -> Any:
+    allowed = [k for k in (get_args(kind) if isinstance(kind, UnionType) else (kind,))]
+    if isinstance(value, list) and str in allowed:
+        return ",".join(map(str, value))
+    if isinstance(value, int | float) and not isinstance(value, bool) and str in allowed:
+        return str(value)
+    if isinstance(value, str) and Path in allowed:
+        return Path(value)
+    if type(value) not in allowed:
+        expected = " or ".join(k.__name__ for k in allowed if k is not type(None))
+        raise UserError(f"--config {file}: {key} is {value!r}, expected {expected}.")
+    return value
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

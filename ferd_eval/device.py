@@ -1,0 +1,81 @@
+"""Where the network runs, and with which arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from ferd_eval.errors import UserError
+
+
+@dataclass(frozen=True)
+class DeviceChoice:
+    """A device and the sentence that says why it was chosen."""
+
+    device: torch.device
+    reason: str
+
+    def describe(self) -> dict[str, str | int]:
+        """Facts for the manifest."""
+        return {
+            "kind": self.device.type,
+            "name": device_name(self.device),
+            "reason": self.reason,
+            "threads": torch.get_num_threads(),
+        }
+
+
+def choose_device(wanted: str = "auto") -> DeviceChoice:
+    """Resolve ``auto`` (CUDA, else MPS, else CPU) or a torch device string.
+
+    Raises:
+        UserError: the device is unknown or absent.
+    """
+    if wanted == "auto":
+        if torch.cuda.is_available():
+            return DeviceChoice(torch.device("cuda"), "auto: a CUDA device is present")
+        if torch.backends.mps.is_available():
+            return DeviceChoice(torch.device("mps"), "auto: no CUDA device, Apple MPS is present")
+        return DeviceChoice(torch.device("cpu"), "auto: neither CUDA nor MPS is present")
+    try:
+        device = torch.device(wanted)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as reason:
+        first_line = str(reason).splitlines()[0]
+        raise UserError(
+            f"--device {wanted} cannot be used here: {first_line} Use --device auto, cpu or cuda."
+        ) from reason
+    return DeviceChoice(device, "named by the user")
+
+
+def device_name(device: torch.device) -> str:
+    """Human name of the hardware."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return {"cpu": torch.backends.cpu.get_cpu_capability(), "mps": "Apple MPS"}.get(
+        device.type, device.type
+    )
+
+
+@contextmanager
+def exact_arithmetic() -> Iterator[None]:
+    """Full-precision, repeatable kernels: TF32 off, cuDNN deterministic; restored on leaving."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = (matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark)
+    matmul.allow_tf32 = cudnn.allow_tf32 = cudnn.benchmark = False
+    cudnn.deterministic = True
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = before
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error is the allocator's, on any device."""
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or any(
+        phrase in text for phrase in ("out of memory", "can't allocate memory", "alloc failed")
+    )

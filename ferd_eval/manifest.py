@@ -1,0 +1,138 @@
+"""The record of how a run came about, and whether two records describe the same run."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import ferd_eval
+from ferd_eval.errors import UserError
+
+#: What decides the outcomes. A folder is continued only if all of these agree.
+IDENTITY = (
+    "checkpoint.sha256",
+    "model.architecture",
+    "model.model_file_sha256",
+    "model.normalization",
+    "dataset.name",
+    "dataset.selection",
+    "dataset.fingerprint",
+    "attacks",
+    "engine",
+    "seed",
+    "precision",
+    "batch_size_asked",
+    "device.kind",
+    "save_adv",
+)
+
+#: What may change the last bit: must agree to continue an unfinished run.
+ENVIRONMENT = ("ferd_eval", "packages.torch", "device.name", "device.threads")
+
+_PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pandas", "pyarrow", "torchattacks")
+
+
+def environment() -> dict[str, Any]:
+    """Versions of everything that took part."""
+    packages = {}
+    for name in _PACKAGES:
+        try:
+            packages[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "ferd_eval": ferd_eval.__version__,
+        "code": code_state(),
+        "packages": packages,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+
+
+def code_state() -> dict[str, Any] | None:
+    """Commit and dirty flag when the package runs from its own git checkout, else None."""
+    root = Path(ferd_eval.__file__).resolve().parents[1]
+    if not (root / ".git").exists() or not (root / "ferd_eval").is_dir():
+        return None
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def look_up(manifest: Mapping[str, Any], path: str) -> Any:
+    """Follow a dotted path; None where it ends early."""
+    value: Any = manifest
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The record in a folder, None where there is none.
+
+    Raises:
+        UserError: there is one, but it cannot be read.
+    """
+    file = folder / "manifest.json"
+    if not file.exists():
+        return None
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as reason:
+        raise UserError(
+            f"{file} cannot be read: {reason}. Remove the folder or choose another with --out."
+        ) from reason
+    if not isinstance(manifest, dict):
+        raise UserError(f"{file} is not a run's manifest. Choose another folder with --out.")
+    return manifest
+
+
+def require_same_run(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> None:
+    """Refuse to continue a folder that belongs to another configuration.
+
+    Raises:
+        UserError: names the first field that differs, with both values.
+    """
+    paths = IDENTITY if old.get("status") == "finished" else IDENTITY + ENVIRONMENT
+    for path in paths:
+        before, after = _normal(look_up(old, path)), _normal(look_up(new, path))
+        if before != after:
+            if path == "attacks" and list(before or ()) == list(after or ()):
+                path, before, after = _first_difference(before, after)
+            elif path == "attacks":
+                before, after = ",".join(before or ()), ",".join(after or ())
+            raise UserError(
+                f"{folder} holds a run with another configuration: {path} is {before}, "
+                f"asked for is {after}. Choose another folder with --out, or repeat that run as "
+                "it was."
+            )
+
+
+def _first_difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, Any, Any]:
+    for attack, constants in before.items():
+        for key in sorted({*constants, *after[attack]}):
+            if constants.get(key) != after[attack].get(key):
+                return f"attacks.{attack}.{key}", constants.get(key), after[attack].get(key)
+    raise AssertionError("the attacks do not differ")
+
+
+def _normal(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=str))

@@ -1,0 +1,111 @@
+"""What a person sees while a run goes on: a bar on a terminal, one line a unit elsewhere."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+
+class Watcher(Protocol):
+    """Told of each finished unit."""
+
+    def start(self, title: str, total: float, done: float) -> None:
+        """A run begins; costs are in passes, `done` of `total` come from an earlier run."""
+
+    def advance(self, text: str, cost: float) -> None:
+        """A unit has been finished."""
+
+    def note(self, text: str) -> None:
+        """Something worth a line."""
+
+
+class Silent:
+    """Shows nothing."""
+
+    def start(self, title: str, total: float, done: float) -> None:
+        """Nothing."""
+
+    def advance(self, text: str, cost: float) -> None:
+        """Nothing."""
+
+    def note(self, text: str) -> None:
+        """Nothing."""
+
+
+class Lines:
+    """One line a unit, with the time left: for logs."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def start(self, title: str, total: float, done: float) -> None:
+        """Remember when and where the run began."""
+        self._title, self._total, self._done = title, total, done
+        self._began, self._done_before = time.monotonic(), done
+
+    def advance(self, text: str, cost: float) -> None:
+        """Print the unit and what is left."""
+        self._done += cost
+        rate = (time.monotonic() - self._began) / max(self._done - self._done_before, 1e-9)
+        left = duration(rate * max(self._total - self._done, 0.0))
+        self.note(f"{self._title}  {text}  {self._done / self._total:4.0%}, {left} left")
+
+    def note(self, text: str) -> None:
+        """Print a line."""
+        self._console.print(text, highlight=False, soft_wrap=True)
+
+
+class Bar:
+    """A progress bar with the time left, for terminals. Use as a context manager."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[text]}"),
+            console=console,
+            transient=True,
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def start(self, title: str, total: float, done: float) -> None:
+        """Show a bar for this run in place of the one before."""
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+        self._task = self._progress.add_task(title, total=total, completed=done, text="")
+
+    def advance(self, text: str, cost: float) -> None:
+        """Move the bar."""
+        assert self._task is not None
+        self._progress.update(self._task, advance=cost, text=text)
+
+    def note(self, text: str) -> None:
+        """Print above the bar."""
+        self._progress.console.print(text, highlight=False)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: ``42 s``, ``7 min``, ``3.4 h``."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 6000:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

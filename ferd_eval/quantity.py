@@ -1,0 +1,41 @@
+"""Perturbation sizes as exact fractions: ``8/255`` stays 8/255, and ε/4 of it is 2/255."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from ferd_eval.errors import UserError
+
+
+def parse_quantity(text: str | float | Fraction, what: str) -> Fraction:
+    """Read ``"8/255"``, ``"0.031"`` or a number as an exact fraction.
+
+    Args:
+        text: the value; a decimal string is taken at face value (``"0.1"`` is 1/10).
+        what: what it is called in an error, e.g. ``"--eps"``.
+
+    Raises:
+        UserError: not a number, or not in (0, 1].
+    """
+    try:
+        value = Fraction(str(text).replace(" ", ""))
+    except (ValueError, ZeroDivisionError):
+        raise UserError(
+            f"{what} is {str(text)!r}, which is no number. Write it as 8/255 or 0.031."
+        ) from None
+    if not 0 < value <= 1:
+        hint = f" For pixels from 0 to 255 write {text}/255." if value > 1 else ""
+        raise UserError(f"{what} is {text}, but pixels are in [0, 1]: give 0 < {what} <= 1.{hint}")
+    return value
+
+
+def format_quantity(value: Fraction) -> str:
+    """Write a fraction as people do: ``0.1`` where that is exact and short, else ``8/255``."""
+    for digits in range(5):
+        if (value * 10**digits).denominator == 1:
+            return f"{float(value):.{digits}f}"
+    in_255ths = value * 255
+    for digits in range(4):
+        if (in_255ths * 10**digits).denominator == 1:
+            return f"{float(in_255ths):.{digits}f}/255"
+    return f"{float(value):.6g}"
