@@ -1,0 +1,24 @@
+"""Networks: their architectures, how files are recognised, and the `Classifier` around them."""
+
+from ferd_eval.models.architecture import Architecture, ArchitectureRow, Fit
+from ferd_eval.models.classifier import Classifier
+from ferd_eval.models.loading import ModelFacts, build_classifier, save_network
+from ferd_eval.models.normalization import NORMALIZATIONS, Normalization, parse_normalization
+from ferd_eval.models.registry import Match, build_architecture, detect, list_architectures
+
+__all__ = [
+    "NORMALIZATIONS",
+    "Architecture",
+    "ArchitectureRow",
+    "Classifier",
+    "Fit",
+    "Match",
+    "ModelFacts",
+    "Normalization",
+    "build_architecture",
+    "build_classifier",
+    "detect",
+    "list_architectures",
+    "parse_normalization",
+    "save_network",
+]

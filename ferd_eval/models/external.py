@@ -1,0 +1,268 @@
+"""Networks built by other people's code: torchvision, timm, RobustBench, a user's own file.
+
+The code builds the architecture only; the weights always come from the checkpoint. Packages are
+imported when one of their networks is named, and not before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from ferd_eval.errors import UserError, did_you_mean
+from ferd_eval.models.architecture import ArchitectureRow
+
+EXTERNAL_ROWS = (
+    ArchitectureRow(
+        "torchvision:NAME",
+        "torchvision",
+        "torchvision.models",
+        "3×H×W",
+        "ImageNet normalisation unless told otherwise",
+    ),
+    ArchitectureRow(
+        "timm:NAME",
+        "timm",
+        "timm.create_model",
+        "C×H×W",
+        "pip install timm; the model's own normalisation unless told otherwise",
+    ),
+    ArchitectureRow(
+        "robustbench:ID",
+        "RobustBench",
+        "RobustBench/robustbench",
+        "3×H×W",
+        "pip install robustbench; ID or DATASET/THREAT/ID; normalises for itself",
+    ),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class ExternalNetwork:
+    """A network somebody else's code built, still with fresh weights.
+
+    Attributes:
+        name: as the user gave it, e.g. ``"torchvision:resnet18"``.
+        network: B×C×H×W to B×K.
+        decided_by: who built it, as a sentence.
+        normalization: ``"imagenet"`` or another name or M,M,M/S,S,S, where the source knows what
+            its weights are used to; None where it does not.
+        file_sha256: of the user's file.
+    """
+
+    name: str
+    network: nn.Module
+    decided_by: str
+    normalization: str | None = None
+    file_sha256: str | None = None
+
+
+def is_external(name: str) -> bool:
+    """Whether `name` starts with one of the prefixes of `EXTERNAL_ROWS`."""
+    return name.partition(":")[0] in _BUILDERS and ":" in name
+
+
+def build_external(
+    name: str, *, num_classes: int | None, in_channels: int | None
+) -> ExternalNetwork:
+    """Build ``torchvision:NAME``, ``timm:NAME`` or ``robustbench:ID``.
+
+    Raises:
+        UserError: the package is missing or broken, or has no such network.
+    """
+    source, _, inner = name.partition(":")
+    return _BUILDERS[source](inner, num_classes, in_channels)
+
+
+def build_from_file(
+    spec: str, *, num_classes: int | None, in_channels: int | None
+) -> ExternalNetwork:
+    """Run ``FILE.py:FACTORY``; it is given ``num_classes`` and ``in_channels`` if it takes them.
+
+    Raises:
+        UserError: the file or the factory is missing, fails, or does not return an ``nn.Module``.
+    """
+    file, _, factory_name = spec.rpartition(":")
+    if not file or not factory_name.isidentifier():
+        raise UserError(f"--model-file {spec} must be FILE.py:FACTORY, e.g. nets.py:make_network.")
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise UserError(f"--model-file {spec}: there is no file {path}.")
+    try:
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(
+            f"--model-file {spec}: {path} cannot be read ({error.strerror})."
+        ) from error
+    module = _import_file(path, sha256, spec)
+    factory = getattr(module, factory_name, None)
+    if not callable(factory):
+        own = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+        hint = did_you_mean(factory_name, own) if own else " It defines no function or class."
+        raise UserError(f"--model-file {spec}: {path.name} has no {factory_name}.{hint}")
+    given = {"num_classes": num_classes, "in_channels": in_channels}
+    network = _call(factory, given, f"--model-file {spec}: {factory_name}")
+    return ExternalNetwork(
+        name=f"{path.name}:{factory_name}",
+        network=network,
+        decided_by=f"built by {factory_name} in {path}",
+        file_sha256=sha256,
+    )
+
+
+def _import_file(path: Path, sha256: str, spec: str) -> ModuleType:
+    name = f"ferd_model_file_{sha256[:16]}"
+    module_spec = importlib.util.spec_from_file_location(name, path.resolve())
+    if module_spec is None or module_spec.loader is None:
+        raise UserError(f"--model-file {spec}: {path.name} is not a Python file.")
+    module = importlib.util.module_from_spec(module_spec)
+    folder = str(path.resolve().parent)
+    # As when a script is run: its neighbours can be imported, and dataclasses find their module.
+    sys.modules[name] = module
+    sys.path.insert(0, folder)
+    try:
+        module_spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise UserError(
+            f"--model-file {spec}: importing it failed with {_brief(error)}."
+        ) from error
+    finally:
+        if folder in sys.path:
+            sys.path.remove(folder)
+    return module
+
+
+def _call(factory: Callable[..., Any], given: Mapping[str, int | None], who: str) -> nn.Module:
+    try:
+        parameters = inspect.signature(factory).parameters
+    except (TypeError, ValueError):
+        parameters = inspect.signature(lambda: None).parameters
+    missing = [
+        name for name, value in given.items() if value is None and _required(parameters, name)
+    ]
+    if missing:
+        raise UserError(
+            f"{who} needs {missing[0]}, which the checkpoint does not tell; pass "
+            f"--{missing[0].replace('_', '-')}, or give the parameter a default."
+        )
+    arguments = {n: v for n, v in given.items() if v is not None and n in parameters}
+    try:
+        network = factory(**arguments)
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{who} failed with {_brief(error)}.") from error
+    if not isinstance(network, nn.Module):
+        raise UserError(
+            f"{who} returned a {type(network).__name__}; it must return a torch.nn.Module."
+        )
+    return network
+
+
+def _required(parameters: Mapping[str, inspect.Parameter], name: str) -> bool:
+    return name in parameters and parameters[name].default is inspect.Parameter.empty
+
+
+def _brief(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:160]}" if text else type(error).__name__
+
+
+def _import_package(name: str, arch: str, pip: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        package = name.partition(".")[0]
+        if error.name == package:
+            raise UserError(f"--arch {arch} needs {package}: {pip}.") from error
+        raise UserError(
+            f"--arch {arch} needs {package}, which is installed without {error.name}: "
+            f"pip install {error.name}."
+        ) from error
+    except Exception as error:
+        # torchvision built for another torch fails in many ways, RuntimeError among them.
+        raise UserError(
+            f"--arch {arch}: importing {name} failed with {_brief(error)}; it probably does not "
+            f"match the installed torch: {pip} --upgrade."
+        ) from error
+
+
+def _torchvision(inner: str, num_classes: int | None, in_channels: int | None) -> ExternalNetwork:
+    arch = f"torchvision:{inner}"
+    models = _import_package("torchvision.models", arch, "pip install torchvision")
+    known = models.list_models(module=models)
+    if inner not in known:
+        raise UserError(f"--arch {arch}: torchvision has no such model.{_close(inner, known)}")
+    try:
+        network = models.get_model(inner, weights=None, num_classes=num_classes or 1000)
+    except Exception as error:
+        raise UserError(f"--arch {arch}: torchvision failed with {_brief(error)}.") from error
+    return ExternalNetwork(arch, network, "named with --arch, built by torchvision", "imagenet")
+
+
+def _timm(inner: str, num_classes: int | None, in_channels: int | None) -> ExternalNetwork:
+    arch = f"timm:{inner}"
+    timm = _import_package("timm", arch, "pip install timm")
+    if not timm.is_model(inner):
+        raise UserError(
+            f"--arch {arch}: timm has no such model.{_close(inner, timm.list_models())}"
+        )
+    try:
+        network = timm.create_model(
+            inner, pretrained=False, num_classes=num_classes or 1000, in_chans=in_channels or 3
+        )
+    except Exception as error:
+        raise UserError(f"--arch {arch}: timm failed with {_brief(error)}.") from error
+    return ExternalNetwork(arch, network, "named with --arch, built by timm", "imagenet")
+
+
+def _robustbench(inner: str, num_classes: int | None, in_channels: int | None) -> ExternalNetwork:
+    arch = f"robustbench:{inner}"
+    zoo = _import_package("robustbench.model_zoo.models", arch, "pip install robustbench")
+    models = {
+        f"{dataset.value}/{threat.value}/{id_}": entry
+        for dataset, threats in zoo.model_dicts.items()
+        for threat, entries in threats.items()
+        for id_, entry in entries.items()
+    }
+    found = [key for key in models if inner in (key, key.rpartition("/")[2])]
+    if not found:
+        ids = sorted({key.rpartition("/")[2] for key in models})
+        raise UserError(f"--arch {arch}: RobustBench has no such model.{_close(inner, ids)}")
+    if len(found) > 1:
+        raise UserError(
+            f"--arch {arch} is ambiguous; name one of "
+            f"{', '.join('robustbench:' + key for key in found)}."
+        )
+    factory = models[found[0]]["model"]
+    if not callable(factory):
+        raise UserError(f"--arch {arch} is an ensemble, which a single checkpoint cannot fill.")
+    try:
+        network = factory()
+    except Exception as error:
+        raise UserError(f"--arch {arch}: RobustBench failed with {_brief(error)}.") from error
+    return ExternalNetwork(
+        f"robustbench:{found[0]}", network, "named with --arch, built by RobustBench"
+    )
+
+
+def _close(name: str, known: list[str]) -> str:
+    # A list of a thousand names is no help: only a near miss is worth a word.
+    hint = did_you_mean(name, known)
+    return hint if hint.startswith(" Did") else ""
+
+
+_BUILDERS: dict[str, Callable[[str, int | None, int | None], ExternalNetwork]] = {
+    "torchvision": _torchvision,
+    "timm": _timm,
+    "robustbench": _robustbench,
+}

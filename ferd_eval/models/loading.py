@@ -1,0 +1,294 @@
+"""From a checkpoint to a classifier, and from a network to a file that says what it is."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from ferd_eval.checkpoint import Checkpoint
+from ferd_eval.errors import UserError
+from ferd_eval.models.architecture import Architecture, Fit, load_weights
+from ferd_eval.models.classifier import Classifier
+from ferd_eval.models.external import (
+    ExternalNetwork,
+    build_external,
+    build_from_file,
+    is_external,
+)
+from ferd_eval.models.normalization import Normalization, parse_normalization
+from ferd_eval.models.registry import detect, guess_in_channels, guess_num_classes
+
+# RobustBench networks bring these constants themselves; its files may or may not repeat them.
+_OWN_CONSTANTS = re.compile(r"(.*\.)?(mu|sigma|mean|std)")
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a report says about a model, and how each thing was decided.
+
+    Attributes:
+        architecture: name, as ``--arch`` takes it.
+        decided_by: how the architecture was found, a sentence.
+        num_classes: K, the number of logits.
+        in_channels: C, None where a user's factory does not tell.
+        parameters: number of trained numbers.
+        normalization: constants inside the classifier, None if there are none.
+        normalization_decided_by: how they were found, a sentence.
+        unused_keys: keys of the file that play no part in the forward pass.
+        model_file_sha256: of the user's ``--model-file``.
+    """
+
+    architecture: str
+    decided_by: str
+    num_classes: int
+    in_channels: int | None
+    parameters: int
+    normalization: Normalization | None
+    normalization_decided_by: str
+    unused_keys: tuple[str, ...] = ()
+    model_file_sha256: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the facts as values that `json.dumps` takes."""
+        return {
+            **vars(self),
+            "normalization": self.normalization and self.normalization.to_json(),
+            "unused_keys": list(self.unused_keys),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class _Built:
+    """A network with its weights, before its normalisation is decided."""
+
+    network: nn.Module
+    name: str
+    decided_by: str
+    num_classes: int
+    in_channels: int | None
+    unused_keys: tuple[str, ...] = ()
+    default_normalization: str | None = None
+    default_decided_by: str = ""
+    normalizes_itself: bool = False
+    file_sha256: str | None = None
+
+
+def build_classifier(
+    checkpoint: Checkpoint,
+    *,
+    arch: str | None = None,
+    model_file: str | None = None,
+    normalize: str = "auto",
+    num_classes: int | None = None,
+) -> tuple[Classifier, ModelFacts]:
+    """Turn weights into a classifier, in eval mode on the CPU, and say how it was done.
+
+    Args:
+        checkpoint: what `load_checkpoint` returned.
+        arch: architecture name; None takes the file's own metadata or detects it.
+        model_file: ``FILE.py:FACTORY`` of the user, run instead of `arch`.
+        normalize: ``auto``, ``none``, a name or ``M,M,M/S,S,S``. ``auto`` takes the file's
+            metadata, else a normalisation layer saved in it, else what torchvision and timm
+            networks are used to, else none: robust networks take images in [0, 1].
+        num_classes: K where the file does not tell; checked where it does.
+
+    Raises:
+        UserError: the architecture cannot be decided or does not fit, or an option is wrong.
+    """
+    wanted = None if normalize == "auto" else parse_normalization(normalize)
+    try:
+        built = _build(checkpoint, arch, model_file, num_classes)
+    except UserError as error:
+        raise UserError(f"{checkpoint.path}: {error}") from error
+    if num_classes is not None and num_classes != built.num_classes:
+        raise UserError(
+            f"checkpoint {checkpoint.path} has {built.num_classes} logits, but --num-classes is "
+            f"{num_classes}; leave it out."
+        )
+    if normalize == "auto":
+        normalization, decided_by = _automatic_normalization(checkpoint, built)
+    else:
+        normalization, decided_by = wanted, f"--normalize {normalize}"
+        overruled = checkpoint.embedded_normalization
+        if built.normalizes_itself:
+            decided_by += ", before the network's own normalisation"
+        elif overruled is not None and Normalization(*overruled) != wanted:
+            decided_by += f", overruling the file's own layer {Normalization(*overruled)}"
+    classifier = Classifier(
+        built.network,
+        num_classes=built.num_classes,
+        in_channels=built.in_channels,
+        normalization=normalization,
+    )
+    return classifier, ModelFacts(
+        architecture=built.name,
+        decided_by=built.decided_by,
+        num_classes=built.num_classes,
+        in_channels=built.in_channels,
+        parameters=sum(p.numel() for p in built.network.parameters()),
+        normalization=normalization,
+        normalization_decided_by=decided_by,
+        unused_keys=built.unused_keys,
+        model_file_sha256=built.file_sha256,
+    )
+
+
+def _automatic_normalization(
+    checkpoint: Checkpoint, built: _Built
+) -> tuple[Normalization | None, str]:
+    recorded = checkpoint.metadata.get("ferd.normalization")
+    if recorded is not None:
+        return Normalization.from_json(str(recorded)), "recorded in the checkpoint's metadata"
+    if built.normalizes_itself:
+        return None, "none added: the network normalises for itself"
+    if checkpoint.embedded_normalization is not None:
+        return Normalization(*checkpoint.embedded_normalization), "a layer saved in the checkpoint"
+    if built.default_normalization is not None:
+        return parse_normalization(built.default_normalization), built.default_decided_by
+    return None, "none found: the network is given images in [0, 1]"
+
+
+def _build(
+    checkpoint: Checkpoint, arch: str | None, model_file: str | None, num_classes: int | None
+) -> _Built:
+    if arch is not None and model_file is not None:
+        raise UserError("--arch and --model-file exclude each other; pass one.")
+    sizes = {
+        "num_classes": num_classes or guess_num_classes(checkpoint.tensors),
+        "in_channels": guess_in_channels(checkpoint.tensors),
+    }
+    if model_file is not None:
+        return _fill(build_from_file(model_file, **sizes), checkpoint, num_classes)
+    recorded = checkpoint.metadata.get("ferd.arch")
+    if arch is not None and is_external(arch):
+        return _fill(build_external(arch, **sizes), checkpoint, num_classes)
+    decided_by = "detected from the checkpoint's keys and shapes"
+    if arch is not None:
+        decided_by = "named with --arch, verified against the checkpoint's keys and shapes"
+    elif recorded is not None:
+        decided_by = "recorded in the checkpoint's metadata, verified against its keys and shapes"
+        arch = str(recorded)
+    match = detect(checkpoint.tensors, name=arch)
+    architecture = match.architecture
+    _check_recorded(checkpoint, architecture)
+    with torch.device("meta"):
+        network = architecture.build()
+    return _Built(
+        network=load_weights(network, architecture.canonical(checkpoint.tensors)),
+        name=architecture.name,
+        decided_by=decided_by,
+        num_classes=architecture.num_classes,
+        in_channels=architecture.in_channels,
+        unused_keys=match.fit.unused,
+    )
+
+
+def _check_recorded(checkpoint: Checkpoint, architecture: Architecture) -> None:
+    for key, value in (
+        ("ferd.num_classes", architecture.num_classes),
+        ("ferd.in_channels", architecture.in_channels),
+    ):
+        recorded = checkpoint.metadata.get(key)
+        if recorded is not None and str(recorded) != str(value):
+            raise UserError(
+                f"its metadata says {key} = {recorded}, but its weights say {value}; the file was "
+                "edited or damaged: use the original."
+            )
+
+
+def _fill(external: ExternalNetwork, checkpoint: Checkpoint, num_classes: int | None) -> _Built:
+    """Load the weights into somebody else's network, under the names it uses."""
+    expected = external.network.state_dict()
+    if not expected:
+        raise UserError(f"{external.name} has no parameters to load the checkpoint into.")
+    optional = _OWN_CONSTANTS if external.name.startswith("robustbench:") else None
+    # A network that is built with its wrapper or its normalisation wants the file's own names.
+    readings: list[Mapping[str, Tensor]] = [checkpoint.tensors, checkpoint.as_stored]
+    fits = [Fit.between(expected, tensors, optional_keys=optional) for tensors in readings]
+    best = min(range(len(fits)), key=lambda i: fits[i].distance)
+    if not fits[best].exact:
+        raise UserError(
+            f"the checkpoint does not fit {external.name}: {fits[best]}. Change the factory, or "
+            "leave --arch and --model-file out to detect the architecture."
+        )
+    tensors = readings[best]
+    classes = num_classes or guess_num_classes(tensors)
+    if classes is None:
+        raise UserError(f"{external.name} does not tell its number of classes; pass --num-classes.")
+    has_constants = best == 1 and checkpoint.embedded_normalization is not None
+    return _Built(
+        network=load_weights(external.network, tensors),
+        name=external.name,
+        decided_by=external.decided_by,
+        num_classes=classes,
+        in_channels=None if external.file_sha256 else guess_in_channels(tensors),
+        default_normalization=external.normalization,
+        default_decided_by=f"what {external.name.partition(':')[0]} networks are used to",
+        normalizes_itself=has_constants or optional is not None,
+        file_sha256=external.file_sha256,
+    )
+
+
+def save_network(
+    file: Path,
+    network: nn.Module,
+    arch: Architecture,
+    normalization: Normalization | None,
+    metadata: Mapping[str, str] | None = None,
+    *,
+    half: bool = False,
+) -> None:
+    """Write a network as safetensors that `build_classifier` reads back without being told.
+
+    The file appears whole or not at all.
+
+    Args:
+        file: where; its folder exists.
+        network: one built by `arch`, or a `Classifier` around one.
+        arch: recorded by name.
+        normalization: what the network's images were normalised with; None for nothing.
+        metadata: more to record, e.g. ``{"ferd.dataset": "cifar10"}``.
+        half: store floating-point weights in half the space, as float16.
+
+    Raises:
+        UserError: the file cannot be written, or a weight does not fit into half precision.
+    """
+    if isinstance(network, Classifier):
+        network = network.network
+    tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+    fit = arch.fit(tensors)
+    assert fit.exact, f"{arch.name} did not build this network: {fit}"
+    if half:
+        tensors = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
+        for key, tensor in tensors.items():
+            if not bool(torch.isfinite(tensor).all()):
+                raise UserError(f"{key} has values beyond half precision; save in full precision.")
+    described = {
+        "ferd.arch": arch.name,
+        "ferd.num_classes": str(arch.num_classes),
+        "ferd.in_channels": str(arch.in_channels),
+        "ferd.normalization": json.dumps(normalization.to_json()) if normalization else "none",
+        **(metadata or {}),
+    }
+    content = safetensors.torch.save(tensors, metadata=described)
+    try:
+        with tempfile.NamedTemporaryFile(
+            dir=file.parent, prefix=f".{file.name}.", delete=False
+        ) as stream:
+            temporary = Path(stream.name)
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(file)
+    except OSError as error:
+        raise UserError(f"cannot write {file} ({error.strerror}); check the folder.") from error
