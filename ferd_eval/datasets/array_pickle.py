@@ -79,7 +79,7 @@ def read_array_pickle(content: bytes | bytearray, path: Path) -> dict[str, Any]:
         UserError: the pickle is damaged, is no dictionary, or names anything beyond NumPy arrays.
     """
     try:
-        described = _Machine(path).run(bytes(content))
+        described = _Machine(path).run(content)
         if not isinstance(described, dict):
             raise ValueError(f"it holds a {type(described).__name__}, not a dictionary")
         return {
@@ -102,7 +102,7 @@ class _Machine:
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
 
-    def run(self, content: bytes) -> Any:
+    def run(self, content: bytes | bytearray) -> Any:
         for opcode, argument, _ in pickletools.genops(content):
             if opcode.name == "STOP":
                 return self._stack[-1]
@@ -141,8 +141,8 @@ class _Machine:
             # Text keys only: hashing a nest of tuples can take for ever.
             keys = [_text(key) for key in items[::2]]
             _of(dict, stack[-1]).update(zip(keys, items[1::2], strict=True))
-        elif name in ("GLOBAL", "STACK_GLOBAL"):
-            module, attribute = argument.split(" ", 1) if argument else self._pop(2)
+        elif name in ("GLOBAL", "STACK_GLOBAL", "INST"):
+            module, attribute = argument.split(" ", 1) if argument else map(_text, self._pop(2))
             stack.append(self._global(f"{module}.{attribute}"))
         elif name == "REDUCE":
             function, arguments = self._pop(2)
@@ -172,8 +172,8 @@ class _Machine:
     def _global(self, name: str) -> _Global:
         if name not in _ALLOWED:
             raise UserError(
-                f"{self._path} asks to import {name}, which a CIFAR file never needs: nothing was "
-                "run. Get the archive from its publisher."
+                f"{self._path} asks for {name[:100]!r}, which a CIFAR file never needs: nothing "
+                "was run. Get the archive from its publisher."
             )
         return _Global(name)
 

@@ -11,6 +11,8 @@ from types import TracebackType
 from ferd_eval.errors import UserError
 
 _PIECE = 1 << 20
+# A deflate block can stand for at most 258 bytes in 2 bits.
+_MOST_INFLATED = 1032
 
 
 class BoundedFile:
@@ -26,6 +28,12 @@ class BoundedFile:
             self._stream = gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # noqa: SIM115
         except OSError as error:
             raise unreadable(path, error) from error
+
+    @property
+    def most(self) -> int:
+        """More bytes than this cannot be in it, by its size on disk."""
+        size = self.path.stat().st_size
+        return size * _MOST_INFLATED if self.path.suffix == ".gz" else size
 
     def __enter__(self) -> BoundedFile:
         return self

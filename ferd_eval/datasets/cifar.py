@@ -223,7 +223,7 @@ def _read_python(path: Path, info: DatasetInfo) -> tuple[NDArray[np.uint8], NDAr
     pixels, labels = batch.get("data"), batch.get(key)
     if pixels is None or labels is None:
         raise UserError(
-            f"{path} has {', '.join(sorted(batch)) or 'nothing'}, but a {info.name} file has "
+            f"{path} has {sorted(batch) or 'nothing'}, but a {info.name} file has "
             f"data and {key}: it is of another data set."
         )
     if not (isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8 and pixels.ndim == 2):

@@ -89,10 +89,15 @@ class DataFolder:
             for archive in archives:
                 if (root / archive).is_file():
                     return f"{root / archive} is there but packed: unpack it in {root}."
+        others: dict[Path, list[str]] = {}
         for other, layouts in known.items():
             if other != info.name and (found := self.find(other, layouts, split)):
-                return f"{found[0]} holds {other}: use --dataset {other}, or another --data-dir."
-        return ""
+                others.setdefault(found[0], []).append(other)
+        if not others:
+            return ""
+        place, names = next(iter(others.items()))
+        held = " or ".join(names)
+        return f"{place} holds {held}: use --dataset {held}, or another --data-dir."
 
 
 def _how_to_get(info: DatasetInfo) -> str:

@@ -42,7 +42,8 @@ class Layout:
 
     Attributes:
         subfolders: where below the data folder they may lie, likeliest first; ``"."`` is itself.
-        test: the test files, as glob patterns relative to the subfolder, each ``.gz`` or not.
+        test: the test files, as glob patterns relative to the subfolder. A pattern that ends in a
+            slash is of folders; files may have ``.gz`` added.
         train: the same for the training files.
     """
 
@@ -56,9 +57,12 @@ class Layout:
 
     def holds(self, folder: Path, split: Split) -> bool:
         """Whether any file of the split is in ``folder``."""
-        return any(
-            True
-            for pattern in self.files(split)
-            for name in (pattern, f"{pattern}.gz")
-            for _ in folder.glob(name)
-        )
+        for pattern in self.files(split):
+            if pattern.endswith("/"):
+                found = any(path.is_dir() for path in folder.glob(pattern))
+            else:
+                names = (pattern, f"{pattern}.gz")
+                found = any(path.is_file() for name in names for path in folder.glob(name))
+            if found:
+                return True
+        return False

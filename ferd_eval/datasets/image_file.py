@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,8 +17,6 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".
 # Named, so that no file can pick one of Pillow's decoders that start other programs.
 _FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP")
 _MAX_PIXELS = 1 << 24
-_THREADS = 4
-_AHEAD = 256
 
 
 def is_image_file(path: Path) -> bool:
@@ -28,9 +25,11 @@ def is_image_file(path: Path) -> bool:
 
 
 def decode_images(
-    paths: Sequence[Path], size: tuple[int, int] | None = None, advice: str = ""
+    paths: Sequence[Path], *, size: tuple[int, int] | None = None, advice: str
 ) -> NDArray[np.uint8]:
     """Decode images as RGB, shape (N, 3, H, W); greyscale ones get three equal channels.
+
+    One thread: two or four are no faster on 64 × 64 and 224 × 224 JPEGs (0.15 and 0.4 ms each).
 
     Args:
         paths: at least one file.
@@ -46,31 +45,18 @@ def decode_images(
             size = image.size
         model = f"{paths[0]} has {size[0]} x {size[1]}"
     else:
-        model = f"expected is {size[0]} x {size[1]}"
+        model = f"expected are {size[0]} x {size[1]}"
     width, height = size
-    count = len(paths) * 3 * width * height
-    require_memory(count, f"{len(paths)} images of {width} x {height} pixels")
-    images_NCHW = np.empty((len(paths), 3, height, width), dtype=np.uint8)
-
-    def decode(path: Path) -> NDArray[np.uint8]:
+    shape = (len(paths), 3, height, width)
+    require_memory(int(np.prod(shape)), f"{len(paths)} images of {width} x {height} pixels")
+    images_NCHW = np.empty(shape, dtype=np.uint8)
+    for pixels_CHW, path in zip(images_NCHW, paths, strict=True):
         with _opened(path) as image:
             if image.size != size:
                 raise UserError(
-                    f"{path} has {image.size[0]} x {image.size[1]} pixels, but {model}; {advice}"
+                    f"{path} has {image.width} x {image.height} pixels, but {model}: {advice}"
                 )
-            try:
-                return np.asarray(image.convert("RGB"))
-            except (OSError, ValueError, SyntaxError) as error:
-                raise unreadable(path, error) from error
-
-    # Pillow lets other threads run while it decodes. A block at a time, so that the first bad file
-    # ends the work.
-    with ThreadPoolExecutor(_THREADS) as pool:
-        position = 0
-        for block in _blocks(paths, _AHEAD):
-            for pixels_HWC in pool.map(decode, block):
-                images_NCHW[position] = pixels_HWC.transpose(2, 0, 1)
-                position += 1
+            pixels_CHW[:] = _rgb(image, path).transpose(2, 0, 1)
     return images_NCHW
 
 
@@ -79,7 +65,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     """Open an image whose header is known to be harmless; nothing is decoded yet."""
     try:
         image = Image.open(path, formats=_FORMATS)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except Exception as error:  # a decoder raises whatever its parser tripped over
         raise unreadable(path, error) from error
     with image:
         if image.width * image.height > _MAX_PIXELS:
@@ -95,5 +81,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         yield image
 
 
-def _blocks(paths: Sequence[Path], length: int) -> Iterator[Sequence[Path]]:
-    return (paths[start : start + length] for start in range(0, len(paths), length))
+def _rgb(image: Image.Image, path: Path) -> NDArray[np.uint8]:
+    try:
+        return np.asarray(image.convert("RGB"))
+    except Exception as error:  # a decoder raises whatever its parser tripped over
+        raise unreadable(path, error) from error

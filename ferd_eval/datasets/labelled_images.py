@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -45,13 +46,22 @@ class LabelledImages:
         assert self.images_NCHW.dtype in (np.uint8, np.float32)
         assert self.labels_N.dtype == self.indices_N.dtype == np.int64
         if n == 0:
-            raise UserError(f"data set {self.name} at {self.source} holds no images.")
+            raise UserError(f"data set {self.name} at {self.source} holds no images: give it some.")
         low, high = int(self.labels_N.min()), int(self.labels_N.max())
         if low < 0 or high >= len(self.class_names):
             raise UserError(
                 f"data set {self.name} at {self.source} has labels from {low} to {high}, "
-                f"but {len(self.class_names)} classes (0 to {len(self.class_names) - 1})."
+                f"but {len(self.class_names)} classes (0 to {len(self.class_names) - 1}): "
+                "give every class a name, or correct the labels."
             )
+        twice = [name for name, count in Counter(self.class_names).items() if count > 1]
+        if twice:
+            raise UserError(
+                f"data set {self.name} at {self.source} has {len(twice)} class names more than "
+                f"once, first {twice[0]!r}: give each class its own name."
+            )
+        for grouping, groups in self.groupings.items():
+            assert len(groups) == len(self.class_names), grouping
 
     def __len__(self) -> int:
         return len(self.labels_N)
@@ -82,11 +92,21 @@ class LabelledImages:
         return digest.hexdigest()
 
     def first(self, count: int) -> LabelledImages:
-        """Keep the first ``count`` records in file order."""
+        """Keep the first ``count`` records in file order.
+
+        Raises:
+            UserError: ``count`` is not positive.
+        """
+        _require_positive(count)
         return self._take(np.arange(min(count, len(self))))
 
     def first_per_class(self, count: int) -> LabelledImages:
-        """Keep the first ``count`` records of each class, in file order."""
+        """Keep the first ``count`` records of each class, in file order.
+
+        Raises:
+            UserError: ``count`` is not positive.
+        """
+        _require_positive(count)
         keep = np.zeros(len(self), dtype=bool)
         for label in range(self.num_classes):
             keep[np.flatnonzero(self.labels_N == label)[:count]] = True
@@ -99,3 +119,8 @@ class LabelledImages:
             labels_N=self.labels_N[positions],
             indices_N=self.indices_N[positions],
         )
+
+
+def _require_positive(count: int) -> None:
+    if count < 1:
+        raise UserError(f"cannot keep the first {count} images: give a count of 1 or more.")

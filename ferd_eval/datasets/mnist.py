@@ -154,10 +154,18 @@ def read_idx(
                 f"{' x '.join(map(str, image_shape))}: it is of another data set."
             )
         expected = prod(shape)
-        require_memory(expected, f"{path} (its header says {shape[0]} records)")
-        values = file.read(expected)
-        if len(values) < expected or file.read(1):
-            found = f"only {len(values)}" if len(values) < expected else "more"
+        found = ""
+        values = bytearray()
+        if length + expected > file.most:
+            found = f"at most {file.most - length}"
+        else:
+            require_memory(expected, f"{path} ({shape[0]} records)")
+            values = file.read(expected)
+            if len(values) < expected:
+                found = f"only {len(values)}"
+            elif file.read(1):
+                found = "more"
+        if found:
             raise UserError(
                 f"{path} says it holds {shape[0]} records, {expected} bytes after the header, but "
                 f"{found} are there; fetch it again."

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ferd_eval.datasets.bounded_file import BoundedFile
+from ferd_eval.datasets.bounded_file import BoundedFile, existing
 from ferd_eval.datasets.dataset_info import DatasetInfo, Layout, Split
 from ferd_eval.datasets.image_file import decode_images, is_image_file
 from ferd_eval.datasets.labelled_images import LabelledImages
@@ -29,8 +29,8 @@ TINY_IMAGENET_LAYOUTS = (
     Layout(
         subfolders=("tiny-imagenet-200", "."),
         # A common rearrangement sorts the validation images into one folder a class.
-        test=("val/val_annotations.txt", f"val/{_WNID}"),
-        train=(f"train/{_WNID}",),
+        test=("val/val_annotations.txt", f"val/{_WNID}/"),
+        train=(f"train/{_WNID}/",),
     ),
 )
 TINY_IMAGENET_ARCHIVES = ("tiny-imagenet-200.zip",)
@@ -48,8 +48,8 @@ def load_tiny_imagenet(folder: Path, layout: Layout, split: Split) -> LabelledIm
     Raises:
         UserError: an image is missing, damaged or not 64 × 64, or a list does not fit the images.
     """
-    annotations = folder / "val" / "val_annotations.txt"
-    if split == "test" and annotations.is_file():
+    annotations = existing(folder / "val" / "val_annotations.txt")
+    if split == "test" and annotations is not None:
         records = _annotated(annotations)
     else:
         records = _sorted_into_folders(folder / ("train" if split == "train" else "val"))
@@ -71,7 +71,7 @@ def load_tiny_imagenet(folder: Path, layout: Layout, split: Split) -> LabelledIm
             advice="this is not Tiny ImageNet: use --dataset folder:PATH.",
         ),
         labels_N=np.array([label_of[wnid] for _, wnid in records], dtype=np.int64),
-        class_names=_class_names(wnids, folder / "words.txt"),
+        class_names=_class_names(wnids, existing(folder / "words.txt")),
         indices_N=np.arange(len(records), dtype=np.int64),
         source=str(folder),
     )
@@ -104,16 +104,16 @@ def _sorted_into_folders(root: Path) -> list[tuple[Path, str]]:
 
 def _wnids(folder: Path) -> list[str]:
     """All classes, sorted; from ``wnids.txt``, else the training folders."""
-    listed = folder / "wnids.txt"
-    if listed.is_file():
+    listed = existing(folder / "wnids.txt")
+    if listed is not None:
         return sorted({line.strip() for line in _lines(listed)})
     return sorted(path.name for path in (folder / "train").glob(_WNID))
 
 
-def _class_names(wnids: list[str], words: Path) -> tuple[str, ...]:
+def _class_names(wnids: list[str], words: Path | None) -> tuple[str, ...]:
     """The first synonym of each class; the WordNet id is added where two classes share it."""
     synonyms: dict[str, str] = {}
-    if words.is_file():
+    if words is not None:
         for line in _lines(words):
             wnid, _, meanings = line.partition("\t")
             synonyms[wnid] = meanings.split(",")[0].strip()
