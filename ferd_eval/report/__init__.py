@@ -1,0 +1,18 @@
+"""Reports: one view of one or several runs, rendered to files and to the terminal."""
+
+from ferd_eval.report.figure import Figure, Table, percent, ratio
+from ferd_eval.report.terminal import render_terminal
+from ferd_eval.report.view import Run, View, view
+from ferd_eval.report.write import write_report
+
+__all__ = [
+    "Figure",
+    "Run",
+    "Table",
+    "View",
+    "percent",
+    "ratio",
+    "render_terminal",
+    "view",
+    "write_report",
+]

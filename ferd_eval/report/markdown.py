@@ -1,0 +1,38 @@
+"""``report.md``."""
+
+from __future__ import annotations
+
+import re
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from ferd_eval.report.figure import Cell, Figure
+from ferd_eval.report.view import View
+
+
+def markdown(view: View) -> str:
+    """Render the report as GitHub-flavoured Markdown; names from files are escaped."""
+    environment = Environment(
+        loader=PackageLoader("ferd_eval.report", "templates"),
+        autoescape=False,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["md"] = escape
+    environment.tests["figure"] = _is_figure
+    return environment.get_template("report.md.j2").render(view=view)
+
+
+def escape(cell: Cell) -> str:
+    """Neutralise what Markdown or the HTML inside it would act on; a line break becomes a space."""
+    text = " ".join(str(cell).split())
+    text = re.sub(r"([\\`*|\[\]~])", r"\\\1", text)
+    text = re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)
+    text = re.sub(r"&(?=#?\w+;)", "&amp;", text)
+    return text.replace("<", "&lt;")
+
+
+def _is_figure(cell: Cell) -> bool:
+    return isinstance(cell, Figure)

@@ -1,0 +1,102 @@
+"""The report on a terminal: a table of all attacks and a bar for each class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from ferd_eval.report.figure import Figure, Table
+from ferd_eval.report.view import ClassLine, RunView, View
+
+#: Longer lists of classes are cut to the lowest; the whole list is in the files.
+_MOST_BARS = 20
+
+
+def render_terminal(view: View) -> RenderableType:
+    """Lay the report out for a console of any width; needs no colour."""
+    parts: list[RenderableType] = [Text(view.title, style="bold")]
+    for run in view.runs:
+        if len(view.runs) > 1:
+            parts += [Text(), Text(run.name, style="bold")]
+        parts += [Text(), *(Text(sentence) for sentence in run.sentences)]
+        parts += [Text(f"warning: {warning}", style="yellow") for warning in run.warnings]
+    parts += [Text(), _table(view.summary)]
+    if view.side_by_side and len(view.side_by_side.rows) <= _MOST_BARS:
+        parts += [Text(), _table(view.side_by_side)]
+    elif len(view.runs) == 1:
+        parts += [Text(), *_bars(view.runs[0])]
+    return Group(*parts)
+
+
+def _table(of: Table) -> RichTable:
+    table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
+    for i, column in enumerate(of.columns):
+        number = bool(of.rows) and isinstance(of.rows[0][i], Figure)
+        table.add_column(Text(column), justify="right" if number else "left", no_wrap=number)
+    for r, row in enumerate(of.rows):
+        table.add_row(
+            *(
+                Text(str(cell), style="bold" if (r, c) in of.best else "")
+                for c, cell in enumerate(row)
+            )
+        )
+    return table
+
+
+def _bars(run: RunView) -> Iterator[RenderableType]:
+    shown = run.shown
+    lines = shown.lowest_first
+    yield Text(f"Classes under {shown.id}, lowest first: accuracy and 95 % interval", style="bold")
+    table = RichTable(
+        box=None, show_header=False, pad_edge=False, expand=True, padding=(0, 1, 0, 0)
+    )
+    table.add_column(max_width=24, no_wrap=True, overflow="ellipsis")
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(ratio=1)
+    for line in lines[:_MOST_BARS]:
+        table.add_row(Text(line.name), Text(line.accuracy.text), _Bar(line))
+    table.add_row("", "", _Scale())
+    yield table
+    if len(lines) > _MOST_BARS:
+        yield Text(f"and {len(lines) - _MOST_BARS} more classes in the files", style="dim")
+
+
+@dataclass(frozen=True)
+class _Bar:
+    """``█████├──●──┤`` on a track from 0 to 100 %, as wide as the column."""
+
+    line: ClassLine
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        fill, left, dash, point, right = "#|-o|" if options.ascii_only else "█├─●┤"
+        width = max(options.max_width, 10)
+        low, value, high = (
+            each.value for each in (self.line.low, self.line.accuracy, self.line.high)
+        )
+        if low is None or value is None or high is None:
+            yield Text("no images", style="dim")
+            return
+        at_low, at_value, at_high = (_cell(each, width) for each in (low, value, high))
+        track = [fill] * at_low + [dash] * (at_high - at_low + 1)
+        if at_low < at_high:
+            track[at_low], track[at_high] = left, right
+        track[at_value] = point
+        yield Text("".join(track))
+
+
+class _Scale:
+    """``0       50       100 %`` under the bars."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        width = max(options.max_width, 10)
+        left = width // 2 - 1
+        yield Text("0" + "50".rjust(left + 1) + "100 %".rjust(width - left - 2), style="dim")
+
+
+def _cell(fraction: float, width: int) -> int:
+    return min(int(fraction * width), width - 1)

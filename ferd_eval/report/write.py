@@ -1,0 +1,47 @@
+"""Write a report folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ferd_eval.errors import UserError
+from ferd_eval.outcomes import to_json, write_atomically
+from ferd_eval.report.markdown import markdown
+from ferd_eval.report.page import page
+from ferd_eval.report.spreadsheet import long_csv, wide_csv
+from ferd_eval.report.view import Run, view
+
+
+def write_report(folder: Path, runs: Sequence[Run]) -> tuple[Path, ...]:
+    """Write ``scorecard.json``, ``report.md``, both CSV files and ``report.html``.
+
+    With several runs each file compares them, and ``scorecard.json`` holds
+    ``{"runs": {name: scorecard}}``.
+
+    Returns:
+        The files written.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    rendered = view(runs)
+    cards = {run.name: run.scorecard.to_dict() for run in runs}
+    assert len(cards) == len(runs), "runs need names of their own"
+    contents = {
+        "scorecard.json": to_json(cards[runs[0].name] if len(runs) == 1 else {"runs": cards}),
+        "report.md": markdown(rendered),
+        "report.csv": long_csv(rendered),
+        "report_wide.csv": wide_csv(rendered),
+        "report.html": page(rendered),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as reason:
+        raise UserError(
+            f"cannot create the report folder {folder}: {reason.strerror or reason}. "
+            "Choose another one."
+        ) from reason
+    for name, content in contents.items():
+        write_atomically(folder / name, content.encode())
+    return tuple(folder / name for name in contents)
