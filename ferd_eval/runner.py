@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -300,7 +300,9 @@ class Run:
     ) -> dict[str, Any]:
         cost = {
             planned.id: {
-                key: sum(rows[unit].attrs.get(key, 0) for unit in units if unit.attack == planned.id)
+                key: sum(
+                    rows[unit].attrs.get(key, 0) for unit in units if unit.attack == planned.id
+                )
                 for key in ("seconds", "forward", "backward")
             }
             for planned in self.plan
@@ -320,7 +322,9 @@ class Run:
         done = sum(costs[unit.attack] * len(unit) for unit in finished)
         title = str(self.facts.get("checkpoint", {}).get("name", type(self.model).__name__))
         if finished:
-            self.watcher.note(f"{title}: continuing, {len(finished)} of {len(units)} units are done")
+            self.watcher.note(
+                f"{title}: continuing, {len(finished)} of {len(units)} units are done"
+            )
         self.watcher.start(title, total, done)
 
     def _report(self, unit: Unit, of: int, rows: pd.DataFrame, planned: PlannedAttack) -> None:
@@ -416,7 +420,9 @@ def _rows(
             "index": batch.indices_B.cpu()[rows_R].numpy(),
             "label": labels_R,
             "attack": attack,
-            "target": pd.array([pd.NA] * len(rows_R) if targets is None else targets, dtype="Int32"),
+            "target": pd.array(
+                [pd.NA] * len(rows_R) if targets is None else targets, dtype="Int32"
+            ),
             "clean_pred": batch.clean_logits_BK.argmax(1).cpu()[rows_R].numpy(),
             "adv_pred": pred_R,
             "correct": pred_R == labels_R,

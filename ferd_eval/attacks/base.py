@@ -148,8 +148,9 @@ class Attack(ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "__call__" in cls.__dict__:
-            raise TypeError(f"{cls.__name__} overrides the sealed Attack.__call__; write perturb()")
+        for sealed in ("__call__", "examples"):
+            if sealed in cls.__dict__:
+                raise TypeError(f"{cls.__name__} overrides the sealed {sealed}; write perturb()")
 
     @final
     def __call__(
@@ -157,17 +158,25 @@ class Attack(ABC):
     ) -> Verdicts:
         """Attack a batch and judge the outcome. The network is as before, whatever happens."""
         targets_BM = self.choose_targets(batch.clean_logits_BK, batch.labels_B)
+        columns = [None] if targets_BM is None else targets_BM.unbind(1)
         with frozen(model):
             torch.manual_seed(seed)
-            if targets_BM is None:
-                return self._attack(model, batch, None, threat, seed, passes)
-            columns = [
-                self._attack(model, batch, targets_B, threat, seed, passes)
-                for targets_B in targets_BM.unbind(1)
-            ]
-        return _interleave(columns)
+            judged = []
+            for targets_B in columns:
+                problem = self._problem(model, batch, targets_B, threat, seed, passes)
+                judged.append(judge(problem, self._allowed_examples(problem), self.steps))
+        return judged[0] if targets_BM is None else _interleave(judged)
 
-    def _attack(
+    @final
+    def examples(
+        self, model: nn.Module, batch: Batch, threat: Threat, *, seed: int, passes: Passes
+    ) -> Tensor:
+        """Attack a batch and return the images alone, unjudged: for training."""
+        with frozen(model):
+            problem = self._problem(model, batch, None, threat, seed, passes)
+            return self._allowed_examples(problem)
+
+    def _problem(
         self,
         model: nn.Module,
         batch: Batch,
@@ -175,25 +184,25 @@ class Attack(ABC):
         threat: Threat,
         seed: int,
         passes: Passes,
-    ) -> Verdicts:
-        noise = Noise(seed, self.family, batch.indices_B, targets_B)
-        problem = Problem(
+    ) -> Problem:
+        return Problem(
             model,
             batch.x_BCHW,
             batch.labels_B,
             targets_B,
             batch.clean_logits_BK,
             threat,
-            noise,
+            Noise(seed, self.family, batch.indices_B, targets_B),
             passes,
         )
+
+    def _allowed_examples(self, problem: Problem) -> Tensor:
         adv_BCHW = self.perturb(problem).detach()
-        assert adv_BCHW.shape == batch.x_BCHW.shape, (
+        assert adv_BCHW.shape == problem.x_BCHW.shape, (
             f"{type(self).__name__}.perturb returned shape {tuple(adv_BCHW.shape)}, "
-            f"expected {tuple(batch.x_BCHW.shape)}"
+            f"expected {tuple(problem.x_BCHW.shape)}"
         )
-        adv_BCHW = threat.project(adv_BCHW.to(batch.x_BCHW), batch.x_BCHW)
-        return judge(problem, adv_BCHW, self.steps)
+        return problem.threat.project(adv_BCHW.to(problem.x_BCHW), problem.x_BCHW)
 
 
 def judge(problem: Problem, adv_BCHW: Tensor, steps: int) -> Verdicts:

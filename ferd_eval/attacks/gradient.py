@@ -43,12 +43,16 @@ class SignedGradient(Attack):
     def step_size_for(self, threat: Threat) -> Fraction:
         """Length of one step in units of the pixel range."""
 
+    def start(self, problem: Problem) -> Tensor:
+        """Where the walk begins: a uniform point of the ball, or the image itself."""
+        return problem.uniform_start() if self.random_start else problem.x_BCHW
+
     def perturb(self, problem: Problem) -> Tensor:
         """Walk inside the box of allowed pixel values."""
         objective = self.objective(problem)
         step = float(self.step_size_for(problem.threat))
         low_BCHW, high_BCHW = problem.threat.bounds(problem.x_BCHW)
-        adv_BCHW = problem.uniform_start() if self.random_start else problem.x_BCHW
+        adv_BCHW = self.start(problem)
         for _ in range(self.steps):
             move_BCHW = problem.gradient(adv_BCHW, objective).sign_().mul_(step)
             # Into the gradient's own memory: the walk allocates nothing beyond it.

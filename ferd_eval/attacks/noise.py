@@ -66,6 +66,12 @@ class Noise:
         top_bits_BW = (words_BW >> 8)[:, : prod(shape)]
         return (top_bits_BW.to(dtype) * 2.0**-24).unflatten(1, shape)
 
+    def normal(self, shape: tuple[int, ...], dtype: torch.dtype, draw: int = 0) -> Tensor:
+        """Standard normal numbers of shape B × `shape`, by the Box–Muller transform."""
+        pairs = self.uniform((2, *shape), dtype, draw)
+        radius = (1 - pairs[:, 0]).log_().mul_(-2).sqrt_()
+        return radius.mul_(pairs[:, 1].mul_(2 * torch.pi).cos_())
+
     def _words(self, blocks: int, draw: int) -> Tensor:
         digest = hashlib.sha256(f"{self.seed}:{self.stream}".encode()).digest()
         key = (int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:8], "little"))

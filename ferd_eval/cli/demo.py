@@ -1,0 +1,27 @@
+"""``ferd-eval demo``: the packaged example."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ferd_eval.cli.settings import ScoreSettings
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the runs, one per checkpoint.")] = Path(
+        "reports/runs/demo"
+    ),
+    json: Annotated[bool, typer.Option("--json", help="Print the scorecards as JSON.")] = False,
+) -> None:
+    """Score two packaged networks on 1000 packaged images and write the report (1–2 minutes)."""
+    from ferd_eval.cli.scoring import score_checkpoints
+    from ferd_eval.datasets.demo import demo_checkpoints
+
+    with demo_checkpoints() as files:
+        score_checkpoints(
+            files, ScoreSettings(dataset="demo", out=out), command=sys.argv, as_json=json
+        )

@@ -1,0 +1,21 @@
+"""``ferd-eval report``: render a run again from its outcomes, without torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run, or a folder of runs.")],
+    groups: Annotated[
+        str | None, typer.Option(help="Figures for groups of classes: superclass or a CSV file.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the scorecard as JSON.")] = False,
+) -> None:
+    """Write all reports of a finished run again, from its outcomes."""
+    from ferd_eval.cli.reporting import report_folder
+
+    report_folder(folder, groups, as_json=json)

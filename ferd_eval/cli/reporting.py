@@ -1,0 +1,83 @@
+"""What ``report`` does: read outcomes, compute, write. No torch on this path."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from ferd_eval.errors import UserError
+from ferd_eval.groups import read_groups
+from ferd_eval.metrics import scorecard
+from ferd_eval.outcomes import Outcomes, to_json
+from ferd_eval.report import Run, render_terminal, view, write_report
+
+#: Files of a complete report folder.
+REPORT_FILES = ("scorecard.json", "report.md", "report.csv", "report_wide.csv", "report.html")
+
+
+def report_folder(folder: Path, groups: str | None, *, as_json: bool) -> None:
+    """Write the reports of one run, or of each run in a folder and one over all, and show them."""
+    folders = run_folders(folder)
+    runs = [_read(each, groups) for each in folders]
+    for each, run in zip(folders, runs, strict=True):
+        write_report(each, [run])
+    if folders != [folder]:
+        write_report(folder, runs)
+    show(runs, folder / "report.html", as_json=as_json)
+
+
+def run_folders(folder: Path) -> list[Path]:
+    """The folder itself if it is a run, else the runs in it.
+
+    Raises:
+        UserError: there is none.
+    """
+    if (folder / "outcomes.parquet").is_file():
+        return [folder]
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}. Give the --out of a score command.")
+    inside = sorted(file.parent for file in folder.glob("*/outcomes.parquet"))
+    if not inside:
+        state = "an unfinished run" if (folder / "manifest.json").exists() else "no run"
+        raise UserError(
+            f"{folder} holds {state}: outcomes.parquet is missing. Finish it by repeating its "
+            "score command, or give another folder."
+        )
+    return inside
+
+
+def as_run(name: str, outcomes: Outcomes) -> Run:
+    """Outcomes with their figures, as reports take them."""
+    groups = outcomes.manifest.get("groups") or {}
+    card = scorecard(outcomes, {name: tuple(names) for name, names in groups.items()} or None)
+    return Run(name, card, outcomes.manifest)
+
+
+def show(runs: Sequence[Run], report: Path, *, as_json: bool) -> None:
+    """Print the table, or the scorecards as JSON; the report's path is the last line."""
+    if as_json:
+        cards = {run.name: run.scorecard.to_dict() for run in runs}
+        print(to_json(next(iter(cards.values())) if len(cards) == 1 else {"runs": cards}), end="")
+        print(report, file=sys.stderr)
+    else:
+        Console().print(render_terminal(view(runs)))
+        print(report)
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether every file of a report is there."""
+    return all((folder / name).exists() for name in REPORT_FILES)
+
+
+def _read(folder: Path, groups: str | None) -> Run:
+    outcomes = Outcomes.load(folder)
+    if groups is not None:
+        built_in = outcomes.manifest["dataset"].get("groupings", {})
+        chosen = read_groups(groups, outcomes.class_names, built_in)
+        outcomes = replace(outcomes, manifest={**outcomes.manifest, "groups": chosen})
+    name = (outcomes.manifest.get("checkpoint") or {}).get("name") or folder.name
+    return as_run(str(name), outcomes)

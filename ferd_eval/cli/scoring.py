@@ -1,0 +1,223 @@
+"""What ``score`` and ``demo`` do once torch may be loaded."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from ferd_eval.attacks import Attack, PlannedAttack, Threat, plan_attacks
+from ferd_eval.checkpoint import Checkpoint, load_checkpoint
+from ferd_eval.cli.reporting import as_run, is_complete, show
+from ferd_eval.cli.settings import ScoreSettings
+from ferd_eval.datasets import LabelledImages, dataset_info, list_datasets, load_dataset
+from ferd_eval.device import choose_device
+from ferd_eval.errors import UserError
+from ferd_eval.groups import read_groups
+from ferd_eval.manifest import read_manifest
+from ferd_eval.models import Classifier, ModelFacts, build_classifier
+from ferd_eval.preflight import normalization_hint
+from ferd_eval.progress import Bar, Lines, Watcher
+from ferd_eval.quantity import parse_quantity
+from ferd_eval.report import Run, write_report
+from ferd_eval.runner import score, wrong_class_count
+from ferd_eval.user_code import load_from_file
+
+#: Where runs go when nobody says otherwise.
+RUNS = Path("reports/runs")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A checkpoint ready to be scored, under a name of its own."""
+
+    name: str
+    checkpoint: Checkpoint
+    classifier: Classifier
+    facts: ModelFacts
+
+
+def score_checkpoints(
+    files: Sequence[Path],
+    settings: ScoreSettings,
+    *,
+    command: Sequence[str],
+    as_json: bool,
+    folder_per_checkpoint: bool = False,
+) -> None:
+    """Score each file, write its report and one over all, and print the table.
+
+    Everything that can be wrong with the input is found before the first attack.
+    """
+    data, selection = _load_data(settings)
+    plan = _plan(settings)
+    device = choose_device(settings.device)
+    groups = (
+        None
+        if settings.groups is None
+        else read_groups(settings.groups, data.class_names, data.groupings)
+    )
+    candidates = [_candidate(file, name, settings, data) for file, name in _named(files)]
+    several = len(candidates) > 1 or folder_per_checkpoint
+    root = settings.out or RUNS / _run_name(candidates, data, selection, settings)
+    runs: list[Run] = []
+    fresh = False
+    with ExitStack() as stack:
+        watcher = _watcher(stack)
+        for candidate in candidates:
+            folder = root / candidate.name if several else root
+            was_finished = (read_manifest(folder) or {}).get("status") == "finished"
+            outcomes = score(
+                candidate.classifier.to(_dtype(settings)),
+                data,
+                attack_plan=plan,
+                seed=settings.seed,
+                batch_size=None if settings.batch_size == "auto" else int(settings.batch_size),
+                device=device,
+                out=folder,
+                save_adv=settings.save_adv,
+                watcher=watcher,
+                facts={
+                    "command": list(command),
+                    "checkpoint": _describe_checkpoint(candidate),
+                    "model": candidate.facts.to_json(),
+                    "dataset": {"selection": selection},
+                    "engine": settings.engine,
+                    "groups": groups,
+                    "warnings": normalization_hint(
+                        candidate.classifier, candidate.facts, data, device.device
+                    ),
+                },
+            )
+            run = as_run(candidate.name, outcomes)
+            runs.append(run)
+            if not was_finished or not is_complete(folder):
+                write_report(folder, [run])
+                fresh = True
+    if several and (fresh or not is_complete(root)):
+        write_report(root, runs)
+    show(runs, root / "report.html", as_json=as_json)
+
+
+def _load_data(settings: ScoreSettings) -> tuple[LabelledImages, str]:
+    if settings.dataset is None:
+        names = ", ".join(info.name for info in list_datasets())
+        raise UserError(f"--dataset is missing. There are: {names}.")
+    data = load_dataset(settings.dataset, settings.data_dir, download=settings.download)
+    if settings.limit is not None:
+        return data.first(settings.limit), f"first {settings.limit}"
+    if settings.per_class is not None:
+        return data.first_per_class(settings.per_class), f"first {settings.per_class} per class"
+    return data, "all"
+
+
+def _plan(settings: ScoreSettings) -> tuple[PlannedAttack, ...]:
+    assert settings.dataset is not None
+    eps = settings.eps
+    if eps is None:
+        threats = [Threat(dataset_info(settings.dataset).default_eps)]
+    else:
+        threats = [Threat(parse_quantity(part, "--eps")) for part in eps.split(",")]
+    step = settings.step_size
+    names: list[str | Attack] = list(settings.attacks.split(","))
+    if settings.attack_file is not None:
+        names.append(_own_attack(settings.attack_file))
+    plan = plan_attacks(
+        names,
+        threats,
+        steps=settings.steps,
+        step_size=None if step is None else parse_quantity(step, "--step-size"),
+    )
+    if settings.engine == "torchattacks":
+        from ferd_eval.attacks.torchattacks_engine import through_torchattacks
+
+        plan = through_torchattacks(plan)
+    return plan
+
+
+def _own_attack(spec: str) -> Attack:
+    """An instance of the class in ``FILE.py:CLASS``."""
+    made, digest = load_from_file(spec, "--attack-file")
+    if not (isinstance(made, type) and issubclass(made, Attack)):
+        raise UserError(
+            f"--attack-file {spec} is no subclass of ferd_eval.Attack. Derive the class from it "
+            "and write perturb(problem)."
+        )
+    try:
+        attack = made()
+    except TypeError as reason:
+        raise UserError(f"--attack-file {spec} cannot be made: {reason}.") from reason
+    attack.source_sha256 = digest
+    return attack
+
+
+def _named(files: Sequence[Path]) -> list[tuple[Path, str]]:
+    """Each file with a name of its own: the stem, with its folder where stems repeat."""
+    stems = [file.stem for file in files]
+    names = [
+        file.stem if stems.count(file.stem) == 1 else f"{file.resolve().parent.name}-{file.stem}"
+        for file in files
+    ]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(
+                f"two checkpoints would both be called {name!r}. Rename one, or score them apart."
+            )
+    return list(zip(files, names, strict=True))
+
+
+def _candidate(file: Path, name: str, settings: ScoreSettings, data: LabelledImages) -> Candidate:
+    checkpoint = load_checkpoint(file)
+    classifier, facts = build_classifier(
+        checkpoint,
+        arch=settings.arch,
+        model_file=settings.model_file,
+        normalize=settings.normalize,
+        num_classes=data.num_classes,
+    )
+    if facts.num_classes is not None and facts.num_classes != data.num_classes:
+        raise UserError(f"{file}: {wrong_class_count(facts.num_classes, data)}")
+    return Candidate(name, checkpoint, classifier, facts)
+
+
+def _describe_checkpoint(candidate: Candidate) -> dict[str, Any]:
+    checkpoint = candidate.checkpoint
+    return {
+        "name": candidate.name,
+        "path": str(checkpoint.path),
+        "sha256": checkpoint.sha256,
+        "format": checkpoint.format,
+        "unwrapped": checkpoint.unwrapped,
+        "ignored": list(checkpoint.ignored),
+    }
+
+
+def _run_name(
+    candidates: Sequence[Candidate],
+    data: LabelledImages,
+    selection: str,
+    settings: ScoreSettings,
+) -> str:
+    """A readable name that other settings do not share, so that runs never collide by default."""
+    digest = hashlib.sha256(repr((settings, selection, data.fingerprint)).encode())
+    for candidate in candidates:
+        digest.update(candidate.checkpoint.sha256.encode())
+    first = candidates[0].name if len(candidates) == 1 else f"{len(candidates)}-checkpoints"
+    return f"{first}-{data.name}-{digest.hexdigest()[:8]}"
+
+
+def _watcher(stack: ExitStack) -> Watcher:
+    console = Console(stderr=True)
+    if console.is_terminal:
+        return stack.enter_context(Bar(console))
+    return Lines(console)
+
+
+def _dtype(settings: ScoreSettings) -> torch.dtype:
+    return torch.float64 if settings.precision == "float64" else torch.float32

@@ -1,0 +1,1 @@
+"""Trains robust teachers and, from them, students; what it writes, `ferd_eval` reads."""

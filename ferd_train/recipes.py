@@ -1,0 +1,161 @@
+"""Recipes are functions: each returns a full configuration and says what it costs and gives."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, get_type_hints
+
+from ferd_eval.errors import UserError, did_you_mean
+from ferd_eval.quantity import format_quantity, parse_quantity
+
+
+@dataclass(frozen=True)
+class TeacherRecipe:
+    """Adversarial training of a network from data.
+
+    Attributes:
+        dataset: name for `ferd_eval.load_dataset`; its training split is used.
+        arch: registered architecture.
+        loss: ``"pgd-at"`` (Madry et al., ICLR 2018) or ``"trades"`` (Zhang et al., ICML 2019).
+        eps: radius of the L∞ ball in the pixel range [0, 1].
+        inner_steps: signed gradient steps of the inner attack.
+        inner_step: length of one, in the pixel range.
+        trades_beta: weight of the robust term of TRADES; unused by PGD-AT.
+        epochs: passes over the training part.
+        batch_size: images per optimiser step.
+        lr: peak of the one-cycle schedule (SGD with Nesterov momentum).
+        momentum: of SGD.
+        weight_decay: of SGD, on all parameters.
+        crop_padding: random-crop padding in pixels; 0 for no cropping.
+        flip: mirror images at random.
+        ema_decay: decay per step of the averaged weights, which are what is saved.
+        validation_per_class: training images of each class held out, the last in file order.
+        seed: of initial weights, order, augmentation and attacks.
+    """
+
+    dataset: str
+    arch: str
+    eps: Fraction
+    inner_step: Fraction
+    loss: str = "pgd-at"
+    inner_steps: int = 5
+    trades_beta: float = 6.0
+    epochs: int = 10
+    batch_size: int = 128
+    lr: float = 0.2
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    crop_padding: int = 0
+    flip: bool = False
+    ema_decay: float = 0.995
+    validation_per_class: int = 100
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.loss not in ("pgd-at", "trades"):
+            raise UserError(f"loss is {self.loss!r}; there are pgd-at and trades.")
+        for name in ("inner_steps", "epochs", "batch_size", "validation_per_class"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}; give 1 or more.")
+        if not 0 <= self.ema_decay < 1:
+            raise UserError(f"ema_decay is {self.ema_decay}; give 0 <= ema_decay < 1.")
+        if not self.lr > 0:
+            raise UserError(f"lr is {self.lr}; give a number above 0.")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; sizes as people write them (``"8/255"``)."""
+        return {
+            key: format_quantity(value) if isinstance(value, Fraction) else value
+            for key, value in dataclasses.asdict(self).items()
+        }
+
+    def with_changes(self, changes: Mapping[str, str | float | bool]) -> TeacherRecipe:
+        """Replace fields by name; strings are read as the field's type.
+
+        Raises:
+            UserError: an unknown field, or a value of a wrong type.
+        """
+        kinds = get_type_hints(type(self))
+        values: dict[str, Any] = {}
+        for name, value in changes.items():
+            if name not in kinds:
+                raise UserError(f"a recipe has no field {name!r}.{did_you_mean(name, kinds)}")
+            values[name] = _read(name, value, kinds[name])
+        return dataclasses.replace(self, **values)
+
+
+def cifar10_resnet18() -> TeacherRecipe:
+    """ResNet-18 on CIFAR-10 at 8/255 by PGD-AT: the usual small robust teacher.
+
+    Source: Madry et al. 2018 with the one-cycle schedule of Rice et al. 2020 shortened. Hardware:
+    one GPU; not measured here (about 2 h on a 2020s data-centre card by pass counts).
+    """
+    return TeacherRecipe(
+        dataset="cifar10",
+        arch="resnet18",
+        eps=Fraction(8, 255),
+        inner_step=Fraction(2, 255),
+        inner_steps=10,
+        epochs=60,
+        lr=0.1,
+        crop_padding=4,
+        flip=True,
+        ema_decay=0.999,
+    )
+
+
+def demo_resnet8() -> TeacherRecipe:
+    """ResNet-8 on Fashion-MNIST at ε = 0.1: the larger of the two packaged networks."""
+    return TeacherRecipe(
+        dataset="fashion-mnist",
+        arch="resnet8",
+        eps=Fraction("0.1"),
+        inner_step=Fraction("0.04"),
+        inner_steps=4,
+        epochs=6,
+    )
+
+
+def demo_cnn() -> TeacherRecipe:
+    """A three-layer CNN on Fashion-MNIST at ε = 0.1: the smaller of the two packaged networks."""
+    return dataclasses.replace(demo_resnet8(), arch="cnn28-16", epochs=15)
+
+
+#: Recipes by the name the command line knows.
+RECIPES: Mapping[str, Callable[[], TeacherRecipe]] = {
+    "cifar10-resnet18": cifar10_resnet18,
+    "demo-resnet8": demo_resnet8,
+    "demo-cnn": demo_cnn,
+}
+
+
+def find_recipe(name: str) -> TeacherRecipe:
+    """The recipe of that name.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name not in RECIPES:
+        raise UserError(f"no recipe is called {name!r}.{did_you_mean(name, RECIPES)}")
+    return RECIPES[name]()
+
+
+def summary(name: str) -> str:
+    """First line of a recipe's docstring."""
+    return (inspect.getdoc(RECIPES[name]) or "").splitlines()[0]
+
+
+def _read(name: str, value: str | float | bool, kind: type) -> Any:
+    text = str(value)
+    try:
+        if kind is Fraction:
+            return parse_quantity(text, name)
+        if kind is bool:
+            return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+        return kind(text)
+    except (ValueError, KeyError):
+        raise UserError(f"{name} is {text!r}, expected {kind.__name__}.") from None
