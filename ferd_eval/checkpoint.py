@@ -296,9 +296,10 @@ def _read_torch(path: Path, size: int, format_: Format) -> object:
     if format_ == "torch-zip":
         _check_zip(path, size)
     try:
-        with warnings.catch_warnings():
+        # A stream, because torch lets the suffix of a path choose the format.
+        with warnings.catch_warnings(), path.open("rb") as stream:
             warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(stream, map_location="cpu", weights_only=True)
     except OSError:
         raise
     except Exception as error:

@@ -13,6 +13,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -182,7 +183,7 @@ def _import_package(name: str, arch: str, pip: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         package = name.partition(".")[0]
-        if error.name == package:
+        if error.name is None or error.name.partition(".")[0] == package:
             raise UserError(f"--arch {arch} needs {package}: {pip}.") from error
         raise UserError(
             f"--arch {arch} needs {package}, which is installed without {error.name}: "
@@ -257,8 +258,9 @@ def _robustbench(inner: str, num_classes: int | None, in_channels: int | None) -
 
 def _close(name: str, known: list[str]) -> str:
     # A list of a thousand names is no help: only a near miss is worth a word.
-    hint = did_you_mean(name, known)
-    return hint if hint.startswith(" Did") else ""
+    spelled = {candidate.lower(): candidate for candidate in known}
+    close = get_close_matches(name.lower(), spelled, n=1)
+    return f" Did you mean {spelled[close[0]]}?" if close else ""
 
 
 _BUILDERS: dict[str, Callable[[str, int | None, int | None], ExternalNetwork]] = {

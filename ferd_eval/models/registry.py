@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -25,6 +26,8 @@ FAMILIES: tuple[type[Architecture], ...] = (
     MobileNetV2,
     Cnn28,
 )
+
+_HEAD = re.compile(r"(^|\.)(fc|linear|heads?|classifier|logits|output)\.([\w]+\.)?weight$")
 
 # Stand-ins for the patterns in the catalogue when the nearest architecture is looked for.
 _EXAMPLES = {"wideresnet-D-K": ("wideresnet-28-10", "wideresnet-34-10"), "cnn28-W": ("cnn28-16",)}
@@ -146,12 +149,20 @@ def _with_sizes_of(tensors: Mapping[str, Tensor], name: str) -> Architecture:
 
 
 def guess_num_classes(tensors: Mapping[str, Tensor]) -> int | None:
-    """Return the outputs of the last matrix in file order, None if there is no matrix."""
-    matrices = [t for t in tensors.values() if t.ndim == 2 and t.numel() > 0]
-    return matrices[-1].shape[0] if matrices else None
+    """Return the outputs of the last linear layer, None if there is no matrix.
+
+    Safetensors files are sorted by name, so a layer that is named as a head goes before the order.
+    """
+    matrices = [key for key, t in tensors.items() if t.ndim == 2 and t.numel() > 0]
+    heads = [key for key in matrices if _HEAD.search(key)]
+    return tensors[(heads or matrices)[-1]].shape[0] if matrices else None
 
 
 def guess_in_channels(tensors: Mapping[str, Tensor]) -> int | None:
-    """Return the inputs of the first convolution in file order, None if there is none."""
+    """Return the inputs of the first convolution, None if there is none.
+
+    Only a stem has fewer than five input channels without being depthwise, which has one.
+    """
     filters = [t for t in tensors.values() if t.ndim == 4 and t.numel() > 0]
-    return filters[0].shape[1] if filters else None
+    stems = [t for t in filters if t.shape[1] in (2, 3, 4)]
+    return (stems or filters)[0].shape[1] if filters else None
