@@ -24,6 +24,7 @@ class BoundedFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._passed = 0
         try:
             self._stream = gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # noqa: SIM115
         except OSError as error:
@@ -46,8 +47,12 @@ class BoundedFile:
     ) -> None:
         self._stream.close()
 
-    def read(self, count: int) -> bytearray:
-        """Return the next ``count`` bytes, fewer where the file (or its gzip stream) ends early.
+    def read(self, count: int, expected: str) -> bytearray:
+        """Return the next ``count`` bytes, fewer where the file ends before.
+
+        Args:
+            count: how many bytes.
+            expected: what a message about a gzip stream cut short says should be there.
 
         Raises:
             UserError: the file cannot be read, or is damaged gzip.
@@ -59,8 +64,12 @@ class BoundedFile:
                 if not piece:
                     break
                 content += piece
-        except EOFError:
-            pass  # gzip cut short: the caller sees how far it went and says what it expected
+                self._passed += len(piece)
+        except EOFError as error:
+            raise UserError(
+                f"{self.path} is cut short: its gzip stream ends after {self._passed} "
+                f"bytes, but {expected}; fetch it again."
+            ) from error
         except (gzip.BadGzipFile, zlib.error) as error:
             raise UserError(
                 f"{self.path} is not a whole gzip file ({error}); fetch it again."

@@ -102,16 +102,20 @@ CIFAR100_ARCHIVES = ("cifar-100-binary.tar.gz", "cifar-100-python.tar.gz")
 
 
 @dataclass(frozen=True)
-class _Official:
+class OfficialOpening:
     """How the publisher's test set begins: SHA-256 of its first images (NCHW) and labels."""
 
     count: int
     sha256: str
 
 
-_OFFICIAL = {
-    "cifar10": _Official(1000, "2c7f1e2769a741f695dfd5f74aa4a4ef08a7d20b9ec8576214dabab76c75c784"),
-    "cifar100": _Official(900, "ee2e367693a576a328ae519d15217aec7178d4f62ad17a75212320415180b7cf"),
+OFFICIAL = {
+    "cifar10": OfficialOpening(
+        count=1000, sha256="2c7f1e2769a741f695dfd5f74aa4a4ef08a7d20b9ec8576214dabab76c75c784"
+    ),
+    "cifar100": OfficialOpening(
+        count=900, sha256="ee2e367693a576a328ae519d15217aec7178d4f62ad17a75212320415180b7cf"
+    ),
 }
 
 
@@ -171,7 +175,7 @@ def _load(
 
 
 def _note(info: DatasetInfo, images_NCHW: NDArray[np.uint8], labels_N: NDArray[np.int64]) -> str:
-    official = _OFFICIAL[info.name]
+    official = OFFICIAL[info.name]
     if len(labels_N) < official.count:
         return ""
     if opening_sha256(images_NCHW, labels_N, official.count) == official.sha256:
@@ -205,7 +209,7 @@ def _read_binary(path: Path, info: DatasetInfo) -> tuple[NDArray[np.uint8], NDAr
     """A record is its label bytes (CIFAR-100: coarse, fine), then the red, green, blue planes."""
     label_bytes = 2 if info is CIFAR100 else 1
     record = label_bytes + _PIXELS
-    content = _read_whole(path, _MAX_RECORDS * record)
+    content = _read_whole(path, _MAX_RECORDS * record, f"a {info.name} file has {record} a record")
     if not content or len(content) % record:
         raise UserError(
             f"{path} has {len(content)} bytes, but a {info.name} file is a multiple of {record} "
@@ -218,7 +222,8 @@ def _read_binary(path: Path, info: DatasetInfo) -> tuple[NDArray[np.uint8], NDAr
 
 
 def _read_python(path: Path, info: DatasetInfo) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    batch = read_array_pickle(_read_whole(path, _MAX_RECORDS * _MAX_PICKLED_RECORD), path)
+    limit = _MAX_RECORDS * _MAX_PICKLED_RECORD
+    batch = read_array_pickle(_read_whole(path, limit, "more belong to it"), path)
     key = "fine_labels" if info is CIFAR100 else "labels"
     pixels, labels = batch.get("data"), batch.get(key)
     if pixels is None or labels is None:
@@ -246,9 +251,9 @@ def _whole_numbers(labels: Any) -> NDArray[np.int64]:
     return np.empty(0, dtype=np.int64)
 
 
-def _read_whole(path: Path, limit: int) -> bytearray:
+def _read_whole(path: Path, limit: int, expected: str) -> bytearray:
     with BoundedFile(path) as file:
-        content = file.read(limit + 1)
+        content = file.read(limit + 1, expected)
     if len(content) > limit:
         raise UserError(
             f"{path} unpacks to more than {limit} bytes ({_MAX_RECORDS} records): "

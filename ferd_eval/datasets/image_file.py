@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,9 +20,14 @@ _FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP")
 _MAX_PIXELS = 1 << 24
 
 
-def is_image_file(path: Path) -> bool:
-    """Whether the name is that of an image that can be decoded; hidden files are none."""
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+def image_files(folder: Path) -> list[Path]:
+    """All images at any depth in ``folder``, hidden files left out, in ImageFolder's order."""
+    return [
+        Path(parent) / name
+        for parent, _, names in sorted(os.walk(folder))
+        for name in sorted(names)
+        if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
+    ]
 
 
 def decode_images(

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ferd_eval.datasets.dataset_info import DatasetInfo, Split
-from ferd_eval.datasets.image_file import SUFFIXES, decode_images, is_image_file
+from ferd_eval.datasets.image_file import SUFFIXES, decode_images, image_files
 from ferd_eval.datasets.labelled_images import LabelledImages
 from ferd_eval.errors import UserError
 
@@ -24,7 +24,7 @@ IMAGE_FOLDER = DatasetInfo(
 
 
 def load_image_folder(path: Path, split: Split) -> LabelledImages:
-    """Read ``path/<class>/**``: classes by sorted folder name, images by sorted path, as RGB.
+    """Read ``path/<class>/**``: classes by sorted folder name, images in ImageFolder's order, as RGB.
 
     Where ``path`` has folders ``train`` and ``test`` (or ``val``), the split's one is read.
 
@@ -36,13 +36,16 @@ def load_image_folder(path: Path, split: Split) -> LabelledImages:
         state = "is a file" if path.exists() else "does not exist"
         raise UserError(f"folder {path} {state}; give --dataset folder:PATH a folder of classes.")
     root = _split_folder(path, split)
-    folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    folders = sorted(
+        (p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")),
+        key=lambda p: p.name,
+    )
     if not folders:
         raise UserError(
             f"folder {root} has no subfolders; put the images of each class into a folder of "
             "its own."
         )
-    files_of = {p.name: sorted(f for f in p.rglob("*") if is_image_file(f)) for p in folders}
+    files_of = {p.name: image_files(p) for p in folders}
     for name, files in files_of.items():
         if not files:
             raise UserError(

@@ -140,7 +140,7 @@ def read_idx(
     """
     length = 4 + 4 * ndim
     with BoundedFile(path) as file:
-        header = bytes(file.read(length))
+        header = bytes(file.read(length, f"its header alone has {length}"))
         if len(header) < length or header[:4] != bytes((0, 0, 8, ndim)):
             raise UserError(
                 f"{path} starts with {header[:4].hex(' ') or 'nothing'}, but an idx file of "
@@ -154,16 +154,17 @@ def read_idx(
                 f"{' x '.join(map(str, image_shape))}: it is of another data set."
             )
         expected = prod(shape)
+        promise = f"its header says {shape[0]} records, {expected} bytes after the header"
         found = ""
         values = bytearray()
         if length + expected > file.most:
             found = f"at most {file.most - length}"
         else:
             require_memory(expected, f"{path} ({shape[0]} records)")
-            values = file.read(expected)
+            values = file.read(expected, promise)
             if len(values) < expected:
                 found = f"only {len(values)}"
-            elif file.read(1):
+            elif file.read(1, promise):
                 found = "more"
         if found:
             raise UserError(

@@ -10,7 +10,7 @@ import numpy as np
 
 from ferd_eval.datasets.bounded_file import BoundedFile, existing
 from ferd_eval.datasets.dataset_info import DatasetInfo, Layout, Split
-from ferd_eval.datasets.image_file import decode_images, is_image_file
+from ferd_eval.datasets.image_file import decode_images, image_files
 from ferd_eval.datasets.labelled_images import LabelledImages
 from ferd_eval.errors import UserError
 
@@ -94,11 +94,9 @@ def _annotated(annotations: Path) -> list[tuple[Path, str]]:
 
 
 def _sorted_into_folders(root: Path) -> list[tuple[Path, str]]:
-    """Images in ImageFolder's order: by WordNet id, then by path."""
+    """Images in ImageFolder's order: by WordNet id, then by name."""
     return [
-        (path, folder.name)
-        for folder in sorted(root.glob(_WNID))
-        for path in sorted(p for p in folder.rglob("*") if is_image_file(p))
+        (path, folder.name) for folder in sorted(root.glob(_WNID)) for path in image_files(folder)
     ]
 
 
@@ -127,7 +125,7 @@ def _class_names(wnids: list[str], words: Path | None) -> tuple[str, ...]:
 
 def _lines(path: Path) -> list[str]:
     with BoundedFile(path) as file:
-        content = file.read(_MAX_LIST_BYTES + 1)
+        content = file.read(_MAX_LIST_BYTES + 1, "more belong to it")
     if len(content) > _MAX_LIST_BYTES:
         raise UserError(f"{path} has more than {_MAX_LIST_BYTES} bytes: it is no list of names.")
     text = content.decode("utf-8", errors="replace")
