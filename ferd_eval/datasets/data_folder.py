@@ -27,7 +27,7 @@ class DataFolder:
             return cls(Path(data_dir).expanduser(), "--data-dir")
         if os.environ.get(ENVIRONMENT):
             return cls(Path(os.environ[ENVIRONMENT]).expanduser(), ENVIRONMENT)
-        return cls(Path("data"), "the default")
+        return cls(Path("data"), f"the default, as neither --data-dir nor {ENVIRONMENT} is given")
 
     def places(self, name: str, layouts: Sequence[Layout]) -> list[Path]:
         """Every folder in which data set ``name`` may lie, each once, in the order of looking."""
@@ -58,7 +58,14 @@ class DataFolder:
         known: Mapping[str, Sequence[Layout]],
         archives: Sequence[str],
     ) -> UserError:
-        """Say what was looked for, where, what lies there instead, and what to type."""
+        """Say what was looked for, where, what lies there instead, and what to type.
+
+        Args:
+            info: the set that is missing.
+            split: the split that is missing.
+            known: the layouts of every public set, this one's too, by name.
+            archives: file names of the set as it is before unpacking.
+        """
         layouts = known[info.name]
         names = " or ".join(
             dict.fromkeys(_first_and_last(layout.files(split)) for layout in layouts)
@@ -67,10 +74,10 @@ class DataFolder:
             places = ", ".join(str(place) for place in self.places(info.name, layouts))
             looked = f"looked for {names} in {places}"
         else:
-            looked = f"folder {self.path} ({self.named_by}) does not exist"
+            looked = f"folder {self.path.absolute()} ({self.named_by}) does not exist"
         return UserError(
             f"no {info.name} {split} files: {looked}. "
-            f"{self._found_instead(info, split, known, archives) or _how_to_get(info)}"
+            f"{self._found_instead(info, split, known, archives)}{_how_to_get(info)}"
         )
 
     def _found_instead(
@@ -83,12 +90,12 @@ class DataFolder:
         other_split: Split = "train" if split == "test" else "test"
         if found := self.find(info.name, known[info.name], other_split):
             return (
-                f"{found[0]} has only the {other_split} files: put the {split} files beside them."
+                f"{found[0]} has only the {other_split} files: put the {split} ones beside them. "
             )
         for root in (self.path, self.path / info.name):
             for archive in archives:
                 if (root / archive).is_file():
-                    return f"{root / archive} is there but packed: unpack it in {root}."
+                    return f"{root / archive} is there but packed: unpack it in {root}. "
         others: dict[Path, list[str]] = {}
         for other, layouts in known.items():
             if other != info.name and (found := self.find(other, layouts, split)):
@@ -96,14 +103,13 @@ class DataFolder:
         if not others:
             return ""
         place, names = next(iter(others.items()))
-        held = " or ".join(names)
-        return f"{place} holds {held}: use --dataset {held}, or another --data-dir."
+        return f"{place} holds {' or '.join(names)}: is --dataset {names[0]} meant? "
 
 
 def _how_to_get(info: DatasetInfo) -> str:
     if info.downloader:
-        return "Point --data-dir DIR at them, or add --download."
-    return f"Point --data-dir DIR at them, or get {info.url} and unpack it into DIR."
+        return "Point --data-dir DIR at the files, or add --download."
+    return f"Point --data-dir DIR at the files, or get {info.url} and unpack it into DIR."
 
 
 def _first_and_last(files: Sequence[str]) -> str:

@@ -24,7 +24,7 @@ IMAGE_FOLDER = DatasetInfo(
 
 
 def load_image_folder(path: Path, split: Split) -> LabelledImages:
-    """Read ``path/<class>/**``: classes by sorted folder name, images in ImageFolder's order, as RGB.
+    """Read ``path/<class>/**``: classes by sorted name, images in ImageFolder's order, RGB.
 
     Where ``path`` has folders ``train`` and ``test`` (or ``val``), the split's one is read.
 

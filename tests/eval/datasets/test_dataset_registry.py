@@ -112,7 +112,9 @@ def test_a_missing_set_lists_every_place(tmp_path, refused, name, places, step):
 
 def test_another_set_is_recognised(tmp_path, refused):
     put(tmp_path / "a" / "cifar-10-batches-bin" / "test_batch.bin")
-    with refused(tmp_path / "a" / "cifar-10-batches-bin", "holds cifar10", "--dataset cifar10,"):
+    with refused(
+        tmp_path / "a" / "cifar-10-batches-bin", "holds cifar10:", "--dataset cifar10 meant?"
+    ):
         load_dataset("cifar100", tmp_path / "a")
     put_idx(tmp_path / "b" / "FashionMNIST" / "raw")
     with refused("holds fashion-mnist:", "--dataset fashion-mnist"):
@@ -124,7 +126,7 @@ def test_another_set_is_recognised(tmp_path, refused):
 
 def test_the_other_split_is_recognised(tmp_path, refused):
     put(tmp_path / "data_batch_1.bin")
-    with refused(tmp_path, "only the train files", "test files beside them"):
+    with refused(tmp_path, "only the train files", "put the test ones beside them"):
         load_dataset("cifar10", tmp_path)
 
 
