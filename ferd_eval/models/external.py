@@ -22,6 +22,9 @@ from torch import nn
 
 from ferd_eval.errors import UserError, did_you_mean
 from ferd_eval.models.architecture import ArchitectureRow
+from ferd_eval.models.normalization import NORMALIZATIONS, Normalization
+
+_IMAGENET = NORMALIZATIONS["imagenet"]
 
 EXTERNAL_ROWS = (
     ArchitectureRow(
@@ -56,15 +59,14 @@ class ExternalNetwork:
         name: as the user gave it, e.g. ``"torchvision:resnet18"``.
         network: B×C×H×W to B×K.
         decided_by: who built it, as a sentence.
-        normalization: ``"imagenet"`` or another name or M,M,M/S,S,S, where the source knows what
-            its weights are used to; None where it does not.
+        normalization: what the source's own weights are used to; None where it does not say.
         file_sha256: of the user's file.
     """
 
     name: str
     network: nn.Module
     decided_by: str
-    normalization: str | None = None
+    normalization: Normalization | None = None
     file_sha256: str | None = None
 
 
@@ -207,7 +209,7 @@ def _torchvision(inner: str, num_classes: int | None, in_channels: int | None) -
         network = models.get_model(inner, weights=None, num_classes=num_classes or 1000)
     except Exception as error:
         raise UserError(f"--arch {arch}: torchvision failed with {_brief(error)}.") from error
-    return ExternalNetwork(arch, network, "named with --arch, built by torchvision", "imagenet")
+    return ExternalNetwork(arch, network, "named with --arch, built by torchvision", _IMAGENET)
 
 
 def _timm(inner: str, num_classes: int | None, in_channels: int | None) -> ExternalNetwork:
@@ -223,7 +225,11 @@ def _timm(inner: str, num_classes: int | None, in_channels: int | None) -> Exter
         )
     except Exception as error:
         raise UserError(f"--arch {arch}: timm failed with {_brief(error)}.") from error
-    return ExternalNetwork(arch, network, "named with --arch, built by timm", "imagenet")
+    usual = getattr(network, "pretrained_cfg", None) or {}
+    normalization = _IMAGENET
+    if "mean" in usual and "std" in usual:
+        normalization = Normalization(tuple(usual["mean"]), tuple(usual["std"]))
+    return ExternalNetwork(arch, network, "named with --arch, built by timm", normalization)
 
 
 def _robustbench(inner: str, num_classes: int | None, in_channels: int | None) -> ExternalNetwork:

@@ -77,7 +77,7 @@ class _Built:
     num_classes: int
     in_channels: int | None
     unused_keys: tuple[str, ...] = ()
-    default_normalization: str | None = None
+    default_normalization: Normalization | None = None
     default_decided_by: str = ""
     normalizes_itself: bool = False
     file_sha256: str | None = None
@@ -154,7 +154,7 @@ def _automatic_normalization(
     if checkpoint.embedded_normalization is not None:
         return Normalization(*checkpoint.embedded_normalization), "a layer saved in the checkpoint"
     if built.default_normalization is not None:
-        return parse_normalization(built.default_normalization), built.default_decided_by
+        return built.default_normalization, built.default_decided_by
     return None, "none found: the network is given images in [0, 1]"
 
 

@@ -456,6 +456,10 @@ def test_timm_through_its_interface(tmp_path, monkeypatch):
     checkpoint = saved(tmp_path, small(num_classes=6).build().state_dict())
     _, facts = build_classifier(checkpoint, arch="timm:tiny")
     assert (facts.num_classes, facts.normalization) == (6, NORMALIZATIONS["imagenet"])
+    half = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+    monkeypatch.setattr(nn.Module, "pretrained_cfg", half, raising=False)
+    _, facts = build_classifier(checkpoint, arch="timm:tiny")
+    assert facts.normalization == Normalization(**half)
     with pytest.raises(UserError, match=r"Did you mean tiny\?"):
         build_classifier(checkpoint, arch="timm:tinny")
 
