@@ -34,7 +34,7 @@ def normalization_hint(
             network, num_classes=classifier.num_classes, normalization=normalization
         ).to(device)
         with frozen(candidate), torch.no_grad():
-            batches = [candidate(part_BCHW) for part_BCHW in x_BCHW.split(64)]
+            batches = [candidate(part_BCHW) for part_BCHW in torch.split(x_BCHW, 64)]
         return float((torch.cat(batches).argmax(1) == labels_B).float().mean())
 
     chosen = accuracy(facts.normalization)

@@ -90,7 +90,8 @@ class Bar:
         """Show a bar for this run in place of the one before."""
         if self._task is not None:
             self._progress.remove_task(self._task)
-        self._task = self._progress.add_task(title, total=total, completed=done, text="")
+        self._task = self._progress.add_task(title, total=total, text="")
+        self._progress.update(self._task, completed=done)
 
     def advance(self, text: str, cost: float) -> None:
         """Move the bar."""

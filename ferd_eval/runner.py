@@ -455,8 +455,8 @@ def _require_images(store: UnitStore, finished: dict[Unit, pd.DataFrame]) -> Non
 def _halve(size: int, watcher: Watcher) -> int:
     if size == 1:
         raise UserError(
-            "not even one image fits into memory. Use another --device, or free memory on this one; "
-            "finished units are kept."
+            "not even one image fits into memory. Use another --device, or free memory on this "
+            "one; finished units are kept."
         )
     watcher.note(f"out of memory at batch size {size}; going on with {size // 2}")
     if torch.cuda.is_available():

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import io
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -87,26 +88,21 @@ class FolderUnits:
     def put(self, unit: Unit, rows: pd.DataFrame, images_RCHW: NDArray[np.float32] | None) -> None:
         """Write the images first: a unit counts as finished once its rows are there."""
         if images_RCHW is not None:
-            buffer = io.BytesIO()
-            np.savez_compressed(
-                buffer,
-                images=images_RCHW,
-                index=rows["index"].to_numpy(),
-                label=rows["label"].to_numpy(),
-                prediction=rows["adv_pred"].to_numpy(),
-            )
-            write_atomically(self.file(unit, ".npz"), buffer.getvalue())
+            arrays = {
+                "images": images_RCHW,
+                "index": rows["index"].to_numpy(),
+                "label": rows["label"].to_numpy(),
+                "prediction": rows["adv_pred"].to_numpy(),
+            }
+            write_atomically(self.file(unit, ".npz"), _npz(arrays))
         write_atomically(self.file(unit, ".parquet"), rows.to_parquet(index=False))
 
     def collect_images(self, units: list[Unit], folder: Path) -> None:
         """Join the adversarial images of each attack into ``FOLDER/<attack>.npz``."""
         for attack in dict.fromkeys(unit.attack for unit in units):
             parts = [np.load(self.file(u, ".npz")) for u in units if u.attack == attack]
-            buffer = io.BytesIO()
-            np.savez_compressed(
-                buffer, **{key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-            )
-            write_atomically(folder / f"{file_name(attack)}.npz", buffer.getvalue())
+            whole = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+            write_atomically(folder / f"{file_name(attack)}.npz", _npz(whole))
 
     def discard(self) -> None:
         """Remove the units once the whole table is written."""
@@ -121,6 +117,12 @@ class FolderUnits:
         return self.folder / file_name(unit.attack) / f"{unit.number:05d}{suffix}"
 
 
+def _npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
 def file_name(attack: str) -> str:
-    """An attack's id as a file name: ``pgd@2/255`` → ``pgd@2_255``, ``pgd:rslad`` → ``pgd-rslad``."""
+    """An attack's id as a file name: ``pgd@2/255`` → ``pgd@2_255``."""
     return attack.replace("/", "_").replace(":", "-")

@@ -121,9 +121,8 @@ class Training:
             )
             self._architecture = architecture
             self._network = architecture.build().to(device)
-        self._average = AveragedModel(
-            self._network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True
-        )
+        average = get_ema_multi_avg_fn(recipe.ema_decay)  # type: ignore[no-untyped-call]
+        self._average = AveragedModel(self._network, multi_avg_fn=average, use_buffers=True)
         self._optimizer = torch.optim.SGD(
             self._network.parameters(),
             lr=recipe.lr,
@@ -145,8 +144,8 @@ class Training:
         mean_loss = float(torch.stack(losses).mean())
         if not math.isfinite(mean_loss):
             raise UserError(
-                f"the loss is {mean_loss} in epoch {number + 1}: training diverged. The state after "
-                f"epoch {number} is kept; start again in another folder with a lower lr "
+                f"the loss is {mean_loss} in epoch {number + 1}: training diverged. The state "
+                f"after epoch {number} is kept; start again in another folder with a lower lr "
                 f"(now {recipe.lr:g})."
             )
         self.epochs_done += 1
@@ -177,7 +176,7 @@ class Training:
         return loss.detach()
 
     def _loss(self, x_BCHW: Tensor, adv_BCHW: Tensor, y_B: Tensor) -> Tensor:
-        """PGD-AT: CE on the perturbed images. TRADES: CE on clean ones + β·KL(clean ‖ perturbed)."""
+        """PGD-AT: CE on perturbed images. TRADES: CE on clean ones + β·KL(clean ‖ perturbed)."""
         if self.recipe.loss == "pgd-at":
             return F.cross_entropy(self._network(adv_BCHW), y_B)
         clean_BK, adv_BK = self._network(x_BCHW), self._network(adv_BCHW)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -127,7 +127,7 @@ class Attack(ABC):
         steps: gradient steps or queries spent on each image.
     """
 
-    family: ClassVar[str]
+    family: str
     steps: int
 
     @abstractmethod

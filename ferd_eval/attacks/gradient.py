@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, ClassVar
 
@@ -82,7 +82,7 @@ class FGSM(SignedGradient):
     family = "fgsm"
     random_start = False
     objective_name = "cross-entropy"
-    steps: ClassVar[int] = 1
+    steps: int = field(default=1, init=False)
 
     def step_size_for(self, threat: Threat) -> Fraction:
         """ε."""

@@ -25,7 +25,8 @@ Words = tuple[Tensor, Tensor, Tensor, Tensor]
 
 def philox4x32(counter: Words, key: tuple[int, int]) -> Words:
     """Ten rounds of Philox on ``int64`` tensors, broadcast together, that hold 32-bit words."""
-    c0, c1, c2, c3 = torch.broadcast_tensors(*counter)
+    shape = sum(counter[1:], start=counter[0]).shape
+    c0, c1, c2, c3 = (word.expand(shape) for word in counter)
     k0, k1 = key
     for _ in range(_ROUNDS):
         # int64 products wrap modulo 2**64, so after masking both halves are the unsigned ones.
@@ -64,7 +65,7 @@ class Noise:
         """
         words_BW = self._words(-(-prod(shape) // 4), draw)
         top_bits_BW = (words_BW >> 8)[:, : prod(shape)]
-        return (top_bits_BW.to(dtype) * 2.0**-24).unflatten(1, shape)
+        return (top_bits_BW.to(dtype) * 2.0**-24).reshape(-1, *shape)
 
     def normal(self, shape: tuple[int, ...], dtype: torch.dtype, draw: int = 0) -> Tensor:
         """Standard normal numbers of shape B × `shape`, by the Box–Muller transform."""

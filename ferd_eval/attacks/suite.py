@@ -114,9 +114,10 @@ def plan_attacks(
     for item in wanted:
         for name, attack in _resolve(item):
             if isinstance(attack, IteratedSignedGradient):
-                changes = {"steps": steps, "step_size": step_size}
                 attack = dataclasses.replace(
-                    attack, **{key: value for key, value in changes.items() if value is not None}
+                    attack,
+                    steps=attack.steps if steps is None else steps,
+                    step_size=attack.step_size if step_size is None else step_size,
                 )
             if name in attacks and name != "clean" and attacks[name] != attack:
                 raise UserError(f"two attacks are called {name!r}; rename one of them.")

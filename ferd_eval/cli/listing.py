@@ -50,13 +50,14 @@ def _attacks() -> Iterator[Mapping[str, str]]:
 
 def _datasets() -> Iterator[Mapping[str, str]]:
     from ferd_eval.datasets import list_datasets
+    from ferd_eval.quantity import format_quantity
 
     for info in list_datasets():
         yield {
             "name": info.name,
             "what": info.title,
             "classes": "" if info.num_classes is None else str(info.num_classes),
-            "ε": str(info.default_eps),
+            "ε": format_quantity(info.default_eps),
             "files": info.layout,
             "licence": info.licence,
         }

@@ -16,7 +16,7 @@ from ferd_eval.attacks import Attack, PlannedAttack, Threat, plan_attacks
 from ferd_eval.checkpoint import Checkpoint, load_checkpoint
 from ferd_eval.cli.reporting import as_run, is_complete, show
 from ferd_eval.cli.settings import ScoreSettings
-from ferd_eval.datasets import LabelledImages, dataset_info, list_datasets, load_dataset
+from ferd_eval.datasets import LabelledImages, list_datasets, load_dataset
 from ferd_eval.device import choose_device
 from ferd_eval.errors import UserError
 from ferd_eval.groups import read_groups
@@ -56,13 +56,9 @@ def score_checkpoints(
     Everything that can be wrong with the input is found before the first attack.
     """
     data, selection = _load_data(settings)
-    plan = _plan(settings)
+    plan = _plan(settings, data)
     device = choose_device(settings.device)
-    groups = (
-        None
-        if settings.groups is None
-        else read_groups(settings.groups, data.class_names, data.groupings)
-    )
+    groups = _groups(settings, data)
     candidates = [_candidate(file, name, settings, data) for file, name in _named(files)]
     several = len(candidates) > 1 or folder_per_checkpoint
     root = settings.out or RUNS / _run_name(candidates, data, selection, settings)
@@ -117,13 +113,17 @@ def _load_data(settings: ScoreSettings) -> tuple[LabelledImages, str]:
     return data, "all"
 
 
-def _plan(settings: ScoreSettings) -> tuple[PlannedAttack, ...]:
-    assert settings.dataset is not None
-    eps = settings.eps
-    if eps is None:
-        threats = [Threat(dataset_info(settings.dataset).default_eps)]
+def _groups(settings: ScoreSettings, data: LabelledImages) -> dict[str, list[str]] | None:
+    if settings.groups is None:
+        return None
+    return read_groups(settings.groups, data.class_names, data.groupings)
+
+
+def _plan(settings: ScoreSettings, data: LabelledImages) -> tuple[PlannedAttack, ...]:
+    if settings.eps is None:
+        threats = [Threat(data.default_eps)]
     else:
-        threats = [Threat(parse_quantity(part, "--eps")) for part in eps.split(",")]
+        threats = [Threat(part) for part in settings.eps.split(",")]
     step = settings.step_size
     names: list[str | Attack] = list(settings.attacks.split(","))
     if settings.attack_file is not None:
@@ -143,18 +143,16 @@ def _plan(settings: ScoreSettings) -> tuple[PlannedAttack, ...]:
 
 def _own_attack(spec: str) -> Attack:
     """An instance of the class in ``FILE.py:CLASS``."""
-    made, digest = load_from_file(spec, "--attack-file")
+    made, _ = load_from_file(spec, "--attack-file")
     if not (isinstance(made, type) and issubclass(made, Attack)):
         raise UserError(
             f"--attack-file {spec} is no subclass of ferd_eval.Attack. Derive the class from it "
             "and write perturb(problem)."
         )
     try:
-        attack = made()
+        return made()
     except TypeError as reason:
         raise UserError(f"--attack-file {spec} cannot be made: {reason}.") from reason
-    attack.source_sha256 = digest
-    return attack
 
 
 def _named(files: Sequence[Path]) -> list[tuple[Path, str]]:

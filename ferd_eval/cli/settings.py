@@ -90,7 +90,7 @@ def _read_toml(file: Path) -> dict[str, Any]:
 
 
 def _convert(file: Path, key: str, value: Any, kind: Any) -> Any:
-    allowed = [k for k in (get_args(kind) if isinstance(kind, UnionType) else (kind,))]
+    allowed = get_args(kind) if isinstance(kind, UnionType) else (kind,)
     if isinstance(value, list) and str in allowed:
         return ",".join(map(str, value))
     if isinstance(value, int | float) and not isinstance(value, bool) and str in allowed:

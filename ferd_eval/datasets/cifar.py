@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ CIFAR10 = DatasetInfo(
     title="CIFAR-10",
     num_classes=10,
     image_shape=(3, 32, 32),
-    default_eps=8 / 255,
+    default_eps=Fraction(8, 255),
     licence=_TERMS,
     url=f"{_URL}/cifar-10-binary.tar.gz",
     layout="cifar-10-batches-bin/test_batch.bin or cifar-10-batches-py/test_batch",
@@ -73,7 +74,7 @@ CIFAR100 = DatasetInfo(
     title="CIFAR-100",
     num_classes=100,
     image_shape=(3, 32, 32),
-    default_eps=8 / 255,
+    default_eps=Fraction(8, 255),
     licence=_TERMS,
     url=f"{_URL}/cifar-100-binary.tar.gz",
     layout="cifar-100-binary/test.bin or cifar-100-python/test",

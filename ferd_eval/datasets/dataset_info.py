@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
@@ -29,7 +30,7 @@ class DatasetInfo:
     title: str
     num_classes: int | None
     image_shape: tuple[int, int, int] | None
-    default_eps: float
+    default_eps: Fraction
     licence: str
     url: str
     layout: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ IMAGE_FOLDER = DatasetInfo(
     title="your images, one folder a class",
     num_classes=None,
     image_shape=None,
-    default_eps=8 / 255,
+    default_eps=Fraction(8, 255),
     licence="yours",
     url="",
     layout="folder:PATH with PATH/<class>/*.png (or .jpg ...), or PATH/{train,test}/<class>/*.png",

@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from functools import cached_property
 
 import numpy as np
@@ -28,6 +29,7 @@ class LabelledImages:
         source: where the images were read from (a path, or ``"package"``).
         groupings: built-in groups of classes: grouping name → K group names, one per class.
         note: what a reader of a report must know about the images; empty if nothing.
+        default_eps: the customary L∞ radius, for pixels in [0, 1].
     """
 
     name: str
@@ -38,6 +40,7 @@ class LabelledImages:
     source: str
     groupings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     note: str = ""
+    default_eps: Fraction = Fraction(8, 255)
 
     def __post_init__(self) -> None:
         n = len(self.labels_N)

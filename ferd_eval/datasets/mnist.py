@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from fractions import Fraction
 from math import prod
 from pathlib import Path
 
@@ -25,7 +26,7 @@ MNIST = DatasetInfo(
     title="MNIST",
     num_classes=10,
     image_shape=(1, 28, 28),
-    default_eps=0.3,
+    default_eps=Fraction(3, 10),
     licence="CC BY-SA 3.0",
     url="https://ossci-datasets.s3.amazonaws.com/mnist/",
     layout="MNIST/raw/t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, .gz or not",
@@ -36,7 +37,7 @@ FASHION_MNIST = DatasetInfo(
     title="Fashion-MNIST",
     num_classes=10,
     image_shape=(1, 28, 28),
-    default_eps=0.1,
+    default_eps=Fraction(1, 10),
     licence="MIT",
     url="https://github.com/zalandoresearch/fashion-mnist",
     layout="FashionMNIST/raw/t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, .gz or not",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from math import prod
 from pathlib import Path
 from typing import IO, Any
@@ -22,7 +23,7 @@ NPZ = DatasetInfo(
     title="your arrays in an .npz file",
     num_classes=None,
     image_shape=None,
-    default_eps=8 / 255,
+    default_eps=Fraction(8, 255),
     licence="yours",
     url="",
     layout="npz:PATH with images (uint8, or float in [0, 1]; NHWC, NCHW or NHW), integer labels, "

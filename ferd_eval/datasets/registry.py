@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ferd_eval.datasets.cifar import (
@@ -123,11 +123,12 @@ def load_dataset(
     match dataset:
         case OwnDataset():
             assert path is not None
-            return dataset.load(path, split)
+            images = dataset.load(path, split)
         case PackagedDataset():
-            return dataset.load(split)
+            images = dataset.load(split)
         case PublicDataset():
-            return _load_public(dataset, DataFolder.choose(data_dir), split, download)
+            images = _load_public(dataset, DataFolder.choose(data_dir), split, download)
+    return replace(images, default_eps=dataset.info.default_eps)
 
 
 def _load_public(

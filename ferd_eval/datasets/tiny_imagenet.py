@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ TINY_IMAGENET = DatasetInfo(
     title="Tiny ImageNet (200 classes)",
     num_classes=200,
     image_shape=(3, 64, 64),
-    default_eps=8 / 255,
+    default_eps=Fraction(8, 255),
     licence="ImageNet terms: research, not commercial",
     url="http://cs231n.stanford.edu/tiny-imagenet-200.zip",
     layout="tiny-imagenet-200/{val/val_annotations.txt,val/images,train/<wnid>/images,words.txt}",

@@ -77,7 +77,7 @@ class Classifier(nn.Module):
             shape = "×".join(map(str, logits_BK.shape))
             raise UserError(
                 f"the network returns {logits_BK.dtype} of shape {shape}, not floating-point "
-                f"logits of shape {len(x_BCHW)}×{self.num_classes}; check --arch, --model-file "
-                "and --num-classes."
+                f"logits of shape {len(x_BCHW)}×{self.num_classes}; check --arch "
+                "and --model-file."
             )
         return logits_BK

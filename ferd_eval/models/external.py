@@ -156,8 +156,8 @@ def _call(factory: Callable[..., Any], given: Mapping[str, int | None], who: str
     ]
     if missing:
         raise UserError(
-            f"{who} needs {missing[0]}, which the checkpoint does not tell; pass "
-            f"--{missing[0].replace('_', '-')}, or give the parameter a default."
+            f"{who} needs {missing[0]}, which the checkpoint does not tell; give the "
+            "parameter a default."
         )
     arguments = {n: v for n, v in given.items() if v is not None and n in parameters}
     try:

@@ -100,7 +100,7 @@ def build_classifier(
         normalize: ``auto``, ``none``, a name or ``M,M,M/S,S,S``. ``auto`` takes the file's
             metadata, else a normalisation layer saved in it, else what torchvision and timm
             networks are used to, else none: robust networks take images in [0, 1].
-        num_classes: K where the file does not tell; checked where it does.
+        num_classes: K where the file does not tell.
 
     Raises:
         UserError: the architecture cannot be decided or does not fit, or an option is wrong.
@@ -110,11 +110,6 @@ def build_classifier(
         built = _build(checkpoint, arch, model_file, num_classes)
     except UserError as error:
         raise UserError(f"{checkpoint.path}: {error}") from error
-    if num_classes is not None and num_classes != built.num_classes:
-        raise UserError(
-            f"checkpoint {checkpoint.path} has {built.num_classes} logits, but --num-classes is "
-            f"{num_classes}; leave it out."
-        )
     if normalize == "auto":
         normalization, decided_by = _automatic_normalization(checkpoint, built)
     else:
@@ -164,7 +159,7 @@ def _build(
     if arch is not None and model_file is not None:
         raise UserError("--arch and --model-file exclude each other; pass one.")
     sizes = {
-        "num_classes": num_classes or guess_num_classes(checkpoint.tensors),
+        "num_classes": guess_num_classes(checkpoint.tensors) or num_classes,
         "in_channels": guess_in_channels(checkpoint.tensors),
     }
     if model_file is not None:
@@ -222,9 +217,9 @@ def _fill(external: ExternalNetwork, checkpoint: Checkpoint, num_classes: int | 
             "leave --arch and --model-file out to detect the architecture."
         )
     tensors = readings[best]
-    classes = num_classes or guess_num_classes(tensors)
+    classes = guess_num_classes(tensors) or num_classes
     if classes is None:
-        raise UserError(f"{external.name} does not tell its number of classes; pass --num-classes.")
+        raise UserError(f"{external.name} does not tell its number of classes; pass --dataset.")
     has_constants = best == 1 and checkpoint.embedded_normalization is not None
     return _Built(
         network=load_weights(external.network, tensors),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from importlib import resources
 from io import BytesIO
 
@@ -18,7 +19,7 @@ DEMO = DatasetInfo(
     title="packaged example: 1000 Fashion-MNIST test images",
     num_classes=10,
     image_shape=(1, 28, 28),
-    default_eps=0.1,
+    default_eps=Fraction(1, 10),
     licence="MIT, Copyright (c) 2017 Zalando SE",
     url=FASHION_MNIST.url,
     layout="inside the package",

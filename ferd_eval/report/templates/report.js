@@ -95,14 +95,19 @@
     const clean = id === "clean" ? undefined : run.confusions.clean;
     const under = run.confusions[id];
     const stronger = clean && clean.peak > under.peak ? clean : under;
-    drawMap(article.querySelector(".map.clean"), run.classes, clean, stronger.peak);
-    drawMap(article.querySelector(".map.attacked"), run.classes, under, stronger.peak);
+    const [before, after] = [".map.clean", ".map.attacked"].map((name) => article.querySelector(name));
+    before.hidden = !clean;
+    after.hidden = false;
+    if (clean) drawMap(before, run.classes, clean, stronger.peak);
+    drawMap(after, run.classes, under, stronger.peak);
     const scales = [...article.querySelectorAll(".scale")];
     label(scales[0], stronger.peakText);
     const successes = Object.entries(run.successes);
     if (!successes.length) return;
     const highest = successes.map(([, of]) => of).reduce((a, b) => (a.peak >= b.peak ? a : b));
-    for (const figure of article.querySelectorAll(".map.success")) {
+    const figures = [...article.querySelectorAll(".map.success")];
+    figures.forEach((figure) => { figure.hidden = false; });
+    for (const figure of figures) {
       drawMap(figure, run.classes, run.successes[figure.dataset.attack], highest.peak);
     }
     label(scales[1], highest.peakText);
@@ -114,10 +119,7 @@
   }
 
   function drawMap(figure, classes, of, peak) {
-    figure.hidden = !of;
     const canvas = figure.querySelector("canvas");
-    drawn.delete(canvas);
-    if (!of) return;
     const K = classes.length;
     const counts = new Int32Array(K * K);
     for (let c = 0; c < of.cells.length; c += 3) counts[of.cells[c] * K + of.cells[c + 1]] = of.cells[c + 2];

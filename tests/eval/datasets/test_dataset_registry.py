@@ -30,7 +30,7 @@ def put_idx(folder):
 def test_facts():
     facts = {info.name: info for info in list_datasets()}
     assert list(facts) == [*PUBLIC, "folder", "npz", "demo"]
-    eps = {name: info.default_eps for name, info in facts.items()}
+    eps = {name: float(info.default_eps) for name, info in facts.items()}
     assert eps == {
         "cifar10": 8 / 255, "cifar100": 8 / 255, "tiny-imagenet": 8 / 255, "folder": 8 / 255,
         "npz": 8 / 255, "fashion-mnist": 0.1, "mnist": 0.3, "demo": 0.1,
