@@ -24,6 +24,8 @@ IDENTITY = (
     "dataset.selection",
     "dataset.fingerprint",
     "attacks",
+    "attack_file_sha256",
+    "groups",
     "engine",
     "seed",
     "precision",

@@ -1,41 +1,80 @@
-"""Code that the user names on the command line: ``FILE.py:NAME``."""
+"""Code that the user names on the command line: ``FILE.py:NAME``. The only code ever run."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ferd_eval.errors import UserError, did_you_mean
 
 
-def load_from_file(spec: str, flag: str) -> tuple[Any, str]:
-    """Import ``FILE.py`` and return its ``NAME`` with the file's SHA-256.
+@dataclass(frozen=True)
+class UserCode:
+    """A function or class of the user's, and the digest of the file it is in."""
+
+    value: Callable[..., Any]
+    path: Path
+    name: str
+    sha256: str
+
+
+def load_user_code(spec: str, flag: str) -> UserCode:
+    """Run ``FILE.py`` and return its ``NAME``.
+
+    Args:
+        spec: ``FILE.py:NAME``.
+        flag: the command line's flag, for the messages.
 
     Raises:
-        UserError: the spec is malformed, the file is missing or fails, or has no such name.
+        UserError: the spec is malformed, the file is missing or fails, or has no such callable.
     """
-    path_text, _, name = spec.rpartition(":")
-    file = Path(path_text)
-    if not path_text or not name.isidentifier():
-        raise UserError(f"{flag} {spec} is not FILE.py:NAME, e.g. {flag} mine.py:make.")
-    if not file.is_file():
-        raise UserError(f"{flag}: there is no file {file}. Give FILE.py:NAME.")
-    loader = importlib.util.spec_from_file_location(f"_user_{file.stem}", file)
-    if loader is None or loader.loader is None:
-        raise UserError(f"{flag}: {file} is not a Python file. Give FILE.py:NAME.")
-    module = importlib.util.module_from_spec(loader)
-    # Dataclasses and pickling inside the file look the module up by name.
-    sys.modules[module.__name__] = module
+    file, _, name = spec.rpartition(":")
+    if not file or not name.isidentifier():
+        raise UserError(f"{flag} {spec} must be FILE.py:NAME, e.g. {flag} mine.py:make.")
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise UserError(f"{flag} {spec}: there is no file {path}.")
     try:
-        loader.loader.exec_module(module)
-    except Exception as reason:
-        raise UserError(
-            f"{flag}: {file} fails with {type(reason).__name__}: {reason}. --debug shows where."
-        ) from reason
-    if not hasattr(module, name):
-        public = [word for word in vars(module) if not word.startswith("_")]
-        raise UserError(f"{flag}: {file} has no {name!r}.{did_you_mean(name, public)}")
-    return getattr(module, name), hashlib.sha256(file.read_bytes()).hexdigest()
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(f"{flag} {spec}: {path} cannot be read ({error.strerror}).") from error
+    module = _import_file(path, sha256, f"{flag} {spec}")
+    value = getattr(module, name, None)
+    if not callable(value):
+        own = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+        hint = did_you_mean(name, own) if own else " It defines no function or class."
+        raise UserError(f"{flag} {spec}: {path.name} has no {name}.{hint}")
+    return UserCode(value, path, name, sha256)
+
+
+def brief(error: BaseException) -> str:
+    """An exception of the user's code on one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:160]}" if text else type(error).__name__
+
+
+def _import_file(path: Path, sha256: str, who: str) -> ModuleType:
+    name = f"ferd_user_file_{sha256[:16]}"
+    module_spec = importlib.util.spec_from_file_location(name, path.resolve())
+    if module_spec is None or module_spec.loader is None:
+        raise UserError(f"{who}: {path.name} is not a Python file.")
+    module = importlib.util.module_from_spec(module_spec)
+    folder = str(path.resolve().parent)
+    # As when a script is run: its neighbours can be imported, and dataclasses find their module.
+    sys.modules[name] = module
+    sys.path.insert(0, folder)
+    try:
+        module_spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise UserError(f"{who}: importing it failed with {brief(error)}.") from error
+    finally:
+        if folder in sys.path:
+            sys.path.remove(folder)
+    return module

@@ -27,7 +27,7 @@ from ferd_eval.progress import Bar, Lines, Watcher
 from ferd_eval.quantity import parse_quantity
 from ferd_eval.report import Run, write_report
 from ferd_eval.runner import score, wrong_class_count
-from ferd_eval.user_code import load_from_file
+from ferd_eval.user_code import brief, load_user_code
 
 #: Where runs go when nobody says otherwise.
 RUNS = Path("reports/runs")
@@ -56,7 +56,10 @@ def score_checkpoints(
     Everything that can be wrong with the input is found before the first attack.
     """
     data, selection = _load_data(settings)
-    plan = _plan(settings, data)
+    own, own_digest = None, None
+    if settings.attack_file is not None:
+        own, own_digest = _own_attack(settings.attack_file)
+    plan = _plan(settings, data, own)
     device = choose_device(settings.device)
     groups = _groups(settings, data)
     candidates = [_candidate(file, name, settings, data) for file, name in _named(files)]
@@ -86,9 +89,13 @@ def score_checkpoints(
                     "dataset": {"selection": selection},
                     "engine": settings.engine,
                     "groups": groups,
-                    "warnings": normalization_hint(
-                        candidate.classifier, candidate.facts, data, device.device
-                    ),
+                    "attack_file_sha256": own_digest,
+                    "warnings": [
+                        *([candidate.facts.caution] if candidate.facts.caution else []),
+                        *normalization_hint(
+                            candidate.classifier, candidate.facts, data, device.device
+                        ),
+                    ],
                 },
             )
             run = as_run(candidate.name, outcomes)
@@ -119,15 +126,17 @@ def _groups(settings: ScoreSettings, data: LabelledImages) -> dict[str, list[str
     return read_groups(settings.groups, data.class_names, data.groupings)
 
 
-def _plan(settings: ScoreSettings, data: LabelledImages) -> tuple[PlannedAttack, ...]:
+def _plan(
+    settings: ScoreSettings, data: LabelledImages, own: Attack | None
+) -> tuple[PlannedAttack, ...]:
     if settings.eps is None:
         threats = [Threat(data.default_eps)]
     else:
         threats = [Threat(part) for part in settings.eps.split(",")]
     step = settings.step_size
     names: list[str | Attack] = list(settings.attacks.split(","))
-    if settings.attack_file is not None:
-        names.append(_own_attack(settings.attack_file))
+    if own is not None:
+        names.append(own)
     plan = plan_attacks(
         names,
         threats,
@@ -141,18 +150,20 @@ def _plan(settings: ScoreSettings, data: LabelledImages) -> tuple[PlannedAttack,
     return plan
 
 
-def _own_attack(spec: str) -> Attack:
-    """An instance of the class in ``FILE.py:CLASS``."""
-    made, _ = load_from_file(spec, "--attack-file")
-    if not (isinstance(made, type) and issubclass(made, Attack)):
+def _own_attack(spec: str) -> tuple[Attack, str]:
+    """An instance of the class in ``FILE.py:CLASS``, and the file's digest."""
+    code = load_user_code(spec, "--attack-file")
+    if not (isinstance(code.value, type) and issubclass(code.value, Attack)):
         raise UserError(
             f"--attack-file {spec} is no subclass of ferd_eval.Attack. Derive the class from it "
             "and write perturb(problem)."
         )
     try:
-        return made()
-    except TypeError as reason:
-        raise UserError(f"--attack-file {spec} cannot be made: {reason}.") from reason
+        return code.value(), code.sha256
+    except Exception as error:
+        raise UserError(
+            f"--attack-file {spec}: making one failed with {brief(error)}. It takes no arguments."
+        ) from error
 
 
 def _named(files: Sequence[Path]) -> list[tuple[Path, str]]:

@@ -6,23 +6,21 @@ imported when one of their networks is named, and not before.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.util
 import inspect
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from torch import nn
 
-from ferd_eval.errors import UserError, did_you_mean
+from ferd_eval.errors import UserError
 from ferd_eval.models.architecture import ArchitectureRow
 from ferd_eval.models.normalization import NORMALIZATIONS, Normalization
+from ferd_eval.user_code import brief, load_user_code
 
 _IMAGENET = NORMALIZATIONS["imagenet"]
 
@@ -95,55 +93,14 @@ def build_from_file(
     Raises:
         UserError: the file or the factory is missing, fails, or does not return an ``nn.Module``.
     """
-    file, _, factory_name = spec.rpartition(":")
-    if not file or not factory_name.isidentifier():
-        raise UserError(f"--model-file {spec} must be FILE.py:FACTORY, e.g. nets.py:make_network.")
-    path = Path(file).expanduser()
-    if not path.is_file():
-        raise UserError(f"--model-file {spec}: there is no file {path}.")
-    try:
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise UserError(
-            f"--model-file {spec}: {path} cannot be read ({error.strerror})."
-        ) from error
-    module = _import_file(path, sha256, spec)
-    factory = getattr(module, factory_name, None)
-    if not callable(factory):
-        own = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
-        hint = did_you_mean(factory_name, own) if own else " It defines no function or class."
-        raise UserError(f"--model-file {spec}: {path.name} has no {factory_name}.{hint}")
+    code = load_user_code(spec, "--model-file")
     given = {"num_classes": num_classes, "in_channels": in_channels}
-    network = _call(factory, given, f"--model-file {spec}: {factory_name}")
     return ExternalNetwork(
-        name=f"{path.name}:{factory_name}",
-        network=network,
-        decided_by=f"built by {factory_name} in {path}",
-        file_sha256=sha256,
+        name=f"{code.path.name}:{code.name}",
+        network=_call(code.value, given, f"--model-file {spec}: {code.name}"),
+        decided_by=f"built by {code.name} in {code.path}",
+        file_sha256=code.sha256,
     )
-
-
-def _import_file(path: Path, sha256: str, spec: str) -> ModuleType:
-    name = f"ferd_model_file_{sha256[:16]}"
-    module_spec = importlib.util.spec_from_file_location(name, path.resolve())
-    if module_spec is None or module_spec.loader is None:
-        raise UserError(f"--model-file {spec}: {path.name} is not a Python file.")
-    module = importlib.util.module_from_spec(module_spec)
-    folder = str(path.resolve().parent)
-    # As when a script is run: its neighbours can be imported, and dataclasses find their module.
-    sys.modules[name] = module
-    sys.path.insert(0, folder)
-    try:
-        module_spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        del sys.modules[name]
-        raise UserError(
-            f"--model-file {spec}: importing it failed with {_brief(error)}."
-        ) from error
-    finally:
-        if folder in sys.path:
-            sys.path.remove(folder)
-    return module
 
 
 def _call(factory: Callable[..., Any], given: Mapping[str, int | None], who: str) -> nn.Module:
@@ -163,7 +120,7 @@ def _call(factory: Callable[..., Any], given: Mapping[str, int | None], who: str
     try:
         network = factory(**arguments)
     except (Exception, SystemExit) as error:
-        raise UserError(f"{who} failed with {_brief(error)}.") from error
+        raise UserError(f"{who} failed with {brief(error)}.") from error
     if not isinstance(network, nn.Module):
         raise UserError(
             f"{who} returned a {type(network).__name__}; it must return a torch.nn.Module."
@@ -173,11 +130,6 @@ def _call(factory: Callable[..., Any], given: Mapping[str, int | None], who: str
 
 def _required(parameters: Mapping[str, inspect.Parameter], name: str) -> bool:
     return name in parameters and parameters[name].default is inspect.Parameter.empty
-
-
-def _brief(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:160]}" if text else type(error).__name__
 
 
 def _import_package(name: str, arch: str, pip: str) -> ModuleType:
@@ -194,7 +146,7 @@ def _import_package(name: str, arch: str, pip: str) -> ModuleType:
     except Exception as error:
         # torchvision built for another torch fails in many ways, RuntimeError among them.
         raise UserError(
-            f"--arch {arch}: importing {name} failed with {_brief(error)}; it probably does not "
+            f"--arch {arch}: importing {name} failed with {brief(error)}; it probably does not "
             f"match the installed torch: {pip} --upgrade."
         ) from error
 
@@ -208,7 +160,7 @@ def _torchvision(inner: str, num_classes: int | None, in_channels: int | None) -
     try:
         network = models.get_model(inner, weights=None, num_classes=num_classes or 1000)
     except Exception as error:
-        raise UserError(f"--arch {arch}: torchvision failed with {_brief(error)}.") from error
+        raise UserError(f"--arch {arch}: torchvision failed with {brief(error)}.") from error
     return ExternalNetwork(arch, network, "named with --arch, built by torchvision", _IMAGENET)
 
 
@@ -224,7 +176,7 @@ def _timm(inner: str, num_classes: int | None, in_channels: int | None) -> Exter
             inner, pretrained=False, num_classes=num_classes or 1000, in_chans=in_channels or 3
         )
     except Exception as error:
-        raise UserError(f"--arch {arch}: timm failed with {_brief(error)}.") from error
+        raise UserError(f"--arch {arch}: timm failed with {brief(error)}.") from error
     usual = getattr(network, "pretrained_cfg", None) or {}
     normalization = _IMAGENET
     if "mean" in usual and "std" in usual:
@@ -256,7 +208,7 @@ def _robustbench(inner: str, num_classes: int | None, in_channels: int | None) -
     try:
         network = factory()
     except Exception as error:
-        raise UserError(f"--arch {arch}: RobustBench failed with {_brief(error)}.") from error
+        raise UserError(f"--arch {arch}: RobustBench failed with {brief(error)}.") from error
     return ExternalNetwork(
         f"robustbench:{found[0]}", network, "named with --arch, built by RobustBench"
     )

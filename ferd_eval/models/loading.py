@@ -26,7 +26,7 @@ from ferd_eval.models.external import (
     is_external,
 )
 from ferd_eval.models.normalization import Normalization, parse_normalization
-from ferd_eval.models.registry import detect, guess_in_channels, guess_num_classes
+from ferd_eval.models.registry import Match, detect, guess_in_channels, guess_num_classes
 
 # RobustBench networks bring these constants themselves; its files may or may not repeat them.
 _OWN_CONSTANTS = re.compile(r"(.*\.)?(mu|sigma|mean|std)")
@@ -46,6 +46,7 @@ class ModelFacts:
         normalization_decided_by: how they were found, a sentence.
         unused_keys: keys of the file that play no part in the forward pass.
         model_file_sha256: of the user's ``--model-file``.
+        caution: what detection could not tell apart; empty if nothing.
     """
 
     architecture: str
@@ -57,6 +58,7 @@ class ModelFacts:
     normalization_decided_by: str
     unused_keys: tuple[str, ...] = ()
     model_file_sha256: str | None = None
+    caution: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the facts as values that `json.dumps` takes."""
@@ -81,6 +83,7 @@ class _Built:
     default_decided_by: str = ""
     normalizes_itself: bool = False
     file_sha256: str | None = None
+    caution: str = ""
 
 
 def build_classifier(
@@ -135,6 +138,7 @@ def build_classifier(
         normalization_decided_by=decided_by,
         unused_keys=built.unused_keys,
         model_file_sha256=built.file_sha256,
+        caution=built.caution,
     )
 
 
@@ -185,6 +189,18 @@ def _build(
         num_classes=architecture.num_classes,
         in_channels=architecture.in_channels,
         unused_keys=match.fit.unused,
+        caution=_caution(match),
+    )
+
+
+def _caution(match: Match) -> str:
+    """Say which rarer networks have the same keys: detection cannot tell them apart."""
+    if not match.also_fits:
+        return ""
+    others = "; ".join(f"{other.name} ({other.summary})" for other in match.also_fits)
+    return (
+        f"taken for {match.architecture.name} ({match.architecture.summary}); the same keys fit "
+        f"{others}: if the network was trained so, name it with --arch."
     )
 
 

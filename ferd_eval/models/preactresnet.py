@@ -132,8 +132,8 @@ class PreActResNet(Architecture):
 
     @property
     def only_by_name(self) -> bool:
-        """No public file was found that has the raw shortcut and a final batch normalisation."""
-        return self.raw_shortcut and self.final_bn
+        """The raw shortcut: one public network is known to have it, and no key shows it."""
+        return self.raw_shortcut
 
     def build(self) -> nn.Module:
         """Return the network with fresh weights."""
@@ -165,8 +165,9 @@ class PreActResNet(Architecture):
         """Yield the usual network first, and the raw-shortcut one.
 
         With a final batch normalisation every public file found is of the usual kind; without it
-        both kinds are published, and nothing in the file says which.
+        one is of the other, so the other is proposed too, to be mentioned beside the usual one.
         """
+        final_bn = "bn.weight" in shapes
         stem = shape_of(shapes, "conv1.weight", 4)
         head = shape_of(shapes, "linear.weight", 2)
         depths = tuple(children_count(shapes, f"layer{i}") for i in (1, 2, 3, 4))
@@ -175,12 +176,12 @@ class PreActResNet(Architecture):
         for depth, wanted in cls._DEPTHS.items():
             if depths != wanted:
                 continue
-            for raw_shortcut in (False, True):
+            for raw_shortcut in (False,) if final_bn else (False, True):
                 yield cls(
                     depth=depth,
                     width=stem[0],
                     raw_shortcut=raw_shortcut,
-                    final_bn="bn.weight" in shapes,
+                    final_bn=final_bn,
                     num_classes=head[0],
                     in_channels=stem[1],
                 )

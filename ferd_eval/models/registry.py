@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -60,10 +60,15 @@ def build_architecture(name: str, *, num_classes: int, in_channels: int = 3) -> 
 
 @dataclass(frozen=True)
 class Match:
-    """An architecture that a file fits, and how well."""
+    """An architecture that a file fits, and how well.
+
+    Attributes:
+        also_fits: rarer architectures with the same keys, which only ``--arch`` chooses.
+    """
 
     architecture: Architecture
     fit: Fit
+    also_fits: tuple[Architecture, ...] = ()
 
 
 def detect(tensors: Mapping[str, Tensor], *, name: str | None = None) -> Match:
@@ -83,11 +88,12 @@ def detect(tensors: Mapping[str, Tensor], *, name: str | None = None) -> Match:
         proposals = [m for m in proposals if m.architecture.name == named.name]
         if not proposals:
             proposals = [_match(_with_sizes_of(tensors, named.name), tensors)]
-    else:
-        proposals = [m for m in proposals if not m.architecture.only_by_name]
+    rarer = [m for m in proposals if m.architecture.only_by_name and name is None]
+    proposals = [m for m in proposals if m not in rarer]
     exact = [match for match in proposals if match.fit.exact]
     if len(exact) == 1:
-        return exact[0]
+        also_fits = tuple(m.architecture for m in rarer if m.fit.exact)
+        return replace(exact[0], also_fits=also_fits)
     if exact:
         listed = "; ".join(f"{m.architecture.name} ({m.architecture.summary})" for m in exact)
         raise UserError(

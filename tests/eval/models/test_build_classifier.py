@@ -370,7 +370,7 @@ def test_images_and_logits_of_another_shape(tmp_path, factories):
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ("nets.py", "must be FILE.py:FACTORY"),
+        ("nets.py", "must be FILE.py:NAME"),
         ("other.py:cnn_a", "there is no file"),
         ("nets.py:cnn_b", r"has no cnn_b\. Did you mean cnn_a\?"),
         ("nets.py:fails", "fails failed with ValueError: no luck today"),

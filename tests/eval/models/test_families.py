@@ -9,6 +9,7 @@ import torch
 from ferd_eval.checkpoint import load_checkpoint
 from ferd_eval.errors import UserError
 from ferd_eval.models import build_architecture, build_classifier, list_architectures
+from ferd_eval.models.preactresnet import PreActResNet
 
 R18, R34 = (2, 2, 2, 2), (3, 4, 6, 3)
 W8 = (8, 16, 32, 64)
@@ -95,12 +96,17 @@ def test_the_name_builds_the_detected_network(tmp_path):
 
 
 @pytest.mark.parametrize("raw", [False, True])
-def test_preact_without_final_bn_is_ambiguous_until_named(tmp_path, raw):
+def test_preact_without_final_bn_is_the_usual_one_with_a_caution(tmp_path, raw, monkeypatch):
     layout = partial(public.preactresnet, depths=R18, width=8, final_bn=False, raw=raw)
     file, x, expected = written(tmp_path, layout)
     checkpoint = load_checkpoint(file)
-    with pytest.raises(UserError, match=r"preactresnet18-w8 .*preactresnet18-raw-w8 .*--arch"):
-        build_classifier(checkpoint)
+    _, facts = build_classifier(checkpoint)
+    assert facts.architecture == "preactresnet18-w8"
+    assert "preactresnet18-raw-w8" in facts.caution
+    with monkeypatch.context() as both_common:
+        both_common.setattr(PreActResNet, "only_by_name", False)
+        with pytest.raises(UserError, match=r"preactresnet18-w8 .*preactresnet18-raw-w8 .*--arch"):
+            build_classifier(checkpoint)
     both = {}
     for name in ("preactresnet18-w8", "preactresnet18-raw-w8"):
         classifier, _ = build_classifier(checkpoint, arch=name)
