@@ -24,6 +24,7 @@ def page(view: View) -> str:
         lstrip_blocks=True,
     )
     environment.tests["figure"] = _is_figure
+    environment.filters["nb"] = keep_units
     return environment.get_template("report.html.j2").render(
         view=view,
         profiles=[_profile_lines(run) for run in view.runs],
@@ -44,6 +45,11 @@ def script_json(value: Any) -> Markup:
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)
+
+
+def keep_units(text: str) -> str:
+    """Keep a number and its per-cent sign on one line."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _run_data(run: RunView) -> dict[str, Any]:

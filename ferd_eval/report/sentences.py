@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from statistics import median
 from typing import Any
 
-from ferd_eval.metrics import AttackScores, ClassScore, Scorecard
+from ferd_eval.metrics import AttackScores, ClassScore, Scorecard, TargetedSuccess
 from ferd_eval.report.figure import percent, whole
 
 
@@ -62,10 +62,13 @@ def _average(
     budget = f" at ε = {eps}" if eps else ""
     strongest = "the strongest attack run" if _attacks(card) > 1 else "the only attack run"
     clean = card.attacks.get("clean")
+    whatever = (
+        ", whatever class the attack aims at" if isinstance(shown.target, TargetedSuccess) else ""
+    )
     unattacked = f", against {percent(clean.average)} % without an attack" if clean else ""
     return (
         f"Under {headline}{budget}, {strongest}, the model classifies {percent(shown.average)} % "
-        f"of {of} correctly{unattacked}."
+        f"of {of} correctly{whatever}{unattacked}."
     )
 
 

@@ -317,6 +317,10 @@ def _summary(runs: Sequence[RunView]) -> Table:
         "standard deviation over classes divided by their mean; it falls whenever the mean rises, "
         "so read it beside the worst class."
     )
+    if any(run.successes for run in runs):
+        note += (
+            " Under a targeted attack an image is right only if it is so for every class aimed at."
+        )
     if several:
         note += " The best of each attack is in bold."
     return Table(
@@ -353,35 +357,39 @@ def _side_by_side(runs: Sequence[RunView]) -> Table | None:
     attack = runs[0].headline if runs[0].headline in shared else shared[-1]
     lines = [run.attacks[attack].classes for run in runs]
     rows: tuple[tuple[Cell, ...], ...] = tuple(
-        (name, *(line[i].accuracy for line in lines)) for i, name in enumerate(runs[0].class_names)
+        (first.name, *(line[first.index].accuracy for line in lines))
+        for first in runs[0].attacks[attack].lowest_first
     )
     return Table(
         f"Classes side by side under {attack}",
         ("Class", *(run.name for run in runs)),
         rows,
-        "Accuracy in per cent. Whether a difference is more than chance is for the paired test of "
-        "`ferd-eval compare`.",
+        f"Accuracy in per cent, lowest of {runs[0].name} first. Whether a difference is more than "
+        "chance is for a paired test: ferd-eval compare.",
     )
 
 
 def _class_table(attacks: Mapping[str, AttackView], shown: str) -> Table:
-    """Return one row for each class: every attack, and the interval and drop of the one shown."""
+    """Return one row for each class: the attack shown, with interval and drop, then the others."""
+    others = [attack for attack in attacks if attack != shown]
     rows: tuple[tuple[Cell, ...], ...] = tuple(
         (
             line.name,
             line.n,
-            *(view.classes[line.index].accuracy for view in attacks.values()),
+            line.accuracy,
             f"{line.low} to {line.high}" if line.n.value else NOTHING,
             line.drop,
+            *(attacks[other].classes[line.index].accuracy for other in others),
         )
         for line in attacks[shown].lowest_first
     )
     return Table(
         "Classes",
-        ("Class", "Images", *attacks, f"95 % interval, {shown}", f"Drop, {shown}"),
+        ("Class", "Images", shown, "95 % interval", "Drop", *others),
         rows,
         f"Accuracy in per cent, lowest under {shown} first. The interval is that of one class on "
-        "its own (Wilson); the drop is in points from clean.",
+        "its own (Wilson) and the drop is in points from clean, both under "
+        f"{shown}.",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,7 +30,9 @@ def write_report(folder: Path, runs: Sequence[Run]) -> tuple[Path, ...]:
     cards = {run.name: run.scorecard.to_dict() for run in runs}
     assert len(cards) == len(runs), "runs need names of their own"
     contents = {
-        "scorecard.json": to_json(cards[runs[0].name] if len(runs) == 1 else {"runs": cards}),
+        "scorecard.json": _rows_on_lines(
+            to_json(cards[runs[0].name] if len(runs) == 1 else {"runs": cards})
+        ),
         "report.md": markdown(rendered),
         "report.csv": long_csv(rendered),
         "report_wide.csv": wide_csv(rendered),
@@ -45,3 +48,12 @@ def write_report(folder: Path, runs: Sequence[Run]) -> tuple[Path, ...]:
     for name, content in contents.items():
         write_atomically(folder / name, content.encode())
     return tuple(folder / name for name in contents)
+
+
+def _rows_on_lines(text: str) -> str:
+    """Put each list of numbers on one line; JSON strings hold no line break, so none is touched."""
+    return re.sub(
+        r"\[\n[-+.\deEnul,\s]+\]",
+        lambda found: re.sub(r"\s+", " ", found[0]).replace("[ ", "[").replace(" ]", "]"),
+        text,
+    )

@@ -35,12 +35,20 @@
     const items = [...list.children];
     for (const item of items) {
       const i = Number(item.dataset.i);
-      if (attack.accuracy[i] === null) continue;
+      const empty = attack.accuracy[i] === null;
+      item.classList.toggle("empty", empty);
+      item.querySelector("u").hidden = attack.clean[i] === null;
+      if (empty) {
+        item.querySelector(".value").textContent = "no images";
+        item.removeAttribute("title");
+        continue;
+      }
       const [accuracy, low, high] = attack.text[i];
       const style = item.querySelector(".track").style;
       style.setProperty("--v", attack.accuracy[i]);
       style.setProperty("--lo", attack.low[i]);
       style.setProperty("--hi", attack.high[i]);
+      style.setProperty("--c", attack.clean[i]);
       item.querySelector(".value").textContent = accuracy;
       item.title = `${run.classes[i]}: ${accuracy} % (95 % interval ${low} to ${high}), ${attack.n[i]} images`;
     }
@@ -51,11 +59,12 @@
 
   function showScatter(article, run, id) {
     const attack = run.attacks[id];
-    const dots = [...article.querySelectorAll(".dot")];
+    const all = [...article.querySelectorAll(".dot")];
+    for (const dot of all) dot.hidden = attack.clean[dot.dataset.i] === null;
+    const dots = all.filter((dot) => !dot.hidden);
     if (!dots.length) return;
     for (const dot of dots) {
       const i = dot.dataset.i;
-      if (attack.accuracy[i] === null || attack.clean[i] === null) continue;
       dot.style.setProperty("--x", attack.clean[i]);
       dot.style.setProperty("--y", attack.accuracy[i]);
       dot.title = `${run.classes[i]}: clean ${attack.text[i][3]} %, under ${id} ${attack.text[i][0]} %`;
@@ -148,6 +157,7 @@
     context.font = font;
     context.textBaseline = "middle";
     const gap = cell > 8 ? 1 : 0;
+    const edge = (i) => Math.round((margin + i * cell) * ratio) / ratio; // no seams between cells
     context.fillStyle = colour("--ramp-0");
     context.fillRect(margin, margin, cell * K, cell * K);
     for (let i = 0; i < K; i += 1) {
@@ -158,12 +168,13 @@
         if (!grey && count === 0 && gap === 0) continue;
         const t = grey || !n || !peak ? 0 : Math.min(1, count / n / peak) ** SQUARE_ROOT;
         context.fillStyle = grey ? colour("--grey") : mix(ramp, t);
-        const x = margin + j * cell, y = margin + i * cell;
-        context.fillRect(x, y, cell - gap, cell - gap);
-        if (cell >= 24 && n && (count || i === j) && !(pairs && grey)) {
+        const x = edge(j), y = edge(i);
+        context.fillRect(x, y, edge(j + 1) - x - gap, edge(i + 1) - y - gap);
+        const text = String(count);
+        if (context.measureText(text).width < cell - 2 && cell > 14 && n && (count || i === j) && !(pairs && grey)) {
           context.fillStyle = colour(t > 0.55 ? "--on-deep" : "--on-pale");
           context.textAlign = "center";
-          context.fillText(shorten(context, String(count), cell - 2), x + cell / 2, y + cell / 2);
+          context.fillText(text, x + (cell - gap) / 2, y + cell / 2);
         }
       }
     }
