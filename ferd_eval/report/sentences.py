@@ -78,6 +78,8 @@ def _lowest(present: list[ClassScore], shown: AttackScores, *, attacked: bool) -
         f"with 95 % confidence every class is right at least {percent(shown.floor95)} % of the "
         f"time{under} (the 95 % floor)"
     )
+    if shown.floor95 == 0:
+        floor = f"no floor above 0 can be claimed for every class{under} with 95 % confidence"
     if len(present) == 1:
         only = present[0]
         return f"Only {only.name} has images ({percent(only.accuracy)} %); {floor}."
