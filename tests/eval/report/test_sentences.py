@@ -1,0 +1,98 @@
+"""What a reader who reads nothing else learns."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ferd_eval.metrics import scorecard
+from ferd_eval.report import Run, percent, view, write_report
+
+
+def test_three_sentences_open_the_report(make_run: Any, tmp_path: Path) -> None:
+    run = make_run(per_class=400)
+    sentences = view([run]).runs[0].sentences
+    aa = run.scorecard.attacks["aa"]
+    assert len(sentences) == 3
+    assert sentences[0].startswith("Under aa at ε = 8/255, the strongest attack run,")
+    assert f"{percent(aa.average)} %" in sentences[0]
+    assert "images of cifar10" in sentences[0]
+    assert aa.worst_class.name in sentences[1]
+    assert f"at least {percent(aa.floor95)} %" in sentences[1]
+    assert "400 images per class" in sentences[2]
+    widest = max(c.wilson95[1] - c.wilson95[0] for c in aa.per_class)
+    assert f"up to {percent(widest)} points" in sentences[2]
+    assert "bound true robustness from above" in sentences[2]
+    opening = write_report(tmp_path, [run])[1].read_text("utf-8").splitlines()[2:7:2]
+    assert opening == list(sentences)
+
+
+def test_the_strongest_attack_is_sought_within_the_threat_model(make_run: Any) -> None:
+    run = make_run(profile=True)
+    averages = {a: s.average for a, s in run.scorecard.attacks.items()}
+    assert min(averages, key=lambda a: averages[a]) == "pgd@16/255"
+    assert view([run]).runs[0].headline == "aa"
+
+
+def test_without_an_attack_nothing_is_said_about_robustness(make_run: Any) -> None:
+    shown = view([make_run(attacks=["clean"])]).runs[0]
+    assert shown.headline is None
+    assert "says nothing about robustness" in shown.sentences[0]
+    assert "under this attack" not in shown.sentences[1]
+
+
+def test_few_images_are_called_too_few(make_run: Any) -> None:
+    assert "score more images" in view([make_run(per_class=10)]).runs[0].sentences[2]
+    assert "do not rank" in view([make_run(per_class=400)]).runs[0].sentences[2]
+
+
+def test_a_floor_of_nothing_is_not_sold_as_one(make_run: Any) -> None:
+    from simulated_run import rows, run
+
+    outcomes = run([rows("pgd", [0, 0, 1, 1], [1, 1, 1, 1])], "ab")
+    sentences = view([Run("m", scorecard(outcomes), outcomes.manifest)]).runs[0].sentences
+    assert "no floor above 0 can be claimed" in sentences[1]
+
+
+def test_a_targeted_attack_is_described_as_one(make_run: Any) -> None:
+    shown = view([make_run(attacks=["clean"], targeted=True)]).runs[0]
+    assert shown.headline == "targeted"
+    assert "whatever class the attack aims at" in shown.sentences[0]
+
+
+@pytest.mark.parametrize(
+    "options", [{"names": ["only"]}, {"names": ["a", "b"]}, {"empty": range(9)}, {"per_class": 1}]
+)
+def test_odd_runs_have_a_report(make_run: Any, tmp_path: Path, options: dict[str, Any]) -> None:
+    files = write_report(tmp_path, [make_run(**options)])
+    text = "".join(file.read_text("utf-8") for file in files)
+    assert not re.search(r"\b(nan|None|inf)\b", text.replace("'none'", ""))
+    assert "certified" not in text.lower()
+
+
+def test_outcomes_of_another_tool_have_a_report(tmp_path: Path) -> None:
+    from simulated_run import rows, run
+
+    from ferd_eval.outcomes import Outcomes
+
+    table = run([rows("pgd", [0, 1, 1], [0, 0, 1], clean=[-1, -1, -1])], "ab").table
+    manifest = {"dataset": {"class_names": ["a", "b"]}, "attacks": {"pgd": {}}}
+    outcomes = Outcomes(table, manifest)
+    files = write_report(tmp_path, [Run("import", scorecard(outcomes), manifest)])
+    assert "Under pgd, the only attack run" in files[1].read_text("utf-8")
+
+
+def test_classes_without_images_are_named(make_run: Any) -> None:
+    warnings = view([make_run(empty=[2, 5])]).runs[0].warnings
+    assert warnings == (
+        "2 of 10 classes have no images and are left out of every figure: bird, dog.",
+    )
+
+
+def test_the_report_names_what_it_takes_to_repeat_it(make_run: Any, tmp_path: Path) -> None:
+    text = write_report(tmp_path, [make_run()])[1].read_text("utf-8")
+    for fact in ("ab" * 32, "cd" * 32, "resnet18", "float32", "| Seed | 0 |", "2.6.0", "2/255"):
+        assert fact in text
