@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ferd_eval.cli import run
-from ferd_eval.errors import UserError
+from ferd_eval.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
-    from ferd_train.teacher import EpochLog
+    from ferd_train.training import EpochLog
 
 app = typer.Typer(
     name="ferd-train",
@@ -32,7 +32,7 @@ def ferd_train() -> None:
 
 @app.command()
 def teacher(
-    recipe: Annotated[str, typer.Option(help="Recipe to start from; see ferd-train ls.")],
+    recipe: Annotated[str, typer.Option(help="A name of ferd-train ls, or your own FILE.toml.")],
     out: Annotated[Path, typer.Option(help="The run's folder; the same command continues it.")],
     data_dir: Annotated[Path | None, typer.Option(help="Where the data set lies.")] = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch a missing set.")] = False,
@@ -63,10 +63,14 @@ def teacher(
 
 
 @app.command()
-def ls() -> None:
+def ls(
+    what: Annotated[str, typer.Argument(metavar="[recipes]", show_default=False)] = "recipes",
+) -> None:
     """List the recipes."""
     from ferd_train.recipes import RECIPES, summary
 
+    if what != "recipes":
+        raise UserError(f"there is no list of {what!r}.{did_you_mean(what, ['recipes'])}")
     for name in RECIPES:
         print(f"{name:20} {summary(name)}")
 

@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
+import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, get_type_hints
+from pathlib import Path
+from typing import Any, Self, get_type_hints
 
 from ferd_eval.errors import UserError, did_you_mean
 from ferd_eval.quantity import format_quantity, parse_quantity
+
+#: Names of the losses; `ferd_train.losses` makes them.
+LOSS_NAMES = ("pgd-at", "trades")
+
+_SMALLEST = {
+    "inner_steps": 1,
+    "epochs": 1,
+    "batch_size": 1,
+    "crop_padding": 0,
+    "validation_per_class": 1,
+}
+# torch takes no larger seed.
+_SEEDS = 2**63
 
 
 @dataclass(frozen=True)
@@ -56,36 +72,52 @@ class TeacherRecipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.loss not in ("pgd-at", "trades"):
-            raise UserError(f"loss is {self.loss!r}; there are pgd-at and trades.")
-        for name in ("inner_steps", "epochs", "batch_size", "validation_per_class"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}; give 1 or more.")
-        if not 0 <= self.ema_decay < 1:
-            raise UserError(f"ema_decay is {self.ema_decay}; give 0 <= ema_decay < 1.")
-        if not self.lr > 0:
+        if self.loss not in LOSS_NAMES:
+            raise UserError(
+                f"no loss is called {self.loss!r}.{did_you_mean(self.loss, LOSS_NAMES)}"
+            )
+        for name, smallest in _SMALLEST.items():
+            if getattr(self, name) < smallest:
+                raise UserError(f"{name} is {getattr(self, name)}; give {smallest} or more.")
+        for name in ("momentum", "ema_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}; give 0 <= {name} < 1.")
+        for name in ("trades_beta", "weight_decay"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"{name} is {getattr(self, name)}; give 0 or more.")
+        if not 0 < self.lr < math.inf:
             raise UserError(f"lr is {self.lr}; give a number above 0.")
+        if not 0 <= self.seed < _SEEDS:
+            raise UserError(f"seed is {self.seed}; give 0 or more, below 2**63.")
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; sizes as people write them (``"8/255"``)."""
+        """Plain values; sizes as people write them (``"8/255"``), always exact."""
         return {
-            key: format_quantity(value) if isinstance(value, Fraction) else value
+            key: _exact_text(value) if isinstance(value, Fraction) else value
             for key, value in dataclasses.asdict(self).items()
         }
 
-    def with_changes(self, changes: Mapping[str, str | float | bool]) -> TeacherRecipe:
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> Self:
+        """A recipe from its fields by name; strings are read as the field's type.
+
+        Raises:
+            UserError: an unknown or a missing field, or a value of a wrong type.
+        """
+        values = _read_fields(fields)
+        needed = [f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING]
+        missing = [name for name in needed if name not in values]
+        if missing:
+            raise UserError(f"a recipe needs {', '.join(needed)}: add {', '.join(missing)}.")
+        return cls(**values)
+
+    def with_changes(self, changes: Mapping[str, Any]) -> Self:
         """Replace fields by name; strings are read as the field's type.
 
         Raises:
             UserError: an unknown field, or a value of a wrong type.
         """
-        kinds = get_type_hints(type(self))
-        values: dict[str, Any] = {}
-        for name, value in changes.items():
-            if name not in kinds:
-                raise UserError(f"a recipe has no field {name!r}.{did_you_mean(name, kinds)}")
-            values[name] = _read(name, value, kinds[name])
-        return dataclasses.replace(self, **values)
+        return dataclasses.replace(self, **_read_fields(changes))
 
 
 def cifar10_resnet18() -> TeacherRecipe:
@@ -134,14 +166,33 @@ RECIPES: Mapping[str, Callable[[], TeacherRecipe]] = {
 
 
 def find_recipe(name: str) -> TeacherRecipe:
-    """The recipe of that name.
+    """The recipe of that name, or the one in a ``.toml`` file.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or the file holds none.
     """
+    if name.endswith(".toml"):
+        return read_recipe(Path(name))
     if name not in RECIPES:
-        raise UserError(f"no recipe is called {name!r}.{did_you_mean(name, RECIPES)}")
+        raise UserError(
+            f"no recipe is called {name!r}.{did_you_mean(name, RECIPES)} A recipe of your own is "
+            "a file that ends in .toml."
+        )
     return RECIPES[name]()
+
+
+def read_recipe(file: Path) -> TeacherRecipe:
+    """Read a TOML file whose keys are the fields of `TeacherRecipe`.
+
+    Raises:
+        UserError: it cannot be read, or a field is unknown, missing or wrong.
+    """
+    try:
+        return TeacherRecipe.from_fields(tomllib.loads(file.read_text(encoding="utf-8")))
+    except OSError as reason:
+        raise UserError(f"recipe {file} cannot be read ({reason.strerror}).") from reason
+    except (ValueError, UserError) as reason:
+        raise UserError(f"recipe {file}: {reason}") from reason
 
 
 def summary(name: str) -> str:
@@ -149,13 +200,35 @@ def summary(name: str) -> str:
     return (inspect.getdoc(RECIPES[name]) or "").splitlines()[0]
 
 
-def _read(name: str, value: str | float | bool, kind: type) -> Any:
-    text = str(value)
+def _read_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    kinds = get_type_hints(TeacherRecipe)
+    for name in fields:
+        if name not in kinds:
+            raise UserError(f"a recipe has no field {name!r}.{did_you_mean(name, kinds)}")
+    return {name: _read(name, str(value), kinds[name]) for name, value in fields.items()}
+
+
+def _read(name: str, text: str, kind: type) -> Any:
+    if kind is Fraction:
+        return parse_quantity(text, name)
+    expected, read = _READERS[kind]
     try:
-        if kind is Fraction:
-            return parse_quantity(text, name)
-        if kind is bool:
-            return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
-        return kind(text)
+        return read(text)
     except (ValueError, KeyError):
-        raise UserError(f"{name} is {text!r}, expected {kind.__name__}.") from None
+        raise UserError(f"{name} is {text!r}; give {expected}.") from None
+
+
+_TRUTHS = {"true": True, "1": True, "false": False, "0": False}
+
+_READERS: Mapping[type, tuple[str, Callable[[str], Any]]] = {
+    str: ("a text", str),
+    int: ("a whole number", int),
+    float: ("a number", float),
+    bool: ("true or false", lambda text: _TRUTHS[text.lower()]),
+}
+
+
+def _exact_text(value: Fraction) -> str:
+    short = format_quantity(value)
+    numerator, _, denominator = short.partition("/")
+    return short if Fraction(numerator) == value * Fraction(denominator or 1) else str(value)

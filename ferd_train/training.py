@@ -1,0 +1,257 @@
+"""Adversarial training, epoch by epoch, that continues to the bit after a kill.
+
+All randomness is keyed by (seed, epoch, image), so the only state is the network, its moving
+average, the optimiser and the figures of the finished epochs. B batch, K classes, N data set,
+C channels, H × W pixels.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ferd_eval.attacks import PGD, Batch, Noise, Passes, Threat, frozen
+from ferd_eval.datasets import LabelledImages
+from ferd_eval.errors import UserError
+from ferd_eval.models import build_architecture
+from ferd_eval.outcomes import write_atomically
+from ferd_eval.runner import check_network
+from ferd_train.augment import crop_and_flip
+from ferd_train.holdout import hold_out
+from ferd_train.losses import LOSSES
+from ferd_train.network_file import write_network
+from ferd_train.recipes import TeacherRecipe
+from ferd_train.schedule import one_cycle
+
+
+@dataclass(frozen=True)
+class EpochLog:
+    """Figures of one epoch.
+
+    Attributes:
+        epoch: counted from 1.
+        lr: learning rate of its last step.
+        train_loss: mean over its steps.
+        validation_clean: accuracy on the validation part, a fraction, of the averaged network.
+        validation_pgd: the same under PGD-10 with steps of ε/4, the mean of the classes.
+        validation_pgd_worst_class: that of the class with the lowest.
+        seconds: wall clock, validation included.
+    """
+
+    epoch: int
+    lr: float
+    train_loss: float
+    validation_clean: float
+    validation_pgd: float
+    validation_pgd_worst_class: float
+    seconds: float
+
+
+class Training:
+    """Network, average, optimiser and data of one run.
+
+    Attributes:
+        recipe: what is done.
+        logs: figures of the finished epochs.
+
+    Raises:
+        UserError: the architecture is unknown or does not take the images, or a class is too
+            small to hold images out.
+    """
+
+    def __init__(self, recipe: TeacherRecipe, data: LabelledImages, device: torch.device) -> None:
+        self.recipe = recipe
+        self.logs: list[EpochLog] = []
+        self._loss = LOSSES[recipe.loss](recipe)
+        self._device = device
+        self._data = data
+        self._train_N, self._validation_N = hold_out(data.labels_N, recipe.validation_per_class)
+        with torch.random.fork_rng():
+            torch.manual_seed(recipe.seed)
+            architecture = build_architecture(
+                recipe.arch, num_classes=data.num_classes, in_channels=data.image_shape[0]
+            )
+            self._architecture = architecture
+            self._network = architecture.build().to(device)
+        check_network(self._network, data, torch.float32)
+        average = get_ema_multi_avg_fn(recipe.ema_decay)  # type: ignore[no-untyped-call]
+        self._average = AveragedModel(self._network, multi_avg_fn=average, use_buffers=True)
+        self._optimizer = torch.optim.SGD(
+            self._network.parameters(),
+            lr=recipe.lr,
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,
+            nesterov=recipe.momentum > 0,
+        )
+
+    @property
+    def epochs_done(self) -> int:
+        """Number of finished epochs."""
+        return len(self.logs)
+
+    def epoch(self) -> EpochLog:
+        """One pass over the training part, then the validation figures of the averaged network.
+
+        Raises:
+            UserError: training diverged. The weights are then of no use; what was saved before is.
+        """
+        began = time.perf_counter()
+        recipe, number = self.recipe, self.epochs_done
+        order_N = np.random.default_rng((recipe.seed, number)).permutation(self._train_N)
+        steps = len(order_N) // recipe.batch_size or 1
+        losses: list[Tensor] = []
+        for step, rows_B in enumerate(np.array_split(order_N, steps)):
+            share = one_cycle((number + step / steps) / recipe.epochs)
+            for group in self._optimizer.param_groups:
+                group["lr"] = recipe.lr * share
+            losses.append(self._step(rows_B))
+        mean_loss = float(torch.stack(losses).mean())
+        self._require_finite(mean_loss)
+        clean, robust_K = self._validate()
+        log = EpochLog(
+            epoch=number + 1,
+            lr=self._optimizer.param_groups[0]["lr"],
+            train_loss=mean_loss,
+            validation_clean=clean,
+            validation_pgd=float(robust_K.mean()),
+            validation_pgd_worst_class=float(robust_K.min()),
+            seconds=time.perf_counter() - began,
+        )
+        self.logs.append(log)
+        return log
+
+    def _require_finite(self, mean_loss: float) -> None:
+        """The last step may have spoilt the weights after the last finite loss."""
+        weights_finite = all(bool(t.isfinite().all()) for t in self._network.state_dict().values())
+        if math.isfinite(mean_loss) and weights_finite:
+            return
+        kept = f" The state after epoch {self.epochs_done} is kept." if self.logs else ""
+        raise UserError(
+            f"training diverged in epoch {self.epochs_done + 1} (loss {mean_loss:g}, weights "
+            f"{'finite' if weights_finite else 'not finite'}): lr {self.recipe.lr:g} is too high. "
+            f"Start again in another folder with a lower one, e.g. --set "
+            f"lr={self.recipe.lr / 10:g}.{kept}"
+        )
+
+    def _step(self, rows_B: NDArray[np.int64]) -> Tensor:
+        """One step of the optimiser; returns the loss."""
+        recipe = self.recipe
+        x_BCHW, y_B, index_B = self._batch(rows_B)
+        if recipe.crop_padding or recipe.flip:
+            noise = Noise(epoch_seed(recipe.seed, self.epochs_done), "augment", index_B)
+            x_BCHW = crop_and_flip(x_BCHW, noise, recipe.crop_padding, recipe.flip)
+        adv_BCHW = self._perturb(x_BCHW, y_B, index_B)
+        self._network.train()
+        self._optimizer.zero_grad(set_to_none=True)
+        loss = self._loss(self._network, x_BCHW, adv_BCHW, y_B)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+        self._average.update_parameters(self._network)
+        return loss.detach()
+
+    def _perturb(self, x_BCHW: Tensor, y_B: Tensor, index_B: Tensor) -> Tensor:
+        """The inner maximisation, against the network in evaluation mode."""
+        recipe = self.recipe
+        with frozen(self._network), torch.no_grad():
+            clean_BK = self._network(x_BCHW)
+        inner = self._loss.attack(recipe.inner_steps, recipe.inner_step)
+        return inner.examples(
+            self._network,
+            Batch(x_BCHW, y_B, index_B, clean_BK),
+            Threat(recipe.eps),
+            seed=epoch_seed(recipe.seed, self.epochs_done),
+            passes=Passes(),
+        )
+
+    def _validate(self) -> tuple[float, NDArray[np.float64]]:
+        """Clean accuracy, and PGD-10 accuracy of each class, of the averaged network."""
+        network = self._average.module
+        attack = PGD(steps=10, step_size=self.recipe.eps / 4)
+        right, robust = [], []
+        for rows_B in np.array_split(self._validation_N, -(-len(self._validation_N) // 500)):
+            x_BCHW, y_B, index_B = self._batch(rows_B)
+            with frozen(network), torch.no_grad():
+                logits_BK = network(x_BCHW)
+            verdicts = attack(
+                network,
+                Batch(x_BCHW, y_B, index_B, logits_BK),
+                Threat(self.recipe.eps),
+                seed=self.recipe.seed,
+                passes=Passes(),
+            )
+            right.append((logits_BK.argmax(1) == y_B).cpu().numpy())
+            robust.append((verdicts.adv_pred_R == y_B).cpu().numpy())
+        labels_N = self._data.labels_N[self._validation_N]
+        robust_N = np.concatenate(robust)
+        per_class_K = [robust_N[labels_N == label].mean() for label in np.unique(labels_N)]
+        return float(np.concatenate(right).mean()), np.array(per_class_K)
+
+    def _batch(self, rows_B: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
+        """Pixels in [0, 1], labels and positions in the data set of these rows."""
+        pixels = torch.from_numpy(self._data.images_NCHW[rows_B]).to(self._device)
+        x_BCHW = pixels.float().div_(255) if pixels.dtype == torch.uint8 else pixels
+        y_B = torch.from_numpy(self._data.labels_N[rows_B]).to(self._device)
+        return x_BCHW, y_B, torch.from_numpy(self._data.indices_N[rows_B]).to(self._device)
+
+    def save(self, file: Path) -> None:
+        """Write everything a later process needs, whole or not at all."""
+        buffer = io.BytesIO()
+        torch.save(
+            {
+                "logs": [vars(log) for log in self.logs],
+                "network": self._network.state_dict(),
+                "average": self._average.state_dict(),
+                "optimizer": self._optimizer.state_dict(),
+            },
+            buffer,
+        )
+        write_atomically(file, buffer.getvalue())
+
+    def resume(self, file: Path) -> None:
+        """Read what `save` wrote, if there is anything.
+
+        Raises:
+            UserError: the file is damaged. It was written whole, so something else broke it, and
+                whether to lose its epochs is the user's to say.
+        """
+        if not file.exists():
+            return
+        try:
+            state: dict[str, Any] = torch.load(file, map_location=self._device, weights_only=True)
+            self._network.load_state_dict(state["network"])
+            self._average.load_state_dict(state["average"])
+            self._optimizer.load_state_dict(state["optimizer"])
+            self.logs = [EpochLog(**log) for log in state["logs"]]
+        except Exception as reason:  # the readers raise whatever their parsers tripped over
+            raise UserError(
+                f"{file} ({file.stat().st_size} bytes) is damaged, the run cannot be continued "
+                "from it. Delete it and run the same command to start again from the first epoch."
+            ) from reason
+
+    def export(self, file: Path) -> None:
+        """Save the averaged network so that `ferd_eval` reads it without being told anything."""
+        write_network(
+            file,
+            self._average.module,
+            self._architecture,
+            {
+                "ferd.dataset": self._data.name,
+                "ferd.recipe": json.dumps(self.recipe.to_json()),
+            },
+        )
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """A seed of its own for each epoch of each run."""
+    return seed * 1_000_003 + epoch
