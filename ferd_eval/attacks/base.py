@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import torch
@@ -82,11 +82,28 @@ class Problem:
 
     def gradient(self, x_BCHW: Tensor, objective: Objective) -> Tensor:
         """Gradient of ``objective(logits)`` (shape B) with respect to each image."""
+        return self.evaluate(x_BCHW, objective)[2]
+
+    def evaluate(self, x_BCHW: Tensor, objective: Objective) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits B×K, ``objective(logits)`` (B) and its gradient with respect to each image."""
         self.passes.forward += len(x_BCHW)
         self.passes.backward += len(x_BCHW)
         leaf_BCHW = x_BCHW.detach().requires_grad_()
-        (gradient_BCHW,) = torch.autograd.grad(objective(self.model(leaf_BCHW)).sum(), leaf_BCHW)
-        return gradient_BCHW
+        logits_BK = self.model(leaf_BCHW)
+        value_B = objective(logits_BK)
+        (gradient_BCHW,) = torch.autograd.grad(value_B.sum(), leaf_BCHW)
+        return logits_BK.detach(), value_B.detach(), gradient_BCHW
+
+    def select(self, images_L: Tensor, targets_L: Tensor | None) -> Problem:
+        """The same problem for some of the images, by index, with these targets."""
+        return replace(
+            self,
+            x_BCHW=self.x_BCHW[images_L],
+            labels_B=self.labels_B[images_L],
+            targets_B=targets_L,
+            clean_logits_BK=self.clean_logits_BK[images_L],
+            noise=self.noise.select(images_L, targets_L),
+        )
 
     def uniform_start(self) -> Tensor:
         """A point drawn uniformly from the ball, clipped to the pixel range."""

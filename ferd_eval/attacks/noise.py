@@ -9,8 +9,9 @@ noise whatever the batch size, the order, the shard or the machine. B batch, W w
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -57,23 +58,31 @@ class Noise:
     indices_B: Tensor
     targets_B: Tensor | None = None
 
-    def uniform(self, shape: tuple[int, ...], dtype: torch.dtype, draw: int = 0) -> Tensor:
+    def uniform(self, shape: tuple[int, ...], dtype: torch.dtype, draw: int | Tensor = 0) -> Tensor:
         """Uniform numbers in [0, 1) of shape B × `shape`, multiples of 2⁻²⁴.
 
-        `draw` tells apart the numbers of several restarts or iterations. The values are the same
-        in float32 and float64 and on every device.
+        `draw` tells apart the numbers of several iterations: one for all images, or one for each
+        (shape B). The values are the same in float32 and float64 and on every device.
         """
         words_BW = self._words(-(-prod(shape) // 4), draw)
         top_bits_BW = (words_BW >> 8)[:, : prod(shape)]
         return (top_bits_BW.to(dtype) * 2.0**-24).reshape(-1, *shape)
 
-    def normal(self, shape: tuple[int, ...], dtype: torch.dtype, draw: int = 0) -> Tensor:
+    def normal(self, shape: tuple[int, ...], dtype: torch.dtype, draw: int | Tensor = 0) -> Tensor:
         """Standard normal numbers of shape B × `shape`, by the Box–Muller transform."""
         pairs = self.uniform((2, *shape), dtype, draw)
         radius = (1 - pairs[:, 0]).log_().mul_(-2).sqrt_()
         return radius.mul_(pairs[:, 1].mul_(2 * torch.pi).cos_())
 
-    def _words(self, blocks: int, draw: int) -> Tensor:
+    def select(self, images_L: Tensor, targets_L: Tensor | None) -> Self:
+        """The same source for some of the images, by index, with their targets."""
+        return replace(self, indices_B=self.indices_B[images_L], targets_B=targets_L)
+
+    def per_step(self, shape: tuple[int, ...], dtype: torch.dtype, draw: int | Tensor) -> Tensor:
+        """Numbers that decide a step of a search. Here each image has its own."""
+        return self.uniform(shape, dtype, draw)
+
+    def _words(self, blocks: int, draw: int | Tensor) -> Tensor:
         digest = hashlib.sha256(f"{self.seed}:{self.stream}".encode()).digest()
         key = (int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:8], "little"))
         # MPS lacks some 64-bit integer arithmetic: make the words on the CPU there.
@@ -82,7 +91,27 @@ class Noise:
         target_B1 = torch.zeros_like(index_B1)
         if self.targets_B is not None:
             target_B1 = self.targets_B.to(index_B1).unsqueeze(1) + 1
+        draw_B1 = torch.as_tensor(draw, device=index_B1.device).to(index_B1).reshape(-1, 1)
         block_1W = torch.arange(blocks, device=index_B1.device).unsqueeze(0)
-        counter = (block_1W, torch.full_like(block_1W, draw), index_B1 & _MASK, target_B1)
+        counter = (block_1W, draw_B1, index_B1 & _MASK, target_B1)
         words = philox4x32(counter, key)
         return torch.stack(words, dim=-1).flatten(1).to(self.indices_B.device)
+
+
+@dataclass(frozen=True, eq=False)
+class ReferenceNoise(Noise):
+    """The stream of the reference AutoAttack: torch's global generator, slot by slot.
+
+    An image's numbers depend on its slot among the images of its batch, and search steps share
+    theirs across the batch. Only for parity with the reference; the caller seeds the generator at
+    the start of each batch. Numbers are drawn in float32 on the CPU, as there.
+    """
+
+    def uniform(self, shape: tuple[int, ...], dtype: torch.dtype, draw: int | Tensor = 0) -> Tensor:
+        """The next B × `shape` numbers of the global generator."""
+        return torch.rand(len(self.indices_B), *shape).to(self.indices_B.device, dtype)
+
+    def per_step(self, shape: tuple[int, ...], dtype: torch.dtype, draw: int | Tensor) -> Tensor:
+        """The next numbers of the global generator, the same for every image of the batch."""
+        shared = torch.rand(shape).to(self.indices_B.device, dtype)
+        return shared.expand(len(self.indices_B), *shape)

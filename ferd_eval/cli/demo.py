@@ -19,7 +19,7 @@ def demo(
 ) -> None:
     """Score two packaged networks on 1000 packaged images and write the report (1–2 minutes)."""
     from ferd_eval.cli.scoring import score_checkpoints
-    from ferd_eval.datasets.demo import demo_checkpoints
+    from ferd_eval.models.demo import demo_checkpoints
 
     with demo_checkpoints() as files:
         score_checkpoints(
