@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import math
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,8 +24,9 @@ _SMALLEST = {
     "crop_padding": 0,
     "validation_per_class": 1,
 }
-# torch takes no larger seed.
+# torch takes no larger seed, and no factor beyond single precision.
 _SEEDS = 2**63
+_LARGEST = 1e30
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,10 @@ class TeacherRecipe:
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}; give 0 <= {name} < 1.")
         for name in ("trades_beta", "weight_decay"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise UserError(f"{name} is {getattr(self, name)}; give 0 or more.")
-        if not 0 < self.lr < math.inf:
-            raise UserError(f"lr is {self.lr}; give a number above 0.")
+            if not 0 <= getattr(self, name) < _LARGEST:
+                raise UserError(f"{name} is {getattr(self, name)}; give 0 <= {name} < 1e30.")
+        if not 0 < self.lr < _LARGEST:
+            raise UserError(f"lr is {self.lr}; give 0 < lr < 1e30.")
         if not 0 <= self.seed < _SEEDS:
             raise UserError(f"seed is {self.seed}; give 0 or more, below 2**63.")
 
