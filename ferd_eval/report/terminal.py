@@ -16,28 +16,36 @@ from ferd_eval.report.view import ClassLine, RunView, View
 #: Longer lists of classes are cut to the lowest; the whole list is in the files.
 _MOST_BARS = 20
 
+#: Runs whose classes are drawn; a longer list would scroll the table away.
+_MOST_RUNS = 4
+
 
 def render_terminal(view: View) -> RenderableType:
-    """Lay the report out for a console of any width; needs no colour."""
+    """Lay the report out for a console of any width; needs no colour.
+
+    One run opens with its three sentences; several are told apart by their bars, and their
+    sentences stand in the files.
+    """
     parts: list[RenderableType] = [Text(view.title, style="bold")]
+    several = len(view.runs) > 1
     for run in view.runs:
-        if len(view.runs) > 1:
-            parts += [Text(), Text(run.name, style="bold")]
-        parts += [Text(), *(Text(sentence) for sentence in run.sentences)]
-        parts += [Text(f"warning: {warning}", style="yellow") for warning in run.warnings]
+        if not several:
+            parts += [Text(), *(Text(sentence) for sentence in run.sentences)]
+        name = f"{run.name}: " if several else ""
+        parts += [Text(f"warning: {name}{warning}", style="yellow") for warning in run.warnings]
     parts += [Text(), _table(view.summary)]
-    if view.side_by_side and len(view.side_by_side.rows) <= _MOST_BARS:
-        parts += [Text(), _table(view.side_by_side)]
-    elif len(view.runs) == 1:
-        parts += [Text(), *_bars(view.runs[0])]
+    for run in view.runs[:_MOST_RUNS]:
+        parts += [Text(), *_bars(run, f"{run.name}: classes" if several else "Classes")]
     return Group(*parts)
 
 
 def _table(of: Table) -> RichTable:
-    table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
+    table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     for i, column in enumerate(of.columns):
         number = bool(of.rows) and isinstance(of.rows[0][i], Figure)
-        table.add_column(Text(column), justify="right" if number else "left", no_wrap=number)
+        # Headings of two words stand on two lines: the table fits 80 columns.
+        heading = Text(column.replace(" ", "\n", 1) if number else column)
+        table.add_column(heading, justify="right" if number else "left", no_wrap=True)
     for r, row in enumerate(of.rows):
         table.add_row(
             *(
@@ -48,10 +56,10 @@ def _table(of: Table) -> RichTable:
     return table
 
 
-def _bars(run: RunView) -> Iterator[RenderableType]:
+def _bars(run: RunView, title: str) -> Iterator[RenderableType]:
     shown = run.shown
     lines = shown.lowest_first
-    yield Text(f"Classes under {shown.id}, lowest first: accuracy and 95 % interval", style="bold")
+    yield Text(f"{title} under {shown.id}, lowest first: accuracy and 95 % interval", style="bold")
     table = RichTable(
         box=None, show_header=False, pad_edge=False, expand=True, padding=(0, 1, 0, 0)
     )

@@ -365,7 +365,7 @@ def _side_by_side(runs: Sequence[RunView]) -> Table | None:
         ("Class", *(run.name for run in runs)),
         rows,
         f"Accuracy in per cent, lowest of {runs[0].name} first. Whether a difference is more than "
-        "chance is for a paired test: ferd-eval compare.",
+        "chance needs a paired test on the same images.",
     )
 
 
