@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -44,7 +45,7 @@ def _table(of: Table) -> RichTable:
     for i, column in enumerate(of.columns):
         number = bool(of.rows) and isinstance(of.rows[0][i], Figure)
         # Headings of two words stand on two lines: the table fits 80 columns.
-        heading = Text(column.replace(" ", "\n", 1) if number else column)
+        heading = Text(re.sub(r"\s(?!%)", "\n", column, count=1) if number else column)
         table.add_column(heading, justify="right" if number else "left", no_wrap=True)
     for r, row in enumerate(of.rows):
         table.add_row(
