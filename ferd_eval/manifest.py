@@ -94,15 +94,15 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         UserError: there is one, but it cannot be read.
     """
     file = folder / "manifest.json"
-    if not file.exists():
-        return None
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except (OSError, ValueError) as reason:
         raise UserError(
             f"{file} cannot be read: {reason}. Remove the folder or choose another with --out."
         ) from reason
-    if not isinstance(manifest, dict):
+    if not isinstance(manifest, dict) or not {"status", "attacks", "unit_images"} <= {*manifest}:
         raise UserError(f"{file} is not a run's manifest. Choose another folder with --out.")
     return manifest
 

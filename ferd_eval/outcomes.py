@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,8 @@ class Outcomes:
             table = pd.read_parquet(table_file)
         except (ValueError, OSError) as reason:
             raise UserError(f"{folder} cannot be read as a run: {reason}.") from reason
+        if not isinstance(manifest, dict) or not {"dataset", "attacks"} <= {*manifest}:
+            raise UserError(f"{manifest_file} is not a run's manifest. Give another folder.")
         return cls(conform(table), manifest)
 
 
@@ -128,7 +131,8 @@ def write_atomically(file: Path, content: bytes) -> None:
             os.fsync(stream.fileno())
         part.replace(file)
     except OSError as reason:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # a disk that takes no file lets none be removed either
+            part.unlink(missing_ok=True)
         raise UserError(
             f"cannot write {file}: {reason.strerror or reason}. "
             "Free some space or choose another folder with --out; finished work is kept."

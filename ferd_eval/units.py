@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ferd_eval.outcomes import write_atomically
+from ferd_eval.outcomes import COLUMNS, write_atomically
 
 
 @dataclass(frozen=True)
@@ -77,13 +77,18 @@ class FolderUnits:
     folder: Path
 
     def get(self, unit: Unit) -> pd.DataFrame | None:
-        """Rows of a finished unit; a torn or foreign file counts as unfinished."""
+        """Rows of a finished unit; a torn, altered or foreign file counts as unfinished."""
         file = self.file(unit, ".parquet")
         try:
-            rows = pd.read_parquet(file)
-        except (OSError, ValueError):  # pyarrow's ArrowInvalid is a ValueError
+            rows = pd.read_parquet(file, page_checksum_verification=True)
+        except Exception:  # a damaged header can make pyarrow raise almost anything
             return None
-        return rows if rows["index"].nunique() == len(unit) else None
+        own = (
+            list(rows.columns) == list(COLUMNS)
+            and bool((rows["attack"] == unit.attack).all())
+            and rows["index"].nunique() == len(unit)
+        )
+        return rows if own else None
 
     def put(self, unit: Unit, rows: pd.DataFrame, images_RCHW: NDArray[np.float32] | None) -> None:
         """Write the images first: a unit counts as finished once its rows are there."""
@@ -95,12 +100,14 @@ class FolderUnits:
                 "prediction": rows["adv_pred"].to_numpy(),
             }
             write_atomically(self.file(unit, ".npz"), _npz(arrays))
-        write_atomically(self.file(unit, ".parquet"), rows.to_parquet(index=False))
+        content = rows.to_parquet(index=False, write_page_checksum=True)
+        write_atomically(self.file(unit, ".parquet"), content)
 
     def collect_images(self, units: list[Unit], folder: Path) -> None:
         """Join the adversarial images of each attack into ``FOLDER/<attack>.npz``."""
         for attack in dict.fromkeys(unit.attack for unit in units):
-            parts = [np.load(self.file(u, ".npz")) for u in units if u.attack == attack]
+            files = [self.file(unit, ".npz") for unit in units if unit.attack == attack]
+            parts = [_read_npz(file) for file in files]
             whole = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
             write_atomically(folder / f"{file_name(attack)}.npz", _npz(whole))
 
@@ -109,18 +116,26 @@ class FolderUnits:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def has_images(self, unit: Unit) -> bool:
-        """Whether the adversarial images of a unit are there."""
-        return self.file(unit, ".npz").is_file()
+        """Whether the adversarial images of a unit are there, whole."""
+        try:
+            return bool(_read_npz(self.file(unit, ".npz")))
+        except Exception:  # a damaged archive can raise almost anything
+            return False
 
     def file(self, unit: Unit, suffix: str = ".parquet") -> Path:
         """Where a unit is, or will be."""
         return self.folder / file_name(unit.attack) / f"{unit.number:05d}{suffix}"
 
 
-def _npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+def _npz(arrays: Mapping[str, Any]) -> bytes:
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
+
+
+def _read_npz(file: Path) -> dict[str, NDArray[Any]]:
+    with np.load(file) as arrays:
+        return dict(arrays)
 
 
 def file_name(attack: str) -> str:
