@@ -24,15 +24,16 @@ def normalization_hint(
     Nothing is changed by it: choosing constants by test accuracy would be selection on test data.
     """
     rows = np.linspace(0, len(data) - 1, min(_SAMPLE, len(data))).astype(np.int64)
-    pixels = torch.from_numpy(data.images_NCHW[rows]).to(device).float()
+    dtype = next((p.dtype for p in classifier.parameters()), torch.float32)
+    pixels = torch.from_numpy(data.images_NCHW[rows]).to(device, dtype)
     x_BCHW = pixels / 255 if data.images_NCHW.dtype == np.uint8 else pixels
     labels_B = torch.from_numpy(data.labels_N[rows]).to(device)
-    network = classifier.network.float().to(device)
+    network = classifier.network.to(device)
 
     def accuracy(normalization: Normalization | None) -> float:
         candidate = Classifier(
             network, num_classes=classifier.num_classes, normalization=normalization
-        ).to(device)
+        ).to(device, dtype)
         with frozen(candidate), torch.no_grad():
             batches = [candidate(part_BCHW) for part_BCHW in torch.split(x_BCHW, 64)]
         return float((torch.cat(batches).argmax(1) == labels_B).float().mean())

@@ -7,6 +7,7 @@ Writes outcomes and nothing else; figures are made from them later. N data set, 
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from ferd_eval.attacks import (
     DEFAULT_ATTACKS,
     Attack,
     Batch,
+    Clean,
     Passes,
     PlannedAttack,
     Threat,
@@ -37,8 +39,9 @@ from ferd_eval.errors import UserError
 from ferd_eval.manifest import environment, now, read_manifest, require_same_run
 from ferd_eval.outcomes import Outcomes, conform, to_json, write_atomically
 from ferd_eval.progress import Silent, Watcher, duration
-from ferd_eval.quantity import format_quantity
-from ferd_eval.units import FolderUnits, MemoryUnits, Unit, UnitStore, split_units
+from ferd_eval.quantity import format_quantity, parse_quantity
+from ferd_eval.units import FolderUnits, MemoryUnits, Unit, UnitStore, file_name, split_units
+from ferd_eval.user_code import brief
 
 #: Images per forward pass under ``auto``, for 32×32 colour images; halved when memory runs out.
 AUTO_BATCH = {"cpu": 128, "cuda": 1024, "mps": 256}
@@ -52,10 +55,10 @@ def score(
     model: nn.Module,
     dataset: LabelledImages | str | tuple[Tensor, Tensor],
     attacks: str | Sequence[str | Attack] = DEFAULT_ATTACKS,
-    threat: Threat | float | str | None = None,
+    threat: Threat | float | str | Sequence[Threat | float | str] | None = None,
     *,
     steps: int | None = None,
-    step_size: Fraction | None = None,
+    step_size: Fraction | float | str | None = None,
     seed: int = 0,
     batch_size: int | None = None,
     device: DeviceChoice | str | None = None,
@@ -72,7 +75,8 @@ def score(
             any, is inside it. It is left as it was: mode, gradients, buffers.
         dataset: a loaded set, a name for `load_dataset`, or a pair of tensors (images, labels).
         attacks: names (``"clean,fgsm,pgd,cw"``), or a sequence of names and `Attack` objects.
-        threat: the ball; default L∞ with the data set's usual ε.
+        threat: the ball; default L∞ with the data set's usual ε. Several, in a sequence or as
+            ``"2/255,4/255,8/255"``, give the ε profile.
         steps: overrides the steps of every iterated attack.
         step_size: overrides their step.
         seed: key of all random numbers.
@@ -87,10 +91,19 @@ def score(
     Raises:
         UserError: the input cannot be scored, or `out` holds another run.
     """
+    if not isinstance(model, nn.Module):
+        raise UserError(f"the model is a {type(model).__name__}; wrap it in a torch.nn.Module.")
     data = _as_labelled_images(dataset, model)
     plan = attack_plan or plan_attacks(
-        attacks, [_as_threat(threat, data)], steps=steps, step_size=step_size
+        attacks,
+        as_threats(threat, data),
+        steps=steps,
+        step_size=None if step_size is None else parse_quantity(step_size, "step_size"),
     )
+    require_own_names(plan)
+    for name, number in (("batch_size", batch_size), ("steps", steps)):
+        if number is not None and number < 1:
+            raise UserError(f"{name} is {number}; give 1 or more.")
     if device is None:
         where = next(model.parameters(), torch.empty(0)).device
         device = DeviceChoice(where, "where the model was")
@@ -136,7 +149,7 @@ class Run:
         if earlier is not None:
             require_same_run(earlier, manifest, self.folder)
             if earlier["status"] == "finished":
-                return Outcomes.load(self.folder)
+                return self._read_finished()
             manifest = earlier
         self._write_manifest(manifest)
         units = FolderUnits(self.folder / "units")
@@ -145,8 +158,25 @@ class Run:
         units.discard()
         return outcomes
 
+    def _read_finished(self) -> Outcomes:
+        assert self.folder is not None
+        try:
+            outcomes = Outcomes.load(self.folder)
+        except UserError as reason:
+            raise UserError(
+                f"{self.folder} holds a finished run, but its outcomes.parquet is missing or "
+                "damaged. Remove the folder to run it again, or choose another with --out."
+            ) from reason
+        FolderUnits(self.folder / "units").discard()  # left by a run killed at its very end
+        return outcomes
+
     def _work(self, manifest: dict[str, Any], store: UnitStore) -> Outcomes:
-        check_network(self.model, self.data, self._dtype)
+        check_network(
+            self.model,
+            self.data,
+            dtype_of(self.model),
+            by_gradient=need_gradient(self.plan, self.data),
+        )
         units = split_units(
             tuple(planned.id for planned in self.plan), len(self.data), manifest["unit_images"]
         )
@@ -188,11 +218,16 @@ class Run:
                     self.model, batch, planned.threat, seed=self.seed, passes=passes
                 )
                 frame, images_RCHW = _rows(batch, verdicts, planned.id)
-            except RuntimeError as error:
-                if not is_out_of_memory(error):
+            except Exception as error:
+                if is_out_of_memory(error):
+                    size = _halve(size, self.watcher)
+                    continue
+                if isinstance(error, UserError) or _is_ours(planned.attack):
                     raise
-                size = _halve(size, self.watcher)
-                continue
+                raise UserError(
+                    f"the attack {planned.id} failed with {brief(error)}. Mend its perturb(); "
+                    "--debug shows where; finished units are kept."
+                ) from error
             frames.append(frame)
             images.append(images_RCHW)
             start = stop
@@ -217,12 +252,7 @@ class Run:
     def _images(self, start: int, stop: int) -> Tensor:
         pixels = torch.from_numpy(np.ascontiguousarray(self.data.images_NCHW[start:stop]))
         scale = 255.0 if pixels.dtype == torch.uint8 else 1.0
-        return pixels.to(self.device.device).to(self._dtype).div_(scale)
-
-    @property
-    def _dtype(self) -> torch.dtype:
-        kinds = [p.dtype for p in self.model.parameters() if p.is_floating_point()]
-        return kinds[0] if kinds else torch.get_default_dtype()
+        return pixels.to(self.device.device).to(dtype_of(self.model)).div_(scale)
 
     def _logits(self, unit: Unit, batch_size: int) -> Tensor:
         """Output on the unit's clean images, on the CPU.
@@ -236,12 +266,13 @@ class Run:
             stop = min(start + size, unit.stop)
             try:
                 with frozen(self.model), torch.no_grad():
-                    logits_BK: Tensor = self.model(self._images(start, stop))
-            except RuntimeError as error:
+                    output = self.model(self._images(start, stop))
+            except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
                 size = _halve(size, self.watcher)
                 continue
+            logits_BK = _as_logits(output, stop - start)
             if not bool(logits_BK.isfinite().all()):
                 raise UserError(
                     f"the network returns NaN or infinity for clean images {start} to {stop - 1}: "
@@ -272,7 +303,7 @@ class Run:
             "attacks": {planned.id: planned.describe() for planned in self.plan},
             "engine": "native",
             "seed": self.seed,
-            "precision": {"dtype": str(self._dtype).removeprefix("torch."), "tf32": False},
+            "precision": {"dtype": str(dtype_of(self.model)).removeprefix("torch."), "tf32": False},
             "device": self.device.describe(),
             "batch_size": batch_size,
             "batch_size_asked": self.batch_size or "auto",
@@ -341,31 +372,79 @@ class Run:
         return forward + 2.0 * backward
 
 
-def check_network(model: nn.Module, data: LabelledImages, dtype: torch.dtype) -> None:
+def dtype_of(model: nn.Module) -> torch.dtype:
+    """Precision the network computes in."""
+    kinds = [p.dtype for p in model.parameters() if p.is_floating_point()]
+    return kinds[0] if kinds else torch.get_default_dtype()
+
+
+def need_gradient(plan: Sequence[PlannedAttack], data: LabelledImages) -> bool:
+    """Whether any of the attacks makes a backward pass."""
+    return any(planned.attack.passes_per_image(data.num_classes)[1] for planned in plan)
+
+
+def check_network(
+    model: nn.Module, data: LabelledImages, dtype: torch.dtype, *, by_gradient: bool = False
+) -> None:
     """Send one image through and see that K logits come out.
 
+    Args:
+        model: what is to be attacked.
+        data: what its images and classes must fit.
+        dtype: the network's precision.
+        by_gradient: whether an attack needs the gradient of its output.
+
     Raises:
-        UserError: the image is not accepted, or the output is not B×K floating point.
+        UserError: the precision is below single, the image is not accepted, or the output is not
+            B×K floating point, or has no gradient where one is needed.
     """
-    where = next(model.parameters(), torch.empty(0)).device
-    image_1CHW = torch.zeros((1, *data.image_shape), dtype=dtype, device=where)
-    shape = "×".join(map(str, data.image_shape))
-    try:
-        with frozen(model), torch.no_grad():
-            logits = model(image_1CHW)
-    except RuntimeError as reason:
+    if dtype not in (torch.float32, torch.float64):
         raise UserError(
-            f"the network does not accept images of {data.name} ({shape}): "
-            f"{str(reason).splitlines()[0]} Check --dataset and --arch."
-        ) from reason
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or not logits.is_floating_point():
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise UserError(
-            f"the network returns {got} for one image, expected logits of shape "
-            f"(1, {data.num_classes}). Wrap it so that it returns a B×K tensor of logits."
+            f"the network computes in {str(dtype).removeprefix('torch.')}, in which a perturbation "
+            "of ε is rounded away. Convert it with model.float()."
         )
-    if logits.shape[1] != data.num_classes:
-        raise UserError(wrong_class_count(logits.shape[1], data))
+    logits_BK = _probe(model, data.image_shape, data.name, by_gradient=by_gradient)
+    if logits_BK.shape[1] != data.num_classes:
+        raise UserError(wrong_class_count(logits_BK.shape[1], data))
+
+
+def _probe(
+    model: nn.Module, image_shape: tuple[int, ...], dataset: str, *, by_gradient: bool
+) -> Tensor:
+    """Logits of one mid-grey image, checked but for the number of classes."""
+    where = next(model.parameters(), torch.empty(0)).device
+    x_BCHW = torch.full((1, *image_shape), 0.5, dtype=dtype_of(model), device=where)
+    try:
+        with frozen(model):
+            output = model(x_BCHW.requires_grad_(by_gradient))
+    except UserError:
+        raise
+    except Exception as reason:
+        shape = "×".join(map(str, image_shape))
+        raise UserError(
+            f"the network does not accept images of {dataset} ({shape}): {brief(reason)}. "
+            "Check --dataset and --arch."
+        ) from reason
+    logits_BK = _as_logits(output, 1)
+    if by_gradient and not logits_BK.requires_grad:
+        raise UserError(
+            "the network's output has no gradient with respect to the image (no_grad, detach or "
+            "argmax inside it?), which the attacks need. Take that out, or give --attacks clean."
+        )
+    return logits_BK.detach()
+
+
+def _as_logits(output: object, images: int) -> Tensor:
+    if not isinstance(output, Tensor):
+        got = f"a {type(output).__name__}"
+    elif output.ndim != 2 or len(output) != images or not output.is_floating_point():
+        got = f"{output.dtype} of shape {tuple(output.shape)}"
+    else:
+        return output
+    raise UserError(
+        f"the network returns {got} for {images} image{'s' if images > 1 else ''}, expected "
+        f"floating-point logits of shape ({images}, K). Wrap it so that it returns a B×K tensor."
+    )
 
 
 def wrong_class_count(logits: int, data: LabelledImages) -> str:
@@ -490,10 +569,43 @@ def _weights_digest(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _as_threat(threat: Threat | float | str | None, data: LabelledImages) -> Threat:
-    if isinstance(threat, Threat):
-        return threat
-    return Threat(data.default_eps if threat is None else threat)
+def as_threats(
+    threat: Threat | float | str | Sequence[Threat | float | str] | None, data: LabelledImages
+) -> list[Threat]:
+    """One ball, or several for an ε profile; the data set's usual one by default."""
+    if threat is None:
+        return [Threat(data.default_eps)]
+    if isinstance(threat, str):
+        threat = threat.split(",")
+    several = threat if isinstance(threat, Sequence) else [threat]
+    return [each if isinstance(each, Threat) else Threat(each) for each in several]
+
+
+def require_own_names(plan: Sequence[PlannedAttack]) -> None:
+    """Each attack has an id and a file name to itself, and ``clean`` is what it says.
+
+    Raises:
+        UserError: it has not.
+    """
+    files: dict[str, str] = {}
+    for planned in plan:
+        if planned.id == "clean" and not isinstance(planned.attack, Clean):
+            raise UserError("an attack of your own is called 'clean'; give it another name.")
+        if not re.fullmatch(r"\w[\w@:./+-]*", planned.id):
+            raise UserError(
+                f"an attack is called {planned.id!r}; give it a name of letters, digits and -."
+            )
+        file = file_name(planned.id).lower()
+        if file in files:
+            raise UserError(
+                f"the attacks {files[file]} and {planned.id} would share a name; give each attack "
+                "and each ε once, under a name of its own."
+            )
+        files[file] = planned.id
+
+
+def _is_ours(attack: Attack) -> bool:
+    return type(attack).__module__.partition(".")[0] == __name__.partition(".")[0]
 
 
 def _as_labelled_images(
@@ -503,13 +615,27 @@ def _as_labelled_images(
         return dataset
     if isinstance(dataset, str):
         return load_dataset(dataset)
-    images_NCHW, labels_N = dataset
-    where = next(model.parameters(), images_NCHW)
-    with frozen(model), torch.no_grad():
-        num_classes = model(images_NCHW[:1].to(where)).shape[-1]
-    pixels = images_NCHW.detach().cpu().numpy()
-    if pixels.dtype != np.uint8:
-        pixels = pixels.astype(np.float32)
+    try:
+        images_NCHW, labels_N = map(torch.as_tensor, dataset)
+    except (TypeError, ValueError) as reason:
+        raise UserError(
+            f"the data set is a {type(dataset).__name__}; give a name, a LabelledImages or a pair "
+            "of tensors (images, labels)."
+        ) from reason
+    if images_NCHW.ndim != 4 or labels_N.shape != images_NCHW.shape[:1] or not len(labels_N):
+        raise UserError(
+            f"images have shape {tuple(images_NCHW.shape)} and labels {tuple(labels_N.shape)}, "
+            "expected N×C×H×W and N with N >= 1."
+        )
+    if labels_N.is_floating_point():
+        raise UserError(f"labels are {labels_N.dtype}, expected class numbers as integers.")
+    shape_CHW = tuple(images_NCHW.shape[1:])
+    num_classes = _probe(model, shape_CHW, "the tensors", by_gradient=False).shape[1]
+    images_NCHW = images_NCHW.detach().cpu()
+    if images_NCHW.dtype == torch.uint8:
+        pixels = images_NCHW.numpy()
+    else:
+        pixels = images_NCHW.float().numpy()
         if not (np.isfinite(pixels).all() and pixels.min() >= 0 and pixels.max() <= 1):
             raise UserError(
                 f"images are in [{pixels.min():g}, {pixels.max():g}], expected [0, 1]: "

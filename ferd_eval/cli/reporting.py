@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -23,6 +25,11 @@ def report_folder(folder: Path, groups: str | None, *, as_json: bool) -> None:
     """Write the reports of one run, or of each run in a folder and one over all, and show them."""
     folders = run_folders(folder)
     runs = [_read(each, groups) for each in folders]
+    names = [run.name for run in runs]
+    runs = [
+        run if names.count(run.name) == 1 else replace(run, name=each.name)
+        for each, run in zip(folders, runs, strict=True)
+    ]
     for each, run in zip(folders, runs, strict=True):
         write_report(each, [run])
     if folders != [folder]:
@@ -60,17 +67,27 @@ def as_run(name: str, outcomes: Outcomes) -> Run:
 def show(runs: Sequence[Run], report: Path, *, as_json: bool) -> None:
     """Print the table, or the scorecards as JSON; the report's path is the last line."""
     if as_json:
-        cards = {run.name: run.scorecard.to_dict() for run in runs}
-        print(to_json(next(iter(cards.values())) if len(cards) == 1 else {"runs": cards}), end="")
+        print(to_json(_cards(runs)), end="")
         print(report, file=sys.stderr)
     else:
         Console().print(render_terminal(view(runs)))
         print(report)
 
 
-def is_complete(folder: Path) -> bool:
-    """Whether every file of a report is there."""
-    return all((folder / name).exists() for name in REPORT_FILES)
+def is_current(folder: Path, runs: Sequence[Run]) -> bool:
+    """Whether every file of a report is there, and it is the report of these runs."""
+    if not all((folder / name).exists() for name in REPORT_FILES):
+        return False
+    try:
+        written = json.loads((folder / "scorecard.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return bool(written == json.loads(to_json(_cards(runs))))
+
+
+def _cards(runs: Sequence[Run]) -> Mapping[str, Any]:
+    cards = {run.name: run.scorecard.to_dict() for run in runs}
+    return cards[runs[0].name] if len(cards) == 1 else {"runs": cards}
 
 
 def _read(folder: Path, groups: str | None) -> Run:

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from ferd_eval.attacks import Attack, PlannedAttack, Threat, plan_attacks
+from ferd_eval.attacks import Attack, PlannedAttack, plan_attacks
 from ferd_eval.checkpoint import Checkpoint, load_checkpoint
-from ferd_eval.cli.reporting import as_run, is_complete, show
+from ferd_eval.cli.reporting import as_run, is_current, show
 from ferd_eval.cli.settings import ScoreSettings
 from ferd_eval.datasets import LabelledImages, list_datasets, load_dataset
 from ferd_eval.device import choose_device
@@ -26,7 +26,14 @@ from ferd_eval.preflight import normalization_hint
 from ferd_eval.progress import Bar, Lines, Watcher
 from ferd_eval.quantity import parse_quantity
 from ferd_eval.report import Run, write_report
-from ferd_eval.runner import score, wrong_class_count
+from ferd_eval.runner import (
+    as_threats,
+    check_network,
+    need_gradient,
+    require_own_names,
+    score,
+    wrong_class_count,
+)
 from ferd_eval.user_code import brief, load_user_code
 
 #: Where runs go when nobody says otherwise.
@@ -63,8 +70,17 @@ def score_checkpoints(
     device = choose_device(settings.device)
     groups = _groups(settings, data)
     candidates = [_candidate(file, name, settings, data) for file, name in _named(files)]
+    for candidate in candidates:
+        candidate.classifier.to(device.device, _dtype(settings))
+        check_network(
+            candidate.classifier,
+            data,
+            _dtype(settings),
+            by_gradient=need_gradient(plan, data),
+        )
     several = len(candidates) > 1 or folder_per_checkpoint
     root = settings.out or RUNS / _run_name(candidates, data, selection, settings)
+    _require_room(root, candidates, several=several)
     runs: list[Run] = []
     fresh = False
     with ExitStack() as stack:
@@ -73,7 +89,7 @@ def score_checkpoints(
             folder = root / candidate.name if several else root
             was_finished = (read_manifest(folder) or {}).get("status") == "finished"
             outcomes = score(
-                candidate.classifier.to(_dtype(settings)),
+                candidate.classifier,
                 data,
                 attack_plan=plan,
                 seed=settings.seed,
@@ -100,12 +116,31 @@ def score_checkpoints(
             )
             run = as_run(candidate.name, outcomes)
             runs.append(run)
-            if not was_finished or not is_complete(folder):
+            if not was_finished or not is_current(folder, [run]):
                 write_report(folder, [run])
                 fresh = True
-    if several and (fresh or not is_complete(root)):
+    if several and (fresh or not is_current(root, runs)):
         write_report(root, runs)
     show(runs, root / "report.html", as_json=as_json)
+
+
+def _require_room(root: Path, candidates: Sequence[Candidate], *, several: bool) -> None:
+    """A folder is either one run or a folder of runs: their reports would overwrite each other."""
+    try:
+        alone = (root / "manifest.json").exists()
+        runs = sorted(file.parent.name for file in root.glob("*/manifest.json"))
+    except OSError:
+        return  # nothing can be written there either, which has its own message
+    if several and alone:
+        raise UserError(
+            f"{root} is the folder of one run, but {len(candidates)} checkpoints are given. "
+            "Choose another folder with --out."
+        )
+    if not several and not alone and runs:
+        raise UserError(
+            f"{root} is a folder of runs ({', '.join(runs[:3])}), but one checkpoint is given. "
+            f"Give --out {root / candidates[0].name}."
+        )
 
 
 def _load_data(settings: ScoreSettings) -> tuple[LabelledImages, str]:
@@ -129,20 +164,17 @@ def _groups(settings: ScoreSettings, data: LabelledImages) -> dict[str, list[str
 def _plan(
     settings: ScoreSettings, data: LabelledImages, own: Attack | None
 ) -> tuple[PlannedAttack, ...]:
-    if settings.eps is None:
-        threats = [Threat(data.default_eps)]
-    else:
-        threats = [Threat(part) for part in settings.eps.split(",")]
     step = settings.step_size
     names: list[str | Attack] = list(settings.attacks.split(","))
     if own is not None:
         names.append(own)
     plan = plan_attacks(
         names,
-        threats,
+        as_threats(settings.eps, data),
         steps=settings.steps,
         step_size=None if step is None else parse_quantity(step, "--step-size"),
     )
+    require_own_names(plan)
     if settings.engine == "torchattacks":
         from ferd_eval.attacks.torchattacks_engine import through_torchattacks
 
@@ -159,11 +191,18 @@ def _own_attack(spec: str) -> tuple[Attack, str]:
             "and write perturb(problem)."
         )
     try:
-        return code.value(), code.sha256
+        attack = code.value()
     except Exception as error:
         raise UserError(
             f"--attack-file {spec}: making one failed with {brief(error)}. It takes no arguments."
         ) from error
+    for name, kind in (("family", str), ("steps", int)):
+        if not isinstance(getattr(attack, name, None), kind):
+            raise UserError(
+                f"--attack-file {spec} has no {name}. Add it to the class, e.g. "
+                'family = "mine" and steps = 20.'
+            )
+    return attack, code.sha256
 
 
 def _named(files: Sequence[Path]) -> list[tuple[Path, str]]:
