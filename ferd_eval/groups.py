@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 
 from ferd_eval.errors import UserError, did_you_mean
@@ -26,16 +27,18 @@ def read_groups(
     if spec in built_in:
         return {spec: list(built_in[spec])}
     file = Path(spec)
-    if not file.is_file():
+    try:
+        lines = list(csv.reader(file.read_text(encoding="utf-8-sig").splitlines()))
+    except FileNotFoundError as reason:
         known = f"; this data set has {', '.join(built_in)}" if built_in else ""
         raise UserError(
             f"--groups {spec} is neither a file nor a built-in grouping{known}. "
             "Give a CSV file with lines class,group."
-        )
-    try:
-        lines = list(csv.reader(file.read_text(encoding="utf-8-sig").splitlines()))
+        ) from reason
     except (OSError, UnicodeDecodeError, csv.Error) as reason:
-        raise UserError(f"--groups {spec} cannot be read: {reason}.") from reason
+        raise UserError(
+            f"--groups {spec} cannot be read: {reason}. Give a CSV file with lines class,group."
+        ) from reason
     rows = [[cell.strip() for cell in line] for line in lines if line]
     if rows and rows[0] == ["class", "group"]:
         rows = rows[1:]
@@ -60,6 +63,5 @@ def _class_name(word: str, class_names: tuple[str, ...], spec: str) -> str:
         return word
     if word.isdecimal() and int(word) < len(class_names):
         return class_names[int(word)]
-    raise UserError(
-        f"--groups {spec}: no class is called {word!r}.{did_you_mean(word, class_names[:20])}"
-    )
+    known = get_close_matches(word, class_names, n=1) or class_names[:20]
+    raise UserError(f"--groups {spec}: no class is called {word!r}.{did_you_mean(word, known)}")

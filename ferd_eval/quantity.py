@@ -23,7 +23,7 @@ def parse_quantity(text: str | float | Fraction, what: str) -> Fraction:
         raise UserError(
             f"{what} is {str(text)!r}, which is no number. Write it as 8/255 or 0.031."
         ) from None
-    if not 0 < value <= 1:
+    if not 0 < value <= 1 or float(value) == 0:
         hint = f" For pixels from 0 to 255 write {text}/255." if value > 1 else ""
         raise UserError(f"{what} is {text}, but pixels are in [0, 1]: give 0 < {what} <= 1.{hint}")
     return value

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import typer
 
+import ferd_eval
 from ferd_eval.cli import demo, inspect, listing, report, score
 from ferd_eval.errors import UserError
 
@@ -21,6 +23,26 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"ferd-eval {ferd_eval.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
 app.command("score")(score.score)
 app.command("demo")(demo.demo)
 app.command("report")(report.report)
@@ -45,12 +67,8 @@ def run(app: Callable[..., object], arguments: Sequence[str], program: str) -> i
             standalone_mode=False,
             prog_name=program,
         )
-    except KeyboardInterrupt:
-        print(
-            "\ninterrupted: finished units are kept; run the same command again to continue.",
-            file=sys.stderr,
-        )
-        return INTERRUPTED
+    except (KeyboardInterrupt, typer.Abort):
+        status = INTERRUPTED
     except BrokenPipeError:  # the reader, e.g. `head`, has seen enough
         sys.stderr.close()
         return 0
@@ -63,7 +81,14 @@ def run(app: Callable[..., object], arguments: Sequence[str], program: str) -> i
         say = getattr(mistake, "format_message", None)
         if debug or say is None:
             raise
+        if not say():  # no arguments at all: typer has shown the help
+            return MISTAKE
         return _complain(f"{say()} Try {program} --help.")
+    if status == INTERRUPTED:  # older versions of typer raise, newer ones return it
+        print(
+            "\ninterrupted: finished units are kept; run the same command again to continue.",
+            file=sys.stderr,
+        )
     return status if isinstance(status, int) else 0
 
 
