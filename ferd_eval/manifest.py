@@ -116,11 +116,12 @@ def require_same_run(old: Mapping[str, Any], new: Mapping[str, Any], folder: Pat
     paths = IDENTITY if old.get("status") == "finished" else IDENTITY + ENVIRONMENT
     for path in paths:
         before, after = _normal(look_up(old, path)), _normal(look_up(new, path))
-        if before != after:
-            if path == "attacks" and list(before or ()) == list(after or ()):
-                path, before, after = _first_difference(before, after)
+        reordered = path == "attacks" and list(before or ()) != list(after)
+        if before != after or reordered:
+            if reordered:
+                before, after = ",".join(before or ()), ",".join(after)
             elif path == "attacks":
-                before, after = ",".join(before or ()), ",".join(after or ())
+                path, before, after = _first_difference(before, after)
             raise UserError(
                 f"{folder} holds a run with another configuration: {path} is {before}, "
                 f"asked for is {after}. Choose another folder with --out, or repeat that run as "
