@@ -494,7 +494,7 @@ def test_saved_images_are_allowed_and_reproduce_the_verdicts(net, data, tmp_path
 LARGE = {"attacks": "fgsm,pgd,targeted", "threat": EPS, "steps": 2, "batch_size": 64}
 
 
-class Stop(Exception):
+class Killed(Exception):  # noqa: N818
     """Stands for a kill."""
 
 
@@ -509,7 +509,7 @@ class StopAfter:
     def advance(self, text, cost):
         self.left -= 1
         if self.left == 0:
-            raise Stop
+            raise Killed
 
 
 @pytest.fixture(scope="module")
@@ -525,7 +525,7 @@ def whole(many, tmp_path_factory) -> Path:
 
 
 def stopped(folder: Path, many: LabelledImages, units: int, save_adv: bool = True) -> None:
-    with pytest.raises(Stop):
+    with pytest.raises(Killed):
         score(
             TinyNet().eval(), many, **LARGE, out=folder, save_adv=save_adv,
             watcher=StopAfter(units),

@@ -1,0 +1,104 @@
+"""Really killed: ``kill -9`` at random moments, and Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import TinyNet, tiny_data
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory) -> Path:
+    """A checkpoint, its factory and 600 images in a folder."""
+    folder = tmp_path_factory.mktemp("job")
+    data = tiny_data(600)
+    np.savez(folder / "images.npz", images=data.images_NCHW[:, 0], labels=data.labels_N)
+    torch.save(TinyNet().state_dict(), folder / "tiny.pt")
+    (folder / "net.py").write_text(
+        "import sys\n"
+        f"sys.path.insert(0, {str(Path(__file__).parents[2])!r})\n"
+        "from tests.conftest import TinyNet\n"
+    )
+    return folder
+
+
+def arguments(out: str) -> list[str]:
+    return [
+        "score", "tiny.pt", "--model-file", "net.py:TinyNet", "--dataset", "npz:images.npz",
+        "--attacks", "fgsm,pgd,targeted", "--eps", "0.06", "--batch-size", "32", "--save-adv",
+        "--out", out,
+    ]  # fmt: skip
+
+
+def start(job: Path, out: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", "from ferd_eval.cli import main; main()", *arguments(out)],
+        cwd=job, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert "Traceback" not in err
+    return out.splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def whole(job) -> Path:
+    finish(start(job, "whole"))
+    return job / "whole"
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_it_ends_the_same(job, whole):
+    generator = random.Random(0)
+    out = "killed"
+    for _ in range(4):
+        process = start(job, out)
+        assert process.stderr is not None
+        # From the first finished unit on, so that the moments fall into the work.
+        assert process.stderr.readline()
+        time.sleep(generator.uniform(0, 0.25))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL, "finished before it was killed"
+    assert finish(start(job, out)) == f"{out}/report.html"
+    killed = job / out
+    assert (killed / "outcomes.parquet").read_bytes() == (whole / "outcomes.parquet").read_bytes()
+    for name in ("scorecard.json", "report.csv", "report_wide.csv"):
+        assert (killed / name).read_bytes() == (whole / name).read_bytes()
+    for file in (whole / "adversarial").iterdir():
+        ours, theirs = np.load(killed / "adversarial" / file.name), np.load(file)
+        assert all(np.array_equal(ours[key], theirs[key]) for key in theirs.files)
+    visible = {file.name for file in killed.iterdir() if not file.name.startswith(".")}
+    assert visible == {file.name for file in whole.iterdir()}
+
+
+@pytest.mark.slow
+def test_ctrl_c_says_how_to_go_on(job, whole):
+    process = start(job, "interrupted")
+    assert process.stderr is not None
+    process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == (
+        "interrupted: finished units are kept; run the same command again to continue."
+    )
+    assert "Traceback" not in err
+    assert out == ""
+    finish(start(job, "interrupted"))
+    ours = (job / "interrupted" / "outcomes.parquet").read_bytes()
+    assert ours == (whole / "outcomes.parquet").read_bytes()
