@@ -17,7 +17,8 @@ class UserError(Exception):
 def did_you_mean(value: str, known: Iterable[str]) -> str:
     """Return ``" Did you mean X?"`` for the closest known name, else the list of known names."""
     names = list(known)
-    close = get_close_matches(value.lower(), names, n=1, cutoff=0.6)
+    by_lower = {name.lower(): name for name in names}
+    close = get_close_matches(value.lower(), by_lower, n=1, cutoff=0.6)
     if close:
-        return f" Did you mean {close[0]}?"
+        return f" Did you mean {by_lower[close[0]]}?"
     return f" There are: {', '.join(names)}."
