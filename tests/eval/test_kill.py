@@ -64,7 +64,7 @@ def whole(job) -> Path:
 @pytest.mark.slow
 def test_killed_at_random_moments_it_ends_the_same(job, whole):
     generator = random.Random(0)
-    out = "killed"
+    out, kills = "killed", 0
     for _ in range(4):
         process = start(job, out)
         assert process.stderr is not None
@@ -73,7 +73,11 @@ def test_killed_at_random_moments_it_ends_the_same(job, whole):
         time.sleep(generator.uniform(0, 0.25))
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        assert process.returncode == -signal.SIGKILL, "finished before it was killed"
+        if process.returncode == 0:  # a fast machine
+            break
+        assert process.returncode == -signal.SIGKILL
+        kills += 1
+    assert kills
     assert finish(start(job, out)) == f"{out}/report.html"
     killed = job / out
     assert (killed / "outcomes.parquet").read_bytes() == (whole / "outcomes.parquet").read_bytes()

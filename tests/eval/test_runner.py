@@ -145,7 +145,8 @@ def test_manifest_says_how_it_came_about(net, data):
     manifest = score(net, data, "pgd", EPS, steps=2, seed=5, batch_size=16).manifest
     assert manifest["status"] == "finished"
     assert manifest["seed"] == 5
-    assert manifest["precision"] == {"dtype": "float32", "tf32": False}
+    assert manifest["precision"]["dtype"] == "float32"
+    assert manifest["precision"]["tf32"] is False
     assert manifest["dataset"]["n"] == 40
     assert sum(manifest["dataset"]["class_counts"]) == 40
     assert manifest["packages"]["torch"] == torch.__version__.partition("+")[0]
