@@ -48,13 +48,12 @@ State = TypeVar("State", bound=LaneState)
 
 
 class Search(ABC, Generic[State]):
-    """An attack as steps in lanes. Subclasses write `begin`, `advance` and, if need be, `best`.
+    """An attack as steps in lanes. Subclasses write `begin`, `advance` and, if need be, `best`."""
 
-    Attributes:
-        steps: calls of `advance` that one image and target get at most.
-    """
-
-    steps: int
+    @property
+    @abstractmethod
+    def steps(self) -> int:
+        """Calls of `advance` that one image and target get at most."""
 
     @abstractmethod
     def begin(self, problem: Problem) -> State:
