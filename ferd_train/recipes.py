@@ -190,8 +190,15 @@ def read_recipe(file: Path) -> TeacherRecipe:
     try:
         return TeacherRecipe.from_fields(tomllib.loads(file.read_text(encoding="utf-8")))
     except OSError as reason:
-        raise UserError(f"recipe {file} cannot be read ({reason.strerror}).") from reason
-    except (ValueError, UserError) as reason:
+        raise UserError(
+            f"recipe {file} cannot be read ({reason.strerror}); give --recipe a file or a name of "
+            "ferd-train ls."
+        ) from reason
+    except ValueError as reason:
+        raise UserError(
+            f"recipe {file} is no TOML ({reason}); write lines such as epochs = 30."
+        ) from reason
+    except UserError as reason:
         raise UserError(f"recipe {file}: {reason}") from reason
 
 

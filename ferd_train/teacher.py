@@ -14,10 +14,11 @@ from typing import Any
 from ferd_eval.datasets import LabelledImages, load_dataset
 from ferd_eval.device import DeviceChoice, exact_arithmetic, is_out_of_memory
 from ferd_eval.errors import UserError
-from ferd_eval.manifest import ENVIRONMENT, environment, look_up, now, read_manifest
+from ferd_eval.manifest import look_up, now
 from ferd_eval.outcomes import to_json, write_atomically
-from ferd_eval.runner import describe_dataset, make_folder
+from ferd_eval.runner import make_folder
 from ferd_train.recipes import TeacherRecipe
+from ferd_train.run_record import RECORD, describe_run, read_record, require_same_training
 from ferd_train.training import EpochLog, Training
 
 #: The network that a finished run leaves in its folder.
@@ -55,20 +56,20 @@ def train_teacher(
     """
     if data is None:
         data = load_dataset(recipe.dataset, data_dir, split="train", download=download)
-    manifest = _manifest(recipe, data, device)
-    earlier = read_manifest(out)
+    record = describe_run(recipe, data, device)
+    earlier = read_record(out)
     if earlier is None:
         _require_free(out)
     else:
-        _require_same(earlier, manifest, out)
+        require_same_training(earlier, record, out)
         if earlier["status"] == "finished":
             return _finished_result(out, earlier)
-        manifest = earlier
+        record = earlier
     with exact_arithmetic():
         training = Training(recipe, data, device.device)
         training.resume(out / _STATE)
         make_folder(out)
-        write_atomically(out / "manifest.json", to_json(manifest).encode())
+        write_atomically(out / RECORD, to_json(record).encode())
         while training.epochs_done < recipe.epochs:
             log = _epoch(training, device)
             training.save(out / _STATE)
@@ -78,8 +79,8 @@ def train_teacher(
     write_atomically(out / "metrics.jsonl", _lines(training.logs))
     write_atomically(out / "metrics.csv", _table(training.logs))
     result = {"file": RESULT, "sha256": _sha256(out / RESULT), **vars(training.logs[-1])}
-    finished = {**manifest, "status": "finished", "finished": now(), "result": result}
-    write_atomically(out / "manifest.json", to_json(finished).encode())
+    finished = {**record, "status": "finished", "finished": now(), "result": result}
+    write_atomically(out / RECORD, to_json(finished).encode())
     (out / _STATE).unlink(missing_ok=True)
     return out / RESULT
 
@@ -97,68 +98,22 @@ def _epoch(training: Training, device: DeviceChoice) -> EpochLog:
         ) from error
 
 
-def _manifest(recipe: TeacherRecipe, data: LabelledImages, device: DeviceChoice) -> dict[str, Any]:
-    return {
-        "status": "running",
-        "started": now(),
-        "finished": None,
-        **environment(),
-        "recipe": recipe.to_json(),
-        "seed": recipe.seed,
-        "dataset": describe_dataset(data),
-        "device": device.describe(),
-        "checkpoint_selection": "last epoch, moving average of the weights; no test data used",
-    }
-
-
 def _require_free(folder: Path) -> None:
     """A result or a state whose record is lost is neither continued nor overwritten."""
     for name in (RESULT, _STATE):
         if (folder / name).exists():
             raise UserError(
-                f"{folder} holds {name} but no manifest.json to say of which run. Choose another "
+                f"{folder} holds {name} but no {RECORD} to say of which run. Choose another "
                 "folder with --out."
             )
 
 
-def _require_same(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> None:
-    """Refuse another recipe or other data, and to continue where the last bit would differ."""
-    if "recipe" not in old or "status" not in old:
-        raise UserError(
-            f"{folder} holds something else than a training run. Choose another folder with --out."
-        )
-    for key, value in new["recipe"].items():
-        before = look_up(old, f"recipe.{key}")
-        if before != value:
-            raise UserError(
-                f"{folder} holds a run with another recipe: {key} is {before}, asked for is "
-                f"{value}. Choose another folder with --out."
-            )
-    before, after = look_up(old, "dataset.fingerprint"), new["dataset"]["fingerprint"]
-    if before != after:
-        raise UserError(
-            f"{folder} holds a run on other data (fingerprint {str(before)[:12]}, now "
-            f"{after[:12]}). Choose another folder with --out."
-        )
-    if old["status"] == "finished":
-        return
-    # The order of the images comes from numpy.
-    for path in (*ENVIRONMENT, "packages.numpy"):
-        before, after = look_up(old, path), look_up(new, path)
-        if before != after:
-            raise UserError(
-                f"{folder} holds an unfinished run of another environment: {path} was {before} and "
-                f"is {after} now, so the result would be another. Continue it as it was begun, or "
-                "choose another folder with --out."
-            )
-
-
-def _finished_result(folder: Path, manifest: Mapping[str, Any]) -> Path:
+def _finished_result(folder: Path, record: Mapping[str, Any]) -> Path:
     file = folder / RESULT
-    if not file.is_file() or _sha256(file) != look_up(manifest, "result.sha256"):
+    if not file.is_file() or _sha256(file) != look_up(record, "result.sha256"):
         raise UserError(
             f"{folder} holds a finished run, but its {RESULT} is missing or no longer the one in "
-            "manifest.json. Restore it, or choose another folder with --out to train again."
+            f"{RECORD}. Restore it, or choose another folder with --out to train again."
         )
     return file
 

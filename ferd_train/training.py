@@ -11,6 +11,7 @@ import io
 import json
 import math
 import time
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -228,7 +229,10 @@ class Training:
         if not file.exists():
             return
         try:
-            state: dict[str, Any] = torch.load(file, map_location=self._device, weights_only=True)
+            with zipfile.ZipFile(file) as archive:  # torch does not look at the checksums
+                if archive.testzip() is not None:
+                    raise ValueError("a checksum is wrong")
+            state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
             self._network.load_state_dict(state["network"])
             self._average.load_state_dict(state["average"])
             self._optimizer.load_state_dict(state["optimizer"])
@@ -236,7 +240,8 @@ class Training:
         except Exception as reason:  # the readers raise whatever their parsers tripped over
             raise UserError(
                 f"{file} ({file.stat().st_size} bytes) is damaged, the run cannot be continued "
-                "from it. Delete it and run the same command to start again from the first epoch."
+                f"from it ({' '.join(str(reason).split())[:100] or type(reason).__name__}). Delete "
+                "it and run the same command to start again from the first epoch."
             ) from reason
 
     def export(self, file: Path) -> None:
