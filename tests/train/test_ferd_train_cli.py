@@ -1,0 +1,135 @@
+"""The ``ferd-train`` command: mistakes in one line and status 2, results on stdout."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ferd_train.cli import main
+from ferd_train.recipes import RECIPES
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    captured = capsys.readouterr()
+    return int(exit_.value.code or 0), captured.out, captured.err
+
+
+def tiny_run(file: Path, out: Path, **changes: object) -> list[str]:
+    settings = {"dataset": f"npz:{file}", "arch": "cnn28-2", "epochs": 2, "batch_size": 16}
+    words = ["teacher", "--recipe", "demo-cnn", "--out", str(out), "--device", "cpu"]
+    for name, value in {**settings, "validation_per_class": 4, **changes}.items():
+        words += ["--set", f"{name}={value}"]
+    return words
+
+
+def test_help_imports_no_torch():
+    program = (
+        "import sys; from ferd_train.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "try: main(['ls'])\n"
+        "except SystemExit: pass\n"
+        "print('heavy:', sorted({'torch', 'torchvision', 'pandas'} & {*sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "heavy: []", done.stderr
+    assert "teacher" in done.stdout
+
+
+@pytest.mark.parametrize("words", [["ls"], ["ls", "recipes"]])
+def test_ls_lists_the_recipes(words, capsys):
+    status, out, _ = call(capsys, *words)
+    assert status == 0
+    assert [line.split()[0] for line in out.splitlines()] == list(RECIPES)
+
+
+def test_the_last_line_is_the_result_and_progress_goes_elsewhere(striped_file, tmp_path, capsys):
+    status, out, err = call(capsys, *tiny_run(striped_file, tmp_path / "run"), "--seed", "3")
+    assert status == 0
+    assert out.splitlines() == [str(tmp_path / "run/teacher.safetensors")]
+    assert Path(out.strip()).is_file()
+    progress = err.splitlines()[1:]
+    assert [re.match(r"epoch (\d)/2 .*PGD-10 .*, (\d+) s left", line) for line in progress]
+    assert len(progress) == 2
+    assert progress[-1].endswith("0 s left")
+    manifest = json.loads((tmp_path / "run/manifest.json").read_text())
+    assert manifest["recipe"]["seed"] == 3
+    again = call(capsys, *tiny_run(striped_file, tmp_path / "run"), "--seed", "3")
+    assert again[:2] == (0, out)
+
+
+def test_a_recipe_file(striped_file, tmp_path, capsys):
+    (tmp_path / "mine.toml").write_text(
+        f'dataset = "npz:{striped_file}"\narch = "cnn28-2"\neps = 0.1\ninner_step = "0.04"\n'
+        "epochs = 9\nvalidation_per_class = 4\n"
+    )
+    words = ["teacher", "--recipe", str(tmp_path / "mine.toml"), "--out", str(tmp_path / "run")]
+    status, out, _ = call(capsys, *words, "--set", "epochs=1", "--device", "cpu")
+    assert (status, out.strip()) == (0, str(tmp_path / "run/teacher.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["teacher", "--recipe", "demo-cn", "--out", "x"], "Did you mean demo-cnn?"),
+        (["teacher", "--recipe", "mine.toml", "--out", "x"], "mine.toml cannot be read"),
+        (["teacher", "--recipe", "demo-cnn"], "--out"),
+        (["teach"], "No such command 'teach'"),
+        (["ls", "recipe"], "Did you mean recipes?"),
+    ],
+)
+def test_mistakes_on_the_line(words, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert_one_line(call(capsys, *words), message)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--set", "epoch=3"], "no field 'epoch'. Did you mean epochs?"),
+        (["--set", "epochs"], "--set epochs is not NAME=VALUE"),
+        (["--set", "epochs=many"], "epochs is 'many'; give a whole number"),
+        (["--set", "epochs="], "epochs is ''; give a whole number"),
+        (["--set", "inner-steps=0"], "inner_steps is 0; give 1 or more"),
+        (["--set", "lr=0"], "lr is 0.0; give 0 < lr"),
+        (["--set", "lr=-1"], "lr is -1.0; give 0 < lr"),
+        (["--set", "eps=8"], "write 8/255"),
+        (["--seed", "one"], "--seed"),
+        (["--device", "abacus"], "--device abacus cannot be used here"),
+        (["--set", "dataset=fashion-mnist", "--data-dir", "nowhere"], "fashion-mnist"),
+        (["--set", "dataset=npz:none.npz"], "none.npz does not exist"),
+        (["--set", "dataset=demo"], "demo has no train split"),
+        (["--set", "arch=cnn29"], "cnn29 is not a known architecture"),
+        (["--set", "validation_per_class=20"], "class 0 has 20 training images"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_mistakes_in_a_run(words, message, striped_file, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert_one_line(call(capsys, *tiny_run(striped_file, tmp_path / "run"), *words), message)
+    assert not (tmp_path / "run").exists()
+
+
+def test_divergence_and_a_file_in_the_folders_place(striped_file, tmp_path, capsys):
+    diverging = tiny_run(striped_file, tmp_path / "run", lr=1e25)
+    assert_one_line(call(capsys, *diverging), "diverged in epoch 1")
+    (tmp_path / "file").write_text("mine")
+    assert_one_line(call(capsys, *tiny_run(striped_file, tmp_path / "file")), "cannot create")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def assert_one_line(called: tuple[int, str, str], message: str) -> None:
+    status, out, err = called
+    assert (status, out) == (2, "")
+    *before, last = err.splitlines()
+    assert last.startswith("error: ")
+    assert message in last
+    assert not [line for line in before if "Traceback" in line or line.startswith("error")]
