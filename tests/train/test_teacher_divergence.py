@@ -49,3 +49,12 @@ def test_a_last_step_that_spoils_the_weights_after_a_finite_loss(train, tmp_path
     """
     changes = {"batch_size": 60, "lr": 1e25, "weight_decay": 1e20}
     assert kept_after_divergence(train, tmp_path / "run", **changes) == 1
+
+
+def test_a_batch_that_does_not_fit_into_memory(train, tmp_path, monkeypatch):
+    def too_large(self, *arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+
+    monkeypatch.setattr(torch.optim.SGD, "step", too_large)
+    with pytest.raises(UserError, match=r"a batch of 16 images does not fit .* of cpu.*batch_size"):
+        train(tmp_path / "run")
