@@ -10,7 +10,7 @@ from scipy import stats
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from ferd_eval.attacks import Batch, Noise, Passes, Problem, Threat
+from ferd_eval.attacks import Batch, Passes, Problem, Threat
 from ferd_train.adversary import KLPGD
 from ferd_train.training import Training
 from tests.conftest import TinyNet
@@ -18,14 +18,23 @@ from tests.conftest import TinyNet
 EPS, STEP, STEPS = Fraction(1, 10), Fraction(3, 100), 4
 
 
-def problem_of(network: nn.Module, x: torch.Tensor, seed: int = 0) -> Problem:
-    indices = torch.arange(len(x))
+def batch_of(network: nn.Module, x: torch.Tensor) -> Batch:
     with torch.no_grad():
         logits = network(x)
-    labels = torch.zeros(len(x), dtype=torch.int64)
-    return Problem(
-        network, x, labels, None, logits, Threat(EPS), Noise(seed, "kl-pgd", indices), Passes()
-    )
+    return Batch(x, torch.zeros(len(x), dtype=torch.int64), torch.arange(len(x)), logits)
+
+
+def problem_of(network: nn.Module, x: torch.Tensor) -> Problem:
+    """The problem that the base hands to the attack."""
+    seen: list[Problem] = []
+
+    class Recorder(KLPGD):
+        def perturb(self, problem: Problem) -> torch.Tensor:
+            seen.append(problem)
+            return problem.x_BCHW
+
+    Recorder().examples(network, batch_of(network, x), Threat(EPS), seed=0, passes=Passes())
+    return seen[0]
 
 
 def images(n: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
@@ -83,8 +92,8 @@ def test_walk_is_that_of_algorithm_1():
         )
         adv = adv + float(STEP) * gradient.sign()
         adv = torch.min(torch.max(adv, x - float(EPS)), x + float(EPS)).clamp(0, 1)
-    batch = Batch(x, problem.labels_B, torch.arange(6), problem.clean_logits_BK)
-    ours = KLPGD(STEPS, STEP).examples(network, batch, Threat(EPS), seed=0, passes=Passes())
+    attack = KLPGD(STEPS, STEP)
+    ours = attack.examples(network, batch_of(network, x), Threat(EPS), seed=0, passes=Passes())
     torch.testing.assert_close(ours, adv)
 
 
