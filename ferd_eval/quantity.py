@@ -18,7 +18,8 @@ def parse_quantity(text: str | float | Fraction, what: str) -> Fraction:
         UserError: not a number, or not in (0, 1].
     """
     try:
-        value = Fraction(str(text).replace(" ", ""))
+        numerator, _, denominator = str(text).replace(" ", "").partition("/")
+        value = Fraction(numerator) / Fraction(denominator or 1)
     except (ValueError, ZeroDivisionError):
         raise UserError(
             f"{what} is {str(text)!r}, which is no number. Write it as 8/255 or 0.031."

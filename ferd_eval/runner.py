@@ -211,11 +211,11 @@ class Run:
         images: list[NDArray[np.float32]] = []
         start, size = 0, batch_size
         while start < len(unit):
-            stop = min(start + size, len(unit))
+            stop = min(start + planned.attack.images_at_once(size), len(unit))
             batch = self._batch(unit.start + start, unit.start + stop, clean_logits_BK[start:stop])
             try:
                 verdicts = planned.attack(
-                    self.model, batch, planned.threat, seed=self.seed, passes=passes
+                    self.model, batch, planned.threat, seed=self.seed, passes=passes, lanes=size
                 )
                 frame, images_RCHW = _rows(batch, verdicts, planned.id)
             except Exception as error:
@@ -252,7 +252,8 @@ class Run:
     def _images(self, start: int, stop: int) -> Tensor:
         pixels = torch.from_numpy(np.ascontiguousarray(self.data.images_NCHW[start:stop]))
         scale = 255.0 if pixels.dtype == torch.uint8 else 1.0
-        return pixels.to(self.device.device).to(dtype_of(self.model)).div_(scale)
+        x_BCHW = pixels.to(self.device.device).to(dtype_of(self.model)).div_(scale)
+        return x_BCHW.contiguous(memory_format=memory_format_of(self.model))
 
     def _logits(self, unit: Unit, batch_size: int) -> Tensor:
         """Output on the unit's clean images, on the CPU.
@@ -303,7 +304,11 @@ class Run:
             "attacks": {planned.id: planned.describe() for planned in self.plan},
             "engine": "native",
             "seed": self.seed,
-            "precision": {"dtype": str(dtype_of(self.model)).removeprefix("torch."), "tf32": False},
+            "precision": {
+                "dtype": str(dtype_of(self.model)).removeprefix("torch."),
+                "tf32": False,
+                "memory_format": str(memory_format_of(self.model)).removeprefix("torch."),
+            },
             "device": self.device.describe(),
             "batch_size": batch_size,
             "batch_size_asked": self.batch_size or "auto",
@@ -376,6 +381,16 @@ def dtype_of(model: nn.Module) -> torch.dtype:
     """Precision the network computes in."""
     kinds = [p.dtype for p in model.parameters() if p.is_floating_point()]
     return kinds[0] if kinds else torch.get_default_dtype()
+
+
+def memory_format_of(model: nn.Module) -> torch.memory_format:
+    """Layout of the network's convolutions; images in the same one spare it conversions."""
+    kernels = [parameter for parameter in model.parameters() if parameter.ndim == 4]
+    last = any(
+        kernel.is_contiguous(memory_format=torch.channels_last) and not kernel.is_contiguous()
+        for kernel in kernels
+    )
+    return torch.channels_last if last else torch.contiguous_format
 
 
 def need_gradient(plan: Sequence[PlannedAttack], data: LabelledImages) -> bool:
@@ -507,8 +522,8 @@ def _rows(
             "correct": pred_R == labels_R,
             "margin": verdicts.margin_R.float().cpu().numpy(),
             "confidence": verdicts.confidence_R.float().cpu().numpy(),
-            "stage": pd.array([pd.NA] * len(rows_R), dtype="string"),
-            "steps": verdicts.steps,
+            "stage": pd.array([stage or pd.NA for stage in verdicts.stages], dtype="string"),
+            "steps": verdicts.steps_R.cpu().numpy(),
             "linf": verdicts.linf_R.float().cpu().numpy(),
         }
     )

@@ -25,13 +25,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ferd_eval.attacks import PGD, Batch, Noise, Passes, Threat, frozen
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.errors import UserError
-from ferd_eval.models import build_architecture
+from ferd_eval.models import build_architecture, save_network
 from ferd_eval.outcomes import write_atomically
 from ferd_eval.runner import check_network
 from ferd_train.augment import crop_and_flip
 from ferd_train.holdout import hold_out
 from ferd_train.losses import LOSSES
-from ferd_train.network_file import write_network
 from ferd_train.recipes import TeacherRecipe
 from ferd_train.schedule import one_cycle
 
@@ -246,11 +245,12 @@ class Training:
 
     def export(self, file: Path) -> None:
         """Save the averaged network so that `ferd_eval` reads it without being told anything."""
-        write_network(
+        save_network(
             file,
             self._average.module,
             self._architecture,
-            {
+            normalization=None,
+            metadata={
                 "ferd.dataset": self._data.name,
                 "ferd.recipe": json.dumps(self.recipe.to_json()),
             },

@@ -201,6 +201,7 @@ class APGDCE(APGD):
     """Auto-PGD on cross-entropy."""
 
     family = "apgd-ce"
+    targeted = False
 
     def objective(self, problem: Problem) -> Objective:
         """Cross-entropy to the true class."""

@@ -62,6 +62,7 @@ class Problem:
         clean_logits_BK: output on the clean images, already computed.
         threat: the ball to stay in.
         noise: random numbers keyed by image; never use torch's global generator.
+        lanes: images per forward pass that memory is known to bear; at most B.
     """
 
     model: nn.Module
@@ -72,6 +73,7 @@ class Problem:
     threat: Threat
     noise: Noise
     passes: Passes
+    lanes: int
 
     def logits(self, x_BCHW: Tensor) -> Tensor:
         """One forward pass without gradient, shape B×K."""
@@ -113,6 +115,22 @@ class Problem:
 
 
 @dataclass(frozen=True, eq=False)
+class Perturbed:
+    """An attack's answer with what it took.
+
+    Attributes:
+        adv_BCHW: perturbed images.
+        steps_B: gradient steps or queries spent on each.
+        stages: which part of the attack broke each image; None where there is only one, or where
+            none did.
+    """
+
+    adv_BCHW: Tensor
+    steps_B: Tensor
+    stages: tuple[str | None, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Verdicts:
     """What became of each image. R rows: B, or B·M with targets (image-major).
 
@@ -124,6 +142,8 @@ class Verdicts:
         confidence_R: softmax probability of `adv_pred_R`.
         linf_R: size of the perturbation.
         adv_RCHW: the perturbed images.
+        steps_R: gradient steps or queries spent.
+        stages: part of the attack that broke the image, None where there is none to tell.
     """
 
     rows_R: Tensor
@@ -133,7 +153,8 @@ class Verdicts:
     confidence_R: Tensor
     linf_R: Tensor
     adv_RCHW: Tensor
-    steps: int
+    steps_R: Tensor
+    stages: tuple[str | None, ...]
 
 
 class Attack(ABC):
@@ -148,8 +169,12 @@ class Attack(ABC):
     steps: int
 
     @abstractmethod
-    def perturb(self, problem: Problem) -> Tensor:
+    def perturb(self, problem: Problem) -> Tensor | Perturbed:
         """Return perturbed images, B×C×H×W. They are projected and judged by the caller."""
+
+    def images_at_once(self, lanes: int) -> int:
+        """Images that `perturb` wants at a time when `lanes` fit into a forward pass."""
+        return lanes
 
     def constants(self, threat: Threat) -> Mapping[str, Any]:
         """Every number that defines the attack, for the manifest and the reports."""
@@ -171,17 +196,27 @@ class Attack(ABC):
 
     @final
     def __call__(
-        self, model: nn.Module, batch: Batch, threat: Threat, *, seed: int, passes: Passes
+        self,
+        model: nn.Module,
+        batch: Batch,
+        threat: Threat,
+        *,
+        seed: int,
+        passes: Passes,
+        lanes: int | None = None,
     ) -> Verdicts:
-        """Attack a batch and judge the outcome. The network is as before, whatever happens."""
+        """Attack a batch and judge the outcome. The network is as before, whatever happens.
+
+        No forward pass of the attack's own is larger than `lanes` (default: the batch).
+        """
         targets_BM = self.choose_targets(batch.clean_logits_BK, batch.labels_B)
         columns = [None] if targets_BM is None else targets_BM.unbind(1)
         with frozen(model):
             torch.manual_seed(seed)
             judged = []
             for targets_B in columns:
-                problem = self._problem(model, batch, targets_B, threat, seed, passes)
-                judged.append(judge(problem, self._allowed_examples(problem), self.steps))
+                problem = self._problem(model, batch, targets_B, threat, seed, passes, lanes)
+                judged.append(judge(problem, self._allowed_examples(problem)))
         return judged[0] if targets_BM is None else _interleave(judged)
 
     @final
@@ -190,8 +225,8 @@ class Attack(ABC):
     ) -> Tensor:
         """Attack a batch and return the images alone, unjudged: for training."""
         with frozen(model):
-            problem = self._problem(model, batch, None, threat, seed, passes)
-            return self._allowed_examples(problem)
+            problem = self._problem(model, batch, None, threat, seed, passes, None)
+            return self._allowed_examples(problem).adv_BCHW
 
     def _problem(
         self,
@@ -201,6 +236,7 @@ class Attack(ABC):
         threat: Threat,
         seed: int,
         passes: Passes,
+        lanes: int | None,
     ) -> Problem:
         return Problem(
             model,
@@ -211,28 +247,33 @@ class Attack(ABC):
             threat,
             Noise(seed, self.family, batch.indices_B, targets_B),
             passes,
+            min(lanes or len(batch.x_BCHW), len(batch.x_BCHW)),
         )
 
-    def _allowed_examples(self, problem: Problem) -> Tensor:
-        adv_BCHW = self.perturb(problem).detach()
+    def _allowed_examples(self, problem: Problem) -> Perturbed:
+        answer = self.perturb(problem)
+        if not isinstance(answer, Perturbed):
+            count = len(problem.x_BCHW)
+            steps_B = torch.full((count,), self.steps, device=problem.x_BCHW.device)
+            answer = Perturbed(answer, steps_B, (None,) * count)
+        adv_BCHW = answer.adv_BCHW.detach()
         assert adv_BCHW.shape == problem.x_BCHW.shape, (
             f"{type(self).__name__}.perturb returned shape {tuple(adv_BCHW.shape)}, "
             f"expected {tuple(problem.x_BCHW.shape)}"
         )
-        return problem.threat.project(adv_BCHW.to(problem.x_BCHW), problem.x_BCHW)
+        allowed_BCHW = problem.threat.project(adv_BCHW.to(problem.x_BCHW), problem.x_BCHW)
+        return replace(answer, adv_BCHW=allowed_BCHW)
 
 
-def judge(problem: Problem, adv_BCHW: Tensor, steps: int) -> Verdicts:
+def judge(problem: Problem, answer: Perturbed) -> Verdicts:
     """Decide by a fresh forward pass. Logits that are not finite count as −∞."""
-    logits_BK = torch.nan_to_num(problem.logits(adv_BCHW), nan=-torch.inf, neginf=-torch.inf)
-    return verdicts(problem, adv_BCHW, logits_BK, steps)
-
-
-def verdicts(problem: Problem, adv_BCHW: Tensor, logits_BK: Tensor, steps: int) -> Verdicts:
-    """Read the verdicts off the logits of the perturbed images."""
+    adv_BCHW = answer.adv_BCHW
+    logits_BK = torch.cat([problem.logits(part) for part in torch.split(adv_BCHW, problem.lanes)])
+    logits_BK = torch.nan_to_num(logits_BK, nan=-torch.inf, neginf=-torch.inf)
     pred_B = logits_BK.argmax(dim=1)
     linf_B = problem.threat.distance(problem.x_BCHW, adv_BCHW)
     assert float(linf_B.max()) <= problem.threat.radius + LINF_SLACK, "projection left the ball"
+    fell = (pred_B != problem.labels_B).tolist()
     return Verdicts(
         rows_R=torch.arange(len(pred_B)),
         targets_R=problem.targets_B,
@@ -241,7 +282,8 @@ def verdicts(problem: Problem, adv_BCHW: Tensor, logits_BK: Tensor, steps: int) 
         confidence_R=logits_BK.softmax(dim=1).gather(1, pred_B.unsqueeze(1)).squeeze(1),
         linf_R=linf_B,
         adv_RCHW=adv_BCHW,
-        steps=steps,
+        steps_R=answer.steps_B,
+        stages=tuple(s if f else None for s, f in zip(answer.stages, fell, strict=True)),
     )
 
 
@@ -259,5 +301,6 @@ def _interleave(columns: list[Verdicts]) -> Verdicts:
         confidence_R=merge("confidence_R"),
         linf_R=merge("linf_R"),
         adv_RCHW=merge("adv_RCHW"),
-        steps=columns[0].steps,
+        steps_R=merge("steps_R"),
+        stages=tuple(s for row in zip(*(c.stages for c in columns), strict=True) for s in row),
     )

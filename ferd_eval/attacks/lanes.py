@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Generic, Self, TypeVar
+from typing import ClassVar, Generic, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -48,7 +49,19 @@ State = TypeVar("State", bound=LaneState)
 
 
 class Search(ABC, Generic[State]):
-    """An attack as steps in lanes. Subclasses write `begin`, `advance` and, if need be, `best`."""
+    """An attack as steps in lanes. Subclasses write `begin`, `advance` and, if need be, `best`.
+
+    Attributes:
+        family: name in reports, and part of the random numbers' key.
+        targeted: whether `Problem.targets_B` is needed.
+        forward_per_step: forward passes of one call of `advance`.
+        backward_per_step: backward passes of one call of `advance`.
+    """
+
+    family: ClassVar[str]
+    targeted: ClassVar[bool] = True
+    forward_per_step: ClassVar[int] = 1
+    backward_per_step: ClassVar[int] = 1
 
     @property
     @abstractmethod
@@ -85,11 +98,18 @@ class Breaks:
         adv_NCHW: the image that fooled the network, else the best that was found.
         step_N: the step at which it fell (from 1); 0 if it needed none; all steps if it survived.
         target_N: the class aimed at when it fell, −1 if it did not fall or none was aimed at.
+        fell_N: whether a fresh forward pass confirmed that it is misclassified.
     """
 
     adv_NCHW: Tensor
     step_N: Tensor
     target_N: Tensor
+    fell_N: Tensor
+
+    @classmethod
+    def join(cls, parts: Sequence[Self]) -> Self:
+        """What was found for several groups of images, one after the other."""
+        return cls(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(cls)))
 
 
 def run_search(
@@ -114,7 +134,7 @@ def run_search(
         for _ in range(min(look_every, lanes.left(search.steps))):
             lanes = _advance(search, lanes)
         lanes = board.retire(search, _confirm(lanes))
-    return Breaks(board.adv_NCHW, board.step_N, board.target_N)
+    return Breaks(board.adv_NCHW, board.step_N, board.target_N, board.fell_N)
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,6 +196,7 @@ class _Board:
         self.adv_NCHW = problem.x_BCHW.clone()
         self.step_N = correct_N.long() * (steps * self._rounds)
         self.target_N = torch.full_like(self.step_N, -1)
+        self.fell_N = torch.zeros_like(correct_N)
         #: (image, round) in the order in which they will move in.
         self.waiting = deque((image, 0) for image in correct_N.nonzero().squeeze(1).tolist())
 
@@ -221,6 +242,7 @@ class _Board:
         image_F = lanes.image_L[fallen_F]
         self.adv_NCHW[image_F] = lanes.found_LCHW[fallen_F]
         self.step_N[image_F] = lanes.fell_at_L[fallen_F]
+        self.fell_N[image_F] = True
         if lanes.problem.targets_B is not None:
             self.target_N[image_F] = lanes.problem.targets_B[fallen_F]
 

@@ -10,8 +10,12 @@ from typing import Any
 
 from torch import Tensor
 
+from ferd_eval.attacks.apgd import APGDCE, APGDT
+from ferd_eval.attacks.autoattack import alone, autoattack
 from ferd_eval.attacks.base import Attack, Problem
+from ferd_eval.attacks.fab import FABT
 from ferd_eval.attacks.gradient import CW, FGSM, PGD, IteratedSignedGradient, TargetedPGD
+from ferd_eval.attacks.square import Square
 from ferd_eval.attacks.threat import Threat
 from ferd_eval.errors import UserError, did_you_mean
 from ferd_eval.quantity import format_quantity
@@ -27,6 +31,10 @@ class Clean(Attack):
     def perturb(self, problem: Problem) -> Tensor:
         """The image itself."""
         return problem.x_BCHW
+
+    def passes_per_image(self, num_classes: int) -> tuple[int, int]:
+        """One pass for the logits that other attacks start from, one for the verdict."""
+        return 2, 0
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,17 @@ PRESETS: Mapping[str, Preset] = {
     "cw:rslad": Preset(
         lambda: CW(steps=30, step_size=_RSLAD_STEP), "as cw with 30 steps of 0.003", "RSLAD"
     ),
+    "aa": Preset(
+        autoattack, "AutoAttack standard: the four below, each on survivors", "AutoAttack"
+    ),
+    "apgd-ce": Preset(
+        lambda: alone(APGDCE()), "Auto-PGD on cross-entropy, 100 iterations", "AutoAttack"
+    ),
+    "apgd-t": Preset(
+        lambda: alone(APGDT()), "Auto-PGD on the targeted DLR, 9 targets", "AutoAttack"
+    ),
+    "fab-t": Preset(lambda: alone(FABT()), "FAB toward 9 targets, 100 iterations", "AutoAttack"),
+    "square": Preset(lambda: alone(Square()), "Square, black-box, 5000 queries", "AutoAttack"),
     "targeted": Preset(
         TargetedPGD, "PGD toward every other class: who can be turned into whom", ""
     ),
@@ -135,6 +154,10 @@ def plan_attacks(
 
 
 def _resolve(item: str | Attack) -> list[tuple[str, Attack]]:
+    if isinstance(item, type):
+        raise UserError(
+            f"{item.__name__} is a class; give an attack made of it: {item.__name__}()."
+        )
     if isinstance(item, Attack):
         return [(getattr(item, "name", type(item).__name__.lower()), item)]
     name = item.strip().lower()

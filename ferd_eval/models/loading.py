@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +25,7 @@ from ferd_eval.models.external import (
 )
 from ferd_eval.models.normalization import Normalization, parse_normalization
 from ferd_eval.models.registry import Match, detect, guess_in_channels, guess_num_classes
+from ferd_eval.outcomes import write_atomically
 
 # RobustBench networks bring these constants themselves; its files may or may not repeat them.
 _OWN_CONSTANTS = re.compile(r"(.*\.)?(mu|sigma|mean|std)")
@@ -264,7 +263,7 @@ def save_network(
 ) -> None:
     """Write a network as safetensors that `build_classifier` reads back without being told.
 
-    The file appears whole or not at all.
+    The file appears whole or not at all; equal networks make equal files, byte for byte.
 
     Args:
         file: where; its folder exists.
@@ -294,15 +293,17 @@ def save_network(
         "ferd.normalization": json.dumps(normalization.to_json()) if normalization else "none",
         **(metadata or {}),
     }
-    content = safetensors.torch.save(tensors, metadata=described)
-    try:
-        with tempfile.NamedTemporaryFile(
-            dir=file.parent, prefix=f".{file.name}.", delete=False
-        ) as stream:
-            temporary = Path(stream.name)
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(file)
-    except OSError as error:
-        raise UserError(f"cannot write {file} ({error.strerror}); check the folder.") from error
+    write_atomically(file, _in_order(safetensors.torch.save(tensors, metadata=described)))
+
+
+def _in_order(content: bytes) -> bytes:
+    """The same safetensors file with sorted metadata: the library shuffles them by process.
+
+    The format: length of the header as 8 bytes, a JSON header, then the numbers, 8-byte aligned.
+    """
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[end:]

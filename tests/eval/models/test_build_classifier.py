@@ -178,7 +178,8 @@ def test_an_unknown_network_is_said_to_be_unknown():
 @pytest.mark.parametrize("wrap", [False, True])
 def test_saved_networks_read_back_without_being_told(tmp_path, name, wrap):
     arch = small(name, num_classes=7)
-    network = arch.build().eval()
+    # In the layout in which files are read back: equal to the last bit, not nearly.
+    network = arch.build().eval().to(memory_format=torch.channels_last)
     classifier = Classifier(network, num_classes=7, in_channels=3, normalization=CIFAR)
     file = tmp_path / "net.safetensors"
     save_network(file, classifier if wrap else network, arch, CIFAR, {"ferd.dataset": "demo"})
@@ -243,7 +244,7 @@ def test_a_folder_that_is_not_there(tmp_path):
 
 
 def test_embedded_layers_are_used_and_can_be_overruled(tmp_path):
-    network = small().build().eval()
+    network = small().build().eval().to(memory_format=torch.channels_last)
     inner = {f"model.{key}": tensor for key, tensor in network.state_dict().items()}
     layer = {"normalize.mean": torch.tensor(CIFAR.mean), "normalize.std": torch.tensor(CIFAR.std)}
     checkpoint = saved(tmp_path, layer | inner)
