@@ -8,15 +8,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-#: Newton steps for the length of the move. Images settle in 3 to 5; twelve are enough for any
-#: weights up to float32's rounding (4⁻¹² = 6e−8, see `shortest_move`).
+#: Newton steps for the length of the move. Images settle in 3 to 5; twelve take gap times slope
+#: (see `shortest_move`) down to float32's rounding, 4⁻¹² = 6e−8, whatever the weights.
 _NEWTON_STEPS = 12
 
 
 def shortest_move(at_LD: Tensor, normal_LD: Tensor, level_L: Tensor) -> Tensor:
     """Smallest move, in L∞, onto a hyperplane without leaving the pixel range.
 
-    The projection of FAB (Croce & Hein, ICML 2020, §2, p = ∞): minimise ‖δ‖∞ subject to
+    FAB's projection (Croce & Hein, ICML 2020, for p = ∞): minimise ‖δ‖∞ subject to
     ⟨w, δ⟩ = −level and 0 ≤ at + δ ≤ 1. Pixel i only ever helps by moving against level · w_i, and
     has room for u_i before it meets 0 or 1. A move of length λ therefore does best as
     |δ_i| = min(λ, u_i), which brings the plane nearer by g(λ) = Σ |w_i| min(λ, u_i): increasing,
