@@ -44,9 +44,9 @@ def choose_device(wanted: str = "auto") -> DeviceChoice:
         device = torch.device(wanted)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as reason:
-        first_line = str(reason).splitlines()[0]
+        why = str(reason).splitlines()[0].partition(":")[0]
         raise UserError(
-            f"--device {wanted} cannot be used here: {first_line} Use --device auto, cpu or cuda."
+            f"--device {wanted} cannot be used here ({why}). Use --device auto, cpu or cuda."
         ) from reason
     return DeviceChoice(device, "named by the user")
 

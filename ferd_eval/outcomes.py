@@ -82,7 +82,10 @@ class Outcomes:
             manifest = json.loads(manifest_file.read_text(encoding="utf-8"))
             table = pd.read_parquet(table_file)
         except (ValueError, OSError) as reason:
-            raise UserError(f"{folder} cannot be read as a run: {reason}.") from reason
+            raise UserError(
+                f"{folder} cannot be read as a run: {reason}. "
+                "Remove the folder and score the checkpoint again."
+            ) from reason
         if not isinstance(manifest, dict) or not {"dataset", "attacks"} <= {*manifest}:
             raise UserError(f"{manifest_file} is not a run's manifest. Give another folder.")
         return cls(conform(table), manifest)

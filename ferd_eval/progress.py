@@ -43,16 +43,20 @@ class Lines:
         self._console = console
 
     def start(self, title: str, total: float, done: float) -> None:
-        """Remember when and where the run began."""
+        """Remember where the run began."""
         self._title, self._total, self._done = title, total, done
-        self._began, self._done_before = time.monotonic(), done
+        self._began: float | None = None
 
     def advance(self, text: str, cost: float) -> None:
-        """Print the unit and what is left."""
+        """Print the unit and, from the second one on, what is left: the first is a warm-up."""
         self._done += cost
-        rate = (time.monotonic() - self._began) / max(self._done - self._done_before, 1e-9)
-        left = duration(rate * max(self._total - self._done, 0.0))
-        self.note(f"{self._title}  {text}  {self._done / self._total:4.0%}, {left} left")
+        left = ""
+        if self._began is None:
+            self._began, self._done_before = time.monotonic(), self._done
+        else:
+            rate = (time.monotonic() - self._began) / max(self._done - self._done_before, 1e-9)
+            left = f", {duration(rate * max(self._total - self._done, 0.0))} left"
+        self.note(f"{self._title}  {text}  {self._done / self._total:4.0%}{left}")
 
     def note(self, text: str) -> None:
         """Print a line."""

@@ -146,6 +146,7 @@ class _Lanes(Generic[State]):
 
     image_L: Tensor
     round_L: Tensor
+    step_L: Tensor
     steps: list[int]
     fell_at_L: Tensor  # step, 0 while standing
     found_LCHW: Tensor
@@ -159,13 +160,13 @@ class _Lanes(Generic[State]):
 
 def _advance(search: Search[State], lanes: _Lanes[State]) -> _Lanes[State]:
     """One step in every lane; the first hit of a lane is remembered."""
-    step_L = torch.tensor(lanes.steps, device=lanes.image_L.device)
-    state, hit_L = search.advance(lanes.problem, lanes.state, step_L)
+    state, hit_L = search.advance(lanes.problem, lanes.state, lanes.step_L)
     first_L = hit_L & (lanes.fell_at_L == 0)
     return replace(
         lanes,
+        step_L=lanes.step_L + 1,
         steps=[step + 1 for step in lanes.steps],
-        fell_at_L=torch.where(first_L, step_L + 1, lanes.fell_at_L),
+        fell_at_L=torch.where(first_L, lanes.step_L + 1, lanes.fell_at_L),
         found_LCHW=torch.where(first_L[:, None, None, None], state.adv_LCHW, lanes.found_LCHW),
         state=state,
     )
@@ -214,6 +215,7 @@ class _Board:
         new = _Lanes(
             image_L=image_L,
             round_L=round_L,
+            step_L=torch.zeros_like(image_L),
             steps=[0] * len(moving),
             fell_at_L=torch.zeros_like(image_L),
             found_LCHW=problem.x_BCHW,
@@ -263,6 +265,7 @@ class _Board:
         return _Lanes(
             image_L=image_L,
             round_L=round_L,
+            step_L=lanes.step_L[keep],
             steps=[lanes.steps[lane] for lane in staying],
             fell_at_L=lanes.fell_at_L[keep],
             found_LCHW=lanes.found_LCHW[keep],
@@ -276,6 +279,7 @@ class _Board:
         return _Lanes(
             image_L=image_L,
             round_L=round_L,
+            step_L=torch.cat([lanes.step_L, new.step_L]),
             steps=lanes.steps + new.steps,
             fell_at_L=torch.cat([lanes.fell_at_L, new.fell_at_L]),
             found_LCHW=torch.cat([lanes.found_LCHW, new.found_LCHW]),

@@ -23,5 +23,8 @@ def demo(
 
     with demo_checkpoints() as files:
         score_checkpoints(
-            files, ScoreSettings(dataset="demo", out=out), command=sys.argv, as_json=json
+            files,
+            ScoreSettings(dataset="demo", out=out),
+            command=["ferd-eval", *sys.argv[1:]],
+            as_json=json,
         )

@@ -132,4 +132,4 @@ def score(
 
     from ferd_eval.cli.scoring import score_checkpoints
 
-    score_checkpoints(checkpoints, settings, command=sys.argv, as_json=json)
+    score_checkpoints(checkpoints, settings, command=["ferd-eval", *sys.argv[1:]], as_json=json)

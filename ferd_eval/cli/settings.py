@@ -66,6 +66,8 @@ class ScoreSettings:
         """
         from_file = {} if config is None else _read_toml(config)
         named = {name: value for name, value in flags.items() if value is not None}
+        if {"limit", "per_class"} & named.keys():  # they exclude each other, and flags win
+            from_file = {k: v for k, v in from_file.items() if k not in ("limit", "per_class")}
         return cls(**{**from_file, **named})
 
 
