@@ -19,6 +19,7 @@ from ferd_eval.metrics.confusion import ErrorPattern, confusion_matrix, error_pa
 from ferd_eval.metrics.interval import clopper_pearson_lower, wilson
 from ferd_eval.metrics.spread import gap, gini, lowest_percent, normalised_sd, standard_deviation
 from ferd_eval.metrics.targeted import TargetedSuccess, targeted_success
+from ferd_eval.metrics.trust import trust_flags
 from ferd_eval.outcomes import Outcomes
 
 
@@ -126,6 +127,7 @@ class Scorecard:
             if its class is right; naming another class of its group is an error.
         profile: attack → its figures over ε, where it ran with several.
         versions: ferd_eval and the packages it ran with.
+        flags: what is suspicious about the attacks (see `ferd_eval.metrics.trust`).
     """
 
     attacks: Mapping[str, AttackScores]
@@ -137,6 +139,7 @@ class Scorecard:
     seed: int | None
     precision: Mapping[str, Any]
     versions: Mapping[str, str]
+    flags: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form: dictionaries, lists, numbers, text and None."""
@@ -183,6 +186,7 @@ def scorecard(outcomes: Outcomes, groups: Mapping[str, tuple[str, ...]] | None =
             **({"ferd_eval": manifest["ferd_eval"]} if manifest.get("ferd_eval") else {}),
             **(manifest.get("packages") or {}),
         },
+        flags=trust_flags(outcomes),
     )
 
 

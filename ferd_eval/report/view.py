@@ -558,7 +558,7 @@ def _targeted_table(attacks: Mapping[str, AttackScores]) -> Table | None:
 
 
 def _warnings(card: Scorecard, manifest: Mapping[str, Any]) -> tuple[str, ...]:
-    found = [str(warning) for warning in manifest.get("warnings") or ()]
+    found = [*map(str, manifest.get("warnings") or ()), *card.flags]
     first = next(iter(card.attacks.values()))
     empty = [each.name for each in first.per_class if each.n == 0]
     if empty:
