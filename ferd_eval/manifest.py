@@ -87,13 +87,22 @@ def look_up(manifest: Mapping[str, Any], path: str) -> Any:
     return value
 
 
-def read_manifest(folder: Path) -> dict[str, Any] | None:
+#: Where a run's record lies in its folder.
+RECORD = "manifest.json"
+
+#: What the record of a scoring run has at least.
+_SCORING_FIELDS = frozenset({"status", "attacks", "unit_images"})
+
+
+def read_manifest(
+    folder: Path, fields: frozenset[str] = _SCORING_FIELDS, kind: str = "a scoring run"
+) -> dict[str, Any] | None:
     """The record in a folder, None where there is none.
 
     Raises:
-        UserError: there is one, but it cannot be read.
+        UserError: there is one, but it cannot be read, or it lacks the `fields` of its `kind`.
     """
-    file = folder / "manifest.json"
+    file = folder / RECORD
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -102,8 +111,8 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         raise UserError(
             f"{file} cannot be read: {reason}. Remove the folder or choose another with --out."
         ) from reason
-    if not isinstance(manifest, dict) or not {"status", "attacks", "unit_images"} <= {*manifest}:
-        raise UserError(f"{file} is not a run's manifest. Choose another folder with --out.")
+    if not isinstance(manifest, dict) or not fields <= {*manifest}:
+        raise UserError(f"{file} is not of {kind}. Choose another folder with --out.")
     return manifest
 
 

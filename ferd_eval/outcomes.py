@@ -6,17 +6,15 @@ One row per (attack, sample), or per (attack, sample, target) for targeted attac
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from ferd_eval.errors import UserError
+from ferd_eval.output import to_json, write_atomically
 
 #: Column → pandas type. `Int32` is nullable: `target` and `stage` are empty where there is none.
 COLUMNS: Mapping[str, str] = {
@@ -101,42 +99,3 @@ def conform(table: pd.DataFrame) -> pd.DataFrame:
     if missing:
         raise UserError(f"outcomes table lacks the columns {', '.join(missing)}.")
     return table[list(COLUMNS)].astype(dict(COLUMNS)).reset_index(drop=True)
-
-
-def to_json(value: Any) -> str:
-    """Serialise strictly: two-space indent, numpy scalars as numbers, NaN and ±inf as null."""
-    return json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, np.generic):
-        return _plain(value.item())
-    if isinstance(value, float):
-        return value if np.isfinite(value) else None
-    if isinstance(value, Path):
-        return str(value)
-    return value
-
-
-def write_atomically(file: Path, content: bytes) -> None:
-    """Write the whole file or nothing: a temporary neighbour, flushed to disk, then renamed."""
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(file)
-    except OSError as reason:
-        with suppress(OSError):  # a disk that takes no file lets none be removed either
-            part.unlink(missing_ok=True)
-        raise UserError(
-            f"cannot write {file}: {reason.strerror or reason}. "
-            "Free some space or choose another folder with --out; finished work is kept."
-        ) from reason

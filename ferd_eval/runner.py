@@ -21,6 +21,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ferd_eval.acceptance import (
+    as_logits,
+    check_network,
+    dtype_of,
+    memory_format_of,
+    need_gradient,
+    probe,
+)
 from ferd_eval.attacks import (
     DEFAULT_ATTACKS,
     Attack,
@@ -37,7 +45,8 @@ from ferd_eval.datasets import LabelledImages, load_dataset
 from ferd_eval.device import DeviceChoice, choose_device, exact_arithmetic, is_out_of_memory
 from ferd_eval.errors import UserError
 from ferd_eval.manifest import environment, now, read_manifest, require_same_run
-from ferd_eval.outcomes import Outcomes, conform, to_json, write_atomically
+from ferd_eval.outcomes import Outcomes, conform
+from ferd_eval.output import make_folder, to_json, write_atomically
 from ferd_eval.progress import Silent, Watcher, duration
 from ferd_eval.quantity import format_quantity, parse_quantity
 from ferd_eval.units import FolderUnits, MemoryUnits, Unit, UnitStore, file_name, split_units
@@ -273,7 +282,7 @@ class Run:
                     raise
                 size = _halve(size, self.watcher)
                 continue
-            logits_BK = _as_logits(output, stop - start)
+            logits_BK = as_logits(output, stop - start)
             if not bool(logits_BK.isfinite().all()):
                 raise UserError(
                     f"the network returns NaN or infinity for clean images {start} to {stop - 1}: "
@@ -377,101 +386,6 @@ class Run:
         return forward + 2.0 * backward
 
 
-def dtype_of(model: nn.Module) -> torch.dtype:
-    """Precision the network computes in."""
-    kinds = [p.dtype for p in model.parameters() if p.is_floating_point()]
-    return kinds[0] if kinds else torch.get_default_dtype()
-
-
-def memory_format_of(model: nn.Module) -> torch.memory_format:
-    """Layout of the network's convolutions; images in the same one spare it conversions."""
-    kernels = [parameter for parameter in model.parameters() if parameter.ndim == 4]
-    last = any(
-        kernel.is_contiguous(memory_format=torch.channels_last) and not kernel.is_contiguous()
-        for kernel in kernels
-    )
-    return torch.channels_last if last else torch.contiguous_format
-
-
-def need_gradient(plan: Sequence[PlannedAttack], data: LabelledImages) -> bool:
-    """Whether any of the attacks makes a backward pass."""
-    return any(planned.attack.passes_per_image(data.num_classes)[1] for planned in plan)
-
-
-def check_network(
-    model: nn.Module, data: LabelledImages, dtype: torch.dtype, *, by_gradient: bool = False
-) -> None:
-    """Send one image through and see that K logits come out.
-
-    Args:
-        model: what is to be attacked.
-        data: what its images and classes must fit.
-        dtype: the network's precision.
-        by_gradient: whether an attack needs the gradient of its output.
-
-    Raises:
-        UserError: the precision is below single, the image is not accepted, or the output is not
-            B×K floating point, or has no gradient where one is needed.
-    """
-    if dtype not in (torch.float32, torch.float64):
-        raise UserError(
-            f"the network computes in {str(dtype).removeprefix('torch.')}, in which a perturbation "
-            "of ε is rounded away. Convert it with model.float()."
-        )
-    logits_BK = _probe(model, data.image_shape, data.name, by_gradient=by_gradient)
-    if logits_BK.shape[1] != data.num_classes:
-        raise UserError(wrong_class_count(logits_BK.shape[1], data))
-
-
-def _probe(
-    model: nn.Module, image_shape: tuple[int, ...], dataset: str, *, by_gradient: bool
-) -> Tensor:
-    """Logits of one mid-grey image, checked but for the number of classes."""
-    where = next(model.parameters(), torch.empty(0)).device
-    x_BCHW = torch.full((1, *image_shape), 0.5, dtype=dtype_of(model), device=where)
-    try:
-        with frozen(model):
-            output = model(x_BCHW.requires_grad_(by_gradient))
-    except UserError:
-        raise
-    except Exception as reason:
-        shape = "×".join(map(str, image_shape))
-        raise UserError(
-            f"the network does not accept images of {dataset} ({shape}): {brief(reason)}. "
-            "Check --dataset and --arch."
-        ) from reason
-    logits_BK = _as_logits(output, 1)
-    if by_gradient and not logits_BK.requires_grad:
-        raise UserError(
-            "the network's output has no gradient with respect to the image (no_grad, detach or "
-            "argmax inside it?), which the attacks need. Take that out, or give --attacks clean."
-        )
-    return logits_BK.detach()
-
-
-def _as_logits(output: object, images: int) -> Tensor:
-    if not isinstance(output, Tensor):
-        got = f"a {type(output).__name__}"
-    elif output.ndim != 2 or len(output) != images or not output.is_floating_point():
-        got = f"{output.dtype} of shape {tuple(output.shape)}"
-    else:
-        return output
-    raise UserError(
-        f"the network returns {got} for {images} image{'s' if images > 1 else ''}, expected "
-        f"floating-point logits of shape ({images}, K). Wrap it so that it returns a B×K tensor."
-    )
-
-
-def wrong_class_count(logits: int, data: LabelledImages) -> str:
-    """The message for a network and a data set that do not belong together."""
-    usual = {10: "cifar10", 100: "cifar100", 200: "tiny-imagenet"}.get(logits)
-    hint = f" Did you mean --dataset {usual}?" if usual and usual != data.name else ""
-    return (
-        f"checkpoint has {logits} logits but --dataset {data.name} has "
-        f"{data.num_classes} classes.{hint or ' Choose the data set it was trained for.'}"
-    )
-
-
 def describe_dataset(data: LabelledImages) -> dict[str, Any]:
     """What the manifest and the reports say of the images."""
     return {
@@ -486,20 +400,6 @@ def describe_dataset(data: LabelledImages) -> dict[str, Any]:
         "groupings": {name: list(groups) for name, groups in data.groupings.items()},
         "note": data.note,
     }
-
-
-def make_folder(folder: Path) -> None:
-    """Create a folder and its parents.
-
-    Raises:
-        UserError: it cannot be created or written to.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as reason:
-        raise UserError(
-            f"cannot create the folder {folder}: {reason.strerror}. Choose another with --out."
-        ) from reason
 
 
 def _rows(
@@ -645,7 +545,7 @@ def _as_labelled_images(
     if labels_N.is_floating_point():
         raise UserError(f"labels are {labels_N.dtype}, expected class numbers as integers.")
     shape_CHW = tuple(images_NCHW.shape[1:])
-    num_classes = _probe(model, shape_CHW, "the tensors", by_gradient=False).shape[1]
+    num_classes = probe(model, shape_CHW, "the tensors", by_gradient=False).shape[1]
     images_NCHW = images_NCHW.detach().cpu()
     if images_NCHW.dtype == torch.uint8:
         pixels = images_NCHW.numpy()

@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ferd_eval.outcomes import COLUMNS, write_atomically
+from ferd_eval.outcomes import COLUMNS
+from ferd_eval.output import write_atomically
 
 
 @dataclass(frozen=True)

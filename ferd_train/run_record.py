@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,9 @@ from typing import Any
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.device import DeviceChoice
 from ferd_eval.errors import UserError
-from ferd_eval.manifest import ENVIRONMENT, environment, look_up, now
+from ferd_eval.manifest import ENVIRONMENT, environment, look_up, now, read_manifest
 from ferd_eval.runner import describe_dataset
 from ferd_train.recipes import TeacherRecipe
-
-#: Name of the file.
-RECORD = "manifest.json"
 
 # The order of the images comes from numpy.
 _TRAINING_ENVIRONMENT = (*ENVIRONMENT, "packages.numpy")
@@ -44,18 +40,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     Raises:
         UserError: there is one, but not of a training run, or it cannot be read.
     """
-    file = folder / RECORD
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError) as reason:
-        raise UserError(
-            f"{file} cannot be read: {reason}. Remove the folder or choose another with --out."
-        ) from reason
-    if not isinstance(record, dict) or not {"status", "recipe", "dataset"} <= {*record}:
-        raise UserError(f"{file} is not of a training run. Choose another folder with --out.")
-    return record
+    return read_manifest(folder, frozenset({"status", "recipe", "dataset"}), "a training run")
 
 
 def require_same_training(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> None:

@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from ferd_eval.acceptance import check_network
 from ferd_eval.attacks import PGD, Batch, Noise, Passes, Threat, frozen
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.errors import UserError
 from ferd_eval.models import build_architecture, save_network
-from ferd_eval.outcomes import write_atomically
-from ferd_eval.runner import check_network
+from ferd_eval.output import write_atomically
 from ferd_train.augment import crop_and_flip
 from ferd_train.holdout import hold_out
 from ferd_train.losses import LOSSES

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from ferd_eval.checkpoint import load_checkpoint
 from ferd_eval.models import build_classifier
-from ferd_eval.outcomes import to_json
+from ferd_eval.output import to_json
 
 
 def inspect_checkpoint(

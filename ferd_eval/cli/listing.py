@@ -19,7 +19,7 @@ def ls(
         raise UserError(f"there is no list of {what!r}.{did_you_mean(what, _LISTINGS)}")
     rows = list(_LISTINGS[what]())
     if json:
-        from ferd_eval.outcomes import to_json
+        from ferd_eval.output import to_json
 
         print(to_json(rows), end="")
     else:

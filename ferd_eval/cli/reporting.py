@@ -14,7 +14,8 @@ from rich.console import Console
 from ferd_eval.errors import UserError
 from ferd_eval.groups import read_groups
 from ferd_eval.metrics import scorecard
-from ferd_eval.outcomes import Outcomes, to_json
+from ferd_eval.outcomes import Outcomes
+from ferd_eval.output import to_json
 from ferd_eval.report import Run, render_terminal, view, write_report
 
 #: Files of a complete report folder.

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from ferd_eval.acceptance import check_network, need_gradient, wrong_class_count
 from ferd_eval.attacks import Attack, PlannedAttack, plan_attacks
 from ferd_eval.checkpoint import Checkpoint, load_checkpoint
 from ferd_eval.cli.reporting import as_run, is_current, show
@@ -26,14 +27,7 @@ from ferd_eval.preflight import normalization_hint
 from ferd_eval.progress import Bar, Lines, Watcher
 from ferd_eval.quantity import parse_quantity
 from ferd_eval.report import Run, write_report
-from ferd_eval.runner import (
-    as_threats,
-    check_network,
-    need_gradient,
-    require_own_names,
-    score,
-    wrong_class_count,
-)
+from ferd_eval.runner import as_threats, require_own_names, score
 from ferd_eval.user_code import brief, load_user_code
 
 #: Where runs go when nobody says otherwise.

@@ -25,7 +25,7 @@ from ferd_eval.models.external import (
 )
 from ferd_eval.models.normalization import Normalization, parse_normalization
 from ferd_eval.models.registry import Match, detect, guess_in_channels, guess_num_classes
-from ferd_eval.outcomes import write_atomically
+from ferd_eval.output import write_atomically
 
 # RobustBench networks bring these constants themselves; its files may or may not repeat them.
 _OWN_CONSTANTS = re.compile(r"(.*\.)?(mu|sigma|mean|std)")

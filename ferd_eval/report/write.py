@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ferd_eval.errors import UserError
-from ferd_eval.outcomes import to_json, write_atomically
+from ferd_eval.output import to_json, write_atomically
 from ferd_eval.report.markdown import markdown
 from ferd_eval.report.page import page
 from ferd_eval.report.spreadsheet import long_csv, wide_csv

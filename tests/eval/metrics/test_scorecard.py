@@ -17,7 +17,8 @@ from sklearn.metrics import accuracy_score, confusion_matrix, recall_score
 
 from ferd_eval.errors import UserError
 from ferd_eval.metrics import TargetConfusion, scorecard
-from ferd_eval.outcomes import Outcomes, to_json
+from ferd_eval.outcomes import Outcomes
+from ferd_eval.output import to_json
 
 
 @st.composite

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from ferd_eval.outcomes import to_json
+from ferd_eval.output import to_json
 from ferd_eval.report import render_terminal, view, write_report
 from ferd_eval.report.figure import percent, ratio
 

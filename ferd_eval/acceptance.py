@@ -1,0 +1,116 @@
+"""Whether a network can be attacked, and whether it belongs to a data set: asked before any work.
+
+B batch, K classes, C channels, H × W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ferd_eval.attacks import PlannedAttack, frozen
+from ferd_eval.datasets import LabelledImages
+from ferd_eval.errors import UserError
+from ferd_eval.user_code import brief
+
+
+def dtype_of(model: nn.Module) -> torch.dtype:
+    """Precision the network computes in."""
+    kinds = [p.dtype for p in model.parameters() if p.is_floating_point()]
+    return kinds[0] if kinds else torch.get_default_dtype()
+
+
+def memory_format_of(model: nn.Module) -> torch.memory_format:
+    """Layout of the network's convolutions; images in the same one spare it conversions."""
+    kernels = [parameter for parameter in model.parameters() if parameter.ndim == 4]
+    last = any(
+        kernel.is_contiguous(memory_format=torch.channels_last) and not kernel.is_contiguous()
+        for kernel in kernels
+    )
+    return torch.channels_last if last else torch.contiguous_format
+
+
+def need_gradient(plan: Sequence[PlannedAttack], data: LabelledImages) -> bool:
+    """Whether any of the attacks makes a backward pass."""
+    return any(planned.attack.passes_per_image(data.num_classes)[1] for planned in plan)
+
+
+def check_network(
+    model: nn.Module, data: LabelledImages, dtype: torch.dtype, *, by_gradient: bool = False
+) -> None:
+    """Send one image through and see that K logits come out.
+
+    Args:
+        model: what is to be attacked.
+        data: what its images and classes must fit.
+        dtype: the network's precision.
+        by_gradient: whether an attack needs the gradient of its output.
+
+    Raises:
+        UserError: the precision is below single, the image is not accepted, or the output is not
+            B×K floating point, or has no gradient where one is needed.
+    """
+    if dtype not in (torch.float32, torch.float64):
+        raise UserError(
+            f"the network computes in {str(dtype).removeprefix('torch.')}, in which a perturbation "
+            "of ε is rounded away. Convert it with model.float()."
+        )
+    logits_BK = probe(model, data.image_shape, data.name, by_gradient=by_gradient)
+    if logits_BK.shape[1] != data.num_classes:
+        raise UserError(wrong_class_count(logits_BK.shape[1], data))
+
+
+def probe(
+    model: nn.Module, image_shape: tuple[int, ...], dataset: str, *, by_gradient: bool
+) -> Tensor:
+    """Logits of one mid-grey image, checked but for the number of classes."""
+    where = next(model.parameters(), torch.empty(0)).device
+    x_BCHW = torch.full((1, *image_shape), 0.5, dtype=dtype_of(model), device=where)
+    try:
+        with frozen(model):
+            output = model(x_BCHW.requires_grad_(by_gradient))
+    except UserError:
+        raise
+    except Exception as reason:
+        shape = "×".join(map(str, image_shape))
+        raise UserError(
+            f"the network does not accept images of {dataset} ({shape}): {brief(reason)}. "
+            "Check --dataset and --arch."
+        ) from reason
+    logits_BK = as_logits(output, 1)
+    if by_gradient and not logits_BK.requires_grad:
+        raise UserError(
+            "the network's output has no gradient with respect to the image (no_grad, detach or "
+            "argmax inside it?), which the attacks need. Take that out, or give --attacks clean."
+        )
+    return logits_BK.detach()
+
+
+def as_logits(output: object, images: int) -> Tensor:
+    """What a network returned for so many images, as logits B×K.
+
+    Raises:
+        UserError: it is something else.
+    """
+    if not isinstance(output, Tensor):
+        got = f"a {type(output).__name__}"
+    elif output.ndim != 2 or len(output) != images or not output.is_floating_point():
+        got = f"{output.dtype} of shape {tuple(output.shape)}"
+    else:
+        return output
+    raise UserError(
+        f"the network returns {got} for {images} image{'s' if images > 1 else ''}, expected "
+        f"floating-point logits of shape ({images}, K). Wrap it so that it returns a B×K tensor."
+    )
+
+
+def wrong_class_count(logits: int, data: LabelledImages) -> str:
+    """The message for a network and a data set that do not belong together."""
+    usual = {10: "cifar10", 100: "cifar100", 200: "tiny-imagenet"}.get(logits)
+    hint = f" Did you mean --dataset {usual}?" if usual and usual != data.name else ""
+    return (
+        f"checkpoint has {logits} logits but --dataset {data.name} has "
+        f"{data.num_classes} classes.{hint or ' Choose the data set it was trained for.'}"
+    )

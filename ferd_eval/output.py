@@ -1,0 +1,67 @@
+"""Files and JSON as they leave the program: whole or not at all, and strict."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ferd_eval.errors import UserError
+
+
+def to_json(value: Any) -> str:
+    """Serialise strictly: two-space indent, numpy scalars as numbers, NaN and ±inf as null."""
+    return json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def write_atomically(file: Path, content: bytes) -> None:
+    """Write the whole file or nothing: a temporary neighbour, flushed to disk, then renamed."""
+    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(file)
+    except OSError as reason:
+        with suppress(OSError):  # a disk that takes no file lets none be removed either
+            part.unlink(missing_ok=True)
+        raise UserError(
+            f"cannot write {file}: {reason.strerror or reason}. "
+            "Free some space or choose another folder with --out; finished work is kept."
+        ) from reason
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and its parents.
+
+    Raises:
+        UserError: it cannot be created or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as reason:
+        raise UserError(
+            f"cannot create the folder {folder}: {reason.strerror}. Choose another with --out."
+        ) from reason
