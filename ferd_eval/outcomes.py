@@ -27,8 +27,8 @@ COLUMNS: Mapping[str, str] = {
     "correct": "bool",  # adv_pred == label
     "margin": "float32",  # z_label − max of the other logits, on the adversarial image
     "confidence": "float32",  # softmax probability of adv_pred
-    "stage": "string",  # sub-attack that broke the image, null for single attacks
-    "steps": "int32",  # gradient steps (or queries) spent on the image
+    "stage": "string",  # search that broke the image, null where there is none to tell
+    "steps": "int32",  # gradient steps (or queries) spent on the image, over all targets
     "linf": "float32",  # ‖x_adv − x‖∞ in [0, 1]
 }
 

@@ -295,7 +295,11 @@ class Run:
     def _manifest(self) -> dict[str, Any]:
         batch_size = self.batch_size or _auto_batch(self.device.device, self.data)
         size = -(-max(batch_size, _UNIT_IMAGES) // batch_size) * batch_size
-        digest = None if "checkpoint" in self.facts else _weights_digest(self.model)
+        if self.device.device.type != "cpu":
+            # Room to refill vacated lanes. A CPU pays by the image, and its units take long.
+            size = max(size, *(p.attack.images_at_once(batch_size) for p in self.plan))
+        known = (self.facts.get("checkpoint") or {}).get("sha256")
+        digest = known or _weights_digest(self.model)
         manifest = {
             "status": "running",
             "started": now(),

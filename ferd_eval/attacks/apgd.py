@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache
 from itertools import pairwise
 
 import torch
@@ -87,14 +87,14 @@ class APGD(Search[APGDState]):
         """Points tried: the start and one for each iteration."""
         return self.iterations + 1
 
-    @cached_property
-    def _window_by_step(self) -> Tensor:
+    @cache  # noqa: B019 - a handful of frozen instances live as long as the program
+    def _window_by_step(self, device: torch.device) -> Tensor:
         """Length of the window that ends with each step; 0 where none ends."""
         ends = checkpoints(self.iterations)
         windows = torch.zeros(self.steps)
         for start, end in pairwise([0, *ends]):
             windows[end] = end - start
-        return windows
+        return windows.to(device)
 
     @abstractmethod
     def objective(self, problem: Problem) -> Objective:
@@ -178,7 +178,7 @@ class APGD(Search[APGDState]):
 
     def _adapt(self, state: APGDState, step_L: Tensor, hit_L: Tensor) -> APGDState:
         """At the end of a window, halve the step and return to the best point if it goes badly."""
-        window_L = self._window_by_step.to(step_L.device)[step_L]
+        window_L = self._window_by_step(step_L.device)[step_L]
         ends_L = window_L > 0
         few_rises_L = state.rises_L <= _RISE * window_L
         stuck_L = ~state.halved_L & (state.checked_best_loss_L >= state.best_loss_L)

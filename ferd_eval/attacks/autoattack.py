@@ -8,7 +8,7 @@ B batch, K classes, M targets.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -43,7 +43,11 @@ class Cascade(Attack):
     family: str
     searches: tuple[Search[Any], ...]
     reference_stream: bool = False
-    steps: int = field(init=False, default=0)
+
+    @property
+    def steps(self) -> int:  # type: ignore[override]
+        """Of an image that survives everything and is aimed at nine classes."""
+        return sum(s.steps * (MOST_TARGETS if s.targeted else 1) for s in self.searches)
 
     def perturb(self, problem: Problem) -> Perturbed:
         """Run each search on the survivors of those before it."""
@@ -68,10 +72,11 @@ class Cascade(Attack):
 
     def constants(self, threat: Threat) -> Mapping[str, Any]:
         """The constants of every search, under its name."""
+        targets = f"the likeliest {MOST_TARGETS} other classes, or all when there are fewer"
         return {
-            "steps": sum(search.steps for search in self.searches),
-            "searches": {search.family: dict(vars(search)) for search in self.searches},
-            "targets": f"the likeliest {MOST_TARGETS} other classes, or all when there are fewer",
+            "steps": self.steps,
+            "searches": {search.family: asdict(search) for search in self.searches},
+            **({"targets": targets} if any(s.targeted for s in self.searches) else {}),
             "random_numbers": "reference stream" if self.reference_stream else "keyed by image",
             "final": "worst case over the searches; the first image found that is misclassified",
         }
@@ -106,9 +111,12 @@ class Cascade(Attack):
         """Other classes by descending clean logit, B×M."""
         if not search.targeted:
             return None
-        # Ascending and then reversed, as the reference breaks ties.
-        order_BK = problem.clean_logits_BK.argsort(dim=1).flip(1)
-        return order_BK[:, 1 : 1 + MOST_TARGETS]
+        logits_BK = problem.clean_logits_BK
+        if self.reference_stream:  # ascending and then reversed, as it breaks ties
+            return logits_BK.argsort(dim=1).flip(1)[:, 1 : 1 + MOST_TARGETS]
+        others_BK = logits_BK.scatter(1, problem.labels_B.unsqueeze(1), -torch.inf)
+        most = min(MOST_TARGETS, logits_BK.shape[1] - 1)
+        return others_BK.argsort(dim=1, descending=True, stable=True)[:, :most]
 
 
 def autoattack(*, reference_stream: bool = False) -> Cascade:

@@ -105,6 +105,7 @@ class Problem:
             targets_B=targets_L,
             clean_logits_BK=self.clean_logits_BK[images_L],
             noise=self.noise.select(images_L, targets_L),
+            lanes=min(self.lanes, len(images_L)),
         )
 
     def uniform_start(self) -> Tensor:
@@ -265,12 +266,23 @@ class Attack(ABC):
         return replace(answer, adv_BCHW=allowed_BCHW)
 
 
+def predict(logits_BK: Tensor, labels_B: Tensor) -> Tensor:
+    """Predicted classes, B. A label whose logit is not finite is never the prediction."""
+    label_B1 = labels_B.unsqueeze(1)
+    usable_BK = torch.where(logits_BK.isfinite(), logits_BK, -torch.inf)
+    lost_B1 = ~logits_BK.gather(1, label_B1).isfinite()
+    # Below every −∞ there is nothing: where all are lost, any class but the label is predicted.
+    others_BK = torch.where(usable_BK.isfinite(), usable_BK, torch.finfo(logits_BK.dtype).min)
+    barred_BK = others_BK.scatter(1, label_B1, -torch.inf)
+    return torch.where(lost_B1, barred_BK, usable_BK).argmax(dim=1)
+
+
 def judge(problem: Problem, answer: Perturbed) -> Verdicts:
     """Decide by a fresh forward pass. Logits that are not finite count as −∞."""
     adv_BCHW = answer.adv_BCHW
     logits_BK = torch.cat([problem.logits(part) for part in torch.split(adv_BCHW, problem.lanes)])
-    logits_BK = torch.nan_to_num(logits_BK, nan=-torch.inf, neginf=-torch.inf)
-    pred_B = logits_BK.argmax(dim=1)
+    logits_BK = torch.where(logits_BK.isfinite(), logits_BK, -torch.inf)
+    pred_B = predict(logits_BK, problem.labels_B)
     linf_B = problem.threat.distance(problem.x_BCHW, adv_BCHW)
     assert float(linf_B.max()) <= problem.threat.radius + LINF_SLACK, "projection left the ball"
     fell = (pred_B != problem.labels_B).tolist()

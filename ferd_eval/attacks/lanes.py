@@ -17,7 +17,7 @@ from typing import ClassVar, Generic, Self, TypeVar
 import torch
 from torch import Tensor
 
-from ferd_eval.attacks.base import Problem
+from ferd_eval.attacks.base import Problem, predict
 
 #: Steps between two looks at what has fallen. Looking waits for an accelerator to catch up, and a
 #: fallen image in its lane wastes at most this many steps; on a CPU looking is free.
@@ -48,6 +48,7 @@ class LaneState:
 State = TypeVar("State", bound=LaneState)
 
 
+@dataclass(frozen=True)
 class Search(ABC, Generic[State]):
     """An attack as steps in lanes. Subclasses write `begin`, `advance` and, if need be, `best`.
 
@@ -95,8 +96,9 @@ class Breaks:
     """What a search found for each of N images.
 
     Attributes:
-        adv_NCHW: the image that fooled the network, else the best that was found.
-        step_N: the step at which it fell (from 1); 0 if it needed none; all steps if it survived.
+        adv_NCHW: the image that fooled the network, else what the search toward the last target
+            ended with.
+        step_N: steps spent on it, over all targets, up to its fall; 0 if it needed none.
         target_N: the class aimed at when it fell, −1 if it did not fall or none was aimed at.
         fell_N: whether a fresh forward pass confirmed that it is misclassified.
     """
@@ -178,8 +180,8 @@ def _confirm(lanes: _Lanes[State]) -> _Lanes[State]:
     if len(fell) == 0:
         return lanes
     found = lanes.problem.threat.project(lanes.found_LCHW[fell], lanes.problem.x_BCHW[fell])
-    pred = lanes.problem.logits(found).argmax(dim=1)
-    stood = fell[pred == lanes.problem.labels_B[fell]]
+    labels = lanes.problem.labels_B[fell]
+    stood = fell[predict(lanes.problem.logits(found), labels) == labels]
     fell_at_L = lanes.fell_at_L.index_fill(0, stood, 0)
     return replace(
         lanes, fell_at_L=fell_at_L, found_LCHW=lanes.found_LCHW.index_copy(0, fell, found)
@@ -193,6 +195,7 @@ class _Board:
         correct_N = problem.clean_logits_BK.argmax(dim=1) == problem.labels_B
         self._problem = problem
         self._targets_NM = targets_NM
+        self._steps = steps
         self._rounds = 1 if targets_NM is None else targets_NM.shape[1]
         self.adv_NCHW = problem.x_BCHW.clone()
         self.step_N = correct_N.long() * (steps * self._rounds)
@@ -243,7 +246,8 @@ class _Board:
     def _note_fallen(self, lanes: _Lanes[State], fallen_F: Tensor) -> None:
         image_F = lanes.image_L[fallen_F]
         self.adv_NCHW[image_F] = lanes.found_LCHW[fallen_F]
-        self.step_N[image_F] = lanes.fell_at_L[fallen_F]
+        rounds_before_F = lanes.round_L[fallen_F]
+        self.step_N[image_F] = rounds_before_F * self._steps + lanes.fell_at_L[fallen_F]
         self.fell_N[image_F] = True
         if lanes.problem.targets_B is not None:
             self.target_N[image_F] = lanes.problem.targets_B[fallen_F]

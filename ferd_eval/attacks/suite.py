@@ -58,7 +58,9 @@ PRESETS: Mapping[str, Preset] = {
     "pgd:rslad": Preset(
         lambda: PGD(step_size=_RSLAD_STEP), "as pgd with steps of 0.003", "RSLAD, ABSLD"
     ),
-    "cw": Preset(CW, "20 steps of ε/4 on the margin, uniform start, last iterate", "CW∞"),
+    "cw": Preset(
+        CW, "20 steps of ε/4 on the margin, uniform start, last iterate", "Fair-ARD, DFHL"
+    ),
     "cw:fair-ard": Preset(lambda: CW(kappa=50.0), "as cw, margin clamped at κ = 50", "Fair-ARD"),
     "cw:dfhl": Preset(lambda: CW(steps=100), "as cw with 100 steps", "DFHL"),
     "cw:rslad": Preset(
@@ -141,6 +143,12 @@ def plan_attacks(
             if name in attacks and name != "clean" and attacks[name] != attack:
                 raise UserError(f"two attacks are called {name!r}; rename one of them.")
             attacks[name] = attack
+    adjustable = any(isinstance(attack, IteratedSignedGradient) for attack in attacks.values())
+    if not adjustable and (steps is not None or step_size is not None):
+        raise UserError(
+            f"--steps and --step-size change pgd, cw and targeted; {', '.join(attacks)} have "
+            "constants of their own. Leave them out."
+        )
     return tuple(
         PlannedAttack(
             name if len(threats) == 1 or name == "clean" else f"{name}@{threat_text}",
@@ -159,7 +167,7 @@ def _resolve(item: str | Attack) -> list[tuple[str, Attack]]:
             f"{item.__name__} is a class; give an attack made of it: {item.__name__}()."
         )
     if isinstance(item, Attack):
-        return [(getattr(item, "name", type(item).__name__.lower()), item)]
+        return [(str(getattr(item, "name", getattr(item, "family", type(item).__name__))), item)]
     name = item.strip().lower()
     if name in GROUPS:
         return [(member, PRESETS[member].make()) for member in GROUPS[name]]

@@ -74,7 +74,7 @@ def _masking(outcomes: Outcomes) -> Sequence[str]:
     p = float(excess_p(np.array([fgsm_only.sum()]), np.array([pgd_only.sum()]))[0])
     if p < _LEVEL:
         return [
-            f"one-step FGSM breaks {int(fgsm_only.sum())} images that 20-step PGD does not, and "
+            f"one-step FGSM breaks {int(fgsm_only.sum())} images that PGD does not, and "
             f"PGD only {int(pgd_only.sum())} that FGSM does not (p = {p:.1g}): gradients are "
             "probably masked, and robust accuracy is overstated."
         ]
@@ -107,9 +107,10 @@ def _gap(outcomes: Outcomes) -> Sequence[str]:
             f"AutoAttack lies {100 * gap:.1f} points below PGD on average and "
             f"{100 * gap_K.max():.1f} in class {largest}: PGD alone is too weak here."
         )
-    worst = [outcomes.class_names[present_K[each.argmin()]] for each in (pgd_K, aa_K)]
-    if worst[0] != worst[1]:
-        flags.append(f"the lowest class is {worst[0]} under PGD and {worst[1]} under AutoAttack.")
+    lowest = [set(present_K[each == each.min()]) for each in (pgd_K, aa_K)]
+    if not lowest[0] & lowest[1]:
+        pgd_worst, aa_worst = (outcomes.class_names[min(tied)] for tied in lowest)
+        flags.append(f"the lowest class is {pgd_worst} under PGD and {aa_worst} under AutoAttack.")
     return flags
 
 

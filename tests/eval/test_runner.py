@@ -60,7 +60,7 @@ def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
 @pytest.mark.parametrize("attack", [FGSM(), PGD(steps=3), CW(steps=3), TargetedPGD(steps=2)])
 def test_rows_are_what_the_attack_itself_says(attack, net, data):
     outcomes = score(net, data, [attack], EPS, seed=3)
-    name = type(attack).__name__.lower()
+    name = attack.family
     x = torch.from_numpy(data.images_NCHW).float() / 255
     labels, indices = torch.from_numpy(data.labels_N), torch.from_numpy(data.indices_N)
     with torch.no_grad():

@@ -1,5 +1,7 @@
 """The cascade: parity with the reference, independence of lanes, few and many classes."""
 
+import json
+
 import pytest
 import torch
 
@@ -50,7 +52,7 @@ def test_dlr_is_its_formula():
 
 
 @pytest.mark.parametrize("batch_size", [16, 40])
-def test_the_same_images_stand_as_in_the_reference(batch_size, monkeypatch):
+def test_the_same_images_stand_as_in_the_reference(batch_size):
     """After each of the four searches, on the reference's own stream of random numbers."""
     pyautoattack = pytest.importorskip("pyautoattack", reason="pyautoattack is not installed")
     net = frozen_net(num_classes=10, channels=3, side=8)
@@ -112,7 +114,7 @@ def test_any_number_of_classes(num_classes):
     net = TinyNet(num_classes=num_classes)
     data = tiny_data(n=max(12, num_classes), num_classes=num_classes).first(12)
     outcomes = score(net, data, [short_cascade()], threat="0.05")
-    rows = outcomes.of("cascade") if "cascade" in outcomes.attacks else outcomes.of("aa")
+    rows = outcomes.of("aa")
     assert len(rows) == 12
     fell = rows["stage"].notna()
     assert (rows.loc[fell, "adv_pred"] != rows.loc[fell, "label"]).all()
@@ -141,3 +143,46 @@ def test_names_resolve_to_the_standard_constants():
     # Passes of an image that survives everything, beside the reference's 7856 and 1910.
     forward, backward = autoattack().passes_per_image(10)
     assert (forward, backward) == (101 + 909 + 1800 + 5001 + 1, 101 + 909 + 900)
+
+
+def test_constants_are_plain_and_the_same_after_a_run():
+    """A second checkpoint is planned with attacks that have run before."""
+    attack = short_cascade()
+    before = attack.constants(Threat("0.05"))
+    score(TinyNet(), tiny_data().first(8), [attack], threat="0.05")
+    assert attack.constants(Threat("0.05")) == before
+    json.dumps(before)
+
+
+def test_steps_count_all_targets_up_to_the_fall():
+    net = frozen_net(num_classes=10, channels=3, side=8)
+    batch = make_batch(net, tiny_data(n=300, num_classes=10, channels=3))
+    attack = alone(APGDT(iterations=2))
+    verdicts = attack(net, batch, Threat("0.02"), seed=0, passes=Passes(), lanes=60)
+    targets_BM = batch.clean_logits_BK.argsort(dim=1, descending=True)[:, 1:10]
+    later = 0
+    for image, stage in enumerate(verdicts.stages):
+        steps = int(verdicts.steps_R[image])
+        if stage is not None:
+            rounds = targets_BM[image].tolist().index(int(stage.split(">")[1]))
+            assert rounds * 3 < steps <= rounds * 3 + 3
+            later += rounds > 0
+        elif batch.clean_logits_BK[image].argmax() == batch.labels_B[image]:
+            assert steps == 9 * 3
+    assert later > 0, "no image fell to a later target: the test would prove nothing"
+
+
+@pytest.mark.parametrize("look_every", [2, 5, 1000])
+def test_looking_less_often_changes_nothing(look_every, monkeypatch):
+    net = frozen_net(num_classes=10, channels=3, side=8)
+    batch = make_batch(net, tiny_data(n=40, num_classes=10, channels=3))
+
+    def run():
+        return short_cascade()(net, batch, Threat("0.012"), seed=1, passes=Passes(), lanes=7)
+
+    often = run()
+    monkeypatch.setattr("ferd_eval.attacks.lanes.LOOK_EVERY", {"cpu": look_every})
+    seldom = run()
+    assert seldom.stages == often.stages
+    assert torch.equal(seldom.steps_R, often.steps_R)
+    assert torch.equal(seldom.adv_RCHW, often.adv_RCHW)

@@ -152,3 +152,15 @@ def test_contiguity_of_the_networks_gradient_does_not_matter():
     _, plain = attack_with(PGD(steps=3))
     _, permuted = attack_with(PGD(steps=3), Permuted())
     assert torch.equal(plain.adv_pred_R, permuted.adv_pred_R)
+
+
+def test_a_network_that_answers_nan_off_the_grid_favours_no_class():
+    class Broken(TinyNet):
+        def forward(self, x_BCHW):
+            logits_BK = super().forward(x_BCHW)
+            off_grid_B = ((x_BCHW * 255).round() / 255 - x_BCHW).abs().flatten(1).amax(1) > 1e-4
+            return torch.where(off_grid_B.unsqueeze(1), torch.nan, logits_BK)
+
+    batch, verdicts = attack_with(Author(lambda p: p.x_BCHW + 0.001), Broken().eval())
+    assert (verdicts.adv_pred_R != batch.labels_B).all()
+    assert set(batch.labels_B.tolist()) == {0, 1, 2, 3}
