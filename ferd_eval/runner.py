@@ -110,6 +110,8 @@ def score(
         step_size=None if step_size is None else parse_quantity(step_size, "step_size"),
     )
     require_own_names(plan)
+    if save_adv and out is None:
+        raise UserError("save_adv needs a folder to keep the images in: give out as well.")
     for name, number in (("batch_size", batch_size), ("steps", steps)):
         if number is not None and number < 1:
             raise UserError(f"{name} is {number}; give 1 or more.")

@@ -26,11 +26,9 @@ def report_folder(folder: Path, groups: str | None, *, as_json: bool) -> None:
     """Write the reports of one run, or of each run in a folder and one over all, and show them."""
     folders = run_folders(folder)
     runs = [_read(each, groups) for each in folders]
-    names = [run.name for run in runs]
-    runs = [
-        run if names.count(run.name) == 1 else replace(run, name=each.name)
-        for each, run in zip(folders, runs, strict=True)
-    ]
+    if len({run.name for run in runs}) < len(runs):
+        # A checkpoint scored twice: its folders tell the runs apart.
+        runs = [replace(run, name=each.name) for each, run in zip(folders, runs, strict=True)]
     for each, run in zip(folders, runs, strict=True):
         write_report(each, [run])
     if folders != [folder]:

@@ -731,3 +731,8 @@ def test_a_full_disk_keeps_what_is_finished(whole, many, tmp_path, monkeypatch, 
     assert all(pd.read_parquet(file)["index"].nunique() > 0 for file in units)
     score(TinyNet().eval(), many, **LARGE, out=tmp_path, save_adv=True)
     assert_same_end(tmp_path, whole)
+
+
+def test_saving_images_needs_a_folder(net, data):
+    with refused("save_adv", "give out"):
+        score(net, data, ["fgsm"], EPS, save_adv=True)
