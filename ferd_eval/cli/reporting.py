@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -16,7 +15,7 @@ from ferd_eval.groups import read_groups
 from ferd_eval.metrics import scorecard
 from ferd_eval.outcomes import Outcomes
 from ferd_eval.output import to_json
-from ferd_eval.report import Run, render_terminal, view, write_report
+from ferd_eval.report import Run, render_terminal, scorecards, view, write_report
 
 #: Files of a complete report folder.
 REPORT_FILES = ("scorecard.json", "report.md", "report.csv", "report_wide.csv", "report.html")
@@ -66,7 +65,7 @@ def as_run(name: str, outcomes: Outcomes) -> Run:
 def show(runs: Sequence[Run], report: Path, *, as_json: bool) -> None:
     """Print the table, or the scorecards as JSON; the report's path is the last line."""
     if as_json:
-        print(to_json(_cards(runs)), end="")
+        print(to_json(scorecards(runs)), end="")
         print(report, file=sys.stderr)
     else:
         Console().print(render_terminal(view(runs)))
@@ -81,12 +80,7 @@ def is_current(folder: Path, runs: Sequence[Run]) -> bool:
         written = json.loads((folder / "scorecard.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return bool(written == json.loads(to_json(_cards(runs))))
-
-
-def _cards(runs: Sequence[Run]) -> Mapping[str, Any]:
-    cards = {run.name: run.scorecard.to_dict() for run in runs}
-    return cards[runs[0].name] if len(cards) == 1 else {"runs": cards}
+    return bool(written == json.loads(to_json(scorecards(runs))))
 
 
 def _read(folder: Path, groups: str | None) -> Run:

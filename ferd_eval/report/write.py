@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ferd_eval.errors import UserError
 from ferd_eval.output import to_json, write_atomically
@@ -27,12 +28,8 @@ def write_report(folder: Path, runs: Sequence[Run]) -> tuple[Path, ...]:
         UserError: the folder cannot be written.
     """
     rendered = view(runs)
-    cards = {run.name: run.scorecard.to_dict() for run in runs}
-    assert len(cards) == len(runs), "runs need names of their own"
     contents = {
-        "scorecard.json": _rows_on_lines(
-            to_json(cards[runs[0].name] if len(runs) == 1 else {"runs": cards})
-        ),
+        "scorecard.json": _rows_on_lines(to_json(scorecards(runs))),
         "report.md": markdown(rendered),
         "report.csv": long_csv(rendered),
         "report_wide.csv": wide_csv(rendered),
@@ -48,6 +45,13 @@ def write_report(folder: Path, runs: Sequence[Run]) -> tuple[Path, ...]:
     for name, content in contents.items():
         write_atomically(folder / name, content.encode())
     return tuple(folder / name for name in contents)
+
+
+def scorecards(runs: Sequence[Run]) -> Mapping[str, Any]:
+    """The JSON form of one run's scorecard, or of several by name."""
+    cards = {run.name: run.scorecard.to_dict() for run in runs}
+    assert len(cards) == len(runs), "runs need names of their own"
+    return cards[runs[0].name] if len(runs) == 1 else {"runs": cards}
 
 
 def _rows_on_lines(text: str) -> str:
