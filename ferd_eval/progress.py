@@ -13,11 +13,14 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 class Watcher(Protocol):
     """Told of each finished unit."""
 
-    def start(self, title: str, total: float, done: float) -> None:
-        """A run begins; costs are in passes, `done` of `total` come from an earlier run."""
+    def start(self, title: str) -> None:
+        """A run begins."""
 
-    def advance(self, text: str, cost: float) -> None:
-        """A unit has been finished."""
+    def advance(self, text: str, cost: float, left: float) -> None:
+        """A unit has been finished. It cost so many passes, and so many are left in the run."""
+
+    def skip(self, cost: float, left: float) -> None:
+        """A unit was finished by an earlier run."""
 
     def note(self, text: str) -> None:
         """Something worth a line."""
@@ -26,10 +29,13 @@ class Watcher(Protocol):
 class Silent:
     """Shows nothing."""
 
-    def start(self, title: str, total: float, done: float) -> None:
+    def start(self, title: str) -> None:
         """Nothing."""
 
-    def advance(self, text: str, cost: float) -> None:
+    def advance(self, text: str, cost: float, left: float) -> None:
+        """Nothing."""
+
+    def skip(self, cost: float, left: float) -> None:
         """Nothing."""
 
     def note(self, text: str) -> None:
@@ -42,21 +48,28 @@ class Lines:
     def __init__(self, console: Console) -> None:
         self._console = console
 
-    def start(self, title: str, total: float, done: float) -> None:
+    def start(self, title: str) -> None:
         """Remember where the run began."""
-        self._title, self._total, self._done = title, total, done
+        self._title, self._done = title, 0.0
         self._began: float | None = None
 
-    def advance(self, text: str, cost: float) -> None:
+    def advance(self, text: str, cost: float, left: float) -> None:
         """Print the unit and, from the second one on, what is left: the first is a warm-up."""
         self._done += cost
-        left = ""
+        remaining = ""
         if self._began is None:
-            self._began, self._done_before = time.monotonic(), self._done
+            self._began, self._warm_up = time.monotonic(), self._done
         else:
-            rate = (time.monotonic() - self._began) / max(self._done - self._done_before, 1e-9)
-            left = f", {duration(rate * max(self._total - self._done, 0.0))} left"
-        self.note(f"{self._title}  {text}  {self._done / self._total:4.0%}{left}")
+            rate = (time.monotonic() - self._began) / max(self._done - self._warm_up, 1e-9)
+            remaining = f", {duration(rate * left)} left"
+        share = self._done / max(self._done + left, 1e-9)
+        self.note(f"{self._title}  {text}  {share:4.0%}{remaining}")
+
+    def skip(self, cost: float, left: float) -> None:
+        """Count it as done, but not as done in this run's time."""
+        self._done += cost
+        if self._began is not None:
+            self._warm_up += cost
 
     def note(self, text: str) -> None:
         """Print a line."""
@@ -90,17 +103,27 @@ class Bar:
     ) -> None:
         self._progress.stop()
 
-    def start(self, title: str, total: float, done: float) -> None:
+    def start(self, title: str) -> None:
         """Show a bar for this run in place of the one before."""
         if self._task is not None:
             self._progress.remove_task(self._task)
-        self._task = self._progress.add_task(title, total=total, text="")
-        self._progress.update(self._task, completed=done)
+        self._done = 0.0
+        self._task = self._progress.add_task(title, total=None, text="")
 
-    def advance(self, text: str, cost: float) -> None:
+    def advance(self, text: str, cost: float, left: float) -> None:
         """Move the bar."""
+        self._move(cost, left)
         assert self._task is not None
-        self._progress.update(self._task, advance=cost, text=text)
+        self._progress.update(self._task, text=text)
+
+    def skip(self, cost: float, left: float) -> None:
+        """Move the bar."""
+        self._move(cost, left)
+
+    def _move(self, cost: float, left: float) -> None:
+        assert self._task is not None
+        self._done += cost
+        self._progress.update(self._task, total=self._done + left, completed=self._done)
 
     def note(self, text: str) -> None:
         """Print above the bar."""

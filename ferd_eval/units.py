@@ -1,4 +1,4 @@
-"""Finished pieces of a run: one attack on one fixed range of images.
+"""Finished pieces of a run: one attack, or one stage of it, on some images.
 
 A unit is written whole or not at all, so a run killed at any moment continues from its last
 finished unit, and the table it ends with is the same.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,39 +18,54 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ferd_eval.outcomes import COLUMNS
-from ferd_eval.output import write_atomically
+from ferd_eval.output import make_folder, write_atomically
 
 
 @dataclass(frozen=True)
 class Unit:
-    """Images ``[start, stop)`` of the data set under one attack."""
+    """Some images of the data set under one attack.
+
+    Attributes:
+        attack: its id.
+        stage: which attack of a cascade; empty where there is only one.
+        number: counts the units of a stage from 0.
+        positions: of the images in the data set.
+    """
 
     attack: str
+    stage: str
     number: int
-    start: int
-    stop: int
+    positions: tuple[int, ...]
 
     def __len__(self) -> int:
-        return self.stop - self.start
+        return len(self.positions)
 
 
-def split_units(attacks: tuple[str, ...], images: int, size: int) -> list[Unit]:
-    """All units of a run, attack by attack, in order."""
+def split_units(attack: str, stage: str, positions: Sequence[int], size: int) -> list[Unit]:
+    """All units of a stage, in order."""
     return [
-        Unit(attack, number, start, min(start + size, images))
-        for attack in attacks
-        for number, start in enumerate(range(0, images, size))
+        Unit(attack, stage, number, tuple(positions[start : start + size]))
+        for number, start in enumerate(range(0, len(positions), size))
     ]
 
 
 class UnitStore(Protocol):
     """Keeps finished units."""
 
-    def get(self, unit: Unit) -> pd.DataFrame | None:
-        """Rows of a finished unit, None if it is not finished."""
+    def get(self, unit: Unit, indices: NDArray[np.int64], images: bool) -> pd.DataFrame | None:
+        """Rows of a finished unit, None if it is not finished.
+
+        Args:
+            unit: which.
+            indices: the places of its images in their source, which its rows must show.
+            images: whether its perturbed images must be there too.
+        """
 
     def put(self, unit: Unit, rows: pd.DataFrame, images_RCHW: NDArray[np.float32] | None) -> None:
         """Keep a finished unit and, where wanted, its adversarial images."""
+
+    def count(self) -> int:
+        """How many units are finished, by the look of it."""
 
 
 @dataclass
@@ -59,7 +74,7 @@ class MemoryUnits:
 
     frames: dict[Unit, pd.DataFrame] = field(default_factory=dict)
 
-    def get(self, unit: Unit) -> pd.DataFrame | None:
+    def get(self, unit: Unit, indices: NDArray[np.int64], images: bool) -> pd.DataFrame | None:
         """Rows of a finished unit."""
         return self.frames.get(unit)
 
@@ -67,17 +82,23 @@ class MemoryUnits:
         """Keep the rows; images are not kept in memory."""
         self.frames[unit] = rows
 
+    def count(self) -> int:
+        """How many units are finished."""
+        return len(self.frames)
+
 
 @dataclass(frozen=True)
 class FolderUnits:
     """Units as Parquet files in ``RUN/units/<attack>/<number>.parquet``.
+
+    Those of a cascade lie in a folder for each stage.
 
     What a unit cost (seconds, passes) travels in the file's attributes.
     """
 
     folder: Path
 
-    def get(self, unit: Unit) -> pd.DataFrame | None:
+    def get(self, unit: Unit, indices: NDArray[np.int64], images: bool) -> pd.DataFrame | None:
         """Rows of a finished unit; a torn, altered or foreign file counts as unfinished."""
         file = self.file(unit, ".parquet")
         try:
@@ -87,12 +108,17 @@ class FolderUnits:
         own = (
             list(rows.columns) == list(COLUMNS)
             and bool((rows["attack"] == unit.attack).all())
-            and rows["index"].nunique() == len(unit)
+            and np.array_equal(rows["index"].unique(), indices)
         )
-        return rows if own else None
+        return rows if own and (not images or self.has_images(unit)) else None
+
+    def count(self) -> int:
+        """How many units are finished, by their files."""
+        return sum(1 for _ in self.folder.rglob("*.parquet"))
 
     def put(self, unit: Unit, rows: pd.DataFrame, images_RCHW: NDArray[np.float32] | None) -> None:
         """Write the images first: a unit counts as finished once its rows are there."""
+        make_folder(self.file(unit).parent)
         if images_RCHW is not None:
             arrays = {
                 "images": images_RCHW,
@@ -104,13 +130,28 @@ class FolderUnits:
         content = rows.to_parquet(index=False, write_page_checksum=True)
         write_atomically(self.file(unit, ".parquet"), content)
 
-    def collect_images(self, units: list[Unit], folder: Path) -> None:
-        """Join the adversarial images of each attack into ``FOLDER/<attack>.npz``."""
-        for attack in dict.fromkeys(unit.attack for unit in units):
-            files = [self.file(unit, ".npz") for unit in units if unit.attack == attack]
-            parts = [_read_npz(file) for file in files]
-            whole = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-            write_atomically(folder / f"{file_name(attack)}.npz", _npz(whole))
+    def collect_images(
+        self, stages: Sequence[Sequence[Unit]], source_N: NDArray[np.int64], file: Path
+    ) -> None:
+        """Join the adversarial images of an attack.
+
+        Args:
+            stages: its units, stage by stage.
+            source_N: the stage that each row of the outcomes comes from, in the order of the first
+                stage.
+            file: an ``.npz`` to write.
+        """
+        parts = [_read_npz(self.file(unit, ".npz")) for unit in stages[0]]
+        whole = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+        place = {index: row for row, index in enumerate(whole["index"].tolist())}
+        for number, units in enumerate(stages[1:], start=1):
+            for unit in units:
+                part = _read_npz(self.file(unit, ".npz"))
+                for row, index in enumerate(part["index"].tolist()):
+                    if source_N[place[index]] == number:
+                        for key, values in part.items():
+                            whole[key][place[index]] = values[row]
+        write_atomically(file, _npz(whole))
 
     def discard(self) -> None:
         """Remove the units once the whole table is written."""
@@ -125,7 +166,7 @@ class FolderUnits:
 
     def file(self, unit: Unit, suffix: str = ".parquet") -> Path:
         """Where a unit is, or will be."""
-        return self.folder / file_name(unit.attack) / f"{unit.number:05d}{suffix}"
+        return self.folder / file_name(unit.attack) / unit.stage / f"{unit.number:05d}{suffix}"
 
 
 def _npz(arrays: Mapping[str, Any]) -> bytes:

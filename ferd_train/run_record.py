@@ -10,7 +10,6 @@ from ferd_eval.datasets import LabelledImages
 from ferd_eval.device import DeviceChoice
 from ferd_eval.errors import UserError
 from ferd_eval.manifest import ENVIRONMENT, environment, look_up, now, read_manifest
-from ferd_eval.runner import describe_dataset
 from ferd_train.recipes import TeacherRecipe
 
 # The order of the images comes from numpy.
@@ -28,7 +27,7 @@ def describe_run(
         **environment(),
         "recipe": recipe.to_json(),
         "seed": recipe.seed,
-        "dataset": describe_dataset(data),
+        "dataset": data.describe(),
         "device": device.describe(),
         "checkpoint_selection": "last epoch, moving average of the weights; no test data used",
     }

@@ -1,14 +1,17 @@
 """Classifier × images → verdicts, under a threat."""
 
-from ferd_eval.attacks.base import Attack, Batch, Passes, Problem, Verdicts
+from ferd_eval.attacks.autoattack import SearchAttack, alone, audited, autoattack
+from ferd_eval.attacks.base import Attack, Batch, Passes, Perturbed, Problem, Verdicts
+from ferd_eval.attacks.cascade import Cascade, draw_sample
+from ferd_eval.attacks.clean import Clean
 from ferd_eval.attacks.freezing import frozen
 from ferd_eval.attacks.gradient import CW, FGSM, PGD, TargetedPGD
+from ferd_eval.attacks.lanes import LaneState, Search
 from ferd_eval.attacks.noise import Noise
 from ferd_eval.attacks.suite import (
     DEFAULT_ATTACKS,
     GROUPS,
     PRESETS,
-    Clean,
     PlannedAttack,
     plan_attacks,
 )
@@ -23,14 +26,23 @@ __all__ = [
     "PRESETS",
     "Attack",
     "Batch",
+    "Cascade",
     "Clean",
+    "LaneState",
     "Noise",
     "Passes",
+    "Perturbed",
     "PlannedAttack",
     "Problem",
+    "Search",
+    "SearchAttack",
     "TargetedPGD",
     "Threat",
     "Verdicts",
+    "alone",
+    "audited",
+    "autoattack",
+    "draw_sample",
     "frozen",
     "plan_attacks",
 ]

@@ -8,16 +8,18 @@ change verdicts. L lanes, K classes, C channels, H × W pixels.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ferd_eval.attacks import losses
 from ferd_eval.attacks.base import Objective, Problem
-from ferd_eval.attacks.lanes import LaneState, Search
+from ferd_eval.attacks.lanes import LaneState, Search, wide
 
 #: Weight of the new move against the previous one (momentum).
 _MOVE = 0.75
@@ -130,7 +132,8 @@ class APGD(Search[APGDState]):
     def advance(
         self, problem: Problem, state: APGDState, step_L: Tensor
     ) -> tuple[APGDState, Tensor]:
-        """Move (the start point is tried as it is), look at loss and gradient, adapt."""
+        """Adapt to what came before, move (the start point stays), look at loss and gradient."""
+        state = self._adapt(state, step_L - 1)
         tried_LCHW = self._move(problem, state, step_L)
         logits_LK, loss_L, gradient_LCHW = problem.evaluate(tried_LCHW, self.objective(problem))
         hit_L = logits_LK.argmax(dim=1) != problem.labels_B
@@ -142,12 +145,10 @@ class APGD(Search[APGDState]):
         recorded_L = loss_L.float()
         moved = APGDState(
             adv_LCHW=tried_LCHW,
-            before_LCHW=torch.where(_wide(started_L), state.adv_LCHW, state.before_LCHW),
+            before_LCHW=torch.where(wide(started_L), state.adv_LCHW, state.before_LCHW),
             gradient_LCHW=gradient_LCHW,
-            best_LCHW=torch.where(_wide(better_L), tried_LCHW, state.best_LCHW),
-            best_gradient_LCHW=torch.where(
-                _wide(better_L), gradient_LCHW, state.best_gradient_LCHW
-            ),
+            best_LCHW=torch.where(wide(better_L), tried_LCHW, state.best_LCHW),
+            best_gradient_LCHW=torch.where(wide(better_L), gradient_LCHW, state.best_gradient_LCHW),
             best_loss_L=best_loss_L,
             checked_best_loss_L=torch.where(started_L, state.checked_best_loss_L, best_loss_L),
             last_loss_L=torch.where(started_L, recorded_L, state.last_loss_L),
@@ -155,36 +156,47 @@ class APGD(Search[APGDState]):
             step_size_L=state.step_size_L,
             halved_L=state.halved_L,
         )
-        return self._adapt(moved, step_L, hit_L), hit_L
+        return moved, hit_L
 
     def best(self, problem: Problem, state: APGDState) -> Tensor:
         """The point of the highest loss."""
         return state.best_LCHW
 
+    def fixed_constants(self) -> Mapping[str, Any]:
+        """First step in units of ε, momentum, and when a window halves the step."""
+        return {
+            "first_step": 2.0,
+            "momentum": _MOVE,
+            "rho": _RISE,
+            "checkpoints": checkpoints(self.iterations),
+        }
+
     def _move(self, problem: Problem, state: APGDState, step_L: Tensor) -> Tensor:
         """A signed step, then a blend of it with the previous move; both stay in the box."""
         low_LCHW, high_LCHW = problem.threat.bounds(problem.x_BCHW)
         at_LCHW = state.adv_LCHW
-        stepped_LCHW = at_LCHW + _wide(state.step_size_L) * state.gradient_LCHW.sign()
+        stepped_LCHW = at_LCHW + wide(state.step_size_L) * state.gradient_LCHW.sign()
         stepped_LCHW = torch.clamp(stepped_LCHW, low_LCHW, high_LCHW)
-        weight_L = _wide(torch.where(step_L > 1, _MOVE, 1.0).to(at_LCHW.dtype))
+        weight_L = wide(torch.where(step_L > 1, _MOVE, 1.0).to(at_LCHW.dtype))
         blended_LCHW = (
             at_LCHW
             + (stepped_LCHW - at_LCHW) * weight_L
             + (at_LCHW - state.before_LCHW) * (1 - weight_L)
         )
         blended_LCHW = torch.clamp(blended_LCHW, low_LCHW, high_LCHW)
-        return torch.where(_wide(step_L > 0), blended_LCHW, at_LCHW)
+        return torch.where(wide(step_L > 0), blended_LCHW, at_LCHW)
 
-    def _adapt(self, state: APGDState, step_L: Tensor, hit_L: Tensor) -> APGDState:
-        """At the end of a window, halve the step and return to the best point if it goes badly."""
-        window_L = self._window_by_step(step_L.device)[step_L]
+    def _adapt(self, state: APGDState, done_L: Tensor) -> APGDState:
+        """If step `done_L` ended a window that went badly, halve the step and go back to the best.
+
+        Done before the next move, so that `adv` is the image just tried as long as others look.
+        """
+        window_L = self._window_by_step(done_L.device)[done_L.clamp(min=0)]
         ends_L = window_L > 0
         few_rises_L = state.rises_L <= _RISE * window_L
         stuck_L = ~state.halved_L & (state.checked_best_loss_L >= state.best_loss_L)
         halve_L = ends_L & (few_rises_L | stuck_L)
-        # A hit is what the caller reads from `adv`: leave it there.
-        back_L = _wide(halve_L & ~hit_L)
+        back_L = wide(halve_L)
         return replace(
             state,
             adv_LCHW=torch.where(back_L, state.best_LCHW, state.adv_LCHW),
@@ -219,7 +231,3 @@ class APGDT(APGD):
         targets_L = problem.targets_B
         assert targets_L is not None
         return lambda logits_LK: dlr_to_target(logits_LK, problem.labels_B, targets_L)
-
-
-def _wide(value_L: Tensor) -> Tensor:
-    return value_L[:, None, None, None]

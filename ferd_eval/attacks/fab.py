@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ferd_eval.attacks.base import Problem
 from ferd_eval.attacks.box_projection import shortest_move
-from ferd_eval.attacks.lanes import LaneState, Search
+from ferd_eval.attacks.lanes import LaneState, Search, wide
 
 #: Lengths below this count as this much when two moves are weighed against each other.
 _SHORTEST = 1e-8
@@ -76,7 +76,7 @@ class FABT(Search[FABState]):
         wrong_L = problem.logits(tried_LCHW).argmax(dim=1) != problem.labels_B
         hit_L = wrong_L & (problem.threat.distance(clean_LCHW, tried_LCHW) <= problem.threat.radius)
         back_LCHW = clean_LCHW + self.beta * (tried_LCHW - clean_LCHW)
-        base_LCHW = torch.where(_wide(wrong_L), back_LCHW, tried_LCHW)
+        base_LCHW = torch.where(wide(wrong_L), back_LCHW, tried_LCHW)
         return FABState(adv_LCHW=tried_LCHW, base_LCHW=base_LCHW), hit_L
 
     def best(self, problem: Problem, state: FABState) -> Tensor:
@@ -112,7 +112,3 @@ class FABT(Search[FABState]):
         tried_LD = (base_LD + self.eta * from_base_LD) * (1 - share_L1)
         tried_LD = tried_LD + (clean_LD + self.eta * from_clean_LD) * share_L1
         return tried_LD.clamp_(0, 1).view_as(base_LCHW)
-
-
-def _wide(value_L: Tensor) -> Tensor:
-    return value_L[:, None, None, None]

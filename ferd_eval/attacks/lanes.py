@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,6 +23,11 @@ from ferd_eval.attacks.base import Problem, predict
 #: fallen image in its lane wastes at most this many steps; on a CPU looking is free.
 LOOK_EVERY = {"cpu": 1}
 _LOOK_EVERY_ELSEWHERE = 5
+
+
+def wide(value_L: Tensor) -> Tensor:
+    """One number for each lane, ready to meet its image: L×1×1×1."""
+    return value_L[:, None, None, None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +94,10 @@ class Search(ABC, Generic[State]):
     def best(self, problem: Problem, state: State) -> Tensor:
         """The image to report for lanes that survive; default: the last one tried."""
         return state.adv_LCHW
+
+    def fixed_constants(self) -> Mapping[str, Any]:
+        """Numbers that define the search beside its fields, for the record."""
+        return {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +178,7 @@ def _advance(search: Search[State], lanes: _Lanes[State]) -> _Lanes[State]:
         step_L=lanes.step_L + 1,
         steps=[step + 1 for step in lanes.steps],
         fell_at_L=torch.where(first_L, lanes.step_L + 1, lanes.fell_at_L),
-        found_LCHW=torch.where(first_L[:, None, None, None], state.adv_LCHW, lanes.found_LCHW),
+        found_LCHW=torch.where(wide(first_L), state.adv_LCHW, lanes.found_LCHW),
         state=state,
     )
 

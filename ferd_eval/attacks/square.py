@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ferd_eval.attacks.base import Problem
-from ferd_eval.attacks.lanes import LaneState, Search
+from ferd_eval.attacks.lanes import LaneState, Search, wide
 from ferd_eval.attacks.losses import margin
 
 #: Proposals after which the window's area is halved, however many queries there are (§3.2).
@@ -26,15 +26,19 @@ HALVINGS = (11, 51, 201, 501, 1001, 2001, 4001, 6001, 8001)
 _DRAWN_TOGETHER = 1000
 
 
-def window_sides(queries: int, p_init: float, height: int, width: int) -> list[int]:
+def window_sides(
+    queries: int, p_init: float, height: int, width: int, *, rescaled: bool = False
+) -> list[int]:
     """Side of each proposal's window in pixels.
 
     The window first covers the share `p_init` of the image: at 32 × 32 pixels and 0.8 its side is
-    29, later 20, 14, 10, 7, 5, 4 and 3.
+    29, later 20, 14, 10, 7, 5, 4 and 3. `rescaled` stretches the schedule of 10 000 proposals to
+    the number of queries.
     """
     sides = []
     for proposal in range(queries):
-        halved = sum(proposal >= halving for halving in HALVINGS)
+        at = proposal * 10_000 // queries if rescaled else proposal
+        halved = sum(at >= halving for halving in HALVINGS)
         side = round(sqrt(p_init / 2**halved * height * width))
         sides.append(min(max(side, 1), height, width))
     return sides
@@ -62,6 +66,7 @@ class Square(Search[SquareState]):
     Attributes:
         queries: windows tried.
         p_init: share of the image covered by the first windows.
+        rescaled: whether the schedule of 10 000 windows is stretched to `queries`.
     """
 
     family = "square"
@@ -70,6 +75,7 @@ class Square(Search[SquareState]):
 
     queries: int = 5000
     p_init: float = 0.8
+    rescaled: bool = False
 
     @property
     def steps(self) -> int:
@@ -119,7 +125,7 @@ class Square(Search[SquareState]):
         keep_L = open_L & (margin_L > state.best_margin_L)
         after = SquareState(
             adv_LCHW=tried_LCHW,
-            best_LCHW=torch.where(_wide(keep_L), tried_LCHW, state.best_LCHW),
+            best_LCHW=torch.where(wide(keep_L), tried_LCHW, state.best_LCHW),
             best_margin_L=torch.where(keep_L, margin_L, state.best_margin_L),
             low_LCHW=state.low_LCHW,
             high_LCHW=state.high_LCHW,
@@ -139,7 +145,7 @@ class Square(Search[SquareState]):
         part of u · (H − side), u < 1.
         """
         channels, height, width = problem.x_BCHW.shape[1:]
-        sides = window_sides(self.queries, self.p_init, height, width)
+        sides = window_sides(self.queries, self.p_init, height, width, rescaled=self.rescaled)
         for first in range(0, self.queries, _DRAWN_TOGETHER):
             side_T = torch.tensor(sides[first : first + _DRAWN_TOGETHER])
             # Draw 0 made the stripes. Offsets are rounded in float32, as in the reference, whatever
@@ -183,7 +189,3 @@ def _between(first_L1: Tensor, length_L1: Tensor, size: int) -> Tensor:
     """Which of `size` places lie in the interval, shape L × `size`."""
     place_1P = torch.arange(size, device=first_L1.device).unsqueeze(0)
     return (place_1P >= first_L1) & (place_1P < first_L1 + length_L1)
-
-
-def _wide(value_L: Tensor) -> Tensor:
-    return value_L[:, None, None, None]

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from torch import Tensor
-
 from ferd_eval.attacks.apgd import APGDCE, APGDT
-from ferd_eval.attacks.autoattack import alone, autoattack
-from ferd_eval.attacks.base import Attack, Problem
+from ferd_eval.attacks.autoattack import alone, as_in_torchattacks, audited, autoattack
+from ferd_eval.attacks.base import Attack
+from ferd_eval.attacks.cascade import Cascade
+from ferd_eval.attacks.clean import Clean
 from ferd_eval.attacks.fab import FABT
 from ferd_eval.attacks.gradient import CW, FGSM, PGD, IteratedSignedGradient, TargetedPGD
 from ferd_eval.attacks.square import Square
@@ -22,26 +22,10 @@ from ferd_eval.quantity import format_quantity
 
 
 @dataclass(frozen=True)
-class Clean(Attack):
-    """No perturbation."""
-
-    family = "clean"
-    steps = 0
-
-    def perturb(self, problem: Problem) -> Tensor:
-        """The image itself."""
-        return problem.x_BCHW
-
-    def passes_per_image(self, num_classes: int) -> tuple[int, int]:
-        """One pass for the logits that other attacks start from, one for the verdict."""
-        return 2, 0
-
-
-@dataclass(frozen=True)
 class Preset:
     """A named attack with the constants of a source."""
 
-    make: Callable[[], Attack]
+    make: Callable[[], Attack | Cascade]
     summary: str
     source: str
 
@@ -69,6 +53,11 @@ PRESETS: Mapping[str, Preset] = {
     "aa": Preset(
         autoattack, "AutoAttack standard: the four below, each on survivors", "AutoAttack"
     ),
+    "aa-audited": Preset(
+        audited,
+        "as aa, with FAB and Square on 256 of the survivors: an interval at a third of the cost",
+        "AutoAttack",
+    ),
     "apgd-ce": Preset(
         lambda: alone(APGDCE()), "Auto-PGD on cross-entropy, 100 iterations", "AutoAttack"
     ),
@@ -77,15 +66,23 @@ PRESETS: Mapping[str, Preset] = {
     ),
     "fab-t": Preset(lambda: alone(FABT()), "FAB toward 9 targets, 100 iterations", "AutoAttack"),
     "square": Preset(lambda: alone(Square()), "Square, black-box, 5000 queries", "AutoAttack"),
+    "aa-torchattacks": Preset(
+        as_in_torchattacks,
+        "weaker: what torchattacks 3.3 and later call AutoAttack (10 iterations, not 100)",
+        "torchattacks",
+    ),
     "targeted": Preset(
         TargetedPGD, "PGD toward every other class: who can be turned into whom", ""
     ),
 }
 
 #: Names that stand for several attacks.
-GROUPS: Mapping[str, tuple[str, ...]] = {"fast": ("clean", "fgsm", "pgd", "cw")}
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "paper": ("clean", "fgsm", "pgd", "cw", "aa"),
+    "fast": ("clean", "fgsm", "pgd", "cw"),
+}
 
-DEFAULT_ATTACKS = "fast"
+DEFAULT_ATTACKS = "paper"
 
 
 @dataclass(frozen=True)
@@ -96,8 +93,13 @@ class PlannedAttack:
     """
 
     id: str
-    attack: Attack
+    attack: Attack | Cascade
     threat: Threat
+
+    @property
+    def attacks(self) -> tuple[Attack, ...]:
+        """The attack itself, or those of the cascade."""
+        return self.attack.attacks if isinstance(self.attack, Cascade) else (self.attack,)
 
     def describe(self) -> dict[str, Any]:
         """Constants for the manifest."""
@@ -111,7 +113,7 @@ class PlannedAttack:
 
 
 def plan_attacks(
-    names: str | Sequence[str | Attack],
+    names: str | Sequence[str | Attack | Cascade],
     threats: Sequence[Threat],
     *,
     steps: int | None = None,
@@ -122,7 +124,7 @@ def plan_attacks(
     Clean predictions are what every other figure is read beside, so they are always made.
 
     Args:
-        names: comma-separated preset names, or a sequence of names and `Attack` objects.
+        names: comma-separated preset names, or a sequence of names, `Attack` and `Cascade` objects.
         threats: one ball, or several for an ε profile.
         steps: overrides the number of steps of every iterated attack.
         step_size: overrides the step of every iterated attack.
@@ -131,7 +133,7 @@ def plan_attacks(
         UserError: an unknown or repeated name.
     """
     wanted = names.split(",") if isinstance(names, str) else list(names)
-    attacks: dict[str, Attack] = {"clean": Clean()}
+    attacks: dict[str, Attack | Cascade] = {"clean": Clean()}
     for item in wanted:
         for name, attack in _resolve(item):
             if isinstance(attack, IteratedSignedGradient):
@@ -161,12 +163,12 @@ def plan_attacks(
     )
 
 
-def _resolve(item: str | Attack) -> list[tuple[str, Attack]]:
+def _resolve(item: str | Attack | Cascade) -> list[tuple[str, Attack | Cascade]]:
     if isinstance(item, type):
         raise UserError(
             f"{item.__name__} is a class; give an attack made of it: {item.__name__}()."
         )
-    if isinstance(item, Attack):
+    if isinstance(item, Attack | Cascade):
         return [(str(getattr(item, "name", getattr(item, "family", type(item).__name__))), item)]
     name = item.strip().lower()
     if name in GROUPS:

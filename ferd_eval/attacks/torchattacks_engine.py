@@ -17,8 +17,10 @@ from torch import Tensor, nn
 
 from ferd_eval.attacks import losses
 from ferd_eval.attacks.base import Attack, Problem
+from ferd_eval.attacks.cascade import Cascade
+from ferd_eval.attacks.clean import Clean
 from ferd_eval.attacks.gradient import CW, FGSM, PGD, TargetedPGD
-from ferd_eval.attacks.suite import Clean, PlannedAttack
+from ferd_eval.attacks.suite import PlannedAttack
 from ferd_eval.attacks.threat import Threat
 from ferd_eval.errors import UserError
 
@@ -53,7 +55,7 @@ class ThroughTorchattacks(Attack):
     therefore depend on the batch size a little, as they do in torchattacks itself.
     """
 
-    def __init__(self, original: Attack) -> None:
+    def __init__(self, original: Attack | Cascade) -> None:
         if not isinstance(original, FGSM | PGD | CW | TargetedPGD):
             raise UserError(
                 f"torchattacks has no counterpart of {type(original).__name__}; use "

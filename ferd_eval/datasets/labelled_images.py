@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ class LabelledImages:
         groupings: built-in groups of classes: grouping name → K group names, one per class.
         note: what a reader of a report must know about the images; empty if nothing.
         default_eps: the customary L∞ radius, for pixels in [0, 1].
+        selection: which of the source's images these are, in words.
     """
 
     name: str
@@ -41,6 +43,7 @@ class LabelledImages:
     groupings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     note: str = ""
     default_eps: Fraction = Fraction(8, 255)
+    selection: str = "all"
 
     def __post_init__(self) -> None:
         n = len(self.labels_N)
@@ -94,6 +97,21 @@ class LabelledImages:
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
+    def describe(self) -> dict[str, Any]:
+        """What the manifest and the reports say of the images."""
+        return {
+            "name": self.name,
+            "source": self.source,
+            "n": len(self),
+            "selection": self.selection,
+            "fingerprint": self.fingerprint,
+            "image_shape": list(self.image_shape),
+            "class_names": list(self.class_names),
+            "class_counts": self.class_counts.tolist(),
+            "groupings": {name: list(groups) for name, groups in self.groupings.items()},
+            "note": self.note,
+        }
+
     def first(self, count: int) -> LabelledImages:
         """Keep the first ``count`` records in file order.
 
@@ -101,7 +119,7 @@ class LabelledImages:
             UserError: ``count`` is not positive.
         """
         _require_positive(count)
-        return self._take(np.arange(min(count, len(self))))
+        return self._take(np.arange(min(count, len(self))), f"first {count}")
 
     def first_per_class(self, count: int) -> LabelledImages:
         """Keep the first ``count`` records of each class, in file order.
@@ -113,11 +131,13 @@ class LabelledImages:
         keep = np.zeros(len(self), dtype=bool)
         for label in range(self.num_classes):
             keep[np.flatnonzero(self.labels_N == label)[:count]] = True
-        return self._take(np.flatnonzero(keep))
+        return self._take(np.flatnonzero(keep), f"first {count} per class")
 
-    def _take(self, positions: NDArray[np.int64]) -> LabelledImages:
+    def _take(self, positions: NDArray[np.int64], selection: str) -> LabelledImages:
+        before = "" if self.selection == "all" else f" of the {self.selection}"
         return replace(
             self,
+            selection=selection + before,
             images_NCHW=self.images_NCHW[positions],
             labels_N=self.labels_N[positions],
             indices_N=self.indices_N[positions],

@@ -2,13 +2,14 @@
 
 import json
 
+import pandas as pd
 import pytest
 import torch
 
 from ferd_eval import score
 from ferd_eval.attacks import Passes, Threat, plan_attacks
 from ferd_eval.attacks.apgd import APGDCE, APGDT, checkpoints, dlr_to_target
-from ferd_eval.attacks.autoattack import Cascade, alone, autoattack
+from ferd_eval.attacks.autoattack import SearchAttack, autoattack, cascade
 from ferd_eval.attacks.fab import FABT
 from ferd_eval.attacks.square import Square
 from tests.conftest import TinyNet, tiny_data
@@ -18,7 +19,12 @@ SHORT = (APGDCE(iterations=12), APGDT(iterations=8), FABT(iterations=5), Square(
 
 
 def short_cascade(**options):
-    return Cascade("aa", SHORT, **options)
+    return cascade("aa", *SHORT, **options)
+
+
+def one_by_one(attack, net, data, threat, **options):
+    """Rows of a cascade over tensors, in image order."""
+    return score(net, data, [attack], threat=threat, **options).of("aa").reset_index(drop=True)
 
 
 class InFloat64(torch.nn.Module):
@@ -60,9 +66,8 @@ def test_the_same_images_stand_as_in_the_reference(batch_size):
     batch = make_batch(net, data)
     threat = Threat("0.012")
     searches = (APGDCE(), APGDT(), FABT(), Square(queries=300))
-    ours = Cascade("aa", searches, reference_stream=True)(
-        net, batch, threat, seed=0, passes=Passes(), lanes=batch_size
-    )
+    attack = cascade("aa", *searches, reference_stream=True)
+    stages = one_by_one(attack, net, data, threat, batch_size=batch_size)["stage"].fillna("")
     reference = pyautoattack.AutoAttack(net, eps=threat.radius, version="standard", seed=0)
     reference.square.n_queries = 300
     reference.logger.disabled = True
@@ -76,7 +81,7 @@ def test_the_same_images_stand_as_in_the_reference(batch_size):
         )
         standing_B = standing_B.clone()
         standing_B[rows] = net(adv).argmax(1) == batch.labels_B[rows]
-        broken = [str(stage).split(">")[0] == search.family for stage in ours.stages]
+        broken = [stage.split(">")[0] == search.family for stage in stages]
         ours_B = ours_B & ~torch.tensor(broken)
         fallen += sum(broken)
         assert torch.equal(ours_B, standing_B), search.family
@@ -84,18 +89,31 @@ def test_the_same_images_stand_as_in_the_reference(batch_size):
     assert bool(standing_B.any())
 
 
-def test_verdicts_do_not_depend_on_lanes():
+@pytest.mark.parametrize("search", SHORT)
+def test_verdicts_do_not_depend_on_lanes(search):
     net = frozen_net(num_classes=10, channels=3, side=8)
     batch = make_batch(net, tiny_data(n=60, num_classes=10, channels=3))
     verdicts = [
-        short_cascade()(net, batch, Threat("0.012"), seed=1, passes=Passes(), lanes=lanes)
+        SearchAttack(search)(net, batch, Threat("0.012"), seed=1, passes=Passes(), lanes=lanes)
         for lanes in (3, 7, 60)
     ]
     for other in verdicts[1:]:
         assert other.stages == verdicts[0].stages
         assert torch.equal(other.adv_pred_R, verdicts[0].adv_pred_R)
         assert torch.equal(other.steps_R, verdicts[0].steps_R)
-    assert {str(stage).split(">")[0] for stage in verdicts[0].stages} >= {"apgd-ce", "None"}
+        assert torch.equal(other.adv_RCHW, verdicts[0].adv_RCHW)
+    assert 0 < sum(stage is not None for stage in verdicts[0].stages) < 60
+
+
+@pytest.mark.parametrize("unit", [5, 17])
+@pytest.mark.parametrize("batch_size", [7, 64, 300])
+def test_verdicts_of_a_run_do_not_depend_on_batches_and_units(batch_size, unit, monkeypatch):
+    net, data = TinyNet(num_classes=10).double().eval(), tiny_data(n=60, num_classes=10)
+    expected = one_by_one(short_cascade(), net, data, "0.012")
+    monkeypatch.setattr("ferd_eval.job.search_unit", lambda *_: unit)
+    got = one_by_one(short_cascade(), net, data, "0.012", batch_size=batch_size)
+    pd.testing.assert_frame_equal(got, expected, rtol=0, atol=1e-6)
+    assert len(expected["stage"].str.split(">").str[0].unique()) >= 3
 
 
 def test_forward_passes_stay_full_while_images_wait():
@@ -103,7 +121,8 @@ def test_forward_passes_stay_full_while_images_wait():
     batch = make_batch(net, tiny_data(n=60, num_classes=10, channels=3))
     sizes = []
     net.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))
-    alone(APGDCE(iterations=12))(net, batch, Threat("0.012"), seed=0, passes=Passes(), lanes=10)
+    attack = SearchAttack(APGDCE(iterations=12))
+    attack(net, batch, Threat("0.012"), seed=0, passes=Passes(), lanes=10)
     steps = [size for size in sizes if size > 5]
     assert max(sizes) == 10
     assert sum(size == 10 for size in steps) > 0.6 * len(steps)
@@ -130,19 +149,20 @@ def test_each_search_alone_leaves_the_network_as_it_was(search):
     net.bn.eval()
     before = snapshot(net)
     batch = make_batch(TinyNet().eval(), tiny_data())
-    alone(search)(net, batch, Threat("0.05"), seed=0, passes=Passes())
+    SearchAttack(search)(net, batch, Threat("0.05"), seed=0, passes=Passes())
     assert_same(before, snapshot(net))
 
 
 def test_names_resolve_to_the_standard_constants():
     planned = {p.id: p for p in plan_attacks("aa,apgd-ce,apgd-t,fab-t,square", [Threat("8/255")])}
     assert list(planned) == ["clean", "aa", "apgd-ce", "apgd-t", "fab-t", "square"]
-    searches = planned["aa"].describe()["searches"]
-    assert searches["apgd-ce"] == {"iterations": 100}
-    assert searches["square"]["queries"] == 5000
+    stages = planned["aa"].describe()["stages"]
+    assert stages["apgd-ce"]["iterations"] == 100
+    assert stages["apgd-ce"]["checkpoints"] == [22, 41, 57, 70, 80, 87, 93, 99]
+    assert stages["square"]["queries"] == 5000
     # Passes of an image that survives everything, beside the reference's 7856 and 1910.
     forward, backward = autoattack().passes_per_image(10)
-    assert (forward, backward) == (101 + 909 + 1800 + 5001 + 1, 101 + 909 + 900)
+    assert (forward, backward) == (101 + 909 + 1800 + 5001 + 5, 101 + 909 + 900)
 
 
 def test_constants_are_plain_and_the_same_after_a_run():
@@ -157,8 +177,9 @@ def test_constants_are_plain_and_the_same_after_a_run():
 def test_steps_count_all_targets_up_to_the_fall():
     net = frozen_net(num_classes=10, channels=3, side=8)
     batch = make_batch(net, tiny_data(n=300, num_classes=10, channels=3))
-    attack = alone(APGDT(iterations=2))
-    verdicts = attack(net, batch, Threat("0.02"), seed=0, passes=Passes(), lanes=60)
+    verdicts = SearchAttack(APGDT(iterations=2))(
+        net, batch, Threat("0.02"), seed=0, passes=Passes(), lanes=60
+    )
     targets_BM = batch.clean_logits_BK.argsort(dim=1, descending=True)[:, 1:10]
     later = 0
     for image, stage in enumerate(verdicts.stages):
@@ -173,12 +194,14 @@ def test_steps_count_all_targets_up_to_the_fall():
 
 
 @pytest.mark.parametrize("look_every", [2, 5, 1000])
-def test_looking_less_often_changes_nothing(look_every, monkeypatch):
+@pytest.mark.parametrize("search", SHORT)
+def test_looking_less_often_changes_nothing(search, look_every, monkeypatch):
     net = frozen_net(num_classes=10, channels=3, side=8)
     batch = make_batch(net, tiny_data(n=40, num_classes=10, channels=3))
 
     def run():
-        return short_cascade()(net, batch, Threat("0.012"), seed=1, passes=Passes(), lanes=7)
+        attack = SearchAttack(search)
+        return attack(net, batch, Threat("0.012"), seed=1, passes=Passes(), lanes=7)
 
     often = run()
     monkeypatch.setattr("ferd_eval.attacks.lanes.LOOK_EVERY", {"cpu": look_every})

@@ -1,0 +1,101 @@
+"""Attacks one after the other, each on the images that those before it left standing.
+
+The runner carries a cascade out stage by stage over the whole data set; here is what it consists of
+and who is drawn for an audit. S survivors, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ferd_eval.attacks.base import Attack
+from ferd_eval.attacks.clean import Clean
+from ferd_eval.attacks.noise import Noise
+from ferd_eval.attacks.threat import Threat
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """What stands in for an attack in a plan: an image is robust if it survives every stage.
+
+    Attributes:
+        family: name in reports.
+        stages: attacks on all that still stand, in order.
+        audits: attacks that see only a random sample of what the stages left standing.
+        sample: images in that sample, over all classes.
+    """
+
+    family: str
+    stages: tuple[Attack, ...]
+    audits: tuple[Attack, ...] = ()
+    sample: int = 0
+
+    @property
+    def attacks(self) -> tuple[Attack, ...]:
+        """All of them in order. The first finds who stands before anything is tried."""
+        return (Clean(), *self.stages, *self.audits)
+
+    def constants(self, threat: Threat) -> Mapping[str, Any]:
+        """The constants of every stage, under its name."""
+        return {
+            "steps": sum(attack.steps for attack in self.attacks),
+            "stages": {attack.family: dict(attack.constants(threat)) for attack in self.stages},
+            **(
+                {
+                    "audits": {a.family: dict(a.constants(threat)) for a in self.audits},
+                    "sample": self.sample,
+                }
+                if self.audits
+                else {}
+            ),
+            "final": "worst case over the stages; the first image found that is misclassified",
+        }
+
+    def passes_per_image(self, num_classes: int) -> tuple[int, int]:
+        """Forward and backward passes of an image that survives all stages; audits not counted."""
+        each = [attack.passes_per_image(num_classes) for attack in (Clean(), *self.stages)]
+        return sum(forward for forward, _ in each), sum(backward for _, backward in each)
+
+
+def draw_sample(
+    labels_S: NDArray[np.int64], indices_S: NDArray[np.int64], size: int, seed: int
+) -> NDArray[np.int64]:
+    """Choose survivors for an audit: classes in proportion, at random within a class.
+
+    Which images are drawn from a class is keyed by the image, so order and shards have no say.
+
+    Args:
+        labels_S: their true classes.
+        indices_S: their places in the data set.
+        size: how many to choose; all when there are fewer.
+        seed: the run's seed.
+
+    Returns:
+        Positions among the S, ascending.
+    """
+    if size >= len(labels_S):
+        return np.arange(len(labels_S))
+    noise = Noise(seed, "audit", torch.from_numpy(np.ascontiguousarray(indices_S)))
+    rank_S = noise.uniform((), torch.float64).numpy()
+    chosen = [
+        members[np.lexsort((indices_S[members], rank_S[members]))[:count]]
+        for label, count in enumerate(allocate(np.bincount(labels_S), size))
+        for members in [np.flatnonzero(labels_S == label)]
+    ]
+    return np.sort(np.concatenate(chosen))
+
+
+def allocate(counts_K: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+    """Split `size` over classes in proportion to their counts, by largest remainders."""
+    exact_K = counts_K * size
+    share_K: NDArray[np.int64] = exact_K // counts_K.sum()
+    remainder_K = exact_K - share_K * counts_K.sum()
+    largest = np.argsort(-remainder_K, kind="stable")[: size - int(share_K.sum())]
+    share_K[largest] += 1
+    return share_K

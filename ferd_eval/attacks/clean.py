@@ -1,0 +1,25 @@
+"""The absence of an attack, as an attack: what every other figure is read beside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ferd_eval.attacks.base import Attack, Problem
+
+
+@dataclass(frozen=True)
+class Clean(Attack):
+    """No perturbation."""
+
+    family = "clean"
+    steps = 0
+
+    def perturb(self, problem: Problem) -> Tensor:
+        """The image itself."""
+        return problem.x_BCHW
+
+    def passes_per_image(self, num_classes: int) -> tuple[int, int]:
+        """One pass, for the verdict."""
+        return 1, 0
