@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from ferd_eval.errors import UserError
+from ferd_eval.numpy_values import STAND_INS, StoredArray, StoredScalar
 
 Format = Literal["torch-zip", "torch-legacy", "safetensors"]
 Scalar = str | int | float | bool
@@ -71,12 +72,14 @@ _MEAN_STD_NAMES = (
 
 _MAX_NESTING = 5
 _TORCH_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C.to_bytes(10, "little")
-# Globals that torch's own unpickler accepts; everything else in a refused file is an offender.
+# Globals that torch's own unpickler accepts, and those that have a stand-in; everything else in a
+# refused file is an offender.
 _HARMLESS_GLOBALS = re.compile(
     r"collections\.(OrderedDict|Counter|defaultdict)"
     r"|torch\.(\w+Storage|Size|Tensor|device|u?int\d+|b?float\d+|bool|half|double|float|long)"
     r"|torch\.storage\.\w+Storage"
     r"|torch\._utils\._rebuild_\w+|torch\.nn\.parameter\.(Parameter|Buffer)|_codecs\.encode"
+    r"|numpy\.(dtype|ndarray|_?core\.multiarray\.(scalar|_reconstruct))|(__builtin__|builtins)\.bytes"
 )
 _RESAVE = (
     "import sys, torch; c = torch.load(sys.argv[1], map_location='cpu', weights_only=False); "
@@ -157,6 +160,7 @@ def _load(path: Path) -> Checkpoint:
     if isinstance(found, str):
         _refuse(path, f"{found}; save only the one to evaluate")
     _check_plain(path, found.tensors, size)
+    _drop_operation_counts(found)
     as_stored = {key: _on_cpu(tensor) for key, tensor in found.tensors.items()}
     cleaned = _Cleaning(dict(as_stored), lightning=found.lightning)
     cleaned.run(path)
@@ -297,7 +301,11 @@ def _read_torch(path: Path, size: int, format_: Format) -> object:
         _check_zip(path, size)
     try:
         # A stream, because torch lets the suffix of a path choose the format.
-        with warnings.catch_warnings(), path.open("rb") as stream:
+        with (
+            warnings.catch_warnings(),
+            path.open("rb") as stream,
+            torch.serialization.safe_globals(STAND_INS),
+        ):
             warnings.simplefilter("ignore")
             return torch.load(stream, map_location="cpu", weights_only=True)
     except OSError:
@@ -467,12 +475,24 @@ def _sort_siblings(siblings: Mapping[Any, object], found: _Found) -> None:
             found.ignored.append(f"{key} ({_describe(value)})")
 
 
+def _drop_operation_counts(found: _Found) -> None:
+    """Leave out what ``thop.profile`` registers in every module: counts of it, no part of it."""
+    for name in ("total_ops", "total_params"):
+        keys = [key for key in found.tensors if key.rpartition(".")[2] == name]
+        for key in keys:
+            del found.tensors[key]
+        if keys:
+            found.ignored.append(f"{name} ({len(keys)} tensor{'s' * (len(keys) != 1)})")
+
+
 def _describe(value: object) -> str:
     if isinstance(value, Tensor):
         return "1 tensor"
     count = sum(1 for _ in _tensors_in(value, set()))
     if count:
         return f"{count} tensor{'s' * (count != 1)}"
+    if isinstance(value, StoredArray | StoredScalar):
+        return str(value)
     if isinstance(value, Mapping | list | tuple):
         return f"a {type(value).__name__} of {len(value)} without tensors"
     return f"a {type(value).__name__}"

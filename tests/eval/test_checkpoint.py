@@ -14,6 +14,7 @@ import zipfile
 from collections import OrderedDict
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -229,6 +230,81 @@ def test_parameters_and_tied_weights(tmp_path):
     assert not any(t.requires_grad for t in checkpoint.tensors.values())
 
 
+@pytest.mark.parametrize("core", ["core", "_core"])
+@pytest.mark.parametrize("legacy", [False, True])
+def test_numpy_values_beside_the_weights_are_metadata(tmp_path, legacy, core):
+    plain = {
+        "nature_acc": np.float64(0.8312), "loss": np.float32(-1.5), "half": np.float16(0.25),
+        "epoch": np.int64(-7), "rank": np.uint8(200), "done": np.bool_(True),
+        "name": np.str_("né"), "blank": np.str_(""), "tag": np.bytes_(b"a"),
+    }  # fmt: skip
+    closed = {
+        "history": np.arange(6.0).reshape(2, 3),
+        "empty": np.array([]),
+        "when": np.datetime64("2024-01-01"),
+        "objects": np.array([None, "a"], dtype=object),
+        "record": np.zeros(1, dtype=[("a", "f4"), ("o", "O")])[0],
+    }
+    file = saved(tmp_path, {**closed, "model": STATE, **plain}, legacy=legacy)
+    # What NumPy 1 and NumPy 2 call their internals.
+    written = pickle.dumps(np.float64(1), protocol=2).split(b"multiarray")[0].split(b"cnumpy.")[1]
+    if written != core.encode() + b".":
+        respell(file, b"cnumpy." + written, b"cnumpy." + core.encode() + b".")
+    checkpoint = load_checkpoint(file)
+    assert_is_state(checkpoint)
+    assert checkpoint.metadata == {k: v.item() for k, v in plain.items() if k != "tag"} | {
+        "tag": "a"
+    }
+    assert {type(value) for value in checkpoint.metadata.values()} <= {str, int, float, bool}
+    assert checkpoint.ignored == (
+        "history (a NumPy array of 2×3 f8)",
+        "empty (a NumPy array of 0 f8)",
+        "when (a NumPy scalar of M8)",
+        "objects (a NumPy array of 2 O8)",
+        f"record (a NumPy scalar of {np.dtype([('a', 'f4'), ('o', 'O')]).str[1:]})",
+    )
+
+
+def respell(file, old, new):
+    """Replace bytes inside the pickle of a torch file, whichever format it has."""
+    if not zipfile.is_zipfile(file):
+        file.write_bytes(file.read_bytes().replace(old, new))
+        return
+    with zipfile.ZipFile(file) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    (pickled,) = (name for name in entries if name.endswith("data.pkl"))
+    assert old in entries[pickled]
+    entries[pickled] = entries[pickled].replace(old, new)
+    zip_of(file.parent, entries)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_numpy_arrays_are_never_weights(tmp_path, legacy):
+    arrays = {key: tensor.numpy() for key, tensor in STATE.items()}
+    assert "holds no state dict" in refusal(saved(tmp_path, arrays, legacy=legacy))
+    assert "holds no state dict" in refusal(saved(tmp_path, {"model": arrays}, legacy=legacy))
+    mixed = {**STATE, "extra.weight": np.ones((2, 2)), "scale": np.float32(2)}
+    checkpoint = load_checkpoint(saved(tmp_path, mixed, legacy=legacy))
+    assert_is_state(checkpoint)
+    assert checkpoint.ignored == ("extra.weight (a NumPy array of 2×2 f8)",)
+    assert checkpoint.metadata == {"scale": 2.0}
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_counts_of_thop_are_left_out(tmp_path, legacy):
+    counts = {
+        f"{module}{name}": torch.ones(1, dtype=torch.float64)
+        for module in ("", "conv1.", "bn1.")
+        for name in ("total_ops", "total_params")
+    }
+    checkpoint = load_checkpoint(
+        saved(tmp_path, prefixed("module.", {**STATE, **counts}), legacy=legacy)
+    )
+    assert_is_state(checkpoint)
+    assert checkpoint.ignored == ("total_ops (3 tensors)", "total_params (3 tensors)")
+    assert list(checkpoint.as_stored) == list(prefixed("module."))
+
+
 # --- Files with code in them ---------------------------------------------------------------------
 
 
@@ -263,6 +339,59 @@ def test_code_in_a_file_is_named_and_never_run(tmp_path, kind, protocol):
     # The trap does work: whoever unpickles it leaves the marker.
     pickle.loads(pickle.dumps(Marker(marker)))
     assert marker.exists()
+
+
+class Rebuilt:
+    """Unpickles by calling what it is given, with a state to follow."""
+
+    def __init__(self, *reduced):
+        self.reduced = reduced
+
+    def __reduce__(self):
+        return self.reduced
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_code_inside_an_object_array_is_named_and_never_run(tmp_path, legacy):
+    marker = tmp_path / "marker"
+    content = {"model": STATE, "log": np.array([Marker(marker)], dtype=object)}
+    message = refusal(saved(tmp_path, content, legacy=legacy))
+    assert f"{os.mkdir.__module__}.mkdir" in message
+    assert "numpy" not in message.partition("python -c")[0]
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_nothing_in_a_file_reaches_numpy(tmp_path, legacy):
+    """An object type whose flags are cleared makes NumPy take bytes for pointers, and crash."""
+    pointers = Rebuilt(np.dtype, ("O8", False, True), (3, "|", None, None, None, -1, -1, 0))
+    build = np.zeros(1).__reduce__()[0]
+    content = {
+        "model": STATE,
+        "scalar": Rebuilt(np.float64(1).__reduce__()[0], (pointers, b"A" * 8)),
+        "array": Rebuilt(build, (np.ndarray, (0,), b"b"), (1, (2,), pointers, False, b"A" * 16)),
+        "big-endian": Rebuilt(
+            np.float64(1).__reduce__()[0],
+            (
+                Rebuilt(np.dtype, ("i2", False, True), (3, ">", None, None, None, -1, -1, 0)),
+                b"\1\2",
+            ),
+        ),
+        "huge": Rebuilt(build, (np.ndarray, (2**62,), b"b")),
+        "bad state": Rebuilt(build, (np.ndarray, (0,), b"b"), (1, 2)),
+    }
+    file = saved(tmp_path, content, legacy=legacy)
+    for reader in (np.dtype, np.ndarray):
+        assert reader.__name__.encode() in file.read_bytes()
+    checkpoint = load_checkpoint(file)
+    assert_is_state(checkpoint)
+    assert checkpoint.metadata == {"big-endian": 0x0102}
+    assert checkpoint.ignored == (
+        "scalar (a NumPy scalar of O8)",
+        "array (a NumPy array of 2 O8)",
+        "huge (a NumPy array of 1 unknown type)",
+        "bad state (a NumPy array of 1 unknown type)",
+    )
 
 
 @pytest.mark.parametrize("legacy", [False, True])
