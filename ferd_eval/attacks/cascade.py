@@ -28,7 +28,7 @@ class Cascade:
         family: name in reports.
         stages: attacks on all that still stand, in order.
         audits: attacks that see only a random sample of what the stages left standing.
-        sample: images in that sample, over all classes.
+        sample: images in that sample at least, over all classes.
     """
 
     family: str
@@ -68,12 +68,14 @@ def draw_sample(
 ) -> NDArray[np.int64]:
     """Choose survivors for an audit: classes in proportion, at random within a class.
 
-    Which images are drawn from a class is keyed by the image, so order and shards have no say.
+    Shares are rounded up, so that no class is looked at less closely than `size` in S: the bound
+    in `ferd_eval.metrics.audit` rests on it. Which images are drawn from a class is keyed by the
+    image: order and shards have no say.
 
     Args:
         labels_S: their true classes.
         indices_S: their places in the data set.
-        size: how many to choose; all when there are fewer.
+        size: how many to choose at least; all when there are fewer.
         seed: the run's seed.
 
     Returns:
@@ -83,19 +85,9 @@ def draw_sample(
         return np.arange(len(labels_S))
     noise = Noise(seed, "audit", torch.from_numpy(np.ascontiguousarray(indices_S)))
     rank_S = noise.uniform((), torch.float64).numpy()
-    chosen = [
-        members[np.lexsort((indices_S[members], rank_S[members]))[:count]]
-        for label, count in enumerate(allocate(np.bincount(labels_S), size))
-        for members in [np.flatnonzero(labels_S == label)]
-    ]
+    chosen = []
+    for label in np.unique(labels_S):
+        members = np.flatnonzero(labels_S == label)
+        share = -(-len(members) * size // len(labels_S))
+        chosen.append(members[np.lexsort((indices_S[members], rank_S[members]))[:share]])
     return np.sort(np.concatenate(chosen))
-
-
-def allocate(counts_K: NDArray[np.int64], size: int) -> NDArray[np.int64]:
-    """Split `size` over classes in proportion to their counts, by largest remainders."""
-    exact_K = counts_K * size
-    share_K: NDArray[np.int64] = exact_K // counts_K.sum()
-    remainder_K = exact_K - share_K * counts_K.sum()
-    largest = np.argsort(-remainder_K, kind="stable")[: size - int(share_K.sum())]
-    share_K[largest] += 1
-    return share_K

@@ -1,0 +1,121 @@
+"""What the images that an audit did not look at may hide.
+
+`aa-audited` shows FAB and Square only a random sample of the images that both APGDs left standing.
+Each class gives at least the share m/S of its survivors. Of the S survivors an unknown number D
+would fall; f of them were in the sample and fell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binom, hypergeom
+
+
+@dataclass(frozen=True)
+class AuditBound:
+    """An audited accuracy as an interval: not below `lower` with 95 % confidence.
+
+    Attributes:
+        n: images.
+        survivors: images that the stages before the audit left standing.
+        sampled: how many of them the audit attacked.
+        broken: how many of those fell. They count as not robust.
+        most_hidden: with 95 % confidence, at most so many of the others would have fallen.
+        accuracy: as measured; what is hidden counts as robust.
+        lower: accuracy if all of `most_hidden` fell.
+    """
+
+    n: int
+    survivors: int
+    sampled: int
+    broken: int
+    most_hidden: int
+    accuracy: float | None
+    lower: float | None
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The bound over all images, and for each class by itself (each at 95 %, not jointly)."""
+
+    overall: AuditBound
+    per_class: tuple[AuditBound, ...]
+
+
+def audit(rows: pd.DataFrame, audited: Sequence[int], num_classes: int) -> Audit:
+    """The bounds of one audited attack.
+
+    Args:
+        rows: its outcomes, one row an image.
+        audited: data-set places of the images in the sample.
+        num_classes: K.
+    """
+    in_sample_N = rows["index"].isin(np.asarray(audited, dtype=np.int64)).to_numpy()
+    correct_N = rows["correct"].to_numpy()
+    counts = pd.DataFrame(
+        {
+            "n": 1,
+            "survivors": correct_N | in_sample_N,
+            "sampled": in_sample_N,
+            "broken": in_sample_N & ~correct_N,
+        }
+    ).astype("int64")
+    by_class = counts.groupby(rows["label"].to_numpy()).sum().reindex(range(num_classes))
+    by_class = by_class.fillna(0).astype("int64")
+    per_class = tuple(_class_bound(*map(int, row)) for row in by_class.to_numpy())
+    n, survivors, sampled, broken = map(int, counts.sum())
+    seen = by_class[by_class["survivors"] > 0]
+    share = float((seen["sampled"] / seen["survivors"]).min()) if len(seen) else 1.0
+    hidden = most_hidden_stratified(survivors, sampled, broken, share)
+    return Audit(_bound(n, survivors, sampled, broken, hidden), per_class)
+
+
+def most_hidden_simple(survivors: int, sampled: int, broken: int, level: float = 0.05) -> int:
+    """Upper bound on D − f for a simple random sample: the one-sided hypergeometric bound.
+
+    The largest D under which f or fewer in the sample have a probability above `level`.
+    """
+    fallen_D = np.arange(broken, survivors - (sampled - broken) + 1)
+    unlikely_D = hypergeom.cdf(broken, survivors, fallen_D, sampled) <= level
+    return int(fallen_D[~unlikely_D].max()) - broken
+
+
+def most_hidden_stratified(
+    survivors: int, sampled: int, broken: int, share: float, level: float = 0.05
+) -> int:
+    """Upper bound on D − f when every class gave at least `share` of its survivors.
+
+    The number that falls in the sample is a sum of hypergeometric variables, hence of independent
+    coins (Vatutin & Mikhailov 1982), D of them with a mean of at least D · share. At most f < mean
+    − 1 then happens no more often than for a binomial of that share (Hoeffding, "On the
+    distribution of the number of successes in independent trials", 1956, Theorem 4); for f = 0 the
+    same follows from independence alone. A plain hypergeometric bound would not hold: the classes
+    may hide what they hide in other proportions than they were drawn.
+    """
+    fallen_D = np.arange(broken, survivors - (sampled - broken) + 1)
+    unlikely_D = binom.cdf(broken, fallen_D, share) <= level
+    if broken > 0:
+        unlikely_D &= broken <= fallen_D * share - 1
+    return int(fallen_D[~unlikely_D].max()) - broken
+
+
+def _class_bound(n: int, survivors: int, sampled: int, broken: int) -> AuditBound:
+    hidden = most_hidden_simple(survivors, sampled, broken)
+    return _bound(n, survivors, sampled, broken, hidden)
+
+
+def _bound(n: int, survivors: int, sampled: int, broken: int, hidden: int) -> AuditBound:
+    stood = survivors - broken
+    return AuditBound(
+        n=n,
+        survivors=survivors,
+        sampled=sampled,
+        broken=broken,
+        most_hidden=hidden,
+        accuracy=stood / n if n else None,
+        lower=(stood - hidden) / n if n else None,
+    )
