@@ -75,7 +75,7 @@ class StoredScalar:
         self.dtype = dtype
 
     def __str__(self) -> str:
-        return f"a NumPy scalar of {self.dtype or 'unknown type'}"
+        return f"a NumPy scalar of {self.dtype}"
 
 
 def _scalar(dtype: StoredType, raw: object = None) -> object:

@@ -15,10 +15,17 @@ from ferd_eval.groups import read_groups
 from ferd_eval.metrics import scorecard
 from ferd_eval.outcomes import Outcomes
 from ferd_eval.output import to_json
-from ferd_eval.report import Run, render_terminal, scorecards, view, write_report
+from ferd_eval.report import (
+    Run,
+    render_terminal,
+    scorecard_file,
+    scorecards,
+    view,
+    write_report,
+)
 
-#: Files of a complete report folder.
-REPORT_FILES = ("scorecard.json", "report.md", "report.csv", "report_wide.csv", "report.html")
+#: Files of a complete report folder, beside the scorecards.
+REPORT_FILES = ("report.md", "report.csv", "report_wide.csv", "report.html")
 
 
 def report_folder(folder: Path, groups: str | None, *, as_json: bool) -> None:
@@ -77,7 +84,7 @@ def is_current(folder: Path, runs: Sequence[Run]) -> bool:
     if not all((folder / name).exists() for name in REPORT_FILES):
         return False
     try:
-        written = json.loads((folder / "scorecard.json").read_text(encoding="utf-8"))
+        written = json.loads((folder / scorecard_file(runs)).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return bool(written == json.loads(to_json(scorecards(runs))))

@@ -87,6 +87,9 @@ def _read_toml(file: Path) -> dict[str, Any]:
         if name not in kinds:
             known = [field.name for field in dataclasses.fields(ScoreSettings)]
             raise UserError(f"--config {file}: unknown key {key!r}.{did_you_mean(name, known)}")
+        if name in values:
+            twin = next(other for other in content if other.replace("-", "_") == name)
+            raise UserError(f"--config {file}: {twin} and {key} are one key. Keep one of them.")
         values[name] = _convert(file, key, value, kinds[name])
     return values
 

@@ -3,7 +3,7 @@
 from ferd_eval.report.figure import Figure, Table, percent, ratio
 from ferd_eval.report.terminal import render_terminal
 from ferd_eval.report.view import Run, View, view
-from ferd_eval.report.write import scorecards, write_report
+from ferd_eval.report.write import scorecard_file, scorecards, write_report
 
 __all__ = [
     "Figure",
@@ -13,6 +13,7 @@ __all__ = [
     "percent",
     "ratio",
     "render_terminal",
+    "scorecard_file",
     "scorecards",
     "view",
     "write_report",

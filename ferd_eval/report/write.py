@@ -14,12 +14,15 @@ from ferd_eval.report.page import page
 from ferd_eval.report.spreadsheet import long_csv, wide_csv
 from ferd_eval.report.view import Run, view
 
+#: Of one run, and of several.
+_SCORECARD_FILES = ("scorecard.json", "scorecards.json")
+
 
 def write_report(folder: Path, runs: Sequence[Run]) -> tuple[Path, ...]:
     """Write ``scorecard.json``, ``report.md``, both CSV files and ``report.html``.
 
-    With several runs each file compares them, and ``scorecard.json`` holds
-    ``{"runs": {name: scorecard}}``.
+    With several runs each file compares them, and ``scorecards.json`` in place of
+    ``scorecard.json`` holds ``{"runs": {name: scorecard}}``.
 
     Returns:
         The files written.
@@ -29,7 +32,7 @@ def write_report(folder: Path, runs: Sequence[Run]) -> tuple[Path, ...]:
     """
     rendered = view(runs)
     contents = {
-        "scorecard.json": _rows_on_lines(to_json(scorecards(runs))),
+        scorecard_file(runs): _rows_on_lines(to_json(scorecards(runs))),
         "report.md": markdown(rendered),
         "report.csv": long_csv(rendered),
         "report_wide.csv": wide_csv(rendered),
@@ -44,7 +47,14 @@ def write_report(folder: Path, runs: Sequence[Run]) -> tuple[Path, ...]:
         ) from reason
     for name, content in contents.items():
         write_atomically(folder / name, content.encode())
+    # A folder of one run that has become one of several keeps no figures of the one.
+    (folder / _SCORECARD_FILES[len(runs) == 1]).unlink(missing_ok=True)
     return tuple(folder / name for name in contents)
+
+
+def scorecard_file(runs: Sequence[Run]) -> str:
+    """Name of the file that `scorecards` is written to."""
+    return _SCORECARD_FILES[len(runs) > 1]
 
 
 def scorecards(runs: Sequence[Run]) -> Mapping[str, Any]:

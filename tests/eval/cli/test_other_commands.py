@@ -257,6 +257,21 @@ def test_runs_of_one_checkpoint_are_told_apart(command, runs, tmp_path):
     status, out, _ = command("report", "both", "--json")
     assert status == 0
     assert set(json.loads(out)["runs"]) == {"a", "b"}
+    assert json.loads(Path("both/scorecards.json").read_text()) == json.loads(out)
+
+
+def test_a_folder_of_runs_holds_the_figures_of_all_or_of_one(command, runs, tmp_path):
+    shutil.copytree(runs / "first", tmp_path / "both" / "first")
+    assert command("report", "both")[0] == 0
+    assert (
+        Path("both/scorecard.json").read_bytes() == Path("both/first/scorecard.json").read_bytes()
+    )
+    shutil.copytree(runs / "second", tmp_path / "both" / "second")
+    assert command("report", "both")[0] == 0
+    assert {file.name for file in Path("both").glob("*.json")} == {"scorecards.json"}
+    shutil.rmtree(tmp_path / "both" / "second")
+    assert command("report", "both")[0] == 0
+    assert {file.name for file in Path("both").glob("*.json")} == {"scorecard.json"}
 
 
 @pytest.mark.parametrize(

@@ -223,7 +223,8 @@ def test_several_checkpoints_have_folders_and_a_table_over_all(here, ferd_eval):
     for name in runs:
         assert json.loads(Path("run", name, "scorecard.json").read_text()) == runs[name]
         assert Path("run", name, "outcomes.parquet").is_file()
-    assert json.loads(Path("run/scorecard.json").read_text())["runs"] == runs
+    assert json.loads(Path("run/scorecards.json").read_text())["runs"] == runs
+    assert not Path("run/scorecard.json").exists()
     page = Path("run/report.md").read_text()
     assert "tiny" in page
     assert "other" in page
@@ -236,11 +237,14 @@ def test_several_checkpoints_have_folders_and_a_table_over_all(here, ferd_eval):
 def test_the_table_over_all_is_of_the_checkpoints_given(here, ferd_eval):
     shutil.copy("other.pt", "third.pt")
     ferd_eval("score", "other.pt", *GOOD)
-    first = Path("run/scorecard.json").read_bytes()
+    first = Path("run/scorecards.json").read_bytes()
     ferd_eval("score", "third.pt", *GOOD)
-    assert list(json.loads(Path("run/scorecard.json").read_text())["runs"]) == ["third", "tiny"]
+    assert list(json.loads(Path("run/scorecards.json").read_text())["runs"]) == ["third", "tiny"]
     ferd_eval("score", "other.pt", *GOOD)
-    assert Path("run/scorecard.json").read_bytes() == first
+    assert Path("run/scorecards.json").read_bytes() == first
+    Path("run/scorecards.json").unlink()
+    ferd_eval("score", "other.pt", *GOOD)
+    assert Path("run/scorecards.json").read_bytes() == first
 
 
 def test_equal_stems_are_told_apart_by_their_folders(here, ferd_eval):
@@ -511,6 +515,8 @@ def test_a_pickle_that_runs_code_does_not_run(here, ferd_eval):
         ("<html>", ("cannot be read", "line 1")),
         ("\udcff", ("cannot be read",)),
         ("limit = 3\nper_class = 3", ("exclude each other",)),
+        ("step-size = 0.1\nstep_size = 0.1", ("step-size and step_size are one key", "Keep one")),
+        ('step_size = 0.1\nstep-size = "x"', ("step_size and step-size are one key",)),
     ],
 )
 def test_bad_config_files(here, ferd_eval, toml, parts):

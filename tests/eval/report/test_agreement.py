@@ -124,7 +124,7 @@ def test_several_runs_stand_in_one_table_with_the_best_in_bold(
 ) -> None:
     runs = [make_run("a.pt", seed=1), make_run("b.pt", seed=2), make_run("c.pt", seed=3)]
     files = written(tmp_path, *runs)
-    card = json.loads(files["scorecard.json"])
+    card = json.loads(files["scorecards.json"])
     assert list(card["runs"]) == ["a.pt", "b.pt", "c.pt"]
     averages = {name: card["runs"][name]["attacks"]["aa"]["average"] for name in card["runs"]}
     best = max(averages, key=lambda name: averages[name])
