@@ -1,13 +1,18 @@
 """AutoAttack against the reference implementation: verdicts and wall time, in one run.
 
     python benchmarks/autoattack.py CKPT --dataset demo --limit 100 --eps 0.1 [--parity]
-        [--model-file FILE.py:FACTORY] [--normalize NAME] [--batch 100] [--data-dir DIR]
+        [--audited M] [--like-for-like] [--model-file FILE.py:FACTORY] [--normalize NAME]
+        [--batch 100] [--data-dir DIR]
 
 Without ``--parity``: keyed random numbers, float32, as users run it; prints both robust accuracies,
-the images on which the verdicts differ, wall times and their ratio. With ``--parity``: the
-reference's stream of random numbers, the network in float64 inside; after each of the four searches
-the surviving images must be the same, and the exit status says whether they are. Needs pyautoattack
-and an idle machine.
+the images on which the verdicts differ, the passes, wall times and their ratio. The reference gets
+the network as its users would hand it over (contiguous images), patched only so that its `view`
+does not stop it; with ``--like-for-like`` in our memory layout instead. ``--audited M`` runs
+`aa-audited` with a sample of M as well.
+
+With ``--parity``: the reference's stream of random numbers, the network in float64 inside; after
+each of the four searches the surviving images must be the same, and the exit status says whether
+they are. Needs pyautoattack and an idle machine.
 """
 
 from __future__ import annotations
@@ -19,13 +24,24 @@ import warnings
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
-from ferd_eval import build_classifier, load_checkpoint, load_dataset
-from ferd_eval.attacks import Batch, Passes, Threat
-from ferd_eval.attacks.autoattack import autoattack
+from ferd_eval import Outcomes, build_classifier, load_checkpoint, load_dataset, score
+from ferd_eval.attacks import Cascade, Threat, audited, autoattack
+from ferd_eval.datasets import LabelledImages
+from ferd_eval.metrics.audit import audit
+
+#: Passes that the reference spends on an image that survives everything (spec and its source).
+_REFERENCE = {
+    "apgd-ce": (103, 101),
+    "apgd-t": (920, 909),
+    "fab-t": (1829, 900),
+    "square": (5004, 0),
+}
 
 
 class InFloat64(nn.Module):
@@ -34,6 +50,12 @@ class InFloat64(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network.double()
+        # `score` takes images in the precision of the parameters, which are not ours to show.
+        self.single = nn.Parameter(torch.zeros(()))
+
+    def parameters(self, recurse: bool = True):  # type: ignore[no-untyped-def]
+        """Only the one in single precision."""
+        return iter([self.single])
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Logits, rounded once."""
@@ -44,19 +66,66 @@ class InFloat64(nn.Module):
 class Contiguous(nn.Module):
     """Hands the reference contiguous gradients: it calls `view` on them."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, layout: torch.memory_format) -> None:
         super().__init__()
         self.network = network
+        self.layout = layout
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Logits."""
-        logits_BK: Tensor = self.network(x_BCHW.contiguous(memory_format=torch.channels_last) * 1.0)
+        logits_BK: Tensor = self.network((x_BCHW * 1.0).contiguous(memory_format=self.layout))
         return logits_BK
 
 
 def main() -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    options = arguments()
+    warnings.filterwarnings("ignore")
+    classifier, facts = build_classifier(
+        load_checkpoint(options.checkpoint),
+        model_file=options.model_file,
+        normalize=options.normalize,
+    )
+    classifier.requires_grad_(False).eval()
+    data = load_dataset(options.dataset, options.data_dir).first(options.limit)
+    threat = Threat(options.eps or data.default_eps)
+    network: nn.Module = InFloat64(classifier) if options.parity else classifier
+    print(f"{facts.architecture} on {len(data)} images of {data.name}, {threat}", flush=True)
+
+    ours, our_seconds = timed(network, data, autoattack(reference_stream=options.parity), options)
+    print(f"ferd_eval    {our_seconds:8.1f} s", flush=True)
+    rows, cost = ours.of("aa"), ours.manifest["cost"]["aa"]
+
+    standing, their_seconds = reference(network, classifier, data, threat, options)
+    print(f"pyautoattack {their_seconds:8.1f} s", flush=True)
+    print(f"ratio        {our_seconds / their_seconds:8.3f}")
+    differences = compare(rows["stage"].fillna("").tolist(), rows, standing)
+    robust = max(int(rows["correct"].sum()), 1)
+    print(
+        f"robust       ours {rows['correct'].mean():.2%}, reference "
+        f"{standing['square'].mean():.2%}; clean "
+        f"{(rows['clean_pred'] == rows['label']).mean():.2%}"
+    )
+    print(
+        f"passes       {cost['forward']} forward, {cost['backward']} backward; "
+        f"{cost['forward'] / robust:.0f} and {cost['backward'] / robust:.0f} a survivor"
+    )
+    survive = autoattack().passes_per_image(data.num_classes)
+    print(
+        f"             an image that survives everything: ours {survive[0]} and {survive[1]}, "
+        f"reference {sum(f for f, _ in _REFERENCE.values())} and "
+        f"{sum(b for _, b in _REFERENCE.values())}"
+    )
+    if options.audited:
+        measure_audited(network, data, options, their_seconds)
+    return int(options.parity and differences > 0)
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--dataset", default="demo")
     parser.add_argument("--data-dir", type=Path)
@@ -66,87 +135,80 @@ def main() -> int:
     parser.add_argument("--normalize", default="auto")
     parser.add_argument("--batch", type=int, default=100)
     parser.add_argument("--parity", action="store_true")
-    options = parser.parse_args()
-    warnings.filterwarnings("ignore")
+    parser.add_argument("--audited", type=int, metavar="M")
+    parser.add_argument("--like-for-like", action="store_true")
+    return parser.parse_args()
 
-    classifier, facts = build_classifier(
-        load_checkpoint(options.checkpoint),
-        model_file=options.model_file,
-        normalize=options.normalize,
-    )
-    for parameter in classifier.parameters():
-        parameter.requires_grad_(False)
-    data = load_dataset(options.dataset, options.data_dir).first(options.limit)
-    network: nn.Module = InFloat64(classifier) if options.parity else classifier
-    x_BCHW = torch.from_numpy(data.images_NCHW).float() / 255
-    if not options.parity:
-        x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
-    labels_B = torch.from_numpy(data.labels_N)
-    with torch.no_grad():
-        logits_BK = network(x_BCHW)
-    batch = Batch(x_BCHW, labels_B, torch.from_numpy(data.indices_N), logits_BK)
-    threat = Threat(options.eps or data.default_eps)
-    clean = float((logits_BK.argmax(1) == labels_B).float().mean())
-    print(f"{facts.architecture} on {len(data)} images of {data.name}, {threat}, clean {clean:.1%}")
 
-    began, passes = time.perf_counter(), Passes()
-    cascade = autoattack(reference_stream=options.parity)
-    ours = cascade(network, batch, threat, seed=0, passes=passes, lanes=options.batch)
-    our_seconds = time.perf_counter() - began
-
-    reference = AutoAttack(
-        network if options.parity else Contiguous(network),
-        norm="Linf",
-        eps=threat.radius,
-        version="standard",
-        seed=0,
-    )
-    reference.logger.disabled = True
+def timed(
+    network: nn.Module, data: LabelledImages, cascade: Cascade, options: argparse.Namespace
+) -> tuple[Outcomes, float]:
+    """Outcomes of a cascade and the seconds they took."""
     began = time.perf_counter()
-    theirs = after_each_search(reference, x_BCHW.contiguous(), labels_B, options.batch)
-    their_seconds = time.perf_counter() - began
-
-    fell_to = Counter(str(stage).split(">")[0] for stage in ours.stages if stage)
-    survivors_B = logits_BK.argmax(1) == labels_B
-    differences = 0
-    for search in cascade.searches:
-        broken = [str(stage).split(">")[0] == search.family for stage in ours.stages]
-        survivors_B = survivors_B & ~torch.tensor(broken)
-        differ = int((survivors_B != theirs[search.family]).sum())
-        differences += differ
-        print(
-            f"  {search.family:8} broke {fell_to[search.family]:4}; standing: ours "
-            f"{int(survivors_B.sum())}, reference {int(theirs[search.family].sum())}, "
-            f"different images {differ}"
-        )
-    robust = max(int(survivors_B.sum()), 1)
-    print(f"passes       {passes.forward} forward, {passes.backward} backward")
-    print(
-        f"             {passes.forward / robust:.0f} and {passes.backward / robust:.0f} a survivor"
-    )
-    print(f"ferd_eval    {our_seconds:8.1f} s")
-    print(f"pyautoattack {their_seconds:8.1f} s")
-    print(f"ratio        {our_seconds / their_seconds:8.3f}")
-    return int(options.parity and differences > 0)
+    outcomes = score(network, data, [cascade], threat=options.eps, batch_size=options.batch)
+    return outcomes, time.perf_counter() - began
 
 
-def after_each_search(
-    reference: AutoAttack, x_BCHW: Tensor, labels_B: Tensor, batch_size: int
-) -> dict[str, Tensor]:
-    """Run the reference's four attacks in turn and note who stands after each."""
-    standing_B = reference.model(x_BCHW).argmax(1) == labels_B
+def reference(
+    network: nn.Module,
+    classifier: nn.Module,
+    data: LabelledImages,
+    threat: Threat,
+    options: argparse.Namespace,
+) -> tuple[dict[str, NDArray[np.bool_]], float]:
+    """Who stands after each of the reference's searches, and the seconds they took."""
+    if not options.parity:
+        layout = torch.channels_last if options.like_for_like else torch.contiguous_format
+        network = Contiguous(classifier.to(memory_format=layout), layout)
+    adversary = AutoAttack(network, norm="Linf", eps=threat.radius, version="standard", seed=0)
+    adversary.logger.disabled = True
+    x_BCHW = torch.from_numpy(data.images_NCHW).float() / 255
+    labels_B = torch.from_numpy(data.labels_N)
+    began = time.perf_counter()
+    with torch.no_grad():
+        standing_B = adversary.model(x_BCHW).argmax(1) == labels_B
     noted = {}
-    for name in ("apgd-ce", "apgd-t", "fab-t", "square"):
+    for name in _REFERENCE:
         rows = standing_B.nonzero().squeeze(1)
         if len(rows):
-            reference.attacks_to_run = [name]
-            adv_BCHW, _ = reference.run_standard_evaluation(
-                x_BCHW[rows], labels_B[rows], batch_size=batch_size
+            adversary.attacks_to_run = [name]
+            adv_BCHW, _ = adversary.run_standard_evaluation(
+                x_BCHW[rows], labels_B[rows], batch_size=options.batch
             )
             with torch.no_grad():
-                standing_B[rows] = reference.model(adv_BCHW).argmax(1) == labels_B[rows]
-        noted[name] = standing_B.clone()
-    return noted
+                standing_B[rows] = adversary.model(adv_BCHW).argmax(1) == labels_B[rows]
+        noted[name] = standing_B.numpy().copy()
+    return noted, time.perf_counter() - began
+
+
+def compare(stages: list[str], rows, standing: dict[str, NDArray[np.bool_]]) -> int:  # type: ignore[no-untyped-def]
+    """Print who broke how many, and count the images on which both disagree after a search."""
+    broke = Counter(stage.split(">")[0] for stage in stages)
+    stands_N = (rows["clean_pred"] == rows["label"]).to_numpy()
+    differences = 0
+    for name, theirs_N in standing.items():
+        stands_N = stands_N & np.array([stage.split(">")[0] != name for stage in stages])
+        differ = int((stands_N != theirs_N).sum())
+        differences += differ
+        print(
+            f"  {name:8} broke {broke[name]:4}; standing: ours {int(stands_N.sum())}, reference "
+            f"{int(theirs_N.sum())}, different images {differ}"
+        )
+    return differences
+
+
+def measure_audited(
+    network: nn.Module, data: LabelledImages, options: argparse.Namespace, their_seconds: float
+) -> None:
+    """Time `aa-audited`, beside what it leaves open."""
+    outcomes, seconds = timed(network, data, audited(options.audited), options)
+    drawn = outcomes.manifest["audits"]["aa-audited"]
+    bound = audit(outcomes.of("aa-audited"), drawn, data.num_classes).overall
+    print(
+        f"aa-audited   {seconds:8.1f} s, ratio {seconds / their_seconds:.3f}; robust "
+        f"{bound.accuracy:.2%}, not below {bound.lower:.2%} (95 %): {bound.broken} of "
+        f"{bound.sampled} audited fell, {bound.survivors} survivors"
+    )
 
 
 if __name__ == "__main__":

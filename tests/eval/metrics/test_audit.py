@@ -31,7 +31,7 @@ def test_the_simple_bound_is_its_definition(survivors, sampled, broken):
 
 def test_with_nothing_broken_about_three_in_m_may_be_hidden():
     hidden = most_hidden_stratified(3000, 256, 0, 256 / 3000)
-    assert hidden == pytest.approx(3 / 256 * 3000, rel=0.05)
+    assert 0.9 * 3 / 256 * 3000 < hidden <= 3 / 256 * 3000
     assert most_hidden_stratified(100, 100, 4, 1.0) == 0
     assert most_hidden_simple(0, 0, 0) == 0
     assert most_hidden_simple(5, 0, 0) == 5, "a class that gave nobody may hide everybody"
