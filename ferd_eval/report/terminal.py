@@ -59,7 +59,7 @@ def _table(of: Table) -> RichTable:
 
 def _bars(run: RunView, title: str) -> Iterator[RenderableType]:
     shown = run.shown
-    lines = shown.lowest_first
+    lines = [line for line in shown.lowest_first if line.n.value]
     yield Text(f"{title} under {shown.id}, lowest first: accuracy and 95 % interval", style="bold")
     table = RichTable(
         box=None, show_header=False, pad_edge=False, expand=True, padding=(0, 1, 0, 0)
@@ -73,6 +73,9 @@ def _bars(run: RunView, title: str) -> Iterator[RenderableType]:
     yield table
     if len(lines) > _MOST_BARS:
         yield Text(f"and {len(lines) - _MOST_BARS} more classes in the files", style="dim")
+    hidden = len(shown.lowest_first) - len(lines)
+    if hidden:
+        yield Text(f"not shown: {hidden} class{'es' * (hidden > 1)} without images", style="dim")
 
 
 @dataclass(frozen=True)
@@ -84,13 +87,9 @@ class _Bar:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
         fill, left, dash, point, right = "#|-o|" if options.ascii_only else "█├─●┤"
         width = max(options.max_width, 10)
-        low, value, high = (
-            each.value for each in (self.line.low, self.line.accuracy, self.line.high)
+        at_low, at_value, at_high = (
+            _cell(each.value, width) for each in (self.line.low, self.line.accuracy, self.line.high)
         )
-        if low is None or value is None or high is None:
-            yield Text("no images", style="dim")
-            return
-        at_low, at_value, at_high = (_cell(each, width) for each in (low, value, high))
         track = [fill] * at_low + [dash] * (at_high - at_low + 1)
         if at_low < at_high:
             track[at_low], track[at_high] = left, right
@@ -107,5 +106,6 @@ class _Scale:
         yield Text("0" + "50".rjust(left + 1) + "100 %".rjust(width - left - 2), style="dim")
 
 
-def _cell(fraction: float, width: int) -> int:
+def _cell(fraction: float | None, width: int) -> int:
+    assert fraction is not None, "a class without images has no bar"
     return min(int(fraction * width), width - 1)

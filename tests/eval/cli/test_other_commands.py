@@ -173,8 +173,29 @@ def test_listings_hold_what_there_is(command, what):
     assert {name.lower().replace("-", "") for name in expected} <= lower
     status, table, _ = command("ls", what)
     assert status == 0
-    assert len(table.splitlines()) > len(rows)
-    assert all(row["name"].split()[0] in table for row in rows)
+    # Off a terminal: one line a row, nothing cut.
+    lines = table.splitlines()
+    assert len(lines) == 1 + len(rows)
+    for line, row in zip(lines[1:], rows, strict=True):
+        assert re.split(r"\s{2,}", line) == [value for value in row.values() if value]
+
+
+@pytest.mark.parametrize("what", ["models", "attacks", "datasets"])
+def test_listings_on_a_terminal_fold_and_cut_nothing(command, monkeypatch, what):
+    _, out, _ = command("ls", what, "--json")
+    rows = json.loads(out)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # what makes rich take a pipe for a terminal
+    monkeypatch.setenv("COLUMNS", "80")
+    status, table, _ = command("ls", what)
+    assert status == 0
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", table).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert len(lines) > 1 + len(rows)
+    names = [line.split("  ")[0] for line in lines[1:] if not line.startswith(" ")]
+    assert names == [row["name"] for row in rows]
+    # Every other word is there too: the letters of a column, whatever line they stand on.
+    letters = sorted("".join(lines[1:]).replace(" ", ""))
+    assert letters == sorted("".join("".join(row.values()) for row in rows).replace(" ", ""))
 
 
 # inspect

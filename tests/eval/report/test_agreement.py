@@ -162,6 +162,26 @@ def test_the_terminal_prints_the_same_figures_within_its_width(make_run: Any, wi
     assert len(bars) == 10
 
 
+@pytest.mark.parametrize(
+    ("empty", "words"),
+    [([], None), ([7], "not shown: 1 class without images"),
+     ([0, 3, 7], "not shown: 3 classes without images")],
+)  # fmt: skip
+def test_classes_without_images_do_not_fill_the_terminal(
+    make_run: Any, empty: list[int], words: str | None
+) -> None:
+    run = make_run(empty=empty)
+    console = Console(width=80, color_system=None, record=True, file=io.StringIO())
+    console.print(render_terminal(view([run])))
+    text = console.export_text().partition("lowest first")[2]
+    bars = [line for line in text.splitlines() if "●" in line]
+    assert len(bars) == 10 - len(empty)
+    drawn = {line.split()[0] for line in bars}
+    scores = next(iter(run.scorecard.attacks.values()))
+    assert drawn == {each.name for each in scores.per_class if each.n}
+    assert (words in text.splitlines()) if words else ("not shown" not in text)
+
+
 def test_the_scorecard_file_keeps_each_row_of_numbers_on_one_line(
     make_run: Any, tmp_path: Path
 ) -> None:
