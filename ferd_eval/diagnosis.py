@@ -1,0 +1,275 @@
+"""A look at the network before its figures are believed: do attacks get a grip on it at all?
+
+Carlini et al., "On evaluating adversarial robustness" (2019), §5; Athalye et al., "Obfuscated
+gradients give a false sense of security" (ICML 2018), §3.1; Croce & Hein (ICML 2020), whose
+software makes some of these checks. What the measurements mean is decided elsewhere, without torch
+(`ferd_eval.metrics.network_checks`). S images of the sample, B batch, K classes, C channels,
+H × W pixels.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ferd_eval.acceptance import dtype_of, memory_format_of
+from ferd_eval.attacks import PGD, Batch, Passes, Threat, Verdicts, frozen, losses
+from ferd_eval.attacks.apgd import dlr_to_target
+from ferd_eval.datasets import LabelledImages
+from ferd_eval.device import is_out_of_memory
+from ferd_eval.quantity import format_quantity
+
+#: Images looked at, over all classes.
+SAMPLE = 256
+
+#: Images sent through a second time, each alone.
+_ALONE = 8
+
+#: Outputs closer than this, relative to the largest logit, differ by rounding only. Another kernel
+#: for another batch size moves float32 logits by some 1e-6.
+_ROUNDING = 1e-4
+
+#: How far a row may be from adding up to 1 and still be probabilities.
+_SUM_SLACK = 1e-3
+
+#: PGD's loss is looked at after so many steps.
+_STEPS = (1, 5, 10, 20)
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def diagnose(
+    model: nn.Module,
+    data: LabelledImages,
+    threat: Threat,
+    *,
+    seed: int,
+    batch_size: int,
+    device: torch.device,
+    by_gradient: bool = True,
+    sample: int = SAMPLE,
+) -> dict[str, Any]:
+    """Measure on a few images what masks gradients; the network is left as it was.
+
+    The images are the first of each class in data-set order, classes in proportion, shares rounded
+    up: every class that has images is looked at. Attacks meet the random numbers that they meet in
+    a run with this seed.
+
+    Args:
+        model: maps images in [0, 1], B×C×H×W, to logits B×K, on `device`.
+        data: the images of the run.
+        threat: the run's largest ball.
+        seed: key of all random numbers.
+        batch_size: images per pass at most; halved when memory runs out.
+        device: where the network is.
+        by_gradient: whether to measure what takes gradients; False where no attack takes any.
+        sample: images, up to one more a class; all where there are fewer.
+
+    Returns:
+        What ``manifest["diagnosis"]`` holds: counts with their n, overall and by class, in plain
+        lists and numbers. What was not measured is None.
+
+    Raises:
+        RuntimeError: not even one image fits into memory, or the network itself fails.
+    """
+    rows = _first_of_each_class(data, sample)
+    x_SCHW = _pixels(model, data.images_NCHW[rows], device)
+    labels_S = torch.from_numpy(data.labels_N[rows]).to(device)
+    indices_S = torch.from_numpy(data.indices_N[rows]).to(device)
+    size = min(batch_size, len(rows))
+    while True:
+        look = _Look(model, x_SCHW, labels_S, indices_S, data.num_classes, threat, seed, size)
+        try:
+            return look.measure(by_gradient=by_gradient and data.num_classes > 1)
+        except (RuntimeError, MemoryError) as error:
+            if size == 1 or not is_out_of_memory(error):
+                raise
+        size //= 2
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _first_of_each_class(data: LabelledImages, size: int) -> NDArray[np.int64]:
+    """Positions in the data set, ascending."""
+    if size >= len(data):
+        return np.arange(len(data))
+    quota_K = -(-data.class_counts * size // len(data))
+    chosen = [np.flatnonzero(data.labels_N == k)[:quota] for k, quota in enumerate(quota_K)]
+    return np.sort(np.concatenate(chosen))
+
+
+def _pixels(
+    model: nn.Module,
+    images_SCHW: NDArray[np.uint8] | NDArray[np.float32],
+    device: torch.device,
+) -> Tensor:
+    """Images in [0, 1] as the network takes them."""
+    scale = 255.0 if images_SCHW.dtype == np.uint8 else 1.0
+    x_SCHW = torch.from_numpy(images_SCHW).to(device).to(dtype_of(model)).div_(scale)
+    return x_SCHW.contiguous(memory_format=memory_format_of(model))
+
+
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """One look at S images, at most `size` a pass."""
+
+    model: nn.Module
+    x_SCHW: Tensor
+    labels_S: Tensor
+    indices_S: Tensor
+    num_classes: int
+    threat: Threat
+    seed: int
+    size: int
+    passes: Passes = field(default_factory=Passes)
+
+    def measure(self, *, by_gradient: bool) -> dict[str, Any]:
+        """Everything, with what it cost."""
+        began = time.perf_counter()
+        with frozen(self.model):
+            torch.manual_seed(self.seed)  # for networks that draw numbers of their own
+            logits_SK = self._logits(self.x_SCHW)
+            batches = self._batches(logits_SK)
+            measured = {
+                "images": len(logits_SK),
+                "eps": self.threat.radius,
+                "eps_text": format_quantity(self.threat.eps),
+                "softmax": self._tally(_are_probabilities(logits_SK)),
+                "randomised": self._difference(logits_SK, self._logits(self.x_SCHW)),
+                "batch_dependent": self._without_neighbours(logits_SK),
+                "zero_gradients": self._zero_gradients(batches) if by_gradient else None,
+                "far": self._far(batches) if by_gradient else None,
+                "loss": self._loss_over_steps(batches) if by_gradient else None,
+            }
+        cost = {"forward": self.passes.forward, "backward": self.passes.backward}
+        return {**measured, "cost": {"seconds": time.perf_counter() - began, **cost}}
+
+    def _without_neighbours(self, logits_SK: Tensor) -> dict[str, Any]:
+        """A few images each alone; n is 0 where batches hold one image anyway."""
+        images = len(logits_SK)
+        in_company = 0 if self.size == 1 else images - (images % self.size == 1)
+        at_A = torch.linspace(0, max(in_company - 1, 0), min(_ALONE, in_company)).long()
+        at_A = at_A.to(self.labels_S.device)
+        alone = [self._forward(self.x_SCHW[i : i + 1]) for i in at_A.tolist()]
+        alone_AK = torch.cat([logits_SK[:0], *alone])
+        return self._difference(logits_SK[at_A], alone_AK, self.labels_S[at_A])
+
+    def _difference(
+        self, first_BK: Tensor, second_BK: Tensor, labels_B: Tensor | None = None
+    ) -> dict[str, Any]:
+        """Images whose output differs by more than rounding, and whose prediction does."""
+        scale = first_BK.abs().max() if first_BK.numel() else 1.0
+        # Written so that NaN differs.
+        differ_B = ~((first_BK - second_BK).abs() <= _ROUNDING * scale).all(dim=1)
+        changed_B = differ_B & (first_BK.argmax(dim=1) != second_BK.argmax(dim=1))
+        changed = self._tally(changed_B, labels_B)
+        return {**self._tally(differ_B, labels_B), "changed": changed["count"]}
+
+    def _zero_gradients(self, batches: Sequence[Batch]) -> dict[str, Any]:
+        """For each loss, the clean images from which no attack by its gradient could start."""
+        return {
+            name: self._tally(torch.cat([self._lacks_gradient(batch, loss) for batch in batches]))
+            for name, loss in _LOSSES.items()
+        }
+
+    def _lacks_gradient(self, batch: Batch, loss: Loss) -> Tensor:
+        leaf_BCHW = batch.x_BCHW.detach().requires_grad_()
+        self.passes.forward += len(leaf_BCHW)
+        self.passes.backward += len(leaf_BCHW)
+        value_B = loss(self.model(leaf_BCHW), batch.labels_B)
+        (gradient_BCHW,) = torch.autograd.grad(value_B.sum(), leaf_BCHW)
+        usable_BCHW = gradient_BCHW.isfinite() & (gradient_BCHW != 0)
+        return ~usable_BCHW.flatten(1).any(dim=1)
+
+    def _far(self, batches: Sequence[Batch]) -> dict[str, Any]:
+        """Images that are still right when PGD may go four times as far."""
+        far = Threat(min(4 * self.threat.eps, Fraction(1)))
+        right_S = torch.cat(
+            [self._pgd(_STEPS[-1], b, far).adv_pred_R == b.labels_B for b in batches]
+        )
+        return {
+            "eps": far.radius, "eps_text": format_quantity(far.eps), **self._tally(right_S),
+        }  # fmt: skip
+
+    def _loss_over_steps(self, batches: Sequence[Batch]) -> dict[str, Any]:
+        """Cross-entropy where PGD ends, by its steps; walks of one image start at one point."""
+        loss_TS = torch.stack(
+            [torch.cat([self._loss_after(steps, batch) for batch in batches]) for steps in _STEPS]
+        ).cpu()
+        loss_TS, labels_S = loss_TS.double(), self.labels_S.cpu()
+        sum_TK = torch.zeros(len(_STEPS), self.num_classes, dtype=loss_TS.dtype)
+        sum_TK.index_add_(1, labels_S, loss_TS)
+        by_class_TK = sum_TK / torch.bincount(labels_S, minlength=self.num_classes)
+        return {
+            "steps": list(_STEPS),
+            "mean": _numbers(loss_TS.mean(dim=1)),
+            "mean_by_class": [_numbers(mean_K) for mean_K in by_class_TK],
+            **self._tally(loss_TS[-1] > loss_TS[0], labels_S),
+        }
+
+    def _loss_after(self, steps: int, batch: Batch) -> Tensor:
+        adv_BCHW = self._pgd(steps, batch, self.threat).adv_RCHW
+        return losses.cross_entropy(self._forward(adv_BCHW), batch.labels_B)
+
+    def _pgd(self, steps: int, batch: Batch, threat: Threat) -> Verdicts:
+        return PGD(steps=steps)(self.model, batch, threat, seed=self.seed, passes=self.passes)
+
+    def _batches(self, logits_SK: Tensor) -> list[Batch]:
+        parts = (self.x_SCHW, self.labels_S, self.indices_S, logits_SK)
+        return [
+            Batch(*together)
+            for together in zip(*(torch.split(part, self.size) for part in parts), strict=True)
+        ]
+
+    def _logits(self, x_SCHW: Tensor) -> Tensor:
+        return torch.cat([self._forward(x_BCHW) for x_BCHW in torch.split(x_SCHW, self.size)])
+
+    def _forward(self, x_BCHW: Tensor) -> Tensor:
+        self.passes.forward += len(x_BCHW)
+        with torch.no_grad():
+            logits_BK: Tensor = self.model(x_BCHW)
+        return logits_BK
+
+    def _tally(self, hit_B: Tensor, labels_B: Tensor | None = None) -> dict[str, Any]:
+        """How many of how many images, overall and by class."""
+        labels_B = self.labels_S if labels_B is None else labels_B
+        n_K = torch.bincount(labels_B, minlength=self.num_classes)
+        count_K = torch.bincount(labels_B[hit_B], minlength=self.num_classes)
+        return {
+            "n": len(labels_B),
+            "count": int(hit_B.sum()),
+            "n_by_class": n_K.tolist(),
+            "count_by_class": count_K.tolist(),
+        }
+
+
+def _are_probabilities(logits_BK: Tensor) -> Tensor:
+    """Rows without a negative number that add up to 1."""
+    adds_up_B = (logits_BK.sum(dim=1) - 1).abs() <= _SUM_SLACK
+    return (logits_BK >= 0).all(dim=1) & adds_up_B
+
+
+def _dlr_to_runner_up(logits_BK: Tensor, labels_B: Tensor) -> Tensor:
+    """Targeted DLR toward the likeliest wrong class (below four classes, as there)."""
+    others_BK = logits_BK.detach().scatter(1, labels_B.unsqueeze(1), -torch.inf)
+    return dlr_to_target(logits_BK, labels_B, others_BK.argmax(dim=1))
+
+
+_LOSSES: Mapping[str, Loss] = {
+    "cross-entropy": losses.cross_entropy,
+    "margin": losses.margin,
+    "targeted DLR": _dlr_to_runner_up,
+}
+
+
+def _numbers(values: Tensor) -> list[float | None]:
+    """Plain numbers; None for what is not finite, as of a class without images."""
+    return [value if np.isfinite(value) else None for value in values.tolist()]
