@@ -1,5 +1,7 @@
 """Figures of a run: pure functions of `ferd_eval.outcomes.Outcomes`, without torch."""
 
+from ferd_eval.metrics.attack_gap import AttackGap, ClassGap
+from ferd_eval.metrics.check import Check
 from ferd_eval.metrics.confusion import (
     ErrorPattern,
     Pair,
@@ -21,12 +23,16 @@ from ferd_eval.metrics.scorecard import (
 )
 from ferd_eval.metrics.spread import gap, gini, lowest_percent, normalised_sd, standard_deviation
 from ferd_eval.metrics.targeted import Aimed, TargetedSuccess, targeted_success
+from ferd_eval.metrics.trust import TrustPanel, trust_panel
 from ferd_eval.metrics.worst_case import WORST_CASE, worst_case
 
 __all__ = [
     "WORST_CASE",
     "Aimed",
+    "AttackGap",
     "AttackScores",
+    "Check",
+    "ClassGap",
     "ClassScore",
     "ErrorPattern",
     "Pair",
@@ -37,6 +43,7 @@ __all__ = [
     "TargetConfusion",
     "TargetErrors",
     "TargetedSuccess",
+    "TrustPanel",
     "WorstClass",
     "clopper_pearson_lower",
     "confusion_matrix",
@@ -48,6 +55,7 @@ __all__ = [
     "scorecard",
     "standard_deviation",
     "targeted_success",
+    "trust_panel",
     "wilson",
     "worst_case",
 ]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -15,11 +14,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ferd_eval.errors import UserError
+from ferd_eval.metrics.budget import eps_of
 from ferd_eval.metrics.confusion import ErrorPattern, confusion_matrix, error_pattern, finite
 from ferd_eval.metrics.interval import clopper_pearson_lower, wilson
 from ferd_eval.metrics.spread import gap, gini, lowest_percent, normalised_sd, standard_deviation
 from ferd_eval.metrics.targeted import TargetedSuccess, targeted_success
-from ferd_eval.metrics.trust import trust_flags
+from ferd_eval.metrics.trust import TrustPanel, trust_panel
 from ferd_eval.outcomes import Outcomes
 
 
@@ -127,7 +127,8 @@ class Scorecard:
             if its class is right; naming another class of its group is an error.
         profile: attack → its figures over ε, where it ran with several.
         versions: ferd_eval and the packages it ran with.
-        flags: what is suspicious about the attacks (see `ferd_eval.metrics.trust`).
+        flags: what is suspicious about the attacks: the sentences of `trust` that warn.
+        trust: every question about the attacks with its answer.
     """
 
     attacks: Mapping[str, AttackScores]
@@ -139,7 +140,8 @@ class Scorecard:
     seed: int | None
     precision: Mapping[str, Any]
     versions: Mapping[str, str]
-    flags: tuple[str, ...] = ()
+    flags: tuple[str, ...]
+    trust: TrustPanel
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form: dictionaries, lists, numbers, text and None."""
@@ -173,6 +175,7 @@ def scorecard(outcomes: Outcomes, groups: Mapping[str, tuple[str, ...]] | None =
         for grouping, (group_names, of_class_K) in folds.items():
             folded = tally.fold(of_class_K, len(group_names))
             grouped[grouping][attack] = Scores(**folded.figures(group_names))
+    trust = trust_panel(outcomes)
     return Scorecard(
         attacks=attacks,
         groups=grouped,
@@ -186,7 +189,8 @@ def scorecard(outcomes: Outcomes, groups: Mapping[str, tuple[str, ...]] | None =
             **({"ferd_eval": manifest["ferd_eval"]} if manifest.get("ferd_eval") else {}),
             **(manifest.get("packages") or {}),
         },
-        flags=trust_flags(outcomes),
+        flags=trust.warnings,
+        trust=trust,
     )
 
 
@@ -350,11 +354,11 @@ def _profiles(attacks: Mapping[str, AttackScores]) -> dict[str, Profile]:
     families: dict[str, dict[float, str]] = {}
     for attack in attacks:
         base, at, _ = attack.rpartition("@")
-        eps = _budget(attack, attacks[attack].constants)
+        eps = eps_of(attack, attacks[attack].constants)
         if at and eps is not None:
             families.setdefault(base, {}).setdefault(eps, attack)
     for base, points in families.items():
-        eps = _budget(base, attacks[base].constants) if base in attacks else None
+        eps = eps_of(base, attacks[base].constants) if base in attacks else None
         if eps is not None and not any(np.isclose(eps, other, rtol=1e-6) for other in points):
             points[eps] = base
     return {
@@ -379,16 +383,6 @@ def _profile(points: Mapping[float, str], attacks: Mapping[str, AttackScores]) -
         ),
         per_class=tuple(tuple(each.accuracy for each in score.per_class) for score in scores),
     )
-
-
-def _budget(attack: str, constants: Mapping[str, Any]) -> float | None:
-    """ε of an attack: from its constants, else from what follows the @ of its id."""
-    if constants.get("eps") is not None:
-        return float(constants["eps"])
-    try:
-        return float(Fraction(attack.rpartition("@")[2]))
-    except (ValueError, ZeroDivisionError):
-        return None
 
 
 def _plain(value: Any) -> Any:

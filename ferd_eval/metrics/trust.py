@@ -1,131 +1,353 @@
-"""Is the attack itself to be believed? Signs that figures say more of the attack than of the model.
+"""Is the attack itself to be believed, and is it fair to every class?
 
-Carlini et al., "On evaluating adversarial robustness" (2019), §5; Croce & Hein (ICML 2020). K
-classes, N images.
+Signs that figures say more of the attack than of the model, after Carlini et al., "On evaluating
+adversarial robustness" (2019), §5, and Croce & Hein (ICML 2020). Attacks are compared at one ε at a
+time. K classes, N images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import bdtrc
 
+from ferd_eval.metrics.attack_gap import AttackGap, attack_gap
+from ferd_eval.metrics.budget import eps_of, family_of, preset_of
+from ferd_eval.metrics.check import (
+    LEVEL,
+    Check,
+    Counts,
+    classes,
+    excess,
+    excess_p,
+    images,
+    less_p,
+    listed,
+    pick,
+)
+from ferd_eval.metrics.network_checks import network_checks
+from ferd_eval.metrics.paired import Paired
 from ferd_eval.outcomes import Outcomes
 
-#: Level of the test for a weaker attack that breaks more, over all images or over all classes.
-_LEVEL = 0.01
-
-#: A gap between PGD and AutoAttack from which PGD alone is misleading, as a fraction.
-_WIDE_GAP = 0.05
+#: A gap between PGD and AutoAttack from which PGD alone is misleading, on average and in a class.
+_WIDE_GAP, _WIDE_GAP_OF_CLASS = 0.05, 0.1
 
 #: Clean accuracy below this multiple of chance is no trained network.
 _NEAR_CHANCE = 2.0
 
+#: Share of images that Square may break after gradient attacks (as in AutoAttack's own check).
+_SQUARE_SHARE = 0.002
+
+#: Families that count as AutoAttack, the most thorough first.
+_AUTOATTACK = ("aa", "aa-audited")
+
+_MASKED = "FGSM against PGD"
+_WEAK = "PGD against AutoAttack"
+_LOWEST = "Lowest class under AutoAttack"
+_SQUARE = "Square after gradients"
+
+_QUESTIONS = {
+    _MASKED: "Does one step break images that twenty steps leave? Then gradients mislead.",
+    _WEAK: "Would PGD alone flatter the model, or some of its classes?",
+    _LOWEST: "Does the stronger attack point at another class?",
+    _SQUARE: "Does a search without gradients break what searches with gradients left?",
+}
+
+
+@dataclass(frozen=True)
+class TrustPanel:
+    """Every question about the attacks of a run, with its answer, and the gap PGD − AutoAttack."""
+
+    checks: tuple[Check, ...]
+    gaps: tuple[AttackGap, ...]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The sentences of the checks that warn."""
+        return tuple(check.statement for check in self.checks if check.status == "warning")
+
+
+@dataclass(frozen=True)
+class _Ball:
+    """The attacks that a run made at one ε.
+
+    Attributes:
+        eps_text: ε as printed, None where it is unknown.
+        suffix: what names and sentences add where a run has several ε.
+        ids: family → attack; of several presets the plain one, else the first.
+    """
+
+    eps_text: str | None
+    suffix: str
+    ids: Mapping[str, str]
+
+    @property
+    def pgd(self) -> str | None:
+        """PGD, where it ran."""
+        return self.ids.get("pgd")
+
+    @property
+    def autoattack(self) -> str | None:
+        """The most thorough AutoAttack run."""
+        return next((self.ids[family] for family in _AUTOATTACK if family in self.ids), None)
+
 
 def trust_flags(outcomes: Outcomes) -> tuple[str, ...]:
     """Sentences on what is suspicious in a run; empty when nothing is."""
-    present = set(outcomes.attacks)
-    flags: list[str] = []
-    if "clean" in present:
-        flags += _near_chance(outcomes)
-    if {"fgsm", "pgd"} <= present:
-        flags += _masking(outcomes)
-    if {"pgd", "aa"} <= present:
-        flags += _gap(outcomes)
-    if "aa" in present:
-        flags += _square(outcomes)
-    return tuple(flags)
+    return trust_panel(outcomes).warnings
 
 
-def excess_p(
-    weaker_only: NDArray[np.int64], stronger_only: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """One-sided exact p-values that the weaker attack breaks no more images than the stronger.
-
-    McNemar's test: of the images that exactly one of the two breaks, at most half should be the
-    weaker one's.
-    """
-    discordant = weaker_only + stronger_only
-    p: NDArray[np.float64] = np.where(
-        weaker_only > 0, bdtrc(weaker_only - 1, np.maximum(discordant, 1), 0.5), 1.0
-    )
-    return p
+def trust_panel(outcomes: Outcomes) -> TrustPanel:
+    """Answer every question that the run's attacks and its look at the network can answer."""
+    balls = _balls(outcomes)
+    compared = [check for name in _COMPARISONS for check in _at_each_eps(name, outcomes, balls)]
+    network = network_checks(outcomes.manifest.get("diagnosis"), outcomes.class_names)
+    gaps = [gap for ball in balls if (gap := _gap(outcomes, ball))]
+    return TrustPanel((_clean(outcomes), *compared, *network), tuple(gaps))
 
 
-def _near_chance(outcomes: Outcomes) -> Sequence[str]:
-    accuracy = float(outcomes.of("clean")["correct"].mean())
-    chance = 1 / len(outcomes.class_names)
-    if accuracy >= min(_NEAR_CHANCE * chance, (1 + chance) / 2):
-        return []
+def _balls(outcomes: Outcomes) -> list[_Ball]:
+    """The untargeted attacks by ε, in the order of the run."""
+    found: dict[str, dict[str, str]] = {}
+    texts: dict[str, str | None] = {}
+    aimed = set(outcomes.table.loc[outcomes.table["target"].notna(), "attack"])
+    for attack, constants in outcomes.manifest["attacks"].items():
+        constants = constants or {}
+        if attack == "clean" or attack in aimed:
+            continue
+        eps, family = eps_of(attack, constants), family_of(attack, constants)
+        key = "" if eps is None else f"{eps:.6g}"
+        texts[key] = str(constants.get("eps_text") or key) or None
+        ids = found.setdefault(key, {})
+        if family not in ids or (preset_of(attack) == family != preset_of(ids[family])):
+            ids[family] = attack
+    several = len(found) > 1
     return [
-        f"clean accuracy is {accuracy:.1%} with {len(outcomes.class_names)} classes, near chance: "
-        "the normalisation, the architecture or the order of classes is probably wrong. See what "
-        "ferd-eval inspect says, and try --normalize."
+        _Ball(texts[key], f" at ε = {texts[key]}" if several and texts[key] else "", ids)
+        for key, ids in found.items()
     ]
 
 
-def _masking(outcomes: Outcomes) -> Sequence[str]:
-    both = _paired(outcomes, "fgsm", "pgd")
-    fgsm_only = ~both["correct_fgsm"] & both["correct_pgd"]
-    pgd_only = both["correct_fgsm"] & ~both["correct_pgd"]
-    p = float(excess_p(np.array([fgsm_only.sum()]), np.array([pgd_only.sum()]))[0])
-    if p < _LEVEL:
-        return [
-            f"one-step FGSM breaks {int(fgsm_only.sum())} images that PGD does not, and "
-            f"PGD only {int(pgd_only.sum())} that FGSM does not (p = {p:.1g}): gradients are "
-            "probably masked, and robust accuracy is overstated."
-        ]
-    classes = len(outcomes.class_names)
-    by_class = [
-        np.bincount(both["label"], weights=mask, minlength=classes).astype(np.int64)
-        for mask in (fgsm_only, pgd_only)
-    ]
-    masked = np.flatnonzero(excess_p(*by_class) < _LEVEL / classes)
-    if len(masked) == 0:
-        return []
-    names = ", ".join(outcomes.class_names[k] for k in masked[:5])
-    return [
-        f"FGSM breaks more images than PGD in {len(masked)} classes ({names}): gradients are "
-        "probably masked there, and the comparison of classes is not fair to them."
-    ]
+def _at_each_eps(name: str, outcomes: Outcomes, balls: Sequence[_Ball]) -> list[Check]:
+    answer, needed = _COMPARISONS[name]
+    found = [check for ball in balls if (check := answer(outcomes, ball))]
+    nothing = Check(name, _QUESTIONS[name], "not measured", f"This takes {needed} at one ε.")
+    return found or [nothing]
 
 
-def _gap(outcomes: Outcomes) -> Sequence[str]:
-    both = _paired(outcomes, "pgd", "aa")
-    by_class = both.groupby("label")[["correct_pgd", "correct_aa"]].mean()
-    present_K = by_class.index.to_numpy()
-    pgd_K, aa_K = by_class["correct_pgd"].to_numpy(), by_class["correct_aa"].to_numpy()
-    gap_K = pgd_K - aa_K
-    gap = float(both["correct_pgd"].mean() - both["correct_aa"].mean())
-    flags = []
-    if gap > _WIDE_GAP or gap_K.max() > 2 * _WIDE_GAP:
-        largest = outcomes.class_names[present_K[gap_K.argmax()]]
-        flags.append(
-            f"AutoAttack lies {100 * gap:.1f} points below PGD on average and "
-            f"{100 * gap_K.max():.1f} in class {largest}: PGD alone is too weak here."
+def _pair(outcomes: Outcomes, first: str | None, second: str | None) -> Paired | None:
+    """Two attacks, where both were made on some of the same images."""
+    if first is None or second is None:
+        return None
+    pair = Paired.of(outcomes, first, second)
+    return pair if pair.n_K.any() else None
+
+
+def _clean(outcomes: Outcomes) -> Check:
+    """Clean accuracy overall, and classes that guessing would do better on."""
+    name, question = "Clean accuracy", "Is the network in order before anybody attacks it?"
+    if "clean" not in outcomes.attacks or outcomes.of("clean").empty:
+        return Check(name, question, "not measured", "This takes clean predictions.")
+    rows = outcomes.of("clean")
+    K = len(outcomes.class_names)
+    n_K = np.bincount(rows["label"], minlength=K)
+    right_K = np.bincount(rows["label"][rows["correct"]], minlength=K)
+    counts = Counts.of("right without an attack", right_K, n_K)
+    accuracy, chance = float(rows["correct"].mean()), 1 / K
+    if accuracy < min(_NEAR_CHANCE * chance, (1 + chance) / 2):
+        return Check(
+            name,
+            question,
+            "warning",
+            f"Clean accuracy is {accuracy:.1%} with {K} classes, near chance: the normalisation, "
+            "the architecture or the order of classes is probably wrong. See what ferd-eval "
+            "inspect says, and try --normalize.",
+            per_class=counts,
         )
-    lowest = [set(present_K[each == each.min()]) for each in (pgd_K, aa_K)]
-    if not lowest[0] & lowest[1]:
-        pgd_worst, aa_worst = (outcomes.class_names[min(tied)] for tied in lowest)
-        flags.append(f"the lowest class is {pgd_worst} under PGD and {aa_worst} under AutoAttack.")
-    return flags
-
-
-def _square(outcomes: Outcomes) -> Sequence[str]:
-    broken = int((outcomes.of("aa")["stage"] == "square").sum())
-    if broken == 0:
-        return []
-    return [
-        f"black-box Square broke {broken} images that all gradient attacks had left: gradients "
-        "may be masked."
-    ]
-
-
-def _paired(outcomes: Outcomes, first: str, second: str) -> pd.DataFrame:
-    columns = ["index", "label", "correct"]
-    return outcomes.of(first)[columns].merge(
-        outcomes.of(second)[["index", "correct"]], on="index", suffixes=("_" + first, "_" + second)
+    # Errors in excess of what guessing makes: the same test, seen from the other side.
+    _, worse = excess(n_K - right_K, n_K, 1 - chance)
+    if len(worse):
+        those = pick(outcomes.class_names, worse)
+        return Check(
+            name,
+            question,
+            "warning",
+            f"Clean accuracy is below chance in {classes(those)}: the order of the classes may "
+            "be wrong there, and robustness means nothing where nothing was learnt.",
+            those,
+            counts,
+        )
+    return Check(
+        name, question, "ok", f"Clean accuracy is {accuracy:.1%}, well above chance.", (), counts
     )
+
+
+def _masking(outcomes: Outcomes, ball: _Ball) -> Check | None:
+    """McNemar: of the images that one of the two breaks, at most half should be FGSM's."""
+    pair = _pair(outcomes, ball.ids.get("fgsm"), ball.pgd)
+    if pair is None:
+        return None
+    fgsm_K, pgd_K = pair.second_only_K, pair.first_only_K
+    overall, masked = excess(fgsm_K, fgsm_K + pgd_K, 0.5)
+    those = pick(outcomes.class_names, masked)
+    fgsm, pgd = int(fgsm_K.sum()), int(pgd_K.sum())
+    found = f"FGSM breaks {images(fgsm)} that PGD does not, PGD {images(pgd)} that FGSM does not"
+    if overall:
+        p = float(excess_p(fgsm, fgsm + pgd, 0.5))
+        statement = (
+            f"One-step {found}{ball.suffix} (p = {p:.1g}): gradients are probably masked, and "
+            "robust accuracy is overstated."
+        )
+    elif len(masked):
+        statement = (
+            f"FGSM breaks more images than PGD in {classes(those)}{ball.suffix}: gradients are "
+            "probably masked there, and the comparison of classes is not fair to them."
+        )
+    else:
+        statement = f"{found}{ball.suffix}."
+    return Check(
+        _MASKED + ball.suffix,
+        _QUESTIONS[_MASKED],
+        "warning" if overall or len(masked) else "ok",
+        statement,
+        those,
+        Counts.of("broken by FGSM alone, of those one of the two breaks", fgsm_K, fgsm_K + pgd_K),
+    )
+
+
+def _weakness(outcomes: Outcomes, ball: _Ball) -> Check | None:
+    """A gap that the sample shows to be wide, overall or in a class."""
+    pair, names = _pair(outcomes, ball.pgd, ball.autoattack), outcomes.class_names
+    if pair is None:
+        return None
+    gap_K, total = pair.gap(), pair.total()
+    overall = float(total.gap_at_least(LEVEL)[0]) > _WIDE_GAP
+    level = LEVEL / len(names)
+    weak = np.flatnonzero(np.nan_to_num(pair.gap_at_least(level)) > _WIDE_GAP_OF_CLASS)
+    largest = int(np.nanargmax(gap_K))
+    found = (
+        f"AutoAttack lies {100 * float(total.gap()[0]):.1f} points below PGD on average"
+        f"{ball.suffix} and {100 * gap_K[largest]:.1f} in class {names[largest]}"
+    )
+    those = pick(names, weak)
+    if overall:
+        statement = f"{found}: PGD alone is too weak here."
+    elif len(weak):
+        statement = (
+            f"{found}, and more than {100 * _WIDE_GAP_OF_CLASS:.0f} in {classes(those)} beyond "
+            "chance: PGD alone flatters them."
+        )
+    else:
+        statement = f"{found}."
+    return Check(
+        _WEAK + ball.suffix,
+        _QUESTIONS[_WEAK],
+        "warning" if overall or len(weak) else "ok",
+        statement,
+        those,
+        Counts.of("broken by AutoAttack alone", pair.first_only_K, pair.n_K),
+    )
+
+
+def _lowest(outcomes: Outcomes, ball: _Ball) -> Check | None:
+    """Whether another class is lowest, and whether more than chance turned the order round."""
+    pair, names = _pair(outcomes, ball.pgd, ball.autoattack), outcomes.class_names
+    if pair is None:
+        return None
+    first_K, second_K = pair.first_right, pair.second_right
+    lowest_1, lowest_2 = (_minima(each, pair.n_K) for each in (first_K, second_K))
+    shared = [k for k in lowest_1 if k in lowest_2]
+    if shared:
+        verb = "class is" if len(shared) == 1 else "classes are"
+        statement = (
+            f"The lowest {verb} {listed(pick(names, shared))} under both attacks{ball.suffix}."
+        )
+        return Check(_LOWEST + ball.suffix, _QUESTIONS[_LOWEST], "ok", statement)
+    before, after = lowest_1[0], lowest_2[0]
+    found = (
+        f"The lowest class is {names[before]} under PGD and {names[after]} under AutoAttack"
+        f"{ball.suffix}"
+    )
+    # One ordered pair is picked out of all, and both orders must hold (intersection–union).
+    present = np.count_nonzero(pair.n_K)
+    level = LEVEL / (present * (present - 1))
+    turned = _below(first_K, pair.n_K, before, after, level) and _below(
+        second_K, pair.n_K, after, before, level
+    )
+    if not turned:
+        statement = f"{found}, a difference that chance can explain."
+        return Check(_LOWEST + ball.suffix, _QUESTIONS[_LOWEST], "ok", statement)
+    return Check(
+        _LOWEST + ball.suffix,
+        _QUESTIONS[_LOWEST],
+        "warning",
+        f"{found}, beyond chance: by PGD alone the wrong class would be called the weakest.",
+        pick(names, (before, after)),
+    )
+
+
+def _minima(right_K: NDArray[np.int64], n_K: NDArray[np.int64]) -> list[int]:
+    accuracy_K = np.where(n_K > 0, right_K / np.maximum(n_K, 1), np.inf)
+    return np.flatnonzero(accuracy_K == accuracy_K.min()).tolist()
+
+
+def _below(
+    right_K: NDArray[np.int64], n_K: NDArray[np.int64], low: int, high: int, level: float
+) -> bool:
+    """Whether class `low` is less accurate than class `high` beyond chance."""
+    p = less_p(int(right_K[low]), int(n_K[low]), int(right_K[high]), int(n_K[high]))
+    return p < level
+
+
+def _square(outcomes: Outcomes, ball: _Ball) -> Check | None:
+    """Images that Square broke, of those that it was shown."""
+    attack = ball.autoattack
+    if attack is None:
+        return None
+    rows, names = outcomes.of(attack), outcomes.class_names
+    stage_N = rows["stage"].str.partition(">")[0]
+    attacked_N = ~rows["correct"] & (rows["clean_pred"] == rows["label"])
+    if rows.empty or (attacked_N.any() and stage_N[attacked_N].isna().all()):
+        unsaid = "The record does not say which search broke an image."
+        return Check(_SQUARE + ball.suffix, _QUESTIONS[_SQUARE], "not measured", unsaid)
+    square_N = stage_N.eq("square").fillna(False).to_numpy(dtype=bool)
+    shown_N = square_N | rows["correct"].to_numpy()
+    if attack in (audits := outcomes.manifest.get("audits") or {}):
+        shown_N &= rows["index"].isin(audits[attack]).to_numpy()
+    broken_K = np.bincount(rows["label"][square_N], minlength=len(names))
+    shown_K = np.bincount(rows["label"][shown_N], minlength=len(names))
+    overall, many = excess(broken_K, shown_K, _SQUARE_SHARE)
+    those, warn = pick(names, many), overall or len(many) > 0
+    found = (
+        f"Black-box Square broke {int(broken_K.sum())} of {images(int(shown_K.sum()))} that the "
+        f"searches before it had left{ball.suffix}"
+    )
+    if those:
+        found += f", more than a few in {classes(those)}"
+    return Check(
+        _SQUARE + ball.suffix,
+        _QUESTIONS[_SQUARE],
+        "warning" if warn else "ok",
+        f"{found}: gradients may be masked." if warn else f"{found}.",
+        those,
+        Counts.of("broken by Square, of those left to it", broken_K, shown_K),
+    )
+
+
+def _gap(outcomes: Outcomes, ball: _Ball) -> AttackGap | None:
+    pgd, strong = ball.pgd, ball.autoattack
+    pair = _pair(outcomes, pgd, strong)
+    if pair is None or pgd is None or strong is None:
+        return None
+    return attack_gap(pair, pgd, strong, ball.eps_text, outcomes.class_names)
+
+
+#: Name → who answers, and what it takes.
+_COMPARISONS: Mapping[str, tuple[Callable[[Outcomes, _Ball], Check | None], str]] = {
+    _MASKED: (_masking, "fgsm and pgd"),
+    _WEAK: (_weakness, "pgd and aa"),
+    _LOWEST: (_lowest, "pgd and aa"),
+    _SQUARE: (_square, "aa"),
+}

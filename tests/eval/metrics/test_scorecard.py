@@ -79,7 +79,7 @@ def test_the_json_form_has_the_promised_keys_and_no_nan() -> None:
     assert list(plain) == [
         "attacks", "groups", "profile", "dataset", "checkpoint", "model", "seed", "precision",
         "versions",
-        "flags",
+        "flags", "trust",
     ]  # fmt: skip
     figures = [
         "n", "average", "per_class", "worst_class", "worst_10pct", "nsd", "nsd_ddof1", "sd", "gap",
