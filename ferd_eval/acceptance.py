@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ferd_eval.attacks import PlannedAttack, frozen
-from ferd_eval.datasets import LabelledImages
+from ferd_eval.datasets import LabelledImages, list_datasets
 from ferd_eval.errors import UserError
 from ferd_eval.user_code import brief
 
@@ -108,6 +108,11 @@ def as_logits(output: object, images: int) -> Tensor:
 
 def wrong_class_count(logits: int, data: LabelledImages) -> str:
     """The message for a network and a data set that do not belong together."""
+    if data.name not in {info.name for info in list_datasets()}:
+        return (
+            f"the network has {logits} logits but {data.name} has {data.num_classes} classes. "
+            "Choose the checkpoint and the images that belong together."
+        )
     usual = {10: "cifar10", 100: "cifar100", 200: "tiny-imagenet"}.get(logits)
     hint = f" Did you mean --dataset {usual}?" if usual and usual != data.name else ""
     return (

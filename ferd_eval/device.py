@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ferd_eval.errors import UserError
+from ferd_eval.errors import UserError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,10 @@ def choose_device(wanted: str = "auto") -> DeviceChoice:
         return DeviceChoice(torch.device("cpu"), "auto: neither CUDA nor MPS is present")
     try:
         device = torch.device(wanted)
+    except RuntimeError as reason:
+        hint = did_you_mean(wanted.partition(":")[0], ("auto", "cpu", "cuda", "mps"))
+        raise UserError(f"--device {wanted} is no device.{hint}") from reason
+    try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as reason:
         why = str(reason).splitlines()[0].partition(":")[0]

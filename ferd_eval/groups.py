@@ -30,10 +30,10 @@ def read_groups(
     try:
         lines = list(csv.reader(file.read_text(encoding="utf-8-sig").splitlines()))
     except FileNotFoundError as reason:
-        known = f"; this data set has {', '.join(built_in)}" if built_in else ""
         raise UserError(
-            f"--groups {spec} is neither a file nor a built-in grouping{known}. "
-            "Give a CSV file with lines class,group."
+            f"--groups {spec} is neither a file nor a built-in grouping; this data set has "
+            f"{', '.join(built_in) or 'none'}. Give a CSV file with a line class,group for each of "
+            f"the {len(class_names)} classes, e.g. {class_names[0]},mine."
         ) from reason
     except (OSError, UnicodeDecodeError, csv.Error) as reason:
         raise UserError(

@@ -12,6 +12,7 @@ from rich.text import Text
 from ferd_eval.checkpoint import load_checkpoint
 from ferd_eval.models import build_classifier
 from ferd_eval.output import to_json
+from ferd_eval.report.provenance import fold_keys
 
 
 def inspect_checkpoint(
@@ -33,6 +34,7 @@ def inspect_checkpoint(
     if as_json:
         print(to_json(described), end="")
         return
+    described["unused_keys"] = fold_keys(facts.unused_keys)
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from contextlib import ExitStack
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from ferd_eval.datasets import LabelledImages, list_datasets, load_dataset
 from ferd_eval.device import choose_device
 from ferd_eval.errors import UserError
 from ferd_eval.groups import read_groups
-from ferd_eval.manifest import read_manifest
+from ferd_eval.manifest import RECORD, read_manifest
 from ferd_eval.models import Classifier, ModelFacts, build_classifier
 from ferd_eval.preflight import normalization_hint
 from ferd_eval.progress import Bar, Lines, Watcher
@@ -32,6 +33,11 @@ from ferd_eval.user_code import brief, load_user_code
 
 #: Where runs go when nobody says otherwise.
 RUNS = Path("reports/runs")
+
+#: What a run leaves behind, wherever it was stopped; its record, `RECORD`, comes first of all.
+_OWN_FILES = re.compile(
+    r"units|adversarial|outcomes\.parquet|scorecards?\.json|report(_wide)?\.\w+"
+)
 
 
 @dataclass(frozen=True)
@@ -56,25 +62,32 @@ def score_checkpoints(
 
     Everything that can be wrong with the input is found before the first attack.
     """
-    data, selection = _load_data(settings)
+    dataset = _require_dataset(settings)
+    checkpoints = [(name, load_checkpoint(file)) for file, name in _named(files)]
+    data, selection = _load_data(dataset, settings)
     own, own_digest = None, None
     if settings.attack_file is not None:
         own, own_digest = _own_attack(settings.attack_file)
     plan = _plan(settings, data, own)
     device = choose_device(settings.device)
     groups = _groups(settings, data)
-    candidates = [_candidate(file, name, settings, data) for file, name in _named(files)]
+    candidates = [_candidate(each, name, settings, data) for name, each in checkpoints]
     for candidate in candidates:
         candidate.classifier.to(device.device, _dtype(settings))
-        check_network(
-            candidate.classifier,
-            data,
-            _dtype(settings),
-            by_gradient=need_gradient(plan, data),
-        )
+        with _naming(candidate.checkpoint.path):
+            check_network(
+                candidate.classifier,
+                data,
+                _dtype(settings),
+                by_gradient=need_gradient(plan, data),
+            )
     several = len(candidates) > 1 or folder_per_checkpoint
     root = settings.out or RUNS / _run_name(candidates, data, selection, settings)
     _require_room(root, candidates, several=several)
+    names = [each.name for each in candidates] if several else []
+    _require_own_folder(root, names)
+    for name in names:
+        _require_own_folder(root / name)
     runs: list[Run] = []
     fresh = False
     with ExitStack() as stack:
@@ -137,11 +150,39 @@ def _require_room(root: Path, candidates: Sequence[Candidate], *, several: bool)
         )
 
 
-def _load_data(settings: ScoreSettings) -> tuple[LabelledImages, str]:
+def _require_own_folder(folder: Path, runs: Sequence[str] = ()) -> None:
+    """A run is written into a folder of its own, not among the files of something else.
+
+    Args:
+        folder: where; it may hold runs, or what is left of one.
+        runs: names of runs that are to be folders in it.
+
+    Raises:
+        UserError: it holds something else.
+    """
+    try:
+        names = sorted(file.name for file in folder.iterdir() if not file.name.startswith("."))
+        ours = (folder / RECORD).exists() or any(folder.glob(f"*/{RECORD}"))
+    except OSError:
+        return  # there is nothing yet, or what is wrong has its own message
+    foreign = [name for name in names if not (name in runs or _OWN_FILES.fullmatch(name))]
+    if foreign and not ours:
+        more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
+        raise UserError(
+            f"{folder} holds files that are not of a run ({', '.join(foreign[:3])}{more}). "
+            f"Give a folder of its own, e.g. --out {folder / 'run'}."
+        )
+
+
+def _require_dataset(settings: ScoreSettings) -> str:
     if settings.dataset is None:
         names = ", ".join(info.name for info in list_datasets())
         raise UserError(f"--dataset is missing. There are: {names}.")
-    data = load_dataset(settings.dataset, settings.data_dir, download=settings.download)
+    return settings.dataset
+
+
+def _load_data(dataset: str, settings: ScoreSettings) -> tuple[LabelledImages, str]:
+    data = load_dataset(dataset, settings.data_dir, download=settings.download)
     if settings.limit is not None:
         return data.first(settings.limit), f"first {settings.limit}"
     if settings.per_class is not None:
@@ -184,19 +225,32 @@ def _own_attack(spec: str) -> tuple[Attack, str]:
             f"--attack-file {spec} is no subclass of ferd_eval.Attack. Derive the class from it "
             "and write perturb(problem)."
         )
-    try:
-        attack = code.value()
-    except Exception as error:
-        raise UserError(
-            f"--attack-file {spec}: making one failed with {brief(error)}. It takes no arguments."
-        ) from error
-    for name, kind in (("family", str), ("steps", int)):
-        if not isinstance(getattr(attack, name, None), kind):
+    made: Attack | type[Attack] = code.value
+    has_perturb = "perturb" not in code.value.__abstractmethods__
+    if has_perturb:  # without it none can be made
+        try:
+            made = code.value()
+        except Exception as error:
             raise UserError(
-                f"--attack-file {spec} has no {name}. Add it to the class, e.g. "
-                'family = "mine" and steps = 20.'
-            )
-    return attack, code.sha256
+                f"--attack-file {spec}: making one failed with {brief(error)}. It takes no "
+                "arguments."
+            ) from error
+    family, steps = getattr(made, "family", None), getattr(made, "steps", None)
+    has_family = isinstance(family, str) and family != ""
+    has_steps = isinstance(steps, int) and not isinstance(steps, bool) and steps >= 0
+    parts = {
+        'family = "mine"': has_family,
+        "steps = 20": has_steps,
+        "def perturb(self, problem)": has_perturb,
+    }
+    missing = [part for part, is_there in parts.items() if not is_there]
+    if missing:
+        raise UserError(
+            f"--attack-file {spec} is no whole attack. Add to the class, for example: "
+            f"{', '.join(missing)} (docs/own_attack.md)."
+        )
+    assert isinstance(made, Attack)
+    return made, code.sha256
 
 
 def _named(files: Sequence[Path]) -> list[tuple[Path, str]]:
@@ -214,8 +268,18 @@ def _named(files: Sequence[Path]) -> list[tuple[Path, str]]:
     return list(zip(files, names, strict=True))
 
 
-def _candidate(file: Path, name: str, settings: ScoreSettings, data: LabelledImages) -> Candidate:
-    checkpoint = load_checkpoint(file)
+@contextmanager
+def _naming(file: Path) -> Iterator[None]:
+    """Put the checkpoint's name before what is wrong with its network: there may be several."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from error
+
+
+def _candidate(
+    checkpoint: Checkpoint, name: str, settings: ScoreSettings, data: LabelledImages
+) -> Candidate:
     classifier, facts = build_classifier(
         checkpoint,
         arch=settings.arch,
@@ -224,7 +288,7 @@ def _candidate(file: Path, name: str, settings: ScoreSettings, data: LabelledIma
         num_classes=data.num_classes,
     )
     if facts.num_classes is not None and facts.num_classes != data.num_classes:
-        raise UserError(f"{file}: {wrong_class_count(facts.num_classes, data)}")
+        raise UserError(f"{checkpoint.path}: {wrong_class_count(facts.num_classes, data)}")
     return Candidate(name, checkpoint, classifier, facts)
 
 

@@ -62,8 +62,8 @@ class Classifier(nn.Module):
             channels = len(self.mean_C)
         if channels is not None and x_BCHW.shape[1] != channels:
             raise UserError(
-                f"the network takes images of {channels} channels, but these have "
-                f"{x_BCHW.shape[1]}; use another --dataset."
+                f"the network takes images of {channels} channel{'s' * (channels != 1)}, but these "
+                f"have {x_BCHW.shape[1]}; use another --dataset."
             )
         if self.mean_C is not None and self.std_C is not None:
             x_BCHW = (x_BCHW - self.mean_C.view(-1, 1, 1)) / self.std_C.view(-1, 1, 1)

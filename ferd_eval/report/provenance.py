@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ferd_eval.metrics import AttackScores, Scorecard
@@ -82,7 +82,7 @@ def provenance_table(card: Scorecard, manifest: Mapping[str, Any]) -> Table:
         "Parameters": model.get("parameters"),
         "Normalisation": _normalisation(model) if model else None,
         "Normalisation decided by": model.get("normalization_decided_by"),
-        "Checkpoint keys not used": ", ".join(map(str, model.get("unused_keys") or ())),
+        "Checkpoint keys not used": ", ".join(fold_keys(model.get("unused_keys") or ())),
         "Data set": dataset.get("name"),
         "Data set source": dataset.get("source"),
         "Data set fingerprint": dataset.get("fingerprint"),
@@ -108,6 +108,17 @@ def provenance_table(card: Scorecard, manifest: Mapping[str, Any]) -> Table:
             (label, _text(value)) for label, value in lines.items() if value not in (None, "", [])
         ),
     )
+
+
+def fold_keys(keys: Sequence[str]) -> list[str]:
+    """Keys of a state dict, those of one module as one entry: ``sub_block1.* (26 keys)``."""
+    modules: dict[str, list[str]] = {}
+    for key in keys:
+        modules.setdefault(key.partition(".")[0], []).append(key)
+    return [
+        within[0] if len(within) == 1 else f"{module}.* ({len(within)} keys)"
+        for module, within in modules.items()
+    ]
 
 
 def _normalisation(model: Mapping[str, Any]) -> str:

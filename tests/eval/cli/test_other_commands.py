@@ -226,6 +226,23 @@ def test_inspect_says_what_a_file_is(command):
         assert part in out
 
 
+def test_inspect_folds_the_keys_that_play_no_part(command):
+    state = build_architecture("wideresnet-10-1", num_classes=10).build().state_dict()
+    unused = {
+        key.replace("block1", "sub_block1"): tensor
+        for key, tensor in state.items()
+        if key.startswith("block1.")
+    }
+    torch.save({**state, **unused}, "wide.pt")
+    status, out, _ = command("inspect", "wide.pt", "--json")
+    assert status == 0
+    assert sorted(json.loads(out)["unused_keys"]) == sorted(unused)
+    status, out, _ = command("inspect", "wide.pt")
+    assert status == 0
+    assert f"sub_block1.* ({len(unused)} keys)" in out
+    assert out.count("sub_block1") == 1
+
+
 # report
 
 

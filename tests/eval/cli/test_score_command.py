@@ -80,6 +80,14 @@ class NoPerturb(Attack):
     pass
 
 
+class OnlyNumbers(Attack):
+    family, steps = "numbers", 1
+
+
+class WrongTypes(Dust):
+    family, steps = "", "20"
+
+
 class Argument(Dust):
     def __init__(self, size):
         pass
@@ -96,6 +104,8 @@ def corner(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("corner")
     data = tiny_data(60)
     np.savez(folder / "images.npz", images=data.images_NCHW[:, 0], labels=data.labels_N)
+    colour = data.images_NCHW.repeat(3, axis=1)
+    np.savez(folder / "colour.npz", images=colour, labels=data.labels_N)
     (folder / "nets.py").write_text(NETS)
     (folder / "attacks.py").write_text(ATTACKS)
     weights = TinyNet().state_dict()
@@ -404,14 +414,18 @@ class Malicious:
         (("CKPT", "images.npz"), ("images.npz",)),
         (("CKPT", "nets.py"), ("nets.py",)),
         (("CKPT", "nan.pt"), ("nan.pt", "NaN", "4 of 4 in linear.bias", "earlier checkpoint")),
-        (("CKPT", "ten.pt"), ("10 logits", "4 classes", "Did you mean --dataset cifar10?")),
+        (("CKPT", "ten.pt"), ("ten.pt: the network has 10 logits", "images.npz has 4 classes",
+                              "belong together.\n")),
+        (("CKPT", "nope.pt", "--dataset", "cifar10", "--data-dir", "/nowhere"),
+         ("nope.pt does not exist",)),
         # the network
         (("--model-file", "nets.py:TinyNat"), ("TinyNat", "Did you mean")),
         (("--model-file", "nope.py:TinyNet"), ("nope.py", "no file")),
         (("--model-file", "nets.py"), ("FILE.py:NAME",)),
         (("--model-file", "nets.py:broken"), ("broken", "KeyError")),
         (("--model-file", "nets.py:number"), ("number", "int")),
-        (("--model-file", "nets.py:Pair"), ("returns a tuple", "only the logits")),
+        (("--model-file", "nets.py:Pair"), ("tiny.pt: ", "returns a tuple", "only the logits")),
+        (("--dataset", "npz:colour.npz"), ("tiny.pt: ", "(3×8×8)", "1 channels, but got 3")),
         (("--model-file", "nets.py:Spatial"), ("1×4×1", "1×4")),
         (("--model-file", "nets.py:Still"), ("no gradient", "--attacks clean")),
         (("--model-file", "nets.py:Picky"), ("does not accept images", "1×8×8", "ValueError")),
@@ -432,7 +446,8 @@ class Malicious:
         (("--limit", "ten"), ("--limit",)),
         (("--per-class", "0"), ("--per-class is 0",)),
         (("--limit", "3", "--per-class", "3"), ("--limit and --per-class", "one of them")),
-        (("--groups", "superclass"), ("superclass", "neither", "class,group")),
+        (("--groups", "superclass"), ("superclass", "neither", "this data set has none",
+                                      "CSV file with a line class,group for each of the 4")),
         # the attacks
         (("--attacks", "pdg"), ("'pdg'", "Did you mean pgd?")),
         (("--attacks", "pgd,"), ("''", "There are: clean,")),
@@ -453,19 +468,29 @@ class Malicious:
         (("--attack-file", "nope.py:Dust"), ("nope.py",)),
         (("--attack-file", "attacks.py:Dirt"), ("Dirt", "Dust")),
         (("--attack-file", "attacks.py:function"), ("no subclass", "perturb(problem)")),
-        (("--attack-file", "attacks.py:Bare"), ("has no family", "steps = 20")),
-        (("--attack-file", "attacks.py:NoPerturb"), ("abstract", "perturb")),
+        (("--attack-file", "attacks.py:Bare"),
+         ('example: family = "mine", steps = 20 (docs/own_attack.md)',)),
+        (("--attack-file", "attacks.py:NoPerturb"),
+         ('example: family = "mine", steps = 20, def perturb(self, problem) (docs',)),
+        (("--attack-file", "attacks.py:OnlyNumbers"), ("example: def perturb(self, problem) (",)),
+        (("--attack-file", "attacks.py:WrongTypes"), ('example: family = "mine", steps = 20 (',)),
         (("--attack-file", "attacks.py:Argument"), ("argument: 'size'", "no arguments")),
         (("--attack-file", "attacks.py:Clean"), ("called 'clean'", "another name")),
         # the run
         (("--batch-size", "0"), ("'0'", "auto or a number from 1")),
         (("--batch-size", "many"), ("'many'",)),
-        (("--device", "cdua"), ("cdua", "auto, cpu or cuda")),
+        (("--device", "cdua"), ("--device cdua is no device. Did you mean cuda?",)),
+        (("--device", "cdua:1"), ("--device cdua:1 is no device. Did you mean cuda?",)),
+        (("--device", "tpu-v4"), ("tpu-v4 is no device. There are: auto, cpu, cuda, mps",)),
+        (("--device", "vulkan"), ("--device vulkan cannot be used here", "auto, cpu or cuda")),
         (("--precision", "float23"), ("float23", "Did you mean float32?")),
         (("--seed", "-1"), ("--seed is -1", "from 0")),
         (("--atacks", "pgd"), ("--atacks", "--attacks", "--help")),
         (("--out", "tiny.pt"), ("tiny.pt", "--out")),
         (("--out", "tiny.pt/below"), ("tiny.pt/below", "Not a directory", "--out")),
+        (("--out", "."), (". holds files that are not of a run (attacks.py, colour.npz, empty.pt "
+                          "and ", "Give a folder of its own, e.g. --out run")),
+        (("--out", "sub"), ("sub holds", "(tiny.pt)", "--out sub/run")),
         (("--out", "x" * 300), ("File name too long", "--out")),
         (("--groups", "x" * 300), ("File name too long", "class,group")),
         (("--config", "nope.toml"), ("nope.toml", "No such file")),
@@ -546,6 +571,39 @@ def test_bad_group_files(here, ferd_eval, rows, parts):
     assert all(part in err for part in parts), err
 
 
+def test_a_folder_of_somebody_elses_is_not_written_into(here, ferd_eval):
+    Path("run/tiny").mkdir(parents=True)
+    Path("run/tiny/thesis.tex").write_text("")
+    before = snapshot(here)
+    status, out, err = ferd_eval("score", "other.pt", *GOOD)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "run/tiny holds files that are not of a run (thesis.tex)" in err
+    assert snapshot(here) == before
+    assert ferd_eval("score", *with_flags("--out", "run"))[0] == 2
+
+
+@pytest.mark.parametrize(
+    "leftovers", [[], ["units/clean/0.parquet"], ["report.md", "report_wide.csv", "report.html"],
+                  ["scorecards.json", ".DS_Store"], ["adversarial/pgd.npz"]],
+)  # fmt: skip
+def test_what_a_run_left_behind_is_no_obstacle(here, ferd_eval, leftovers):
+    Path("run").mkdir()
+    for name in leftovers:
+        Path("run", name).parent.mkdir(exist_ok=True, parents=True)
+        Path("run", name).write_text("")
+    words = [word for word in with_flags("--attacks", "clean") if word not in ("--steps", "2")]
+    status, _, err = ferd_eval("score", *words)
+    assert status == 0, err
+    # Notes beside a run, or beside the runs of a folder, are the user's affair.
+    Path("run/notes.txt").write_text("")
+    assert ferd_eval("score", *words)[0] == 0
+    Path("runs").mkdir()
+    Path("run").rename("runs/tiny")
+    Path("runs/notes.txt").write_text("")
+    words[words.index("run")] = "runs"
+    assert ferd_eval("score", "other.pt", *words)[0] == 0
+
+
 def test_names_of_checkpoints_must_differ(here, ferd_eval):
     status, _, err = ferd_eval("score", "tiny.pt", *GOOD)
     assert (status, err.count("\n")) == (2, 1)
@@ -612,11 +670,21 @@ def test_a_bug_in_the_users_attack_keeps_finished_units(here, ferd_eval):
     last = err.splitlines()[-1]
     assert last.startswith("error: the attack dust failed with ValueError: a bug.")
     assert "--debug" in last
-    assert sorted(path.name for path in Path("run/units").iterdir()) == [
-        "clean", "dust", "fgsm", "pgd",
-    ]  # fmt: skip
+    assert {file.parent.name for file in Path("run/units").rglob("*.parquet")} == {
+        "clean", "fgsm", "pgd",
+    }  # fmt: skip
     with pytest.raises(Exception, match="a bug"):
         ferd_eval("--debug", "score", *words)
+
+
+def test_a_grey_network_and_colour_images_are_both_named(here, ferd_eval):
+    grey = build_architecture("resnet8", num_classes=4, in_channels=1).build()
+    torch.save(grey.state_dict(), "grey.pt")
+    words = ["grey.pt", "--dataset", "npz:colour.npz", "--attacks", "clean", "--out", "run"]
+    status, out, err = ferd_eval("score", *words)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "grey.pt: the network takes images of 1 channel, but these have 3" in err
+    assert not Path("run").exists()
 
 
 # Real layouts
@@ -672,7 +740,7 @@ def test_superclasses_of_cifar100(here, ferd_eval, prepared):
     assert "aquatic mammals" in {name.replace("_", " ") for name in names}
     status, _, err = ferd_eval(*words, "--groups", "superclas")
     assert (status, err.count("\n")) == (2, 1)
-    assert "this data set has superclass" in err
+    assert "this data set has superclass. Give a CSV" in err
     Path("g.csv").write_text("wormm,a\n")
     status, _, err = ferd_eval(*words, "--groups", "g.csv")
     assert "Did you mean worm?" in err
