@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import pickle
+import re
 import shutil
 import struct
 from pathlib import Path
@@ -16,7 +17,7 @@ import torch
 
 from ferd_eval.cli import app, run
 from ferd_eval.models import build_architecture
-from tests.conftest import TinyNet, tiny_data
+from tests.conftest import ROOT, TinyNet, tiny_data
 
 NETS = """
 import torch
@@ -324,6 +325,7 @@ def test_an_eps_profile(here, ferd_eval):
     assert list(attacks) == [
         "clean", *(f"{a}@{e}/255" for a in ("fgsm", "pgd") for e in (2, 4, 8)),
     ]  # fmt: skip
+    assert "pgd" not in attacks
     averages = [attacks[f"pgd@{e}/255"]["average"] for e in (2, 4, 8)]
     assert averages == sorted(averages, reverse=True)
 
@@ -337,6 +339,35 @@ def test_an_attack_of_the_users(here, ferd_eval):
     status, _, err = ferd_eval("score", *GOOD, "--attack-file", "attacks.py:Dust")
     assert status == 2
     assert "attack_file_sha256" in err
+
+
+def test_the_attack_in_the_documentation_is_a_whole_one(here, ferd_eval):
+    page = (ROOT / "docs" / "own_attack.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (words,) = re.findall(r"```sh\nferd-eval (score .*?)```", page, re.DOTALL)
+    spec = words.split()[-1]
+    Path(spec.partition(":")[0]).write_text(code)
+    status, out, err = ferd_eval("score", *GOOD, *words.split()[-2:], "--save-adv", "--json")
+    assert status == 0, err
+    scores = json.loads(out)["attacks"]["mi-fgsm"]
+    constants = {"steps": 10, "step_size": pytest.approx(0.006), "decay": 1.0}
+    assert scores["constants"].items() >= constants.items()
+    saved = np.load("run/adversarial/mi-fgsm.npz")
+    # The method once more, as the paper writes it, and judged by hand.
+    network = TinyNet().eval()
+    data = np.load("images.npz")
+    x = torch.from_numpy(data["images"][:, None]).float() / 255
+    labels = torch.from_numpy(data["labels"])
+    adv, momentum = x, torch.zeros_like(x)
+    for _ in range(10):
+        leaf = adv.clone().requires_grad_()
+        torch.nn.functional.cross_entropy(network(leaf), labels, reduction="sum").backward()
+        momentum = momentum + leaf.grad / leaf.grad.abs().mean(dim=(1, 2, 3), keepdim=True)
+        adv = torch.clamp(adv + 0.006 * momentum.sign(), x - 0.06, x + 0.06).clamp(0, 1)
+    np.testing.assert_allclose(saved["images"], adv.numpy(), atol=1e-5)
+    right = (network(adv).argmax(1) == labels).float().mean().item()
+    assert scores["average"] == pytest.approx(right)
+    assert right < json.loads(out)["attacks"]["clean"]["average"]
 
 
 def test_groups_from_a_file(here, ferd_eval):
