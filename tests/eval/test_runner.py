@@ -347,7 +347,7 @@ def fails_with(error):
         (lambda z: z * torch.nan, ("NaN or infinity", "images 0 to 39", "--normalize")),
         (lambda z: z / 0, ("NaN or infinity",)),
         (lambda z: z.detach(), ("no gradient", "--attacks clean")),
-        (lambda z: torch.cat([z] * 25, 1), ("100 logits", "4 classes", "Did you mean", "cifar100")),
+        (lambda z: torch.cat([z] * 25, 1), ("100 logits", "tiny has 4 classes", "belong together")),
         (lambda z: z[:, :3], ("3 logits", "4 classes", "Choose the data set")),
         (fails_with(RuntimeError("two\nlines")), ("1×8×8", "RuntimeError: two lines", "--arch")),
         (fails_with(ValueError()), ("does not accept", "ValueError")),
