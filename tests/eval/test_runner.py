@@ -348,7 +348,7 @@ def fails_with(error):
         (lambda z: z / 0, ("NaN or infinity",)),
         (lambda z: z.detach(), ("no gradient", "--attacks clean")),
         (lambda z: torch.cat([z] * 25, 1), ("100 logits", "tiny has 4 classes", "belong together")),
-        (lambda z: z[:, :3], ("3 logits", "4 classes", "Choose the data set")),
+        (lambda z: z[:, :3], ("3 logits", "4 classes", "belong together")),
         (fails_with(RuntimeError("two\nlines")), ("1×8×8", "RuntimeError: two lines", "--arch")),
         (fails_with(ValueError()), ("does not accept", "ValueError")),
         (fails_with(AssertionError("want 32")), ("want 32",)),
@@ -390,7 +390,7 @@ def test_outputs_that_are_not_logits(data, change, parts):
         ({"batch_size": -1}, ("batch_size is -1",)),
         ({"steps": 0}, ("steps is 0",)),
         ({"step_size": "fast"}, ("step_size", "fast", "8/255")),
-        ({"device": "cdua"}, ("cdua", "cpu")),
+        ({"device": "cdua"}, ("cdua", "Did you mean cuda?")),
     ],
 )  # fmt: skip
 def test_arguments_that_make_no_sense(change, parts):

@@ -103,7 +103,7 @@ def test_mistakes_on_the_line(words, message, tmp_path, capsys, monkeypatch):
         (["--set", "lr=-1"], "lr is -1.0; give 0 < lr"),
         (["--set", "eps=8"], "write 8/255"),
         (["--seed", "one"], "--seed"),
-        (["--device", "abacus"], "--device abacus cannot be used here"),
+        (["--device", "abacus"], "--device abacus is no device"),
         (["--set", "dataset=fashion-mnist", "--data-dir", "nowhere"], "fashion-mnist"),
         (["--set", "dataset=npz:none.npz"], "none.npz does not exist"),
         (["--set", "dataset=demo"], "demo has no train split"),
