@@ -73,7 +73,7 @@ def _softmax(diagnosis: Diagnosis, _: Sequence[str]) -> Check:
     if not tally:
         return _unmeasured(name, question)
     if tally["count"] < tally["n"]:
-        return Check(name, question, "ok", "The output is no probabilities, as it should be.")
+        return Check(name, question, "ok", "The output is logits, not probabilities.")
     return Check(
         name,
         question,
@@ -133,10 +133,8 @@ def _far(diagnosis: Diagnosis, names: Sequence[str]) -> Check:
     overall, many = _excess(tally, tolerated)
     those = pick(names, many)
     accuracy = tally["count"] / tally["n"]
-    statement = (
-        f"PGD at ε = {tally['eps_text']}, four times as far or the whole pixel range, leaves "
-        f"{accuracy:.1%} of {images(tally['n'])} right"
-    )
+    reach = "the whole pixel range" if tally["eps"] >= 1 else f"ε = {tally['eps_text']}"
+    statement = f"PGD at 4ε ({reach}) leaves {accuracy:.1%} of {images(tally['n'])} right"
     if overall or those:
         where = f", above all {classes(those)}" if those else ""
         statement += (

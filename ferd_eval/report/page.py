@@ -25,6 +25,7 @@ def page(view: View) -> str:
     )
     environment.tests["figure"] = _is_figure
     environment.filters["nb"] = keep_units
+    environment.filters["zipped"] = zip
     return environment.get_template("report.html.j2").render(
         view=view,
         profiles=[_profile_lines(run) for run in view.runs],

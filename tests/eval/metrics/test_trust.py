@@ -329,7 +329,7 @@ def test_false_alarms_about_the_network_are_as_rare_as_claimed():
     for _ in range(repeats):
         diagnosis = {
             "zero_gradients": {"margin": tally(generator.binomial(n, 0.05), n)},
-            "far": {"eps_text": "0.1", **tally(generator.binomial(n, 0.1), n)},
+            "far": {"eps": 0.1, "eps_text": "0.1", **tally(generator.binomial(n, 0.1), n)},
         }
         for each in network(diagnosis, 10):
             if each.name in alarms:
@@ -343,7 +343,7 @@ def network(diagnosis, classes=4):
 
 
 def test_the_look_at_the_network_is_read_from_the_manifest():
-    far = {"far": {"eps_text": "0.1", **tally([9] * 4, [10] * 4)}}
+    far = {"far": {"eps": 0.1, "eps_text": "0.1", **tally([9] * 4, [10] * 4)}}
     run = outcomes({"clean": right()}, LABELS, diagnosis=far)
     assert trust_panel(run).checks[-6:] == network(far)
     assert check(run, "Accuracy at 4ε").classes == ("c0", "c1", "c2", "c3")

@@ -1,0 +1,306 @@
+"""The tables of a report that are made of figures alone, ready for every format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ferd_eval.metrics import (
+    AttackScores,
+    ErrorPattern,
+    Profile,
+    Scores,
+    TargetConfusion,
+    TargetedSuccess,
+)
+from ferd_eval.report.figure import (
+    NOTHING,
+    Cell,
+    Figure,
+    Table,
+    percent,
+    ratio,
+    whole,
+)
+
+if TYPE_CHECKING:
+    from ferd_eval.report.view import AttackView, RunView
+
+#: Overall figures in the order of every format: key in the scorecard → (heading, printer).
+OVERALL: Mapping[str, tuple[str, Any]] = {
+    "n": ("Images", whole),
+    "average": ("Average", percent),
+    "worst_class": ("Worst class", percent),
+    "worst_10pct": ("Worst 10 %", percent),
+    "floor95": ("95 % floor", percent),
+    "nsd": ("NSD", ratio),
+    "nsd_ddof1": ("NSD (ddof 1)", ratio),
+    "sd": ("SD", percent),
+    "gap": ("Gap", percent),
+    "gini": ("Gini", ratio),
+}
+
+#: The figures of the summary table, and whether more of it is better.
+SUMMARY: Mapping[str, bool] = {
+    "average": True,
+    "worst_class": True,
+    "worst_10pct": True,
+    "floor95": True,
+    "nsd": False,
+}
+
+
+def summary(runs: Sequence[RunView]) -> Table:
+    """One row for each attack and run; of several runs the best of each attack stands out."""
+    several = len(runs) > 1
+    attacks = dict.fromkeys(attack for run in runs for attack in run.attacks)
+    rows: list[tuple[Cell, ...]] = []
+    best: set[tuple[int, int]] = set()
+    for attack in attacks:
+        those = [run for run in runs if attack in run.attacks]
+        for run in those:
+            shown = run.attacks[attack]
+            figures = [shown.overall[key] for key in SUMMARY]
+            name = (run.name,) if several else ()
+            rows.append((attack, *name, shown.worst_name, *figures))
+        if len(those) > 1:
+            best.update(_best(rows, first=len(rows) - len(those)))
+    columns = ("Attack", *(("Run",) if several else ()), "Lowest class")
+    note = (
+        "Accuracy in per cent. Worst 10 %: mean of the lowest tenth of the classes. 95 % floor: "
+        "with 95 % confidence every class is at least this accurate under the attack. NSD: "
+        "standard deviation over classes divided by their mean; it falls whenever the mean rises, "
+        "so read it beside the worst class."
+    )
+    if any(run.successes for run in runs):
+        note += (
+            " Under a targeted attack an image is right only if it is so for every class aimed at."
+        )
+    if several:
+        note += " The best of each attack is in bold."
+    return Table(
+        "All attacks",
+        columns + tuple(OVERALL[key][0] for key in SUMMARY),
+        tuple(rows),
+        note,
+        frozenset(best),
+    )
+
+
+def _best(rows: Sequence[tuple[Cell, ...]], first: int) -> Iterator[tuple[int, int]]:
+    """Cells of ``rows[first:]`` that print like the best of their column."""
+    start = len(rows[0]) - len(SUMMARY)
+    for column, more_is_better in enumerate(SUMMARY.values(), start=start):
+        cells = [
+            (row, cell.text, cell.value)
+            for row in range(first, len(rows))
+            if isinstance(cell := rows[row][column], Figure) and cell.value is not None
+        ]
+        if cells:
+            extreme = max if more_is_better else min
+            winner = extreme(cells, key=lambda item: item[2])[1]
+            yield from ((row, column) for row, text, _ in cells if text == winner)
+
+
+def side_by_side(runs: Sequence[RunView]) -> Table | None:
+    """Return each class under the strongest attack that all runs share, one column a run."""
+    if len(runs) < 2 or len({run.class_names for run in runs}) > 1:
+        return None
+    shared = [attack for attack in runs[0].attacks if all(attack in run.attacks for run in runs)]
+    if not shared:
+        return None
+    attack = runs[0].headline if runs[0].headline in shared else shared[-1]
+    lines = [run.attacks[attack].classes for run in runs]
+    rows: tuple[tuple[Cell, ...], ...] = tuple(
+        (first.name, *(line[first.index].accuracy for line in lines))
+        for first in runs[0].attacks[attack].lowest_first
+    )
+    return Table(
+        f"Classes side by side under {attack}",
+        ("Class", *(run.name for run in runs)),
+        rows,
+        f"Accuracy in per cent, lowest of {runs[0].name} first. Whether a difference is more than "
+        "chance needs a paired test on the same images.",
+    )
+
+
+def class_table(attacks: Mapping[str, AttackView], shown: str) -> Table:
+    """Return one row for each class: the attack shown, with interval and drop, then the others."""
+    others = [attack for attack in attacks if attack != shown]
+    rows: tuple[tuple[Cell, ...], ...] = tuple(
+        (
+            line.name,
+            line.n,
+            line.accuracy,
+            f"{line.low} to {line.high}" if line.n.value else NOTHING,
+            line.drop,
+            *(attacks[other].classes[line.index].accuracy for other in others),
+        )
+        for line in attacks[shown].lowest_first
+    )
+    return Table(
+        "Classes",
+        ("Class", "Images", shown, "95 % interval", "Drop", *others),
+        rows,
+        f"Accuracy in per cent, lowest under {shown} first. The interval is that of one class on "
+        "its own (Wilson) and the drop is in points from clean, both under "
+        f"{shown}.",
+    )
+
+
+def group_table(
+    grouping: str, of: Mapping[str, Scores], attacks: Mapping[str, AttackScores]
+) -> Table:
+    """One row for each group, one column for each attack."""
+    first = next(iter(of.values()))
+    rows: tuple[tuple[Cell, ...], ...] = tuple(
+        (
+            each.name,
+            whole(each.n),
+            *(percent(scores.per_class[i].accuracy) for scores in of.values()),
+        )
+        for i, each in enumerate(first.per_class)
+    )
+    return Table(
+        f"Groups: {grouping}",
+        ("Group", "Images", *attacks),
+        rows,
+        "Accuracy in per cent; an image counts as right only if its class is right.",
+    )
+
+
+def profile_table(attack: str, profile: Profile) -> Table:
+    """One row for each ε."""
+    return Table(
+        f"{attack} over ε",
+        ("ε", "Average", "Worst class"),
+        tuple(
+            (text, percent(average), percent(worst))
+            for text, average, worst in zip(
+                profile.eps_text, profile.average, profile.worst_class, strict=True
+            )
+        ),
+    )
+
+
+def error_figures(pattern: ErrorPattern) -> tuple[tuple[str, Mapping[str, Figure]], ...]:
+    """Return name and figures of each class, as the source and as the target of errors."""
+    return tuple(
+        (
+            source.name,
+            {
+                "errors_from": whole(source.errors),
+                "error_entropy": ratio(source.entropy),
+                "error_entropy_corrected": ratio(source.entropy_corrected),
+                "top_target": whole(source.top_target),
+                "top_target_share": percent(source.top_share),
+                "errors_into": whole(target.errors),
+                "share_of_errors": percent(target.share),
+                "false_positive_rate": percent(target.false_positive_rate),
+            },
+        )
+        for source, target in zip(pattern.sources, pattern.targets, strict=True)
+    )
+
+
+def confusion_table(attacks: Mapping[str, AttackScores]) -> Table | None:
+    """The most frequent confusion of each attack, beside the same pair among clean errors."""
+    rows: list[tuple[Cell, ...]] = []
+    clean_KK = attacks["clean"].confusion if "clean" in attacks else None
+    for attack, scores in attacks.items():
+        if not isinstance(scores.target, TargetConfusion):
+            continue
+        pair, clean = scores.target.worst_pair, scores.target.clean
+        before = None
+        if pair and clean_KK is not None and clean_KK[pair.source].any():
+            before = float(clean_KK[pair.source, pair.target] / clean_KK[pair.source].sum())
+        rows.append(
+            (
+                attack,
+                whole(scores.target.errors),
+                f"{pair.source_name} → {pair.target_name}" if pair else NOTHING,
+                whole(pair.count if pair else None),
+                percent(pair.rate if pair else None),
+                percent(before),
+                ratio(scores.target.gini),
+                ratio(clean.gini if clean else None),
+            )
+        )
+    if not rows:
+        return None
+    return Table(
+        "Where errors go",
+        (
+            "Attack",
+            "Errors",
+            "Most frequent confusion",
+            "Images",
+            "Rate",
+            "Rate, clean",
+            "Gini of targets",
+            "Gini, clean",
+        ),
+        tuple(rows),
+        "Rate: per cent of the images of the true class. Gini of targets: 0 when wrong "
+        "predictions fall on all classes alike, towards 1 when one class takes them all. The "
+        "clean figures are the baseline: similar classes are confused without an attack too.",
+    )
+
+
+def error_table(scores: AttackScores, attack: str) -> Table | None:
+    """Where the errors of each class go under one attack; None for a targeted one."""
+    if not isinstance(scores.target, TargetConfusion):
+        return None
+    pattern, clean = scores.target, scores.target.clean
+    rows = []
+    for i, (name, figures) in enumerate(error_figures(pattern)):
+        top = pattern.sources[i].top_target
+        clean_top = clean.sources[i].top_target if clean else None
+        rows.append(
+            (
+                name,
+                figures["errors_from"],
+                pattern.sources[top].name if top is not None else NOTHING,
+                figures["top_target_share"],
+                pattern.sources[clean_top].name if clean_top is not None else NOTHING,
+                figures["error_entropy_corrected"],
+                figures["share_of_errors"],
+                figures["false_positive_rate"],
+            )
+        )
+    return Table(
+        f"Errors class by class under {attack}",
+        (
+            "Class",
+            "Errors",
+            "Most often taken for",
+            "Share",
+            "Most often, clean",
+            "Entropy",
+            "Share of all errors it receives",
+            "False positives",
+        ),
+        tuple(rows),
+        "Entropy: 1 when the errors of a class spread evenly over all others, 0 when all go to "
+        "one (Miller–Madow corrected). Shares and false positives in per cent.",
+    )
+
+
+def targeted_table(attacks: Mapping[str, AttackScores]) -> Table | None:
+    """Each class as the one aimed at and as the one left; None where no attack aims."""
+    rows: list[tuple[Cell, ...]] = []
+    for attack, scores in attacks.items():
+        if not isinstance(scores.target, TargetedSuccess):
+            continue
+        rows.extend(
+            (attack, into.name, whole(into.n), percent(into.success), percent(out.success))
+            for into, out in zip(scores.target.by_target, scores.target.by_source, strict=True)
+        )
+    if not rows:
+        return None
+    return Table(
+        "Targeted attack",
+        ("Attack", "Class", "Attempts at it", "Reached it", "Left it for the class aimed at"),
+        tuple(rows),
+        "Success in per cent of attempts, one attempt for each image and target.",
+    )
