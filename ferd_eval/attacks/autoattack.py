@@ -42,10 +42,12 @@ class SearchAttack(Attack):
         search: the steps, in lanes.
         reference_stream: draw random numbers as the reference implementation does, batch by batch
             from torch's global generator, instead of keyed by image. For parity tests.
+        every_class: aim at all other classes, not at the likeliest nine.
     """
 
     search: Search[Any]
     reference_stream: bool = False
+    every_class: bool = False
 
     @property
     def family(self) -> str:  # type: ignore[override]
@@ -71,7 +73,9 @@ class SearchAttack(Attack):
 
     def constants(self, threat: Threat) -> Mapping[str, Any]:
         """The constants of the search."""
-        targets = f"the likeliest {MOST_TARGETS} other classes, or all when there are fewer"
+        targets = "all other classes, the likeliest first"
+        if not self.every_class:
+            targets = f"the likeliest {MOST_TARGETS} other classes, or all when there are fewer"
         return {
             "steps": self.steps,
             **asdict(self.search),
@@ -86,19 +90,25 @@ class SearchAttack(Attack):
 
     def passes_per_image(self, num_classes: int) -> tuple[int, int]:
         """Of an image that survives, with the verdict."""
-        targets = min(MOST_TARGETS, num_classes - 1) if self.search.targeted else 1
-        steps = targets * self.search.steps
+        steps = self.targets_among(num_classes) * self.search.steps
         return steps * self.search.forward_per_step + 1, steps * self.search.backward_per_step
+
+    def targets_among(self, num_classes: int) -> int:
+        """How many of the classes an image that survives is aimed at; 1 if at none."""
+        if not self.search.targeted:
+            return 1
+        others = num_classes - 1
+        return others if self.every_class else min(MOST_TARGETS, others)
 
     def _targets(self, problem: Problem) -> Tensor | None:
         """Other classes by descending clean logit, B×M."""
         if not self.search.targeted:
             return None
         logits_BK = problem.clean_logits_BK
+        most = self.targets_among(logits_BK.shape[1])
         if self.reference_stream:  # ascending and then reversed, as it breaks ties
-            return logits_BK.argsort(dim=1).flip(1)[:, 1 : 1 + MOST_TARGETS]
+            return logits_BK.argsort(dim=1).flip(1)[:, 1 : 1 + most]
         others_BK = logits_BK.scatter(1, problem.labels_B.unsqueeze(1), -torch.inf)
-        most = min(MOST_TARGETS, logits_BK.shape[1] - 1)
         return others_BK.argsort(dim=1, descending=True, stable=True)[:, :most]
 
 
@@ -118,13 +128,18 @@ def audited(sample: int = AUDIT_SAMPLE) -> Cascade:
 
 
 def as_in_torchattacks() -> Cascade:
-    """What torchattacks ≥ 3.3 calls AutoAttack: 10 iterations, and Square's schedule rescaled."""
-    return cascade(
-        "aa-torchattacks",
+    """What torchattacks ≥ 3.3 calls AutoAttack when told the number of classes.
+
+    10 iterations, all other classes as targets, and Square's schedule rescaled.
+    """
+    searches = (
         APGDCE(iterations=10),
         APGDT(iterations=10),
         FABT(iterations=10),
         Square(rescaled=True),
+    )
+    return Cascade(
+        "aa-torchattacks", tuple(SearchAttack(each, every_class=True) for each in searches)
     )
 
 
