@@ -1,5 +1,6 @@
 """The same presets through torchattacks, as a cross-check by somebody else's code.
 
+Its AutoAttack stands in for `aa-torchattacks` alone: it has 10 iterations where AutoAttack has 100.
 torchattacks has no CW∞ (its `CW` is the L2 attack). Its PGD is steered there by showing it a
 network whose cross-entropy is a rising function of the margin: two logits, 0 for the label and
 the margin for "any other", whose gradient has the margin's sign everywhere.
@@ -10,15 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from importlib import metadata
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ferd_eval.attacks import losses
+from ferd_eval.attacks.autoattack import SearchAttack, as_in_torchattacks
 from ferd_eval.attacks.base import Attack, Problem
 from ferd_eval.attacks.cascade import Cascade
 from ferd_eval.attacks.clean import Clean
+from ferd_eval.attacks.foreign import ForeignSearch, LentNetwork, contained, require_dlr
 from ferd_eval.attacks.gradient import CW, FGSM, PGD, TargetedPGD
 from ferd_eval.attacks.suite import PlannedAttack
 from ferd_eval.attacks.threat import Threat
@@ -27,11 +31,17 @@ from ferd_eval.errors import UserError
 INSTALL = "pip install --no-deps torchattacks"
 
 
-def through_torchattacks(plan: Sequence[PlannedAttack]) -> tuple[PlannedAttack, ...]:
+#: Its class for each search of ours.
+_SEARCHES = {"apgd-ce": "APGD", "apgd-t": "APGDT", "fab-t": "FAB", "square": "Square"}
+
+
+def through_torchattacks(
+    plan: Sequence[PlannedAttack], num_classes: int
+) -> tuple[PlannedAttack, ...]:
     """Replace each attack of the plan by torchattacks' own.
 
     Raises:
-        UserError: torchattacks is not installed, or has no such attack.
+        UserError: torchattacks is not installed, or has no such attack for so many classes.
     """
     try:
         import torchattacks  # noqa: F401
@@ -40,12 +50,29 @@ def through_torchattacks(plan: Sequence[PlannedAttack]) -> tuple[PlannedAttack, 
             f"--engine torchattacks needs torchattacks: {reason}. Type: {INSTALL} (it pins an old "
             "requests that it does not use)."
         ) from reason
-    return tuple(
-        planned
-        if isinstance(planned.attack, Clean)
-        else replace(planned, attack=ThroughTorchattacks(planned.attack))
-        for planned in plan
-    )
+    return tuple(replace(each, attack=_counterpart(each, num_classes)) for each in plan)
+
+
+def _counterpart(planned: PlannedAttack, num_classes: int) -> Attack | Cascade:
+    attack = planned.attack
+    if isinstance(attack, Clean):
+        return attack
+    if attack == as_in_torchattacks():
+        require_dlr(planned, num_classes)
+        version = metadata.version("torchattacks")
+        stages = tuple(
+            SearchThroughTorchattacks(stage, "torchattacks", version)
+            for stage in attack.attacks
+            if isinstance(stage, SearchAttack)
+        )
+        return replace(attack, stages=stages)
+    if isinstance(attack, Cascade | SearchAttack):
+        raise UserError(
+            f"torchattacks has no {planned.id}: what it calls AutoAttack is weaker (10 iterations, "
+            "not 100). Give --attacks aa-torchattacks for that one, or --engine autoattack for "
+            "the authors' own code."
+        )
+    return ThroughTorchattacks(attack)
 
 
 class ThroughTorchattacks(Attack):
@@ -55,7 +82,7 @@ class ThroughTorchattacks(Attack):
     therefore depend on the batch size a little, as they do in torchattacks itself.
     """
 
-    def __init__(self, original: Attack | Cascade) -> None:
+    def __init__(self, original: Attack) -> None:
         if not isinstance(original, FGSM | PGD | CW | TargetedPGD):
             raise UserError(
                 f"torchattacks has no counterpart of {type(original).__name__}; use "
@@ -71,26 +98,25 @@ class ThroughTorchattacks(Attack):
 
         original, threat = self.original, problem.threat
         labels_B = problem.labels_B if problem.targets_B is None else problem.targets_B
-        network: nn.Module = _Counted(problem)
+        network: nn.Module = LentNetwork(problem)
         if isinstance(original, CW):
             network = _MarginAsLogits(network, labels_B, original.kappa)
-        # torchattacks restores the mode it finds; a fresh wrapper would be found in train mode.
-        network.eval()
-        if isinstance(original, FGSM):
-            attack = torchattacks.FGSM(network, eps=threat.radius)
-        else:
-            attack = torchattacks.PGD(
-                network,
-                eps=threat.radius,
-                alpha=float(original.step_size_for(threat)),
-                steps=original.steps,
-                random_start=original.random_start,
-            )
-        if problem.targets_B is not None:
-            attack.set_mode_targeted_by_label(quiet=True)
-        if isinstance(original, CW):
             labels_B = torch.zeros_like(labels_B)
-        adv_BCHW: Tensor = attack(problem.x_BCHW, labels_B)
+        with contained():
+            if isinstance(original, FGSM):
+                attack = torchattacks.FGSM(network, eps=threat.radius)
+            else:
+                attack = torchattacks.PGD(
+                    network,
+                    eps=threat.radius,
+                    alpha=float(original.step_size_for(threat)),
+                    steps=original.steps,
+                    random_start=original.random_start,
+                )
+            attack.set_device(problem.x_BCHW.device)
+            if problem.targets_B is not None:
+                attack.set_mode_targeted_by_label(quiet=True)
+            adv_BCHW: Tensor = attack(problem.x_BCHW, labels_B)
         return adv_BCHW
 
     def choose_targets(self, clean_logits_BK: Tensor, labels_B: Tensor) -> Tensor | None:
@@ -106,19 +132,27 @@ class ThroughTorchattacks(Attack):
         return {**self.original.constants(threat), "engine": "torchattacks"}
 
 
-class _Counted(nn.Module):
-    """The network, with its passes counted for the manifest."""
+class SearchThroughTorchattacks(ForeignSearch):
+    """One of the four parts of torchattacks' AutoAttack, with the constants it has there."""
 
-    def __init__(self, problem: Problem) -> None:
-        super().__init__()
-        self.network = problem.model
-        self._passes = problem.passes
+    engine = "torchattacks"
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        self._passes.forward += len(x_BCHW)
-        self._passes.backward += len(x_BCHW) if torch.is_grad_enabled() else 0
-        logits_BK: Tensor = self.network(x_BCHW)
-        return logits_BK
+    def find(self, network: nn.Module, problem: Problem) -> Tensor:
+        """Run the part on everything at once, as torchattacks does."""
+        import torchattacks
+
+        with contained():
+            whole = torchattacks.AutoAttack(
+                network,
+                eps=problem.threat.radius,
+                n_classes=problem.clean_logits_BK.shape[1],
+                seed=problem.noise.seed,
+            )
+            parts = {type(part).__name__: part for part in whole._autoattack.attacks}
+            part = parts[_SEARCHES[self.family]]
+            part.set_device(problem.x_BCHW.device)
+            adv_PCHW: Tensor = part(problem.x_BCHW, problem.labels_B)
+        return adv_PCHW
 
 
 class _MarginAsLogits(nn.Module):
@@ -129,6 +163,7 @@ class _MarginAsLogits(nn.Module):
         self.network = network
         self._labels_B = labels_B
         self._kappa = kappa
+        self.eval()
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         margin_B = losses.margin(self.network(x_BCHW), self._labels_B)

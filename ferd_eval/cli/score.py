@@ -76,7 +76,10 @@ def score(
     ] = None,
     engine: Annotated[
         str | None,
-        typer.Option(help="native, or torchattacks as a cross-check.", rich_help_panel=_ATTACK),
+        typer.Option(
+            help="native, or as a cross-check: autoattack (its authors' code), torchattacks.",
+            rich_help_panel=_ATTACK,
+        ),
     ] = None,
     eps: Annotated[
         str | None,

@@ -213,7 +213,11 @@ def _plan(
     if settings.engine == "torchattacks":
         from ferd_eval.attacks.torchattacks_engine import through_torchattacks
 
-        plan = through_torchattacks(plan)
+        plan = through_torchattacks(plan, data.num_classes)
+    elif settings.engine == "autoattack":
+        from ferd_eval.attacks.autoattack_engine import through_autoattack
+
+        plan = through_autoattack(plan, data.num_classes)
     return plan
 
 

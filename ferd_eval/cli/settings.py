@@ -72,7 +72,7 @@ class ScoreSettings:
 
 
 PRECISIONS = ("float32", "float64")
-ENGINES = ("native", "torchattacks")
+ENGINES = ("native", "autoattack", "torchattacks")
 
 
 def _read_toml(file: Path) -> dict[str, Any]:
