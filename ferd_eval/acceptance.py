@@ -6,12 +6,16 @@ B batch, K classes, C channels, H × W pixels.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ferd_eval.attacks import PlannedAttack, frozen
 from ferd_eval.datasets import LabelledImages, list_datasets
+from ferd_eval.device import is_out_of_memory
 from ferd_eval.errors import UserError
 from ferd_eval.user_code import brief
 
@@ -57,29 +61,52 @@ def check_network(
             f"the network computes in {str(dtype).removeprefix('torch.')}, in which a perturbation "
             "of ε is rounded away. Convert it with model.float()."
         )
+    if data.num_classes < 2:
+        raise UserError(
+            f"{data.name} has {data.num_classes} class; there is nothing it could be taken for. "
+            "Give images of two classes or more."
+        )
     logits_BK = probe(model, data.image_shape, data.name, by_gradient=by_gradient)
     if logits_BK.shape[1] != data.num_classes:
         raise UserError(wrong_class_count(logits_BK.shape[1], data))
 
 
+def as_images(
+    images_NCHW: NDArray[np.uint8] | NDArray[np.float32], model: nn.Module, device: torch.device
+) -> Tensor:
+    """Pixels in [0, 1], on the device, in the network's precision and layout."""
+    scale = 255.0 if images_NCHW.dtype == np.uint8 else 1.0
+    x_NCHW = torch.from_numpy(images_NCHW).to(device).to(dtype_of(model)).div_(scale)
+    return x_NCHW.contiguous(memory_format=memory_format_of(model))
+
+
 def probe(
     model: nn.Module, image_shape: tuple[int, ...], dataset: str, *, by_gradient: bool
 ) -> Tensor:
-    """Logits of one mid-grey image, checked but for the number of classes."""
+    """Logits of mid-grey images, one alone and two together, checked but for their number K."""
+    logits_1K = _probe(model, (1, *image_shape), dataset, by_gradient=by_gradient)
+    with suppress(torch.OutOfMemoryError):  # then batches will be of one image
+        _probe(model, (2, *image_shape), dataset, by_gradient=by_gradient)
+    return logits_1K
+
+
+def _probe(model: nn.Module, shape: tuple[int, ...], dataset: str, *, by_gradient: bool) -> Tensor:
     where = next(model.parameters(), torch.empty(0)).device
-    x_BCHW = torch.full((1, *image_shape), 0.5, dtype=dtype_of(model), device=where)
+    x_BCHW = torch.full(shape, 0.5, dtype=dtype_of(model), device=where)
     try:
         with frozen(model):
             output = model(x_BCHW.requires_grad_(by_gradient))
     except UserError:
         raise
     except Exception as reason:
-        shape = "×".join(map(str, image_shape))
+        if is_out_of_memory(reason):
+            raise torch.OutOfMemoryError(str(reason)) from reason
+        images = "images" if shape[0] == 1 else f"{shape[0]} images at a time"
         raise UserError(
-            f"the network does not accept images of {dataset} ({shape}): {brief(reason)}. "
-            "Check --dataset and --arch."
+            f"the network does not accept {images} of {dataset} ({'×'.join(map(str, shape[1:]))}): "
+            f"{brief(reason)}. Check --dataset and --arch."
         ) from reason
-    logits_BK = as_logits(output, 1)
+    logits_BK = as_logits(output, shape[0])
     if by_gradient and not logits_BK.requires_grad:
         raise UserError(
             "the network's output has no gradient with respect to the image (no_grad, detach or "

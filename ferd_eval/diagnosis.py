@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ferd_eval.acceptance import dtype_of, memory_format_of
+from ferd_eval.acceptance import as_images
 from ferd_eval.attacks import PGD, Batch, Passes, Threat, Verdicts, frozen, losses
 from ferd_eval.attacks.apgd import dlr_to_target
 from ferd_eval.datasets import LabelledImages
@@ -81,7 +81,7 @@ def diagnose(
         RuntimeError: not even one image fits into memory, or the network itself fails.
     """
     rows = _first_of_each_class(data, sample)
-    x_SCHW = _pixels(model, data.images_NCHW[rows], device)
+    x_SCHW = as_images(data.images_NCHW[rows], model, device)
     labels_S = torch.from_numpy(data.labels_N[rows]).to(device)
     indices_S = torch.from_numpy(data.indices_N[rows]).to(device)
     size = min(batch_size, len(rows))
@@ -104,17 +104,6 @@ def _first_of_each_class(data: LabelledImages, size: int) -> NDArray[np.int64]:
     quota_K = -(-data.class_counts * size // len(data))
     chosen = [np.flatnonzero(data.labels_N == k)[:quota] for k, quota in enumerate(quota_K)]
     return np.sort(np.concatenate(chosen))
-
-
-def _pixels(
-    model: nn.Module,
-    images_SCHW: NDArray[np.uint8] | NDArray[np.float32],
-    device: torch.device,
-) -> Tensor:
-    """Images in [0, 1] as the network takes them."""
-    scale = 255.0 if images_SCHW.dtype == np.uint8 else 1.0
-    x_SCHW = torch.from_numpy(images_SCHW).to(device).to(dtype_of(model)).div_(scale)
-    return x_SCHW.contiguous(memory_format=memory_format_of(model))
 
 
 @dataclass(frozen=True, eq=False)

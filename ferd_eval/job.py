@@ -21,6 +21,7 @@ from ferd_eval.acceptance import check_network, dtype_of, memory_format_of, need
 from ferd_eval.attacks import Attack, Cascade, Clean, PlannedAttack, draw_sample
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.device import DeviceChoice
+from ferd_eval.diagnosis import SAMPLE, diagnose
 from ferd_eval.effort import operations, search_unit
 from ferd_eval.errors import UserError
 from ferd_eval.ledger import concatenate, fold_stages, settle
@@ -39,6 +40,10 @@ _CIFAR_PIXELS = 32 * 32
 #: A unit of a plain attack holds at least this many images, so that small batches do not make
 #: thousands of files.
 _UNIT_IMAGES = 128
+
+#: One image in so many is looked at in the diagnosis, from `_FEWEST_DIAGNOSED` to its own limit: it
+#: must not take longer than what it is to tell the worth of.
+_DIAGNOSED, _FEWEST_DIAGNOSED = 10, 32
 
 #: Share of the images expected to stand when a later stage begins, until it is known.
 _STANDING = 0.5
@@ -69,6 +74,7 @@ class Job:
         )
         manifest = self._manifest()
         if self.folder is None:
+            manifest["diagnosis"] = self._diagnosis(manifest["batch_size"])
             return self._work(manifest, MemoryUnits())
         earlier = read_manifest(self.folder)
         if earlier is not None:
@@ -77,6 +83,9 @@ class Job:
                 return self._read_finished()
             manifest = earlier
         self._write_manifest(manifest)
+        if "diagnosis" not in manifest:
+            manifest["diagnosis"] = self._diagnosis(manifest["batch_size"])
+            self._write_manifest(manifest)
         units = FolderUnits(self.folder / "units")
         outcomes = self._work(manifest, units)
         outcomes.save(self.folder)
@@ -124,6 +133,18 @@ class Job:
             **({"audits": audits} if (audits := _audits(parts)) else {}),
         }
         return Outcomes(conform(concatenate(tables)), finished)
+
+    def _diagnosis(self, batch_size: int) -> dict[str, Any]:
+        return diagnose(
+            self.model,
+            self.data,
+            max((planned.threat for planned in self.plan), key=lambda threat: threat.eps),
+            seed=self.seed,
+            batch_size=batch_size,
+            device=self.device.device,
+            by_gradient=need_gradient(self.plan, self.data),
+            sample=min(max(len(self.data) // _DIAGNOSED, _FEWEST_DIAGNOSED), SAMPLE),
+        )
 
     def _manifest(self) -> dict[str, Any]:
         batch_size = self.batch_size or _auto_batch(self.device.device, self.data)

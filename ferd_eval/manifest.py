@@ -35,9 +35,31 @@ IDENTITY = (
 )
 
 #: What may change the last bit: must agree to continue an unfinished run.
-ENVIRONMENT = ("ferd_eval", "packages.torch", "device.name", "device.threads")
+ENVIRONMENT = (
+    "ferd_eval",
+    "code.commit",
+    "packages.torch",
+    "packages.torchvision",
+    "packages.timm",
+    "packages.torchattacks",
+    "packages.pyautoattack",
+    "packages.autoattack",
+    "device.name",
+    "device.threads",
+)
 
-_PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pandas", "pyarrow", "torchattacks")
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "numpy",
+    "scipy",
+    "pandas",
+    "pyarrow",
+    "torchattacks",
+    "pyautoattack",
+    "autoattack",
+)
 
 
 def environment() -> dict[str, Any]:

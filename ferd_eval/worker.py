@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ferd_eval.acceptance import as_logits, dtype_of, memory_format_of
+from ferd_eval.acceptance import as_images, as_logits
 from ferd_eval.attacks import Attack, Batch, Passes, Threat, Verdicts, frozen
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.device import is_out_of_memory
@@ -89,10 +89,7 @@ class Worker:
 
     def images(self, positions_P: NDArray[np.int64]) -> Tensor:
         """Pixels in [0, 1], on the device, in the network's precision and layout."""
-        pixels = torch.from_numpy(self.data.images_NCHW[positions_P])
-        scale = 255.0 if pixels.dtype == torch.uint8 else 1.0
-        x_BCHW = pixels.to(self.device).to(dtype_of(self.model)).div_(scale)
-        return x_BCHW.contiguous(memory_format=memory_format_of(self.model))
+        return as_images(self.data.images_NCHW[positions_P], self.model, self.device)
 
     def _perturb(
         self,

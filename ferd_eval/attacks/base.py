@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, final
 
 import torch
@@ -74,6 +75,11 @@ class Problem:
     noise: Noise
     passes: Passes
     lanes: int
+
+    @cached_property
+    def box(self) -> tuple[Tensor, Tensor]:
+        """Smallest and largest value allowed for each pixel; do not write into them."""
+        return self.threat.bounds(self.x_BCHW)
 
     def logits(self, x_BCHW: Tensor) -> Tensor:
         """One forward pass without gradient, shape B×K."""

@@ -26,8 +26,8 @@ def shortest_move(at_LD: Tensor, normal_LD: Tensor, level_L: Tensor) -> Tensor:
     overshoot, since each tangent lies above g, and end on the solution once no u_i lies in between.
     With r = |level| − g before a step and r⁺, g'⁺ after it, concavity gives r⁺/r + g'⁺/g' ≤ 1, so
     r · g' falls to a quarter or less each time (Dinkelbach, "On nonlinear fractional programming",
-    Management Science 1967, has the same iteration). Hence no sort, and no look at the values,
-    for which an accelerator would have to wait.
+    Management Science 1967, has the same iteration). Hence no sort, and on an accelerator, which
+    would have to wait for it, no look at the values.
 
     A plane that no image reaches is approached as far as the pixel range allows. Pixels without
     weight stay where they are.
@@ -40,15 +40,20 @@ def shortest_move(at_LD: Tensor, normal_LD: Tensor, level_L: Tensor) -> Tensor:
     Returns:
         The moves δ, L×D.
     """
-    direction_LD = -level_L.sign().unsqueeze(1) * normal_LD.sign()
+    direction_LD = torch.where((level_L > 0).unsqueeze(1), -normal_LD, normal_LD).sign_()
     room_LD = torch.where(direction_LD > 0, 1 - at_LD, at_LD)
     weight_LD = normal_LD.abs()
-    goal_L1 = level_L.abs().unsqueeze(1)
-    length_L1 = torch.zeros_like(goal_L1)
+    goal_L = level_L.abs()
+    length_L = torch.zeros_like(goal_L)
+    used_LD, free_LD = torch.empty_like(room_LD), torch.empty_like(room_LD)
     for _ in range(_NEWTON_STEPS):
-        covered_LD = weight_LD * torch.minimum(room_LD, length_L1)
-        gap_L1 = goal_L1 - covered_LD.sum(dim=1, keepdim=True)
-        slope_L1 = torch.where(room_LD > length_L1, weight_LD, 0).sum(dim=1, keepdim=True)
+        torch.minimum(room_LD, length_L.unsqueeze(1), out=used_LD)
+        torch.gt(room_LD, length_L.unsqueeze(1), out=free_LD)
+        gap_L = goal_L - torch.linalg.vecdot(weight_LD, used_LD)
+        slope_L = torch.linalg.vecdot(weight_LD, free_LD)
         # No slope: every pixel is at its bound. A gap below 0 is rounding on the solution.
-        length_L1 = length_L1 + torch.where(slope_L1 > 0, gap_L1 / slope_L1, 0).clamp_(min=0)
-    return direction_LD * torch.minimum(room_LD, length_L1)
+        further_L = torch.where(slope_L > 0, gap_L / slope_L, 0).clamp_(min=0)
+        before_L, length_L = length_L, length_L + further_L
+        if length_L.device.type == "cpu" and torch.equal(length_L, before_L):
+            break  # so would all steps to come; looking is free on a CPU
+    return direction_LD * torch.minimum(room_LD, length_L.unsqueeze(1))

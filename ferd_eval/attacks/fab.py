@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ferd_eval.attacks.base import Problem
 from ferd_eval.attacks.box_projection import shortest_move
-from ferd_eval.attacks.lanes import LaneState, Search, wide
+from ferd_eval.attacks.lanes import LaneState, Search, pick
 
 #: Lengths below this count as this much when two moves are weighed against each other.
 _SHORTEST = 1e-8
@@ -76,7 +76,7 @@ class FABT(Search[FABState]):
         wrong_L = problem.logits(tried_LCHW).argmax(dim=1) != problem.labels_B
         hit_L = wrong_L & (problem.threat.distance(clean_LCHW, tried_LCHW) <= problem.threat.radius)
         back_LCHW = clean_LCHW + self.beta * (tried_LCHW - clean_LCHW)
-        base_LCHW = torch.where(wide(wrong_L), back_LCHW, tried_LCHW)
+        base_LCHW = pick(wrong_L, back_LCHW, tried_LCHW)
         return FABState(adv_LCHW=tried_LCHW, base_LCHW=base_LCHW), hit_L
 
     def best(self, problem: Problem, state: FABState) -> Tensor:

@@ -51,7 +51,7 @@ class SignedGradient(Attack):
         """Walk inside the box of allowed pixel values."""
         objective = self.objective(problem)
         step = float(self.step_size_for(problem.threat))
-        low_BCHW, high_BCHW = problem.threat.bounds(problem.x_BCHW)
+        low_BCHW, high_BCHW = problem.box
         adv_BCHW = self.start(problem)
         for _ in range(self.steps):
             move_BCHW = problem.gradient(adv_BCHW, objective).sign_().mul_(step)

@@ -30,6 +30,16 @@ def wide(value_L: Tensor) -> Tensor:
     return value_L[:, None, None, None]
 
 
+def pick(mask_L: Tensor, yes_LCHW: Tensor, no_LCHW: Tensor) -> Tensor:
+    """`torch.where` by lane; one of the two untouched where lanes agree and looking is free."""
+    if mask_L.device.type == "cpu":
+        if not bool(mask_L.any()):
+            return no_LCHW
+        if bool(mask_L.all()):
+            return yes_LCHW
+    return torch.where(wide(mask_L), yes_LCHW, no_LCHW)
+
+
 @dataclass(frozen=True, eq=False)
 class LaneState:
     """What a search remembers of each lane; every field is a tensor with lanes first.
@@ -178,7 +188,7 @@ def _advance(search: Search[State], lanes: _Lanes[State]) -> _Lanes[State]:
         step_L=lanes.step_L + 1,
         steps=[step + 1 for step in lanes.steps],
         fell_at_L=torch.where(first_L, lanes.step_L + 1, lanes.fell_at_L),
-        found_LCHW=torch.where(wide(first_L), state.adv_LCHW, lanes.found_LCHW),
+        found_LCHW=pick(first_L, state.adv_LCHW, lanes.found_LCHW),
         state=state,
     )
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ferd_eval.attacks.base import Problem
-from ferd_eval.attacks.lanes import LaneState, Search, wide
+from ferd_eval.attacks.lanes import LaneState, Search, pick
 from ferd_eval.attacks.losses import margin
 
 #: Proposals after which the window's area is halved, however many queries there are (§3.2).
@@ -94,7 +94,7 @@ class Square(Search[SquareState]):
         """
         x_LCHW = problem.x_BCHW
         lanes, channels, _, width = x_LCHW.shape
-        low_LCHW, high_LCHW = problem.threat.bounds(x_LCHW)
+        low_LCHW, high_LCHW = problem.box
         stripes_LC1W = _coin(problem.noise.uniform((channels, 1, width), torch.float32))
         start_LCHW = x_LCHW + problem.threat.radius * stripes_LC1W.to(x_LCHW.dtype)
         start_LCHW = start_LCHW.clamp_(0, 1)
@@ -125,7 +125,7 @@ class Square(Search[SquareState]):
         keep_L = open_L & (margin_L > state.best_margin_L)
         after = SquareState(
             adv_LCHW=tried_LCHW,
-            best_LCHW=torch.where(wide(keep_L), tried_LCHW, state.best_LCHW),
+            best_LCHW=pick(keep_L, tried_LCHW, state.best_LCHW),
             best_margin_L=torch.where(keep_L, margin_L, state.best_margin_L),
             low_LCHW=state.low_LCHW,
             high_LCHW=state.high_LCHW,
