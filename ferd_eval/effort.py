@@ -1,15 +1,23 @@
-"""What a run will cost, said before it begins. B batch."""
+"""What a run will cost, said before it begins. B batch, L lanes."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from ferd_eval.attacks import Cascade, PlannedAttack, frozen
+from ferd_eval.attacks import (
+    Attack,
+    Cascade,
+    Noise,
+    Passes,
+    PlannedAttack,
+    Problem,
+    SearchAttack,
+    frozen,
+)
 from ferd_eval.attacks.losses import margin
 
 #: Forward operations of one image × images in a unit of a search, so that a unit takes some minutes
@@ -20,20 +28,10 @@ _UNIT_OPERATIONS_ELSEWHERE = 2e13
 #: Fewest and most images in a unit of a search.
 _SMALLEST_UNIT, _LARGEST_UNIT = 8, 4096
 
-#: Images per second are measured on this many at most.
-_TIMED_IMAGES = 16
-
-
-@dataclass(frozen=True)
-class Pace:
-    """Seconds that one image takes, forward and backward."""
-
-    forward: float
-    backward: float
-
-    def seconds(self, passes: tuple[float, float]) -> float:
-        """Time of so many forward and backward passes."""
-        return passes[0] * self.forward + passes[1] * self.backward
+#: Images that a step is timed on: few, and more if the few took less than `_QUICK` seconds, since
+#: small batches do not show what a device can do.
+TIMED_IMAGES = (16, 128)
+_QUICK = 0.1
 
 
 def operations(model: nn.Module, x_BCHW: Tensor) -> float:
@@ -54,38 +52,113 @@ def search_unit(operations: float, device: str, at_once: int) -> int:
     return min(max(int(allowed), _SMALLEST_UNIT), at_once, _LARGEST_UNIT)
 
 
-def measure_pace(model: nn.Module, x_BCHW: Tensor, labels_B: Tensor, *, by_gradient: bool) -> Pace:
-    """Time one forward and one backward pass on a few images, after a warm-up."""
-    x_BCHW, labels_B = x_BCHW[:_TIMED_IMAGES], labels_B[:_TIMED_IMAGES]
-    forward = backward = 0.0
+def seconds_per_image(
+    model: nn.Module, x_BCHW: Tensor, labels_B: Tensor, plan: Sequence[PlannedAttack]
+) -> Mapping[Attack, float]:
+    """Attack → seconds that an image takes if it survives, from a step or two of each attack.
+
+    Args:
+        model: on the images' device.
+        x_BCHW: `TIMED_IMAGES` of them or fewer.
+        labels_B: their true classes.
+        plan: what is going to run.
+    """
+    attacks = {attack: planned.threat for planned in plan for attack in planned.attacks}
+    few = TIMED_IMAGES[0]
     with frozen(model):
-        for _ in range(2):
-            began = _now(x_BCHW)
-            with torch.no_grad():
-                model(x_BCHW)
-            forward = _now(x_BCHW) - began
-        for _ in range(2 if by_gradient else 0):
-            leaf_BCHW = x_BCHW.detach().requires_grad_()
-            began = _now(x_BCHW)
-            torch.autograd.grad(margin(model(leaf_BCHW), labels_B).sum(), leaf_BCHW)
-            backward = _now(x_BCHW) - began - forward
-    return Pace(forward / len(x_BCHW), max(backward, 0.0) / len(x_BCHW))
+        if _forward_seconds(model, x_BCHW[:few]) > _QUICK:
+            x_BCHW, labels_B = x_BCHW[:few], labels_B[:few]
+        with torch.no_grad():
+            logits_BK = model(x_BCHW)
+        forward = _forward_seconds(model, x_BCHW) / len(x_BCHW)
+        backward: float | None = None
+        found: dict[Attack, float] = {}
+        for attack, threat in attacks.items():
+            passes = attack.passes_per_image(logits_BK.shape[1])
+            if isinstance(attack, SearchAttack):
+                targets_B = (labels_B + 1) % logits_BK.shape[1]
+                indices_B = torch.arange(len(x_BCHW), device=x_BCHW.device)
+                problem = Problem(
+                    model,
+                    x_BCHW,
+                    labels_B,
+                    targets_B,
+                    logits_BK,
+                    threat,
+                    Noise(0, attack.family, indices_B, targets_B),
+                    Passes(),
+                    len(x_BCHW),
+                )
+                found[attack] = _search_seconds(attack, problem)
+            else:
+                if passes[1] and backward is None:
+                    backward = _backward_seconds(model, x_BCHW, labels_B) / len(x_BCHW)
+                found[attack] = passes[0] * forward + passes[1] * (backward or 0.0)
+    return found
 
 
-def passes_at_most(plan: Sequence[PlannedAttack], images: int, classes: int) -> tuple[float, float]:
-    """Forward and backward passes if every image stood every attack."""
-    forward = backward = 0.0
+def seconds_at_most(
+    plan: Sequence[PlannedAttack], images: int, seconds: Mapping[Attack, float]
+) -> float:
+    """How long a plan takes if every image survives every attack.
+
+    Args:
+        plan: what is going to run.
+        images: how many.
+        seconds: as `seconds_per_image` returns them, for this plan or for one that holds more.
+    """
+    total = 0.0
     for planned in plan:
-        once = planned.attack.passes_per_image(classes)
-        forward += images * once[0]
-        backward += images * once[1]
-        if isinstance(planned.attack, Cascade):
-            audited = min(planned.attack.sample, images)
-            for attack in planned.attack.audits:
-                once = attack.passes_per_image(classes)
-                forward += audited * once[0]
-                backward += audited * once[1]
-    return forward, backward
+        for attack in planned.attacks:
+            seen = images
+            if isinstance(planned.attack, Cascade) and attack in planned.attack.audits:
+                seen = min(images, planned.attack.sample)
+            total += seen * seconds[attack]
+    return total
+
+
+def _search_seconds(attack: SearchAttack, problem: Problem) -> float:
+    """The start and one step of a search, scaled to all its steps."""
+    images, search = len(problem.x_BCHW), attack.search
+    step_L = torch.zeros_like(problem.labels_B)
+    state = None
+
+    def begin() -> None:
+        nonlocal state
+        state = search.begin(problem)
+
+    start = _timed(problem.x_BCHW, begin)
+    state, _ = search.advance(problem, state, step_L)
+    step = _timed(problem.x_BCHW, lambda: search.advance(problem, state, step_L + 1))
+    return (
+        attack.targets_among(problem.clean_logits_BK.shape[1])
+        * (start + search.steps * step)
+        / images
+    )
+
+
+def _forward_seconds(model: nn.Module, x_BCHW: Tensor) -> float:
+    def forward() -> None:
+        with torch.no_grad():
+            model(x_BCHW)
+
+    forward()
+    return _timed(x_BCHW, forward)
+
+
+def _backward_seconds(model: nn.Module, x_BCHW: Tensor, labels_B: Tensor) -> float:
+    def both() -> None:
+        leaf_BCHW = x_BCHW.detach().requires_grad_()
+        torch.autograd.grad(margin(model(leaf_BCHW), labels_B).sum(), leaf_BCHW)
+
+    both()
+    return max(_timed(x_BCHW, both) - _forward_seconds(model, x_BCHW), 0.0)
+
+
+def _timed(x_BCHW: Tensor, work: Callable[[], object]) -> float:
+    began = _now(x_BCHW)
+    work()
+    return _now(x_BCHW) - began
 
 
 def _now(x_BCHW: Tensor) -> float:

@@ -193,6 +193,7 @@ class Job:
             for planned in self.plan
             if isinstance(planned.attack, Cascade)
             for attack in planned.attacks
+            if not isinstance(attack, Clean)
         ]
         if not at_once:
             return None

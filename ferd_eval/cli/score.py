@@ -64,7 +64,10 @@ def score(
     ] = None,
     attacks: Annotated[
         str | None,
-        typer.Option(help="Names of `ls attacks`, with commas.", rich_help_panel=_ATTACK),
+        typer.Option(
+            help="Names of `ls attacks`, with commas; default: paper = clean,fgsm,pgd,cw,aa.",
+            rich_help_panel=_ATTACK,
+        ),
     ] = None,
     attack_file: Annotated[
         str | None,

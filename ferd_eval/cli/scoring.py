@@ -16,6 +16,7 @@ from rich.console import Console
 from ferd_eval.acceptance import check_network, need_gradient, wrong_class_count
 from ferd_eval.attacks import Attack, PlannedAttack, plan_attacks
 from ferd_eval.checkpoint import Checkpoint, load_checkpoint
+from ferd_eval.cli.forecast import forecast
 from ferd_eval.cli.reporting import as_run, is_current, show
 from ferd_eval.cli.settings import ScoreSettings
 from ferd_eval.datasets import LabelledImages, list_datasets, load_dataset
@@ -92,9 +93,16 @@ def score_checkpoints(
     fresh = False
     with ExitStack() as stack:
         watcher = _watcher(stack)
+        unfinished = [
+            each.classifier
+            for each in candidates
+            if _status(root / each.name if several else root) != "finished"
+        ]
+        if said := forecast(unfinished, data, plan, device.device):
+            watcher.note(said)
         for candidate in candidates:
             folder = root / candidate.name if several else root
-            was_finished = (read_manifest(folder) or {}).get("status") == "finished"
+            was_finished = _status(folder) == "finished"
             outcomes = score(
                 candidate.classifier,
                 data,
@@ -129,6 +137,11 @@ def score_checkpoints(
     if several and (fresh or not is_current(root, runs)):
         write_report(root, runs)
     show(runs, root / "report.html", as_json=as_json)
+
+
+def _status(folder: Path) -> str | None:
+    """How far the run in a folder is; None where there is none."""
+    return (read_manifest(folder) or {}).get("status")
 
 
 def _require_room(root: Path, candidates: Sequence[Candidate], *, several: bool) -> None:

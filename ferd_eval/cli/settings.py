@@ -23,7 +23,7 @@ class ScoreSettings:
     arch: str | None = None
     model_file: str | None = None
     normalize: str = "auto"
-    attacks: str = "fast"
+    attacks: str = "paper"
     attack_file: str | None = None
     engine: str = "native"
     eps: str | None = None
