@@ -1,6 +1,7 @@
 """Figures of a run: pure functions of `ferd_eval.outcomes.Outcomes`, without torch."""
 
 from ferd_eval.metrics.attack_gap import AttackGap, ClassGap
+from ferd_eval.metrics.audit import Audit, AuditBound, audit
 from ferd_eval.metrics.check import Check
 from ferd_eval.metrics.confusion import (
     ErrorPattern,
@@ -31,6 +32,8 @@ __all__ = [
     "Aimed",
     "AttackGap",
     "AttackScores",
+    "Audit",
+    "AuditBound",
     "Check",
     "ClassGap",
     "ClassScore",
@@ -45,6 +48,7 @@ __all__ = [
     "TargetedSuccess",
     "TrustPanel",
     "WorstClass",
+    "audit",
     "clopper_pearson_lower",
     "confusion_matrix",
     "error_pattern",

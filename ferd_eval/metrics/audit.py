@@ -7,12 +7,15 @@ would fall; f of them were in the sample and fell.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
 from scipy.stats import binom, hypergeom
+
+from ferd_eval.metrics.interval import clopper_pearson_lower
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,8 @@ class AuditBound:
         most_hidden: with 95 % confidence, at most so many of the others would have fallen.
         accuracy: as measured; what is hidden counts as robust.
         lower: accuracy if all of `most_hidden` fell.
+        floor95: with 95 % confidence the accuracy over all images like these, had all been
+            attacked: what is hidden and the sample of images each at 97.5 %.
     """
 
     n: int
@@ -36,6 +41,7 @@ class AuditBound:
     most_hidden: int
     accuracy: float | None
     lower: float | None
+    floor95: float | None
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,14 @@ class Audit:
 
     overall: AuditBound
     per_class: tuple[AuditBound, ...]
+
+    @property
+    def floor95(self) -> float | None:
+        """With 95 % confidence every class is at least this accurate, had all been attacked.
+
+        The lowest limit of a class, each at 95 % (intersection–union, Berger 1982).
+        """
+        return min((c.floor95 for c in self.per_class if c.floor95 is not None), default=None)
 
 
 def audit(rows: pd.DataFrame, audited: Sequence[int], num_classes: int) -> Audit:
@@ -66,11 +80,14 @@ def audit(rows: pd.DataFrame, audited: Sequence[int], num_classes: int) -> Audit
     ).astype("int64")
     by_class = counts.groupby(rows["label"].to_numpy()).sum().reindex(range(num_classes))
     by_class = by_class.fillna(0).astype("int64")
-    per_class = tuple(_class_bound(*map(int, row)) for row in by_class.to_numpy())
+    per_class = tuple(
+        _bound(n, *counts, partial(most_hidden_simple, *counts))
+        for n, *counts in by_class.to_numpy().tolist()
+    )
     n, survivors, sampled, broken = map(int, counts.sum())
     seen = by_class[by_class["survivors"] > 0]
     share = float((seen["sampled"] / seen["survivors"]).min()) if len(seen) else 1.0
-    hidden = most_hidden_stratified(survivors, sampled, broken, share)
+    hidden = partial(most_hidden_stratified, survivors, sampled, broken, share)
     return Audit(_bound(n, survivors, sampled, broken, hidden), per_class)
 
 
@@ -103,19 +120,20 @@ def most_hidden_stratified(
     return int(fallen_D[~unlikely_D].max()) - broken
 
 
-def _class_bound(n: int, survivors: int, sampled: int, broken: int) -> AuditBound:
-    hidden = most_hidden_simple(survivors, sampled, broken)
-    return _bound(n, survivors, sampled, broken, hidden)
-
-
-def _bound(n: int, survivors: int, sampled: int, broken: int, hidden: int) -> AuditBound:
+def _bound(
+    n: int, survivors: int, sampled: int, broken: int, hidden: Callable[..., int]
+) -> AuditBound:
+    """`hidden` gives the bound at a level."""
     stood = survivors - broken
+    surely_stood = np.array([stood - hidden(level=0.025)])
+    floor = clopper_pearson_lower(surely_stood, np.array([n]), confidence=0.975)
     return AuditBound(
         n=n,
         survivors=survivors,
         sampled=sampled,
         broken=broken,
-        most_hidden=hidden,
+        most_hidden=hidden(level=0.05),
         accuracy=stood / n if n else None,
-        lower=(stood - hidden) / n if n else None,
+        lower=(stood - hidden(level=0.05)) / n if n else None,
+        floor95=float(floor[0]) if n else None,
     )

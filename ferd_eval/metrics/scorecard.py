@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ferd_eval.errors import UserError
+from ferd_eval.metrics.audit import Audit, audit
 from ferd_eval.metrics.budget import eps_of
 from ferd_eval.metrics.confusion import ErrorPattern, confusion_matrix, error_pattern, finite
 from ferd_eval.metrics.interval import clopper_pearson_lower, wilson
@@ -95,10 +96,16 @@ class TargetConfusion(ErrorPattern):
 
 @dataclass(frozen=True, eq=False)
 class AttackScores(Scores):
-    """The figures of one attack, with where its errors go and the constants it ran with."""
+    """The figures of one attack, with where its errors go and the constants it ran with.
+
+    Attributes:
+        audit: what is open where part of the attack saw only a sample; `floor95` then takes it into
+            account, and is not given for groups.
+    """
 
     target: TargetConfusion | TargetedSuccess
     constants: Mapping[str, Any]
+    audit: Audit | None
 
 
 @dataclass(frozen=True)
@@ -169,12 +176,22 @@ def scorecard(outcomes: Outcomes, groups: Mapping[str, tuple[str, ...]] | None =
     grouped: dict[str, dict[str, Scores]] = {grouping: {} for grouping in folds}
     for attack in outcomes.attacks:
         tally, target = _count(outcomes.of(attack), names, attack)
+        sampled = (manifest.get("audits") or {}).get(attack)
+        left_open = None if sampled is None else audit(outcomes.of(attack), sampled, len(names))
+        figures = tally.figures(names)
+        if left_open is not None:
+            figures["floor95"] = left_open.floor95
         attacks[attack] = AttackScores(
-            **tally.figures(names), target=target, constants=manifest["attacks"][attack] or {}
+            **figures,
+            target=target,
+            constants=manifest["attacks"][attack] or {},
+            audit=left_open,
         )
         for grouping, (group_names, of_class_K) in folds.items():
-            folded = tally.fold(of_class_K, len(group_names))
-            grouped[grouping][attack] = Scores(**folded.figures(group_names))
+            folded = tally.fold(of_class_K, len(group_names)).figures(group_names)
+            if left_open is not None:
+                folded["floor95"] = None
+            grouped[grouping][attack] = Scores(**folded)
     trust = trust_panel(outcomes)
     return Scorecard(
         attacks=attacks,

@@ -68,7 +68,18 @@ def _average(
     unattacked = f", against {percent(clean.average)} % without an attack" if clean else ""
     return (
         f"Under {headline}{budget}, {strongest}, the model classifies {percent(shown.average)} % "
-        f"of {of} correctly{whatever}{unattacked}."
+        f"of {of} correctly{whatever}{unattacked}.{_audited(shown)}"
+    )
+
+
+def _audited(shown: AttackScores) -> str:
+    if shown.audit is None or shown.audit.overall.survivors == shown.audit.overall.sampled:
+        return ""
+    bound = shown.audit.overall
+    return (
+        f" Part of the attack saw only {whole(bound.sampled)} of {whole(bound.survivors)} "
+        f"survivors; had it seen all, at least {percent(bound.lower)} % would stand (95 % "
+        "confidence)."
     )
 
 

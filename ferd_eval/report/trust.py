@@ -1,11 +1,11 @@
-"""Can these figures be trusted? The checks as tables, and the gap between two attacks by class."""
+"""Can these figures be trusted? The checks, what an audit leaves open, and gaps by class."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 
-from ferd_eval.metrics import AttackGap, Check, ClassGap
+from ferd_eval.metrics import AttackGap, Audit, AuditBound, Check, ClassGap
 from ferd_eval.metrics.check import listed
 from ferd_eval.report.figure import NOTHING, Cell, Table, percent, whole
 
@@ -53,6 +53,31 @@ def gap_table(gap: AttackGap) -> Table:
         f"What {gap.second} takes from each class beyond {gap.first}{at}, in points, widest first. "
         f"Over all images the gap is {percent(gap.overall.gap)} points ({_interval(gap.overall)}). "
         "The interval is that of one class on its own, paired by image (Tango 1998).",
+    )
+
+
+def audit_table(attack: str, audit: Audit, names: Sequence[str]) -> Table:
+    """One row over all images and one for each class that has survivors."""
+    lines = [("all", audit.overall), *zip(names, audit.per_class, strict=True)]
+    return Table(
+        f"What {attack} leaves open",
+        ("Class", "Survivors", "Audited", "Fell", "May hide", "Accuracy", "At least"),
+        tuple(_audit_row(name, bound) for name, bound in lines if bound.survivors),
+        "FAB and Square attacked only a random sample of what both APGDs left standing. With 95 % "
+        "confidence no more of the others would have fallen than May hide says, so AutoAttack's "
+        "own figure for these images lies between At least and Accuracy. Each row holds by itself.",
+    )
+
+
+def _audit_row(name: str, bound: AuditBound) -> tuple[Cell, ...]:
+    return (
+        name,
+        whole(bound.survivors),
+        whole(bound.sampled),
+        whole(bound.broken),
+        whole(bound.most_hidden),
+        percent(bound.accuracy),
+        percent(bound.lower),
     )
 
 

@@ -26,7 +26,7 @@ from ferd_eval.report.tables import (
     summary,
     targeted_table,
 )
-from ferd_eval.report.trust import gap_table, in_order, trust_table
+from ferd_eval.report.trust import audit_table, gap_table, in_order, trust_table
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +118,7 @@ class RunView:
     checks: tuple[Check, ...]
     class_table: Table
     trust_table: Table
+    audit_tables: tuple[Table, ...]
     gap_tables: tuple[Table, ...]
     group_tables: tuple[Table, ...]
     profile_tables: tuple[Table, ...]
@@ -135,6 +136,7 @@ class RunView:
         tables = (
             self.class_table,
             self.trust_table,
+            *self.audit_tables,
             *self.gap_tables,
             *self.group_tables,
             *self.profile_tables,
@@ -218,6 +220,11 @@ def _run_view(run: Run) -> RunView:
         checks=in_order(card.trust.checks),
         class_table=class_table(attacks, shown),
         trust_table=trust_table(card.trust.checks),
+        audit_tables=tuple(
+            audit_table(attack, scores.audit, names)
+            for attack, scores in card.attacks.items()
+            if scores.audit is not None
+        ),
         gap_tables=tuple(map(gap_table, card.trust.gaps)),
         group_tables=tuple(
             group_table(grouping, of, card.attacks) for grouping, of in card.groups.items()
