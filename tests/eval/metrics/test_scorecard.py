@@ -85,7 +85,7 @@ def test_the_json_form_has_the_promised_keys_and_no_nan() -> None:
         "n", "average", "per_class", "worst_class", "worst_10pct", "nsd", "nsd_ddof1", "sd", "gap",
         "gini", "floor95", "confusion",
     ]  # fmt: skip
-    assert list(plain["attacks"]["pgd"]) == [*figures, "target", "constants"]
+    assert list(plain["attacks"]["pgd"]) == [*figures, "target", "constants", "audit"]
     assert list(plain["groups"]["kind"]["pgd"]) == figures
     cat = plain["attacks"]["pgd"]["per_class"][3]
     assert list(cat) == ["index", "name", "n", "accuracy", "wilson95", "drop"]
