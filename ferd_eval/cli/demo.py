@@ -24,7 +24,7 @@ def demo(
     with demo_checkpoints() as files:
         score_checkpoints(
             files,
-            ScoreSettings(dataset="demo", out=out),
+            ScoreSettings(dataset="demo", attacks="fast", out=out),
             command=["ferd-eval", *sys.argv[1:]],
             as_json=json,
         )
