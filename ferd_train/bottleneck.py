@@ -1,0 +1,178 @@
+"""Which features are not robust: the information bottleneck of FERD's equations 4 to 6.
+
+arXiv 2509.20793, after Kim, Lee & Ro, NeurIPS 2021. Each channel of the teacher's features Z gets
+as much noise as the prediction bears; channels that bear little hold the non-robust features.
+Where the paper and the authors' release differ, each reading has a name in one of the mappings
+below. Z is the signal whose variance counts in both (the paper writes Z_I, the noisy one, whose
+variance the noise itself would raise without bound).
+
+B batch, C channels of the features, H × W positions, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, softplus
+
+from ferd_eval.attacks import frozen
+from ferd_eval.errors import UserError, did_you_mean
+
+
+def _draw(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)
+
+
+#: ε of equation 4: for each element (paper), or one for all positions of a channel (release).
+NOISES: Mapping[str, Callable[[Tensor, torch.Generator], Tensor]] = {
+    "elementwise": lambda z_BCHW, generator: _draw(tuple(z_BCHW.shape), z_BCHW, generator),
+    "channel": lambda z_BCHW, generator: _draw((*z_BCHW.shape[:2], 1, 1), z_BCHW, generator),
+}
+
+#: How equation 5 joins the channels of a sample: their sum (paper), or half their mean (release).
+REGULARISERS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "sum": lambda terms_BC: terms_BC.sum(dim=1),
+    "half-mean": lambda terms_BC: terms_BC.mean(dim=1) / 2,
+}
+
+#: λ in equation 6: as learnt, before the softplus (paper), or after it (release).
+MASK_SCALES: Mapping[str, Callable[[Tensor], Tensor]] = {"raw": torch.clone, "softplus": softplus}
+
+#: Over what the maximum of equation 6 runs: the sample's channels (paper), or the whole batch's.
+MASK_MAXIMA: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "sample": lambda variance_BC: variance_BC.amax(dim=1, keepdim=True),
+    "batch": lambda variance_BC: variance_BC.amax(),
+}
+
+_CHOICES = {
+    "noise": NOISES,
+    "regulariser": REGULARISERS,
+    "mask_scale": MASK_SCALES,
+    "mask_maximum": MASK_MAXIMA,
+}
+
+
+@dataclass(frozen=True)
+class Bottleneck:
+    """The bottleneck's constants, and what it does with features.
+
+    Attributes:
+        noise: a name in `NOISES`.
+        regulariser: a name in `REGULARISERS`. A sum is 2·C times half a mean, so `beta` belongs to
+            the one it was chosen for.
+        mask_scale: a name in `MASK_SCALES`. Before the softplus λ may be negative, and its square
+            then grows as the noise shrinks.
+        mask_maximum: a name in `MASK_MAXIMA`.
+        beta: weight of the regulariser; 0.3 in the release, the paper gives none.
+        steps: Adam steps on the noise scale (release).
+        lr: of Adam (release).
+        guard: added to the variances before they are divided by.
+
+    Raises:
+        UserError: a name that is not known, or a number out of range.
+    """
+
+    noise: str = "elementwise"
+    regulariser: str = "half-mean"
+    mask_scale: str = "softplus"
+    mask_maximum: str = "sample"
+    beta: float = 0.3
+    steps: int = 50
+    lr: float = 0.1
+    guard: float = 1e-10
+
+    def __post_init__(self) -> None:
+        for field, known in _CHOICES.items():
+            name = getattr(self, field)
+            if name not in known:
+                raise UserError(f"no {field} is called {name!r}.{did_you_mean(name, known)}")
+        if self.steps < 1:
+            raise UserError(f"steps is {self.steps}; give 1 or more.")
+        if self.beta < 0:
+            raise UserError(f"beta is {self.beta}; give 0 or more.")
+        for field in ("lr", "guard"):
+            if not getattr(self, field) > 0:
+                raise UserError(f"{field} is {getattr(self, field)}; give more than 0.")
+
+    def variance(self, z_BCHW: Tensor) -> Tensor:
+        """Variance of each channel over its positions, B×C, with the guard added.
+
+        Raises:
+            UserError: there is one position alone, which has no variance.
+        """
+        if z_BCHW.shape[2:].numel() < 2:
+            raise UserError(
+                "the features at the tap are 1×1, so their channels have no variance for the "
+                "bottleneck to go by; choose an earlier tap, or larger images."
+            )
+        return z_BCHW.detach().var(dim=(2, 3), correction=0) + self.guard
+
+    def objective(
+        self,
+        tail: nn.Module,
+        z_BCHW: Tensor,
+        labels_B: Tensor,
+        raw_scale_BC: Tensor,
+        noise_BCHW: Tensor,
+        variance_BC: Tensor,
+    ) -> Tensor:
+        """Equation 5 of each sample, B: CE(f_{l+}(Z_I), y) + β·R(v_k/λ_k² + log(λ_k²/v_k) − 1).
+
+        Args:
+            tail: features B×C×H×W to logits B×K.
+            z_BCHW: the features Z.
+            labels_B: classes.
+            raw_scale_BC: λ_r; λ = softplus(λ_r).
+            noise_BCHW: ε, B×C×H×W or B×C×1×1.
+            variance_BC: v, from `variance`.
+        """
+        scale_BC = softplus(raw_scale_BC)
+        informative_BCHW = torch.addcmul(z_BCHW, scale_BC[:, :, None, None], noise_BCHW)
+        ce_B = cross_entropy(tail(informative_BCHW), labels_B, reduction="none")
+        ratio_BC = scale_BC.square() / variance_BC
+        terms_BC = 1 / ratio_BC + ratio_BC.log() - 1
+        return ce_B + self.beta * REGULARISERS[self.regulariser](terms_BC)
+
+    def noise_scale(
+        self, tail: nn.Module, z_BCHW: Tensor, labels_B: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """Minimise equation 5 over λ_r, from 0, with fresh noise at each step; returns λ_r, B×C.
+
+        Z is held still and only the tail runs. The samples' objectives are added up, so that none
+        depends on its neighbours; Adam would undo a mean's factor but for its own guard.
+        """
+        z_BCHW = z_BCHW.detach()
+        variance_BC = self.variance(z_BCHW)
+        with frozen(tail):
+            raw_scale_BC = torch.zeros_like(variance_BC, requires_grad=True)
+            adam = torch.optim.Adam([raw_scale_BC], lr=self.lr)
+            for _ in range(self.steps):
+                noise_BCHW = NOISES[self.noise](z_BCHW, generator)
+                value_B = self.objective(
+                    tail, z_BCHW, labels_B, raw_scale_BC, noise_BCHW, variance_BC
+                )
+                (raw_scale_BC.grad,) = torch.autograd.grad(value_B.sum(), raw_scale_BC)
+                adam.step()
+        return raw_scale_BC.detach()
+
+    def mask(self, raw_scale_BC: Tensor, z_BCHW: Tensor) -> Tensor:
+        """Equation 6: the non-robust channels, B×C truth values, λ_k² < max Var."""
+        limit = MASK_MAXIMA[self.mask_maximum](self.variance(z_BCHW))
+        return MASK_SCALES[self.mask_scale](raw_scale_BC).square() < limit
+
+    def non_robust(
+        self, tail: nn.Module, z_BCHW: Tensor, labels_B: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """Z_nr = mask · Z, B×C×H×W. Gradients flow through Z; the mask is a constant."""
+        raw_scale_BC = self.noise_scale(tail, z_BCHW, labels_B, generator)
+        mask_BC = self.mask(raw_scale_BC, z_BCHW)
+        return z_BCHW * mask_BC[:, :, None, None].to(z_BCHW.dtype)
+
+
+#: As the paper writes it; its β is not given.
+PAPER = Bottleneck("elementwise", "sum", "raw", "sample")
+#: As the authors' release does it.
+RELEASE = Bottleneck("channel", "half-mean", "softplus", "batch")
