@@ -93,6 +93,7 @@ def seconds_per_image(
                 indices_B = torch.arange(len(x_BCHW), device=x_BCHW.device)
                 problem = Problem(
                     model,
+                    model,
                     x_BCHW,
                     labels_B,
                     targets_B,

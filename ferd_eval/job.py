@@ -17,13 +17,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ferd_eval.acceptance import check_network, dtype_of, memory_format_of, need_gradient
+from ferd_eval.acceptance import as_images, check_network, dtype_of, memory_format_of, need_gradient
 from ferd_eval.attacks import Attack, Cascade, Clean, PlannedAttack, draw_sample
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.device import DeviceChoice
 from ferd_eval.diagnosis import SAMPLE, diagnose
 from ferd_eval.effort import operations, search_unit
 from ferd_eval.errors import UserError
+from ferd_eval.folding import Agreement, fold_batchnorm
 from ferd_eval.ledger import concatenate, fold_stages, settle
 from ferd_eval.manifest import environment, now, read_manifest, require_same_run
 from ferd_eval.outcomes import Outcomes, conform
@@ -45,6 +46,9 @@ _UNIT_IMAGES = 128
 #: must not take longer than what it is to tell the worth of.
 _DIAGNOSED, _FEWEST_DIAGNOSED = 10, 32
 
+#: Images on which a network with folded batch norms is compared with itself.
+_COMPARED = 64
+
 #: Share of the images expected to stand when a later stage begins, until it is known.
 _STANDING = 0.5
 
@@ -61,6 +65,7 @@ class Job:
     device: DeviceChoice
     folder: Path | None
     save_adv: bool
+    fold: bool
     facts: Mapping[str, Any]
     watcher: Watcher
 
@@ -105,6 +110,7 @@ class Job:
         return outcomes
 
     def _work(self, manifest: dict[str, Any], store: UnitStore) -> Outcomes:
+        search_with, agreement = self._proposer()
         worker = Worker(
             self.model,
             self.data,
@@ -113,6 +119,7 @@ class Job:
             manifest["batch_size"],
             manifest["unit_images"],
             self.watcher,
+            search_with,
         )
         self._announce(store)
         progress = _Progress(self.plan, self.data)
@@ -131,6 +138,7 @@ class Job:
             },
             "batch_sizes_used": sorted({size for part in parts for size in part.batch_sizes}),
             **({"audits": audits} if (audits := _audits(parts)) else {}),
+            **({"folding": agreement.describe()} if agreement else {}),
         }
         return Outcomes(conform(concatenate(tables)), finished)
 
@@ -145,6 +153,13 @@ class Job:
             by_gradient=need_gradient(self.plan, self.data),
             sample=min(max(len(self.data) // _DIAGNOSED, _FEWEST_DIAGNOSED), SAMPLE),
         )
+
+    def _proposer(self) -> tuple[nn.Module, Agreement | None]:
+        """What searches look for hits with, and how it compares with the network under test."""
+        if not self.fold or not any(isinstance(each.attack, Cascade) for each in self.plan):
+            return self.model, None
+        few = self.data.images_NCHW[:_COMPARED]
+        return fold_batchnorm(self.model, as_images(few, self.model, self.device.device))
 
     def _manifest(self) -> dict[str, Any]:
         batch_size = self.batch_size or _auto_batch(self.device.device, self.data)
@@ -171,6 +186,7 @@ class Job:
                 "dtype": str(dtype_of(self.model)).removeprefix("torch."),
                 "tf32": False,
                 "memory_format": str(memory_format_of(self.model)).removeprefix("torch."),
+                "searches_fold_batchnorm": self.fold,
             },
             "device": self.device.describe(),
             "batch_size": batch_size,

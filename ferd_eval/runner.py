@@ -48,6 +48,7 @@ def score(
     device: DeviceChoice | str | None = None,
     out: Path | str | None = None,
     save_adv: bool = False,
+    fold_batchnorm: bool = True,
     facts: Mapping[str, Any] | None = None,
     watcher: Watcher | None = None,
     attack_plan: Sequence[PlannedAttack] | None = None,
@@ -69,6 +70,9 @@ def score(
         device: None leaves the model where it is.
         out: a folder that makes the run resumable and keeps its outcomes.
         save_adv: keep the adversarial images in ``OUT/adversarial/<attack>.npz``.
+        fold_batchnorm: let the searches of AutoAttack look for hits with a copy of the network
+            whose batch norms are folded into its convolutions, where that differs by rounding only.
+            The network itself decides either way.
         facts: entries for the manifest: ``checkpoint``, ``model``, ``command``, …
         watcher: told of progress.
         attack_plan: resolved attacks, in place of `attacks` and `threat`.
@@ -105,6 +109,7 @@ def score(
         device=device,
         folder=None if out is None else Path(out),
         save_adv=save_adv,
+        fold=fold_batchnorm,
         facts=facts or {},
         watcher=watcher or Silent(),
     )

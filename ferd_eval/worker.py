@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ferd_eval.acceptance import as_images, as_logits
-from ferd_eval.attacks import Attack, Batch, Passes, Threat, Verdicts, frozen
+from ferd_eval.attacks import Attack, Batch, Passes, SearchAttack, Threat, Verdicts, frozen
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.device import is_out_of_memory
 from ferd_eval.errors import UserError
@@ -34,6 +34,7 @@ class Worker:
         batch_size: images per pass, to begin with; halved where memory runs out.
         block: clean logits are made for this many neighbours at a time, so that they are the same
             to the bit whichever images are attacked and in which order.
+        search_with: what the searches of a cascade look for hits with; `model` decides.
         clean_passes: what the clean logits cost.
     """
 
@@ -44,6 +45,7 @@ class Worker:
     batch_size: int
     block: int
     watcher: Watcher
+    search_with: nn.Module
     clean_passes: Passes = field(default_factory=Passes)
     _clean_logits: dict[int, Tensor] = field(default_factory=dict)
 
@@ -100,8 +102,17 @@ class Worker:
         passes: Passes,
         size: int,
     ) -> Verdicts:
+        proposes = isinstance(attack, SearchAttack) and not attack.reference_stream
         try:
-            return attack(self.model, batch, threat, seed=self.seed, passes=passes, lanes=size)
+            return attack(
+                self.model,
+                batch,
+                threat,
+                seed=self.seed,
+                passes=passes,
+                lanes=size,
+                search_with=self.search_with if proposes else None,
+            )
         except UserError:
             raise
         except Exception as error:

@@ -57,6 +57,8 @@ class Problem:
     """What the author of an attack gets to work with.
 
     Attributes:
+        model: what the attack searches with.
+        judge: what decides: the network under test. The same, or the same but for rounding.
         x_BCHW: clean images; the answer must have this shape.
         labels_B: true classes.
         targets_B: class aimed at, or None when any wrong class will do.
@@ -67,6 +69,7 @@ class Problem:
     """
 
     model: nn.Module
+    judge: nn.Module
     x_BCHW: Tensor
     labels_B: Tensor
     targets_B: Tensor | None
@@ -86,6 +89,13 @@ class Problem:
         self.passes.forward += len(x_BCHW)
         with torch.no_grad():
             logits_BK: Tensor = self.model(x_BCHW)
+        return logits_BK
+
+    def verdict_logits(self, x_BCHW: Tensor) -> Tensor:
+        """One forward pass through the network under test, shape B×K."""
+        self.passes.forward += len(x_BCHW)
+        with torch.no_grad():
+            logits_BK: Tensor = self.judge(x_BCHW)
         return logits_BK
 
     def gradient(self, x_BCHW: Tensor, objective: Objective) -> Tensor:
@@ -211,10 +221,12 @@ class Attack(ABC):
         seed: int,
         passes: Passes,
         lanes: int | None = None,
+        search_with: nn.Module | None = None,
     ) -> Verdicts:
         """Attack a batch and judge the outcome. The network is as before, whatever happens.
 
-        No forward pass of the attack's own is larger than `lanes` (default: the batch).
+        No forward pass of the attack's own is larger than `lanes` (default: the batch). An attack
+        may search with a network that is the same but for rounding; `model` decides.
         """
         targets_BM = self.choose_targets(batch.clean_logits_BK, batch.labels_B)
         columns = [None] if targets_BM is None else targets_BM.unbind(1)
@@ -223,6 +235,7 @@ class Attack(ABC):
             judged = []
             for targets_B in columns:
                 problem = self._problem(model, batch, targets_B, threat, seed, passes, lanes)
+                problem = replace(problem, model=search_with or model)
                 judged.append(judge(problem, self._allowed_examples(problem)))
         return judged[0] if targets_BM is None else _interleave(judged)
 
@@ -246,6 +259,7 @@ class Attack(ABC):
         lanes: int | None,
     ) -> Problem:
         return Problem(
+            model,
             model,
             batch.x_BCHW,
             batch.labels_B,
@@ -286,7 +300,9 @@ def predict(logits_BK: Tensor, labels_B: Tensor) -> Tensor:
 def judge(problem: Problem, answer: Perturbed) -> Verdicts:
     """Decide by a fresh forward pass. Logits that are not finite count as −∞."""
     adv_BCHW = answer.adv_BCHW
-    logits_BK = torch.cat([problem.logits(part) for part in torch.split(adv_BCHW, problem.lanes)])
+    logits_BK = torch.cat(
+        [problem.verdict_logits(part) for part in torch.split(adv_BCHW, problem.lanes)]
+    )
     logits_BK = torch.where(logits_BK.isfinite(), logits_BK, -torch.inf)
     pred_B = predict(logits_BK, problem.labels_B)
     linf_B = problem.threat.distance(problem.x_BCHW, adv_BCHW)

@@ -200,7 +200,7 @@ def _confirm(lanes: _Lanes[State]) -> _Lanes[State]:
         return lanes
     found = lanes.problem.threat.project(lanes.found_LCHW[fell], lanes.problem.x_BCHW[fell])
     labels = lanes.problem.labels_B[fell]
-    stood = fell[predict(lanes.problem.logits(found), labels) == labels]
+    stood = fell[predict(lanes.problem.verdict_logits(found), labels) == labels]
     fell_at_L = lanes.fell_at_L.index_fill(0, stood, 0)
     return replace(
         lanes, fell_at_L=fell_at_L, found_LCHW=lanes.found_LCHW.index_copy(0, fell, found)

@@ -106,6 +106,14 @@ def score(
     precision: Annotated[
         str | None, typer.Option(help="float32 or float64.", rich_help_panel=_RUN)
     ] = None,
+    fold_batchnorm: Annotated[
+        bool | None,
+        typer.Option(
+            "--fold-batchnorm/--no-fold-batchnorm",
+            help="Search with batch norms folded away; the network itself decides. Default: yes.",
+            rich_help_panel=_RUN,
+        ),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Key of all random numbers.", rich_help_panel=_RUN)
     ] = None,

@@ -112,6 +112,7 @@ def score_checkpoints(
                 device=device,
                 out=folder,
                 save_adv=settings.save_adv,
+                fold_batchnorm=settings.fold_batchnorm,
                 watcher=watcher,
                 facts={
                     "command": list(command),

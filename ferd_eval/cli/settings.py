@@ -34,6 +34,7 @@ class ScoreSettings:
     batch_size: str = "auto"
     device: str = "auto"
     precision: str = "float32"
+    fold_batchnorm: bool = True
     seed: int = 0
     out: Path | None = None
     save_adv: bool = False

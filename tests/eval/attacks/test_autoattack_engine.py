@@ -180,7 +180,9 @@ def lent(net, x_BCHW):
     labels_B = torch.zeros(len(x_BCHW), dtype=torch.long)
     noise, passes = Noise(0, "it", labels_B), Passes()
     return LentNetwork(
-        Problem(net, x_BCHW, labels_B, None, logits_BK, Threat(EPS), noise, passes, len(x_BCHW))
+        Problem(
+            net, net, x_BCHW, labels_B, None, logits_BK, Threat(EPS), noise, passes, len(x_BCHW)
+        )
     )
 
 
@@ -304,6 +306,7 @@ def test_uncontained_the_package_stops_the_trace_and_logs(traced, caplog, monkey
     """The faults that the test above would see."""
     module = "ferd_eval.attacks.autoattack_engine"
     monkeypatch.setattr(f"{module}.contained", lambda *names: contextlib.nullcontext())
+    monkeypatch.setattr(logging.getLogger("auto-attack"), "disabled", False)
     drawn = random.getstate()
     attack_tiny(engine_stage("apgd-ce"), Unruly().eval())
     assert sys.gettrace() is None

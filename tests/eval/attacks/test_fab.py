@@ -58,6 +58,7 @@ def search(model, x_BCHW, labels_B, eps: str, fab: FABT | None = None, capacity:
         passes = Passes()
         problem = Problem(
             model=model,
+            judge=model,
             x_BCHW=x_BCHW,
             labels_B=labels_B,
             targets_B=None,

@@ -97,6 +97,7 @@ def problem_of(network, x_BCHW, labels_B, eps, noise=Noise, seed=0) -> Problem:
     source = noise(seed, "square", torch.arange(len(x_BCHW)))
     return Problem(
         model=network,
+        judge=network,
         x_BCHW=x_BCHW,
         labels_B=labels_B,
         targets_B=None,

@@ -1,0 +1,94 @@
+"""Batch normalisation folded into the convolutions before it: the same function, but cheaper.
+
+In evaluation mode a batch norm after a convolution is a second affine map and can be multiplied
+into the first. That saves 10 to 30 % of a pass on post-activation networks on a CPU, and rounds
+differently. Folded networks therefore only *propose*: what decides is always the network itself.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ferd_eval.attacks import frozen
+from ferd_eval.models import Classifier
+
+#: Logits may differ by this much relative to the largest one; more is not rounding.
+_ROUNDING = 1e-4
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How a folded network compares with the one it was made from.
+
+    Attributes:
+        folded: batch norms that are gone.
+        images: clean images compared.
+        same_class: of how many both predict the same class.
+        largest_difference: of two logits, relative to the largest logit.
+    """
+
+    folded: int
+    images: int
+    same_class: int
+    largest_difference: float
+
+    @property
+    def is_rounding(self) -> bool:
+        """Whether the two networks are one but for rounding, and folding changed anything."""
+        same = self.same_class == self.images and self.largest_difference <= _ROUNDING
+        return same and self.folded > 0
+
+    def describe(self) -> dict[str, Any]:
+        """For the manifest."""
+        return asdict(self)
+
+
+def fold_batchnorm(model: nn.Module, x_BCHW: Tensor) -> tuple[nn.Module, Agreement | None]:
+    """A copy to search with, or the model itself where folding is impossible or not exact.
+
+    Args:
+        model: is not changed.
+        x_BCHW: clean images that the two are compared on.
+
+    Returns:
+        The network to search with, and how it compares; None where nothing could be folded.
+    """
+    try:
+        folded = _folded(model)
+    except Exception:  # a network that cannot be traced raises anything at all
+        return model, None
+    folded.eval().requires_grad_(False)
+    with frozen(model), torch.no_grad():
+        ours_BK, theirs_BK = model(x_BCHW), folded(x_BCHW)
+    agreement = Agreement(
+        folded=_count(model) - _count(folded),
+        images=len(x_BCHW),
+        same_class=int((ours_BK.argmax(1) == theirs_BK.argmax(1)).sum()),
+        largest_difference=float((ours_BK - theirs_BK).abs().max() / ours_BK.abs().max()),
+    )
+    return (folded if agreement.is_rounding else model), agreement
+
+
+def _folded(model: nn.Module) -> nn.Module:
+    from torch.fx.experimental.optimization import fuse  # compilers: not needed by most commands
+
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        if not isinstance(model, Classifier):
+            return fuse(model)
+        shell = copy.copy(model)
+        shell._modules = {**model._modules, "network": fuse(model.network)}
+        return shell
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _count(model: nn.Module) -> int:
+    return sum(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
