@@ -1,0 +1,95 @@
+"""What the student lowers: equation 11 of FERD (arXiv 2509.20793). B batch, K classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from ferd_eval.errors import UserError, did_you_mean
+from ferd_train.divergence import class_mean_probabilities, kl, pairwise_gap, soft_cross_entropy
+
+
+def improved_kl(teacher_BK: Tensor, student_BK: Tensor, labels_B: Tensor) -> Tensor:
+    """IKL of Cui et al., NeurIPS 2024, equation 7, shape B; the later version of FERD uses it.
+
+    ¼ of the squared pairwise differences of the logits, with gradient, weighed by the mean
+    prediction of the image's class, and the soft cross-entropy. The teacher's means are taken over
+    the batch; they are constants.
+    """
+    weights_BK = class_mean_probabilities(teacher_BK.detach(), labels_B)
+    pairwise_B = pairwise_gap(teacher_BK, student_BK, weights_BK)
+    return pairwise_B + soft_cross_entropy(teacher_BK, student_BK)
+
+
+#: From teacher's logits, student's logits and labels to a value for each image, by name. The
+#: release's soft cross-entropy has the gradient of KL.
+DIVERGENCES: Mapping[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "kl": lambda teacher_BK, student_BK, labels_B: kl(teacher_BK, student_BK),
+    "soft-cross-entropy": lambda teacher_BK, student_BK, labels_B: soft_cross_entropy(
+        teacher_BK, student_BK
+    ),
+    "ikl": improved_kl,
+}
+
+
+@dataclass(frozen=True)
+class StudentLoss:
+    """λ1·D(p_T(x_F), p_S(x_F)) + λ2·D(p_T(x_F), p_S(x_U)), the batch mean.
+
+    Attributes:
+        divergence: D, a name in `DIVERGENCES`.
+        clean_weight: λ1; a term of weight 0 is not computed.
+        adversarial_weight: λ2.
+
+    Raises:
+        UserError: no such divergence, a negative weight, or both 0.
+    """
+
+    divergence: str = "kl"
+    clean_weight: float = 5 / 6
+    adversarial_weight: float = 1 / 6
+
+    def __post_init__(self) -> None:
+        if self.divergence not in DIVERGENCES:
+            raise UserError(
+                f"no divergence is called {self.divergence!r}."
+                f"{did_you_mean(self.divergence, DIVERGENCES)}"
+            )
+        for name in ("clean_weight", "adversarial_weight"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise UserError(f"{name} is {getattr(self, name)}; give 0 or more.")
+        if not self.clean_weight and not self.adversarial_weight:
+            raise UserError(
+                "clean_weight and adversarial_weight are both 0, so the student learns nothing."
+            )
+
+    def __call__(
+        self,
+        student: nn.Module,
+        clean_BCHW: Tensor,
+        adv_BCHW: Tensor,
+        teacher_BK: Tensor,
+        labels_B: Tensor,
+    ) -> Tensor:
+        """The loss of a batch, a scalar.
+
+        The student is in train mode and sees two batches, the clean one first, each with batch
+        statistics of its own.
+
+        Args:
+            student: images to logits.
+            clean_BCHW: x_F.
+            adv_BCHW: x_U.
+            teacher_BK: the teacher's logits on x_F, without gradient.
+            labels_B: the classes x_F was made for.
+        """
+        divergence = DIVERGENCES[self.divergence]
+        parts = ((self.clean_weight, clean_BCHW), (self.adversarial_weight, adv_BCHW))
+        terms = [
+            weight * divergence(teacher_BK, student(x_BCHW), labels_B).mean()
+            for weight, x_BCHW in parts
+            if weight
+        ]
+        return sum(terms[1:], start=terms[0])
