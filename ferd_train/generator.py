@@ -1,0 +1,105 @@
+"""The network that makes images from noise, and is made anew each epoch.
+
+FERD names its hyper-parameters only (arXiv 2509.20793); the layers are the common generator of
+data-free distillation (Fang et al., "Contrastive model inversion", 2021). B batch, C channels,
+H × W pixels, Z latent numbers.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ferd_eval.errors import UserError
+
+_SLOPE = 0.2
+_SPREAD = 0.02
+# Two doublings lead from the first map to the image.
+_FACTOR = 4
+
+
+class Generator(nn.Module):
+    """Latents B×Z to images B×C×H×W in [0, 1].
+
+    A linear layer to 2·width maps of a quarter of the height and width, then twice: nearest
+    upsampling, 3×3 convolution, batch normalisation, LeakyReLU 0.2 (2·width and width maps); a last
+    3×3 convolution and a sigmoid. It stays in train mode: its batch normalisation always goes by
+    the batch.
+
+    Attributes:
+        image_shape: C, H, W; H and W multiples of 4.
+        latent: Z.
+
+    Raises:
+        UserError: H or W is no multiple of 4.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        generator: torch.Generator,
+        *,
+        latent: int = 100,
+        width: int = 64,
+    ) -> None:
+        """Make the network with weights from `generator` (on the CPU), as `reset` does."""
+        super().__init__()
+        channels, height, across = image_shape
+        if height % _FACTOR or across % _FACTOR:
+            raise UserError(
+                f"images of {height}×{across} cannot be made; the generator doubles its maps "
+                f"twice, so height and width must be multiples of {_FACTOR}."
+            )
+        self.image_shape = image_shape
+        self.latent = latent
+        with torch.random.fork_rng():  # the layers draw weights that `reset` replaces
+            first = (2 * width, height // _FACTOR, across // _FACTOR)
+            self.layers = nn.Sequential(
+                nn.Linear(latent, 2 * width * first[1] * first[2]),
+                nn.Unflatten(1, first),
+                nn.BatchNorm2d(2 * width),
+                *_doubling(2 * width, 2 * width),
+                *_doubling(2 * width, width),
+                nn.Conv2d(width, channels, 3, padding=1),
+                nn.Sigmoid(),
+            )
+        self.reset(generator)
+
+    def forward(self, z_BZ: Tensor) -> Tensor:
+        """Images B×C×H×W in [0, 1]."""
+        x_BCHW: Tensor = self.layers(z_BZ)
+        return x_BCHW
+
+    @torch.no_grad()
+    def reset(self, generator: torch.Generator) -> None:
+        """Draw all weights anew, on the CPU, so that they are the same on every device.
+
+        Weights N(0, 0.02²), those of batch normalisation N(1, 0.02²), biases 0, running statistics
+        as new.
+        """
+        for layer in self.layers:
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.reset_running_stats()
+            if not isinstance(layer, nn.Linear | nn.Conv2d | nn.BatchNorm2d):
+                continue
+            centre = 1.0 if isinstance(layer, nn.BatchNorm2d) else 0.0
+            drawn = torch.randn(layer.weight.shape, generator=generator)
+            layer.weight.copy_(drawn * _SPREAD + centre)
+            if layer.bias is not None:
+                layer.bias.zero_()
+        self.zero_grad(set_to_none=True)
+
+    def draw_latents(self, count: int, generator: torch.Generator) -> Tensor:
+        """`count` latents N(0, I), B×Z, drawn on the CPU, on the network's device."""
+        z_BZ = torch.randn(count, self.latent, generator=generator)
+        return z_BZ.to(next(self.parameters()).device)
+
+
+def _doubling(in_maps: int, out_maps: int) -> list[nn.Module]:
+    """Twice the height and width; no bias, for batch normalisation would take it away."""
+    return [
+        nn.Upsample(scale_factor=2, mode="nearest"),
+        nn.Conv2d(in_maps, out_maps, 3, padding=1, bias=False),
+        nn.BatchNorm2d(out_maps),
+        nn.LeakyReLU(_SLOPE),
+    ]
