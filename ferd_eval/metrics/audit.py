@@ -53,6 +53,11 @@ class Audit:
     per_class: tuple[AuditBound, ...]
 
     @property
+    def leaves_open(self) -> bool:
+        """Whether any survivor was not attacked by the audit."""
+        return self.overall.sampled < self.overall.survivors
+
+    @property
     def floor95(self) -> float | None:
         """With 95 % confidence every class is at least this accurate, had all been attacked.
 

@@ -73,7 +73,7 @@ def _average(
 
 
 def _audited(shown: AttackScores) -> str:
-    if shown.audit is None or shown.audit.overall.survivors == shown.audit.overall.sampled:
+    if shown.audit is None or not shown.audit.leaves_open:
         return ""
     bound = shown.audit.overall
     return (

@@ -223,7 +223,7 @@ def _run_view(run: Run) -> RunView:
         audit_tables=tuple(
             audit_table(attack, scores.audit, names)
             for attack, scores in card.attacks.items()
-            if scores.audit is not None
+            if scores.audit is not None and scores.audit.leaves_open
         ),
         gap_tables=tuple(map(gap_table, card.trust.gaps)),
         group_tables=tuple(
