@@ -51,7 +51,14 @@ PRESETS: Mapping[str, Preset] = {
         lambda: CW(steps=30, step_size=_RSLAD_STEP), "as cw with 30 steps of 0.003", "RSLAD"
     ),
     "aa": Preset(
-        autoattack, "AutoAttack standard: the four below, each on survivors", "AutoAttack"
+        autoattack,
+        "AutoAttack standard: APGD-CE, APGD-T, FAB-T, Square, each on survivors",
+        "AutoAttack",
+    ),
+    "aa:reference": Preset(
+        lambda: autoattack(reference_stream=True),
+        "as aa, on the reference's own stream of random numbers: depends on the batch size",
+        "AutoAttack",
     ),
     "aa-audited": Preset(
         audited,

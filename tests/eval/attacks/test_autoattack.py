@@ -1,5 +1,6 @@
 """The cascade: parity with the reference, independence of lanes, few and many classes."""
 
+import dataclasses
 import json
 
 import pandas as pd
@@ -130,17 +131,24 @@ def test_forward_passes_stay_full_while_images_wait():
 
 @pytest.mark.parametrize("num_classes", [2, 3, 5, 10, 100, 200])
 def test_any_number_of_classes(num_classes):
-    net = TinyNet(num_classes=num_classes)
-    data = tiny_data(n=max(12, num_classes), num_classes=num_classes).first(12)
-    outcomes = score(net, data, [short_cascade()], threat="0.05")
+    net = TinyNet(num_classes=num_classes).eval()
+    data = tiny_data(n=max(24, num_classes), num_classes=num_classes).first(24)
+    with torch.no_grad():  # labels as predicted: all but the last four images are to be attacked
+        predicted = net(torch.from_numpy(data.images_NCHW).float() / 255).argmax(1).numpy()
+    predicted[-4:] = (predicted[-4:] + 1) % num_classes
+    data = dataclasses.replace(data, labels_N=predicted)
+    outcomes = score(net, data, [short_cascade()], threat="0.01")
     rows = outcomes.of("aa")
-    assert len(rows) == 12
+    assert len(rows) == 24
     fell = rows["stage"].notna()
     assert (rows.loc[fell, "adv_pred"] != rows.loc[fell, "label"]).all()
     wrong = rows["clean_pred"] != rows["label"]
     assert (rows.loc[wrong, "steps"] == 0).all()
-    assert (rows["linf"] <= 0.05 + 1e-6).all()
+    assert wrong.sum() == 4
+    assert (rows.loc[~wrong, "steps"] > 0).all()
+    assert (rows["linf"] <= 0.01 + 1e-6).all()
     assert (~rows["correct"] == (fell | wrong)).all()
+    assert fell.any()
 
 
 @pytest.mark.parametrize("search", SHORT)
