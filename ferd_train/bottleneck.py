@@ -3,8 +3,8 @@
 arXiv 2509.20793, after Kim, Lee & Ro, NeurIPS 2021. Each channel of the teacher's features Z gets
 as much noise as the prediction bears; channels that bear little hold the non-robust features.
 Where the paper and the authors' release differ, each reading has a name in one of the mappings
-below. Z is the signal whose variance counts in both (the paper writes Z_I, the noisy one, whose
-variance the noise itself would raise without bound).
+below. Variances are those of Z in both. The paper writes Z_I, Z with the noise on it; but its
+variance exceeds the noise's own λ², so equation 6 would let every channel pass.
 
 B batch, C channels of the features, H × W positions, K classes.
 """

@@ -8,6 +8,7 @@ from torch import nn
 
 from ferd_eval.errors import UserError
 from ferd_eval.models import Classifier, Normalization, build_architecture
+from ferd_eval.models.registry import FAMILIES as REGISTERED
 from ferd_train.feature_tap import split, steps_of
 
 FAMILIES = [
@@ -57,6 +58,12 @@ def test_halves_are_the_whole_at_every_tap(name, side):
             assert features.ndim == 4
             assert torch.equal(after, logits), tap
             assert torch.equal(halves.tail(halves.trunk(x)), logits), tap
+
+
+def test_every_registered_family_can_be_cut():
+    """A new family needs its steps, and a line in the table above."""
+    tried = {type(build_architecture(name, num_classes=2)) for name, *_ in FAMILIES}
+    assert tried == set(REGISTERED)
 
 
 @pytest.mark.parametrize("num_classes", [2, 10, 100])
