@@ -101,6 +101,9 @@ def test_images_that_the_training_state_does_not_know_are_left_behind(tmp_path):
         bank.append(*epoch(seed))
     bank = Bank.open(tmp_path, 7)
     assert_holds(bank, epoch(0))
+    # From here on the rest may be overwritten in part, so it does not count any more.
+    with pytest.raises(UserError, match="7 images are there, 14 are expected"):
+        Bank.open(tmp_path, 14)
     bank.append(*epoch(5, n=2))
     assert_holds(bank, epoch(0), epoch(5, n=2))
     assert_holds(Bank.open(tmp_path, 9), epoch(0), epoch(5, n=2))

@@ -70,6 +70,21 @@ def test_a_batch_with_the_very_statistics_is_at_no_distance():
     assert watched(BatchNormMatching(network), network, x)[0].item() < 1e-12
 
 
+def test_gradient_is_that_of_equation_8():
+    """Central differences of the loops above, pixel by pixel."""
+    network, x = TwoNorms().double().eval(), images(side=2)
+    leaf = x.clone().requires_grad_()
+    ours = watched(BatchNormMatching(network), network.bn2, leaf).sum()
+    (gradient,) = torch.autograd.grad(ours, leaf)
+    for place in np.ndindex(*x.shape):
+        sides = []
+        for h in (1e-6, -1e-6):
+            moved = x.numpy().copy()
+            moved[place] += h
+            sides.append(reference_distance(moved, network.bn2))
+        assert gradient[place].item() == pytest.approx((sides[0] - sides[1]) / 2e-6, abs=1e-8)
+
+
 def test_gradient_reaches_the_images():
     network, x = TwoNorms().double().eval(), images().requires_grad_()
     total = watched(BatchNormMatching(network), network, x).sum()
