@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from statistics import median
 
 import torch
 from torch import Tensor, nn
 
 from ferd_eval.attacks import (
-    Attack,
     Cascade,
     Noise,
     Passes,
@@ -20,18 +20,21 @@ from ferd_eval.attacks import (
 )
 from ferd_eval.attacks.losses import margin
 
-#: Forward operations of one image × images in a unit of a search, so that a unit takes some minutes
-#: at most: a kill costs no more than the unit it hits.
-_UNIT_OPERATIONS = {"cpu": 2e10}
-_UNIT_OPERATIONS_ELSEWHERE = 2e13
+#: Operations in a unit of a search, so that a kill costs minutes: about three of them where a core
+#: does 1e11 a second, or an accelerator 3e13.
+_UNIT_OPERATIONS = {"cpu": 2e13}
+_UNIT_OPERATIONS_ELSEWHERE = 1e16
 
-#: Fewest and most images in a unit of a search.
-_SMALLEST_UNIT, _LARGEST_UNIT = 8, 4096
+#: Most images in a unit of a search.
+_LARGEST_UNIT = 4096
 
 #: Images that a step is timed on: few, and more if the few took less than `_QUICK` seconds, since
 #: small batches do not show what a device can do.
-TIMED_IMAGES = (16, 128)
+TIMED_IMAGES = (4, 128)
 _QUICK = 0.1
+
+#: Steps of a search that are timed; the median counts.
+_TIMED_STEPS = 3
 
 
 def operations(model: nn.Module, x_BCHW: Tensor) -> float:
@@ -59,16 +62,24 @@ def operations(model: nn.Module, x_BCHW: Tensor) -> float:
     return total
 
 
-def search_unit(operations: float, device: str, at_once: int) -> int:
-    """Images in a unit of a search, at most `at_once`; the same on every machine of a kind."""
-    allowed = _UNIT_OPERATIONS.get(device, _UNIT_OPERATIONS_ELSEWHERE) / max(operations, 1.0)
-    return min(max(int(allowed), _SMALLEST_UNIT), at_once, _LARGEST_UNIT)
+def search_unit(operations: float, passes: int, device: str, at_once: int) -> int:
+    """Images in a unit of a search; the same on every machine of a kind.
+
+    Args:
+        operations: of a forward pass for one image.
+        passes: of the dearest search, for an image that survives; a backward pass counts as two.
+        device: kind of device.
+        at_once: images that the search takes at most.
+    """
+    budget = _UNIT_OPERATIONS.get(device, _UNIT_OPERATIONS_ELSEWHERE)
+    allowed = int(budget / max(operations * passes, 1.0))
+    return min(max(allowed, 1), at_once, _LARGEST_UNIT)
 
 
 def seconds_per_image(
     model: nn.Module, x_BCHW: Tensor, labels_B: Tensor, plan: Sequence[PlannedAttack]
-) -> Mapping[Attack, float]:
-    """Attack → seconds that an image takes if it survives, from a step or two of each attack.
+) -> Mapping[str, float]:
+    """Attack, as it prints → seconds for an image that survives, from a few steps of each.
 
     Args:
         model: on the images' device.
@@ -76,7 +87,7 @@ def seconds_per_image(
         labels_B: their true classes.
         plan: what is going to run.
     """
-    attacks = {attack: planned.threat for planned in plan for attack in planned.attacks}
+    attacks = {repr(each): (each, planned.threat) for planned in plan for each in planned.attacks}
     few = TIMED_IMAGES[0]
     with frozen(model):
         if _forward_seconds(model, x_BCHW[:few]) > _QUICK:
@@ -85,8 +96,8 @@ def seconds_per_image(
             logits_BK = model(x_BCHW)
         forward = _forward_seconds(model, x_BCHW) / len(x_BCHW)
         backward: float | None = None
-        found: dict[Attack, float] = {}
-        for attack, threat in attacks.items():
+        found: dict[str, float] = {}
+        for name, (attack, threat) in attacks.items():
             passes = attack.passes_per_image(logits_BK.shape[1])
             if isinstance(attack, SearchAttack):
                 targets_B = (labels_B + 1) % logits_BK.shape[1]
@@ -103,16 +114,16 @@ def seconds_per_image(
                     Passes(),
                     len(x_BCHW),
                 )
-                found[attack] = _search_seconds(attack, problem)
+                found[name] = _search_seconds(attack, problem)
             else:
                 if passes[1] and backward is None:
                     backward = _backward_seconds(model, x_BCHW, labels_B) / len(x_BCHW)
-                found[attack] = passes[0] * forward + passes[1] * (backward or 0.0)
+                found[name] = passes[0] * forward + passes[1] * (backward or 0.0)
     return found
 
 
 def seconds_at_most(
-    plan: Sequence[PlannedAttack], images: int, seconds: Mapping[Attack, float]
+    plan: Sequence[PlannedAttack], images: int, seconds: Mapping[str, float]
 ) -> float:
     """How long a plan takes if every image survives every attack.
 
@@ -123,11 +134,11 @@ def seconds_at_most(
     """
     total = 0.0
     for planned in plan:
-        for attack in planned.attacks:
+        for number, attack in enumerate(planned.attacks):
             seen = images
-            if isinstance(planned.attack, Cascade) and attack in planned.attack.audits:
+            if isinstance(planned.attack, Cascade) and planned.attack.is_audit(number):
                 seen = min(images, planned.attack.sample)
-            total += seen * seconds[attack]
+            total += seen * seconds[repr(attack)]
     return total
 
 
@@ -143,7 +154,10 @@ def _search_seconds(attack: SearchAttack, problem: Problem) -> float:
 
     start = _timed(problem.x_BCHW, begin)
     state, _ = search.advance(problem, state, step_L)
-    step = _timed(problem.x_BCHW, lambda: search.advance(problem, state, step_L + 1))
+    step = median(
+        _timed(problem.x_BCHW, lambda: search.advance(problem, state, step_L + 1))
+        for _ in range(_TIMED_STEPS)
+    )
     return (
         attack.targets_among(problem.clean_logits_BK.shape[1])
         * (start + search.steps * step)

@@ -7,31 +7,30 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from ferd_eval.acceptance import as_images, check_network, dtype_of, memory_format_of, need_gradient
-from ferd_eval.attacks import Attack, Cascade, Clean, PlannedAttack, draw_sample
+from ferd_eval.attacks import Cascade, PlannedAttack
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.device import DeviceChoice
 from ferd_eval.diagnosis import SAMPLE, diagnose
 from ferd_eval.effort import operations, search_unit
 from ferd_eval.errors import UserError
 from ferd_eval.folding import Agreement, fold_batchnorm
-from ferd_eval.ledger import concatenate, fold_stages, settle
+from ferd_eval.ledger import concatenate
 from ferd_eval.manifest import environment, now, read_manifest, require_same_run
 from ferd_eval.outcomes import Outcomes, conform
 from ferd_eval.output import make_folder, to_json, write_atomically
-from ferd_eval.progress import Watcher, duration
+from ferd_eval.part import Part
+from ferd_eval.progress import Watcher
 from ferd_eval.quantity import format_quantity
-from ferd_eval.units import FolderUnits, MemoryUnits, Unit, UnitStore, file_name, split_units
+from ferd_eval.remaining import Remaining
+from ferd_eval.units import FolderUnits, MemoryUnits, UnitStore
 from ferd_eval.worker import Worker
 
 #: Images per forward pass under ``auto``, for 32×32 colour images; halved when memory runs out.
@@ -122,22 +121,27 @@ class Job:
             search_with,
         )
         self._announce(store)
-        progress = _Progress(self.plan, self.data)
-        parts = [_Part(planned, self, manifest, store, worker, progress) for planned in self.plan]
-        tables = []
-        for part in parts:
-            tables.append(part.carry_out())
-            progress.finished(part.planned)
+        remaining = Remaining(self.plan, len(self.data), self.data.num_classes)
+        parts = [
+            Part(planned, self.data, manifest, self.folder, store, worker, remaining, self.watcher)
+            for planned in self.plan
+        ]
+        tables = [part.carry_out() for part in parts]
+        audits = {
+            part.planned.id: self.data.indices_N[part.audited].tolist()
+            for part in parts
+            if part.audited is not None
+        }
         finished = {
             **manifest,
             "status": "finished",
             "finished": now(),
             "cost": {
-                "clean logits": {"seconds": 0.0, **vars(worker.clean_passes)},
+                "clean logits": worker.clean_cost,
                 **{part.planned.id: part.cost() for part in parts},
             },
             "batch_sizes_used": sorted({size for part in parts for size in part.batch_sizes}),
-            **({"audits": audits} if (audits := _audits(parts)) else {}),
+            **({"audits": audits} if audits else {}),
             **({"folding": agreement.describe()} if agreement else {}),
         }
         return Outcomes(conform(concatenate(tables)), finished)
@@ -204,21 +208,23 @@ class Job:
 
     def _search_unit(self, batch_size: int) -> int | None:
         """Images in a unit of a cascade, None where there is no cascade."""
-        at_once = [
-            attack.images_at_once(batch_size)
+        attacks = [
+            attack
             for planned in self.plan
             if isinstance(planned.attack, Cascade)
-            for attack in planned.attacks
-            if not isinstance(attack, Clean)
+            for attack in planned.attack.stages + planned.attack.audits
         ]
-        if not at_once:
+        if not attacks:
             return None
-        if min(at_once) == batch_size:  # batches that must be as they are asked for
+        at_once = min(attack.images_at_once(batch_size) for attack in attacks)
+        if at_once == batch_size:  # batches that must be as they are asked for
             return batch_size
+        each = [attack.passes_per_image(self.data.num_classes) for attack in attacks]
+        passes = max(forward + 2 * backward for forward, backward in each)
         x_BCHW = torch.zeros(
             1, *self.data.image_shape, dtype=dtype_of(self.model), device=self.device.device
         )
-        return search_unit(operations(self.model, x_BCHW), self.device.device.type, min(at_once))
+        return search_unit(operations(self.model, x_BCHW), passes, self.device.device.type, at_once)
 
     def _write_manifest(self, manifest: Mapping[str, Any]) -> None:
         assert self.folder is not None
@@ -232,154 +238,6 @@ class Job:
         if count := store.count():
             self.watcher.note(f"{title}: continuing after {count} finished units")
         self.watcher.start(title)
-
-
-class _Progress:
-    """What is left to do, in passes, as far as it is known. A backward pass counts as two."""
-
-    def __init__(self, plan: Sequence[PlannedAttack], data: LabelledImages) -> None:
-        self._classes = data.num_classes
-        self._left = {
-            (planned.id, attack.family): self._expected(planned, attack, len(data))
-            for planned in plan
-            for attack in planned.attacks
-        }
-
-    def begin(self, planned: PlannedAttack, attack: Attack, images: int) -> None:
-        """A stage begins with so many images."""
-        self._left[planned.id, attack.family] = images * self.cost(attack)
-
-    def spend(self, planned: PlannedAttack, attack: Attack, images: int) -> tuple[float, float]:
-        """So many images are through: what they cost, and what is left of everything."""
-        cost = images * self.cost(attack)
-        self._left[planned.id, attack.family] -= cost
-        return cost, sum(self._left.values())
-
-    def finished(self, planned: PlannedAttack) -> None:
-        """Nothing of this attack is left."""
-        for key in self._left:
-            if key[0] == planned.id:
-                self._left[key] = 0.0
-
-    def cost(self, attack: Attack) -> float:
-        """Passes of one image."""
-        forward, backward = attack.passes_per_image(self._classes)
-        return forward + 2.0 * backward
-
-    def _expected(self, planned: PlannedAttack, attack: Attack, images: int) -> float:
-        expected = float(images)
-        if isinstance(planned.attack, Cascade) and not isinstance(attack, Clean):
-            expected *= _STANDING
-            if attack in planned.attack.audits:
-                expected = min(expected, planned.attack.sample)
-        return expected * self.cost(attack)
-
-
-@dataclass(eq=False)
-class _Part:
-    """One attack of the plan with its stages, one after the other."""
-
-    planned: PlannedAttack
-    job: Job
-    manifest: Mapping[str, Any]
-    store: UnitStore
-    worker: Worker
-    progress: _Progress
-    stages: list[list[Unit]] = field(default_factory=list)
-    costs: list[dict[str, Any]] = field(default_factory=list)
-    audited: NDArray[np.int64] | None = None
-
-    @property
-    def batch_sizes(self) -> set[int]:
-        """Batch sizes that fitted into memory."""
-        return {cost["batch_size"] for cost in self.costs}
-
-    def carry_out(self) -> pd.DataFrame:
-        """All rows of the attack, in the order of the data set."""
-        attack = self.planned.attack
-        everyone = np.arange(len(self.job.data))
-        if isinstance(attack, Cascade):
-            table, source_N = fold_stages(self._stages(attack, everyone))
-        else:
-            table = self._stage(attack, everyone, "")
-            source_N = np.zeros(len(table), dtype=np.int64)
-        if self._saves and isinstance(self.store, FolderUnits) and self.job.folder is not None:
-            file = self.job.folder / "adversarial" / f"{file_name(self.planned.id)}.npz"
-            self.store.collect_images(self.stages, source_N, file)
-        return table
-
-    def cost(self) -> dict[str, float]:
-        """Seconds and passes, over all units."""
-        return {
-            key: sum(cost.get(key, 0) for cost in self.costs)
-            for key in ("seconds", "forward", "backward")
-        }
-
-    @property
-    def _saves(self) -> bool:
-        return self.manifest["save_adv"] and not isinstance(self.planned.attack, Clean)
-
-    def _stages(self, cascade: Cascade, standing_S: NDArray[np.int64]) -> list[pd.DataFrame]:
-        """Rows of each stage that had anyone to attack; the first one sees everyone."""
-        tables: list[pd.DataFrame] = []
-        for attack in cascade.attacks:
-            if attack in cascade.audits and self.audited is None:
-                data = self.job.data
-                drawn = draw_sample(
-                    data.labels_N[standing_S],
-                    data.indices_N[standing_S],
-                    cascade.sample,
-                    self.job.seed,
-                )
-                standing_S = self.audited = standing_S[drawn]
-            if tables and len(standing_S) == 0:
-                self.progress.begin(self.planned, attack, 0)
-                continue
-            tables.append(self._stage(attack, standing_S, attack.family))
-            standing_S = standing_S[tables[-1]["correct"].to_numpy()]
-        return tables
-
-    def _stage(self, attack: Attack, positions_S: NDArray[np.int64], stage: str) -> pd.DataFrame:
-        size = self.manifest["search_unit_images" if stage else "unit_images"]
-        units = split_units(self.planned.id, stage, positions_S.tolist(), size)
-        self.stages.append(units)
-        self.progress.begin(self.planned, attack, len(positions_S))
-        return concatenate([self._unit(attack, unit, len(units)) for unit in units])
-
-    def _unit(self, attack: Attack, unit: Unit, of: int) -> pd.DataFrame:
-        indices = self.job.data.indices_N[list(unit.positions)]
-        rows = self.store.get(unit, indices, images=self._saves)
-        done = rows is not None
-        if rows is None:
-            rows, images_RCHW = self.worker.attack(unit, attack, self.planned.threat)
-            if unit.stage:
-                rows = settle(rows, unit.stage)
-            self.store.put(unit, rows, images_RCHW if self._saves else None)
-        self.costs.append({str(key): value for key, value in rows.attrs.items()})
-        cost, left = self.progress.spend(self.planned, attack, len(unit))
-        if done:
-            self.job.watcher.skip(cost, left)
-        else:
-            self.job.watcher.advance(_summary(unit, of, rows), cost, left)
-        return rows
-
-
-def _summary(unit: Unit, of: int, rows: pd.DataFrame) -> str:
-    right = rows.groupby("index")["correct"].all().mean()
-    name = f"{unit.attack} {unit.stage}".strip() if unit.stage != unit.attack else unit.attack
-    return (
-        f"{name} {unit.number + 1}/{of}  {len(unit)} images in "
-        f"{duration(rows.attrs['seconds'])}, {right:.1%} right"
-    )
-
-
-def _audits(parts: Sequence[_Part]) -> dict[str, list[int]]:
-    """Attack id → places in the source of the survivors that were drawn for an audit."""
-    return {
-        part.planned.id: part.job.data.indices_N[part.audited].tolist()
-        for part in parts
-        if part.audited is not None
-    }
 
 
 def _few_classes(plan: Sequence[PlannedAttack], data: LabelledImages) -> list[str]:

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 
 class Watcher(Protocol):
@@ -42,6 +42,43 @@ class Silent:
         """Nothing."""
 
 
+class _Clock:
+    """Passes done and left, and the seconds that what is left will take at the rate so far.
+
+    The first unit is a warm-up, and what an earlier run did says nothing of this one's rate.
+    """
+
+    def __init__(self) -> None:
+        self._done = self._timed = 0.0
+        self._left = 1.0
+        self._began: float | None = None
+
+    def advance(self, cost: float, left: float) -> None:
+        """A unit has been finished."""
+        if self._began is None:
+            self._began = time.monotonic()
+        else:
+            self._timed += cost
+        self.skip(cost, left)
+
+    def skip(self, cost: float, left: float) -> None:
+        """A unit was finished by an earlier run."""
+        self._done, self._left = self._done + cost, left
+
+    @property
+    def share(self) -> float:
+        """What is done, of everything as far as it is known."""
+        return self._done / max(self._done + self._left, 1e-9)
+
+    @property
+    def left(self) -> str:
+        """Time left, in words; empty until it can be told."""
+        if self._began is None or self._timed == 0.0:
+            return ""
+        rate = (time.monotonic() - self._began) / self._timed
+        return f"{duration(rate * max(self._left, 0.0))} left"
+
+
 class Lines:
     """One line a unit, with the time left: for logs."""
 
@@ -50,26 +87,17 @@ class Lines:
 
     def start(self, title: str) -> None:
         """Remember where the run began."""
-        self._title, self._done = title, 0.0
-        self._began: float | None = None
+        self._title, self._clock = title, _Clock()
 
     def advance(self, text: str, cost: float, left: float) -> None:
-        """Print the unit and, from the second one on, what is left: the first is a warm-up."""
-        self._done += cost
-        remaining = ""
-        if self._began is None:
-            self._began, self._warm_up = time.monotonic(), self._done
-        else:
-            rate = (time.monotonic() - self._began) / max(self._done - self._warm_up, 1e-9)
-            remaining = f", {duration(rate * left)} left"
-        share = self._done / max(self._done + left, 1e-9)
-        self.note(f"{self._title}  {text}  {share:4.0%}{remaining}")
+        """Print the unit and, from the second one on, the time left."""
+        self._clock.advance(cost, left)
+        remaining = f", {self._clock.left}" if self._clock.left else ""
+        self.note(f"{self._title}  {text}  {self._clock.share:4.0%}{remaining}")
 
     def skip(self, cost: float, left: float) -> None:
-        """Count it as done, but not as done in this run's time."""
-        self._done += cost
-        if self._began is not None:
-            self._warm_up += cost
+        """Count it."""
+        self._clock.skip(cost, left)
 
     def note(self, text: str) -> None:
         """Print a line."""
@@ -84,7 +112,7 @@ class Bar:
             TextColumn("{task.description}"),
             BarColumn(),
             TextColumn("{task.percentage:>3.0f} %"),
-            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[left]}"),
             TextColumn("{task.fields[text]}"),
             console=console,
             transient=True,
@@ -107,27 +135,29 @@ class Bar:
         """Show a bar for this run in place of the one before."""
         if self._task is not None:
             self._progress.remove_task(self._task)
-        self._done = 0.0
-        self._task = self._progress.add_task(title, total=None, text="")
+        self._clock, self._text = _Clock(), ""
+        self._task = self._progress.add_task(title, total=1.0, text="", left="")
 
     def advance(self, text: str, cost: float, left: float) -> None:
         """Move the bar."""
-        self._move(cost, left)
-        assert self._task is not None
-        self._progress.update(self._task, text=text)
+        self._clock.advance(cost, left)
+        self._text = text
+        self._show()
 
     def skip(self, cost: float, left: float) -> None:
         """Move the bar."""
-        self._move(cost, left)
-
-    def _move(self, cost: float, left: float) -> None:
-        assert self._task is not None
-        self._done += cost
-        self._progress.update(self._task, total=self._done + left, completed=self._done)
+        self._clock.skip(cost, left)
+        self._show()
 
     def note(self, text: str) -> None:
         """Print above the bar."""
         self._progress.console.print(text, highlight=False)
+
+    def _show(self) -> None:
+        assert self._task is not None
+        self._progress.update(
+            self._task, completed=self._clock.share, left=self._clock.left, text=self._text
+        )
 
 
 def duration(seconds: float) -> str:

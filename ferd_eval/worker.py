@@ -35,7 +35,7 @@ class Worker:
         block: clean logits are made for this many neighbours at a time, so that they are the same
             to the bit whichever images are attacked and in which order.
         search_with: what the searches of a cascade look for hits with; `model` decides.
-        clean_passes: what the clean logits cost.
+        clean_cost: what the clean logits cost.
     """
 
     model: nn.Module
@@ -46,7 +46,9 @@ class Worker:
     block: int
     watcher: Watcher
     search_with: nn.Module
-    clean_passes: Passes = field(default_factory=Passes)
+    clean_cost: dict[str, float] = field(
+        default_factory=lambda: {"seconds": 0.0, "forward": 0, "backward": 0}
+    )
     _clean_logits: dict[int, Tensor] = field(default_factory=dict)
 
     def attack(
@@ -132,12 +134,13 @@ class Worker:
         )
 
     def _block_logits(self, block: int) -> Tensor:
-        first = block * self.block
+        began, first = time.perf_counter(), block * self.block
         positions_P = np.arange(first, min(first + self.block, len(self.data)))
         pieces: list[Tensor] = []
 
-        def part(start: int, stop: int, size: int) -> None:
+        def part(start: int, stop: int, _: int) -> None:
             with frozen(self.model), torch.no_grad():
+                torch.manual_seed(self.seed)  # a randomised network is to repeat itself too
                 output = self.model(self.images(positions_P[start:stop]))
             logits_BK = as_logits(output, stop - start)
             if not bool(logits_BK.isfinite().all()):
@@ -147,9 +150,10 @@ class Worker:
                     "belong to it."
                 )
             pieces.append(logits_BK.cpu())
-            self.clean_passes.forward += stop - start
+            self.clean_cost["forward"] += stop - start
 
         self._in_batches(len(positions_P), lambda size: size, part)
+        self.clean_cost["seconds"] += time.perf_counter() - began
         return torch.cat(pieces)
 
     def _in_batches(

@@ -88,3 +88,22 @@ def net() -> TinyNet:
 @pytest.fixture
 def data() -> LabelledImages:
     return tiny_data()
+
+
+class Killed(Exception):  # noqa: N818
+    """Stands for a kill."""
+
+
+class StopAfter:
+    """A watcher that stops the run once it has finished so many units; 0 never stops it."""
+
+    def __init__(self, units: int) -> None:
+        self.left = units
+
+    def start(self, title): ...
+    def note(self, text): ...
+    def skip(self, cost, left): ...
+    def advance(self, text, cost, left):
+        self.left -= 1
+        if self.left == 0:
+            raise Killed

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ferd_eval.attacks import losses
-from ferd_eval.attacks.base import Objective, Problem
+from ferd_eval.attacks.base import Objective, Problem, looks_wrong
 from ferd_eval.attacks.lanes import LaneState, Search, pick, wide
 
 #: Weight of the new move against the previous one (momentum).
@@ -136,7 +136,7 @@ class APGD(Search[APGDState]):
         state = self._adapt(state, step_L - 1)
         tried_LCHW = self._move(problem, state, step_L)
         logits_LK, loss_L, gradient_LCHW = problem.evaluate(tried_LCHW, self.objective(problem))
-        hit_L = logits_LK.argmax(dim=1) != problem.labels_B
+        hit_L = looks_wrong(logits_LK, problem.labels_B)
 
         started_L = step_L > 0
         better_L = loss_L > state.best_loss_L

@@ -78,6 +78,7 @@ class SearchAttack(Attack):
             targets = f"the likeliest {MOST_TARGETS} other classes, or all when there are fewer"
         return {
             "steps": self.steps,
+            **({"steps_per_target": self.search.steps} if self.search.targeted else {}),
             **asdict(self.search),
             **self.search.fixed_constants(),
             **({"targets": targets} if self.search.targeted else {}),
@@ -89,9 +90,11 @@ class SearchAttack(Attack):
         return lanes if self.reference_stream else _IMAGES_PER_LANE * lanes
 
     def passes_per_image(self, num_classes: int) -> tuple[int, int]:
-        """Of an image that survives, with the verdict."""
-        steps = self.targets_among(num_classes) * self.search.steps
-        return steps * self.search.forward_per_step + 1, steps * self.search.backward_per_step
+        """Of an image that survives, with a look at each nearest miss and the verdict."""
+        targets = self.targets_among(num_classes)
+        steps = targets * self.search.steps
+        forward = steps * self.search.forward_per_step + targets + 1
+        return forward, steps * self.search.backward_per_step
 
     def targets_among(self, num_classes: int) -> int:
         """How many of the classes an image that survives is aimed at; 1 if at none."""

@@ -286,6 +286,15 @@ class Attack(ABC):
         return replace(answer, adv_BCHW=allowed_BCHW)
 
 
+def looks_wrong(logits_BK: Tensor, labels_B: Tensor) -> Tensor:
+    """Whether an image may be misclassified, B: cheap, and never no where `predict` says so.
+
+    A label whose logit is not finite is never predicted, though argmax would pick a NaN.
+    """
+    lost_B = ~logits_BK.gather(1, labels_B.unsqueeze(1)).squeeze(1).isfinite()
+    return lost_B | (logits_BK.argmax(dim=1) != labels_B)
+
+
 def predict(logits_BK: Tensor, labels_B: Tensor) -> Tensor:
     """Predicted classes, B. A label whose logit is not finite is never the prediction."""
     label_B1 = labels_B.unsqueeze(1)

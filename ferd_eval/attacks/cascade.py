@@ -41,6 +41,10 @@ class Cascade:
         """All of them in order. The first finds who stands before anything is tried."""
         return (Clean(), *self.stages, *self.audits)
 
+    def is_audit(self, number: int) -> bool:
+        """Whether one of `attacks`, by its place, sees only a sample."""
+        return number > len(self.stages)
+
     def constants(self, threat: Threat) -> Mapping[str, Any]:
         """The constants of every stage, under its name."""
         return {

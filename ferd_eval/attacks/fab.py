@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ferd_eval.attacks.base import Problem
+from ferd_eval.attacks.base import Problem, looks_wrong
 from ferd_eval.attacks.box_projection import shortest_move
 from ferd_eval.attacks.lanes import LaneState, Search, pick
 
@@ -73,7 +73,7 @@ class FABT(Search[FABState]):
         """
         clean_LCHW = problem.x_BCHW
         tried_LCHW = self._cross(problem, state.base_LCHW)
-        wrong_L = problem.logits(tried_LCHW).argmax(dim=1) != problem.labels_B
+        wrong_L = looks_wrong(problem.logits(tried_LCHW), problem.labels_B)
         hit_L = wrong_L & (problem.threat.distance(clean_LCHW, tried_LCHW) <= problem.threat.radius)
         back_LCHW = clean_LCHW + self.beta * (tried_LCHW - clean_LCHW)
         base_LCHW = pick(wrong_L, back_LCHW, tried_LCHW)

@@ -54,7 +54,7 @@ class SignedGradient(Attack):
         low_BCHW, high_BCHW = problem.box
         adv_BCHW = self.start(problem)
         for _ in range(self.steps):
-            move_BCHW = problem.gradient(adv_BCHW, objective).sign_().mul_(step)
+            move_BCHW = problem.gradient(adv_BCHW, objective).sign().mul_(step)
             # Into the gradient's own memory: the walk allocates nothing beyond it.
             adv_BCHW = torch.clamp(move_BCHW.add_(adv_BCHW), low_BCHW, high_BCHW, out=move_BCHW)
         return adv_BCHW

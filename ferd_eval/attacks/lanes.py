@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ferd_eval.attacks.base import Problem, predict
+from ferd_eval.attacks.losses import margin
 
 #: Steps between two looks at what has fallen. Looking waits for an accelerator to catch up, and a
 #: fallen image in its lane wastes at most this many steps; on a CPU looking is free.
@@ -115,8 +116,8 @@ class Breaks:
     """What a search found for each of N images.
 
     Attributes:
-        adv_NCHW: the image that fooled the network, else what the search toward the last target
-            ended with.
+        adv_NCHW: the image that fooled the network, else the nearest miss among what the searches
+            toward each target ended with.
         step_N: steps spent on it, over all targets, up to its fall; 0 if it needed none.
         target_N: the class aimed at when it fell, −1 if it did not fall or none was aimed at.
         fell_N: whether a fresh forward pass confirmed that it is misclassified.
@@ -220,6 +221,7 @@ class _Board:
         self.step_N = correct_N.long() * (steps * self._rounds)
         self.target_N = torch.full_like(self.step_N, -1)
         self.fell_N = torch.zeros_like(correct_N)
+        self._margin_N = torch.full_like(problem.clean_logits_BK[:, 0], -torch.inf)
         #: (image, round) in the order in which they will move in.
         self.waiting = deque((image, 0) for image in correct_N.nonzero().squeeze(1).tolist())
 
@@ -276,8 +278,12 @@ class _Board:
     ) -> None:
         """Those with another target wait for it at the head of the queue, in lane order."""
         lanes_S = torch.tensor(survived, device=lanes.image_L.device)
-        best_LCHW = search.best(lanes.problem, lanes.state)
-        self.adv_NCHW[lanes.image_L[lanes_S]] = best_LCHW[lanes_S]
+        image_S = lanes.image_L[lanes_S]
+        best_SCHW = search.best(lanes.problem, lanes.state)[lanes_S]
+        margin_S = margin(lanes.problem.logits(best_SCHW), lanes.problem.labels_B[lanes_S])
+        nearer_S = margin_S > self._margin_N[image_S]
+        self._margin_N[image_S] = torch.where(nearer_S, margin_S, self._margin_N[image_S])
+        self.adv_NCHW[image_S] = pick(nearer_S, best_SCHW, self.adv_NCHW[image_S])
         images, rounds = lanes.image_L[lanes_S].tolist(), lanes.round_L[lanes_S].tolist()
         again = [(i, r + 1) for i, r in zip(images, rounds, strict=True) if r + 1 < self._rounds]
         self.waiting.extendleft(reversed(again))

@@ -14,7 +14,7 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from ferd_eval.attacks.base import Problem
+from ferd_eval.attacks.base import Problem, looks_wrong
 from ferd_eval.attacks.lanes import LaneState, Search, pick
 from ferd_eval.attacks.losses import margin
 
@@ -132,7 +132,7 @@ class Square(Search[SquareState]):
             window_LS3=state.window_LS3,
             sign_LSC=state.sign_LSC,
         )
-        return after, open_L & (logits_LK.argmax(dim=1) != problem.labels_B)
+        return after, open_L & looks_wrong(logits_LK, problem.labels_B)
 
     def best(self, problem: Problem, state: SquareState) -> Tensor:
         """The image closest to a wrong class."""

@@ -93,12 +93,12 @@ def score_checkpoints(
     fresh = False
     with ExitStack() as stack:
         watcher = _watcher(stack)
-        unfinished = [
+        fresh_ones = [
             each.classifier
             for each in candidates
-            if _status(root / each.name if several else root) != "finished"
+            if _status(root / each.name if several else root) is None
         ]
-        if said := forecast(unfinished, data, plan, device.device):
+        if said := forecast(fresh_ones, data, plan, device.device, _batch_size(settings)):
             watcher.note(said)
         for candidate in candidates:
             folder = root / candidate.name if several else root
@@ -108,7 +108,7 @@ def score_checkpoints(
                 data,
                 attack_plan=plan,
                 seed=settings.seed,
-                batch_size=None if settings.batch_size == "auto" else int(settings.batch_size),
+                batch_size=_batch_size(settings),
                 device=device,
                 out=folder,
                 save_adv=settings.save_adv,
@@ -341,6 +341,10 @@ def _watcher(stack: ExitStack) -> Watcher:
     if console.is_terminal:
         return stack.enter_context(Bar(console))
     return Lines(console)
+
+
+def _batch_size(settings: ScoreSettings) -> int | None:
+    return None if settings.batch_size == "auto" else int(settings.batch_size)
 
 
 def _dtype(settings: ScoreSettings) -> torch.dtype:

@@ -33,6 +33,7 @@ class AuditBound:
         lower: accuracy if all of `most_hidden` fell.
         floor95: with 95 % confidence the accuracy over all images like these, had all been
             attacked: what is hidden and the sample of images each at 97.5 %.
+        low95: lower end of a two-sided 95 % interval for it: each at 98.75 %.
     """
 
     n: int
@@ -43,6 +44,7 @@ class AuditBound:
     accuracy: float | None
     lower: float | None
     floor95: float | None
+    low95: float | None
 
 
 @dataclass(frozen=True)
@@ -156,8 +158,11 @@ def _bound(
 ) -> AuditBound:
     """`hidden` gives the bound at a level."""
     stood = survivors - broken
-    surely_stood = np.array([stood - hidden(level=0.025)])
-    floor = clopper_pearson_lower(surely_stood, np.array([n]), confidence=0.975)
+
+    def limit(level: float) -> float | None:
+        surely_stood = stood - hidden(level=level)
+        return float(clopper_pearson_lower(surely_stood, n, 1 - level)) if n else None
+
     return AuditBound(
         n=n,
         survivors=survivors,
@@ -166,5 +171,6 @@ def _bound(
         most_hidden=hidden(level=0.05),
         accuracy=stood / n if n else None,
         lower=(stood - hidden(level=0.05)) / n if n else None,
-        floor95=float(floor[0]) if n else None,
+        floor95=limit(0.025),
+        low95=limit(0.0125),
     )

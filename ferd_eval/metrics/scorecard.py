@@ -6,7 +6,7 @@ Accuracies are fractions. A class without images has n = 0 and no accuracy (None
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,8 @@ class ClassScore:
     """One class (or group of classes) under one attack.
 
     Attributes:
-        wilson95: two-sided 95 % interval of ``accuracy``.
+        wilson95: two-sided 95 % interval of ``accuracy``; under an audited attack the lower end
+            allows for what the audit may have missed.
         drop: clean accuracy of the same images − ``accuracy``.
     """
 
@@ -172,15 +173,16 @@ def scorecard(outcomes: Outcomes, groups: Mapping[str, tuple[str, ...]] | None =
     folds = {
         grouping: _fold(grouping, of_class, names) for grouping, of_class in (groups or {}).items()
     }
+    audits = manifest.get("audits") or {}
     attacks: dict[str, AttackScores] = {}
     grouped: dict[str, dict[str, Scores]] = {grouping: {} for grouping in folds}
     for attack in outcomes.attacks:
         tally, target = _count(outcomes.of(attack), names, attack)
-        sampled = (manifest.get("audits") or {}).get(attack)
+        sampled = audits.get(attack)
         left_open = None if sampled is None else audit(outcomes.of(attack), sampled, len(names))
         figures = tally.figures(names)
         if left_open is not None:
-            figures["floor95"] = left_open.floor95
+            figures |= _with_what_is_open(figures["per_class"], left_open)
         attacks[attack] = AttackScores(
             **figures,
             target=target,
@@ -268,6 +270,19 @@ class _Tally:
             "floor95": float(np.nanmin(lower_K)) if seen else None,
             "confusion": self.confusion,
         }
+
+
+def _with_what_is_open(per_class: Sequence[ClassScore], left_open: Audit) -> dict[str, Any]:
+    """Floor and intervals that reach down to what an audit may have missed."""
+    return {
+        "floor95": left_open.floor95,
+        "per_class": tuple(
+            replace(each, wilson95=(min(each.wilson95[0], bound.low95), each.wilson95[1]))
+            if each.wilson95 is not None and bound.low95 is not None and left_open.leaves_open
+            else each
+            for each, bound in zip(per_class, left_open.per_class, strict=True)
+        ),
+    }
 
 
 def _worst(accuracy_K: NDArray[np.float64], names: Sequence[str]) -> WorstClass:

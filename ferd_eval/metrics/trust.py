@@ -44,12 +44,14 @@ _SQUARE_SHARE = 0.002
 _AUTOATTACK = ("aa", "aa-audited")
 
 _MASKED = "FGSM against PGD"
+_FAILED = "AutoAttack against PGD"
 _WEAK = "PGD against AutoAttack"
 _LOWEST = "Lowest class under AutoAttack"
 _SQUARE = "Square after gradients"
 
 _QUESTIONS = {
     _MASKED: "Does one step break images that twenty steps leave? Then gradients mislead.",
+    _FAILED: "Does the weaker attack break what the stronger one leaves?",
     _WEAK: "Would PGD alone flatter the model, or some of its classes?",
     _LOWEST: "Does the stronger attack point at another class?",
     _SQUARE: "Does a search without gradients break what searches with gradients left?",
@@ -185,35 +187,73 @@ def _clean(outcomes: Outcomes) -> Check:
 
 
 def _masking(outcomes: Outcomes, ball: _Ball) -> Check | None:
-    """McNemar: of the images that one of the two breaks, at most half should be FGSM's."""
-    pair = _pair(outcomes, ball.ids.get("fgsm"), ball.pgd)
+    """Whether one step breaks what twenty leave."""
+    return _upside_down(
+        outcomes,
+        ball,
+        _MASKED,
+        (ball.ids.get("fgsm"), ball.pgd),
+        ("FGSM", "PGD"),
+        "gradients are probably masked, and robust accuracy is overstated.",
+        "gradients are probably masked there, and the comparison of classes is not fair to them.",
+    )
+
+
+def _failing(outcomes: Outcomes, ball: _Ball) -> Check | None:
+    """Whether PGD breaks what AutoAttack leaves."""
+    return _upside_down(
+        outcomes,
+        ball,
+        _FAILED,
+        (ball.pgd, ball.autoattack),
+        ("PGD", "AutoAttack"),
+        "AutoAttack got no hold on this network, and its figure is no worst case.",
+        "AutoAttack got no hold there, and its figures for these classes are no worst case.",
+    )
+
+
+def _upside_down(
+    outcomes: Outcomes,
+    ball: _Ball,
+    name: str,
+    attacks: tuple[str | None, str | None],
+    called: tuple[str, str],
+    means: str,
+    means_there: str,
+) -> Check | None:
+    """McNemar: of the images that one of two breaks, at most half should be the weaker's."""
+    pair = _pair(outcomes, *attacks)
     if pair is None:
         return None
-    fgsm_K, pgd_K = pair.second_only_K, pair.first_only_K
-    overall, masked = excess(fgsm_K, fgsm_K + pgd_K, 0.5)
-    those = pick(outcomes.class_names, masked)
-    fgsm, pgd = int(fgsm_K.sum()), int(pgd_K.sum())
-    found = f"FGSM breaks {images(fgsm)} that PGD does not, PGD {images(pgd)} that FGSM does not"
+    weak_K, strong_K = pair.second_only_K, pair.first_only_K
+    overall, inverted = excess(weak_K, weak_K + strong_K, 0.5)
+    those = pick(outcomes.class_names, inverted)
+    weaker, stronger = int(weak_K.sum()), int(strong_K.sum())
+    found = (
+        f"{called[0]} breaks {images(weaker)} that {called[1]} does not, {called[1]} "
+        f"{images(stronger)} that {called[0]} does not"
+    )
     if overall:
-        p = float(excess_p(fgsm, fgsm + pgd, 0.5))
+        p = float(excess_p(weaker, weaker + stronger, 0.5))
+        statement = f"{found}{ball.suffix} (p = {p:.1g}): {means}"
+    elif len(inverted):
         statement = (
-            f"One-step {found}{ball.suffix} (p = {p:.1g}): gradients are probably masked, and "
-            "robust accuracy is overstated."
-        )
-    elif len(masked):
-        statement = (
-            f"FGSM breaks more images than PGD in {classes(those)}{ball.suffix}: gradients are "
-            "probably masked there, and the comparison of classes is not fair to them."
+            f"{called[0]} breaks more images than {called[1]} in {classes(those)}{ball.suffix}: "
+            f"{means_there}"
         )
     else:
         statement = f"{found}{ball.suffix}."
     return Check(
-        _MASKED + ball.suffix,
-        _QUESTIONS[_MASKED],
-        "warning" if overall or len(masked) else "ok",
+        name + ball.suffix,
+        _QUESTIONS[name],
+        "warning" if overall or len(inverted) else "ok",
         statement,
         those,
-        Counts.of("broken by FGSM alone, of those one of the two breaks", fgsm_K, fgsm_K + pgd_K),
+        Counts.of(
+            f"broken by {called[0]} alone, of those one of the two breaks",
+            weak_K,
+            weak_K + strong_K,
+        ),
     )
 
 
@@ -228,7 +268,7 @@ def _weakness(outcomes: Outcomes, ball: _Ball) -> Check | None:
     weak = np.flatnonzero(np.nan_to_num(pair.gap_at_least(level)) > _WIDE_GAP_OF_CLASS)
     largest = int(np.nanargmax(gap_K))
     found = (
-        f"AutoAttack lies {100 * float(total.gap()[0]):.1f} points below PGD on average"
+        f"{_title(ball)} lies {100 * float(total.gap()[0]):.1f} points below PGD on average"
         f"{ball.suffix} and {100 * gap_K[largest]:.1f} in class {names[largest]}"
     )
     those = pick(names, weak)
@@ -286,6 +326,12 @@ def _lowest(outcomes: Outcomes, ball: _Ball) -> Check | None:
         f"{found}, beyond chance: by PGD alone the wrong class would be called the weakest.",
         pick(names, (before, after)),
     )
+
+
+def _title(ball: _Ball) -> str:
+    """AutoAttack, or by its id what stands in for it."""
+    whole = ball.autoattack is not None and preset_of(ball.autoattack) == "aa"
+    return "AutoAttack" if whole else str(ball.autoattack)
 
 
 def _minima(right_K: NDArray[np.int64], n_K: NDArray[np.int64]) -> list[int]:
@@ -347,6 +393,7 @@ def _gap(outcomes: Outcomes, ball: _Ball) -> AttackGap | None:
 #: Name → who answers, and what it takes.
 _COMPARISONS: Mapping[str, tuple[Callable[[Outcomes, _Ball], Check | None], str]] = {
     _MASKED: (_masking, "fgsm and pgd"),
+    _FAILED: (_failing, "pgd and aa"),
     _WEAK: (_weakness, "pgd and aa"),
     _LOWEST: (_lowest, "pgd and aa"),
     _SQUARE: (_square, "aa"),

@@ -17,19 +17,22 @@ WORST_CASE = "worst-case"
 def worst_case(outcomes: Outcomes) -> Outcomes:
     """Add the attack ``worst-case``: correct only if correct under each untargeted attack run.
 
-    Attacks with a budget above the run's threat model (from an ε profile) are left out; clean
-    images count as the weakest attack. Each image keeps the row of the attack with the lowest
-    margin among those that broke it, or among all where none did; ``stage`` names that attack.
+    Attacks with a budget above the run's threat model (from an ε profile) are left out, and audited
+    ones, which did not see every image; clean images count as the weakest attack. Each image keeps
+    the row of the attack with the lowest margin among those that broke it, or among all where none
+    did; ``stage`` names that attack.
 
     Raises:
         UserError: there is no untargeted attack, or the attacks did not see the same images.
     """
     budget = (outcomes.manifest.get("threat") or {}).get("eps")
+    audits = outcomes.manifest.get("audits") or {}
     folded = [
         attack
         for attack in outcomes.attacks
         if attack != WORST_CASE
         and not outcomes.of(attack)["target"].notna().any()
+        and attack not in audits
         and not _above(outcomes.manifest["attacks"][attack].get("eps"), budget)
     ]
     table = outcomes.table[outcomes.table["attack"].isin(folded)]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,16 +12,17 @@ import torch
 from torch import nn
 
 from ferd_eval import score, scorecard
-from ferd_eval.attacks import Cascade, SearchAttack, alone, plan_attacks
+from ferd_eval.attacks import Attack, Cascade, SearchAttack, alone, plan_attacks
 from ferd_eval.attacks.apgd import APGDCE, APGDT
 from ferd_eval.attacks.autoattack import cascade
 from ferd_eval.attacks.fab import FABT
 from ferd_eval.attacks.square import Square
 from ferd_eval.cli.forecast import forecast
 from ferd_eval.effort import operations, search_unit
+from ferd_eval.metrics import WORST_CASE, wilson, worst_case
 from ferd_eval.report.view import Run, view
 from ferd_eval.runner import as_threats
-from tests.conftest import TinyNet, tiny_data
+from tests.conftest import Killed, StopAfter, TinyNet, tiny_data
 
 SEARCHES = (APGDCE(iterations=6), APGDT(iterations=3), FABT(iterations=4), Square(queries=60))
 EPS = "0.012"
@@ -90,28 +94,11 @@ def test_saved_images_are_those_of_the_rows(net, data, tmp_path, small_units):
     np.testing.assert_allclose(moved, rows["linf"], atol=1e-6)
 
 
-class Killed(Exception):  # noqa: N818
-    """Stands for a kill."""
-
-
-class StopAfter:
-    def __init__(self, units: int) -> None:
-        self.left = units
-
-    def start(self, title): ...
-    def note(self, text): ...
-    def skip(self, cost, left): ...
-    def advance(self, text, cost, left):
-        self.left -= 1
-        if self.left == 0:
-            raise Killed
-
-
 class Finished(StopAfter):
     """Counts, and remembers what was said to be left."""
 
     def __init__(self) -> None:
-        super().__init__(-1)
+        super().__init__(0)
         self.said: list[float] = []
 
     def advance(self, text, cost, left):
@@ -239,11 +226,12 @@ def test_operations_are_those_torch_counts():
 
 
 def test_units_shrink_with_the_network_and_never_exceed_what_is_handed_over():
-    sizes = [search_unit(flops, "cpu", 512) for flops in (0, 1e6, 1e8, 1e9, 1e12)]
+    sizes = [search_unit(flops, 5000, "cpu", 512) for flops in (0, 1e6, 1e8, 1e9, 1e12)]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[0] == 512
-    assert sizes[-1] == 8
-    assert search_unit(1e9, "cuda", 4096) == 4096
+    assert 1 < sizes[3] < 16
+    assert sizes[-1] == 1
+    assert search_unit(1e9, 5000, "cuda", 4096) > 1000
 
 
 def test_the_forecast_says_what_to_type(monkeypatch):
@@ -254,9 +242,140 @@ def test_the_forecast_says_what_to_type(monkeypatch):
     assert forecast([net], data, plan_attacks("fast", as_threats(EPS, data)), cpu) is None
     monkeypatch.setattr("ferd_eval.cli.forecast._WORTH_SAYING", 0.0)
     said = forecast([net], data, plan, cpu)
-    assert said.startswith("This will take at most ")
-    assert "--attacks fast (about " in said
-    assert "--attacks clean,fgsm,pgd,cw,aa-audited (at most " in said
+    assert re.match(r"This will take about \d+ \w+ at most here. Quicker: --attacks fast", said)
+    assert re.search(r"--attacks clean,fgsm,pgd,cw,aa-audited \(about \d+ \w+ at most\)", said)
     assert "--per-class" not in said, "there are no more than 100 images a class"
     assert "--per-class 100" in forecast([net], tiny_data(800), plan, cpu)
-    assert forecast([], data, plan, cpu) is None or "at most 0 s" in forecast([], data, plan, cpu)
+    own = plan_attacks(["aa", "aa-audited", Mine()], as_threats(EPS, data))
+    assert forecast([net], data, own, cpu).count("--attacks") == 1, "nothing is offered twice"
+    assert "aa-audited" not in forecast([net], data, own, cpu)
+
+
+class Mine(Attack):
+    family, steps = "mine", 1
+
+    def perturb(self, problem):
+        return problem.x_BCHW
+
+
+class Tight(nn.Module):
+    """Has room for eight images."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = TinyNet()
+
+    def forward(self, x_BCHW):
+        if len(x_BCHW) > 8:
+            raise torch.OutOfMemoryError("out of memory")
+        return self.net(x_BCHW)
+
+
+def test_a_forecast_that_does_not_fit_is_left_out(monkeypatch):
+    monkeypatch.setattr("ferd_eval.cli.forecast._WORTH_SAYING", 0.0)
+    data = tiny_data(40)
+    plan = plan_attacks("paper", as_threats(EPS, data))
+    assert forecast([Tight()], data, plan, torch.device("cpu")) is None
+    assert forecast([Tight()], data, plan, torch.device("cpu"), batch_size=8)
+
+
+@pytest.mark.parametrize("lost", ["all", "label"])
+@pytest.mark.parametrize("shift", range(4))
+def test_images_whose_logits_are_lost_have_fallen_whatever_their_class(lost, shift):
+    """NaN where an image has moved far: argmax would pick the NaN, or class 0."""
+    net, data = TinyNet(), tiny_data(n=60)
+    labels = torch.from_numpy(data.labels_N)
+    keys = torch.from_numpy(data.images_NCHW).float().flatten(1) / 255
+
+    class Fragile(nn.Module):
+        def forward(self, x_BCHW):
+            x_BP = x_BCHW.flatten(1)
+            exact = "donot_use_mm_for_euclid_dist"
+            distance, nearest = torch.cdist(x_BP, keys, compute_mode=exact).min(1)
+            logits_BK = net(x_BCHW) + 50 * nn.functional.one_hot(labels[nearest], 4)
+            gone = (distance > 1e-3).unsqueeze(1)
+            if lost == "label":
+                gone = gone & nn.functional.one_hot(labels[nearest], 4).bool()
+            return torch.where(gone, torch.nan, logits_BK).roll(shift, 1)
+
+    rolled = replace(data, labels_N=(data.labels_N + shift) % 4)
+    rows = score(Fragile(), rolled, [short()], EPS, fold_batchnorm=False).of("aa")
+    assert not rows["correct"].any()
+    assert (rows["stage"].str.split(">").str[0] == "apgd-ce").all()
+
+
+def test_survivors_of_several_targets_keep_the_nearest_end(net, data):
+    search = APGDT(iterations=3)
+    rows = rows_of(score(net, data, [alone(search)], EPS), "apgd-t")
+    one_by_one = []
+
+    for place in range(9):
+
+        def only(self, problem, place=place):
+            others = problem.clean_logits_BK.scatter(1, problem.labels_B.unsqueeze(1), -torch.inf)
+            order = others.argsort(dim=1, descending=True, stable=True)
+            return order[:, place : place + 1]
+
+        single = type("One", (SearchAttack,), {"_targets": only})(search)
+        one_by_one.append(rows_of(score(net, data, [Cascade("one", (single,))], EPS), "one"))
+    standing = rows["correct"]
+    ends = pd.concat([each["margin"] for each in one_by_one], axis=1).min(axis=1)
+    np.testing.assert_allclose(rows["margin"][standing], ends[standing], atol=1e-6)
+    assert (rows["linf"][standing] > 0).any()
+
+
+def test_an_audited_attack_is_no_part_of_the_worst_case_and_widens_its_intervals(net, data):
+    outcomes = score(net, data, ["pgd", short_audited(12)], EPS, steps=2)
+    folded = worst_case(outcomes)
+    assert folded.manifest["attacks"][WORST_CASE]["attacks"] == ["clean", "pgd"]
+    card = scorecard(outcomes)
+    scores = card.attacks["aa-audited"]
+    low_K, high_K = wilson(
+        [round(each.accuracy * each.n) for each in scores.per_class],
+        [each.n for each in scores.per_class],
+    )
+    for each, bound, low, high in zip(
+        scores.per_class, scores.audit.per_class, low_K, high_K, strict=True
+    ):
+        assert each.wilson95[1] == pytest.approx(high)
+        assert each.wilson95[0] == pytest.approx(min(low, bound.low95))
+        assert bound.low95 <= bound.floor95 <= bound.accuracy
+    assert any(
+        each.wilson95[0] < low - 1e-9 for each, low in zip(scores.per_class, low_K, strict=True)
+    )
+
+
+class Summing(nn.Module):
+    """Its gradient is one number for all pixels, an expanded tensor."""
+
+    def forward(self, x_BCHW):
+        total_B = x_BCHW.sum((1, 2, 3))
+        return torch.stack([total_B, 30 - total_B, 0.5 * total_B, 0 * total_B], dim=1)
+
+
+def test_gradients_that_share_memory_are_walked_along():
+    rows = score(Summing(), tiny_data(), ["pgd", short()], EPS, steps=2)
+    assert rows.of("pgd")["linf"].max() == pytest.approx(float(EPS), rel=1e-3)
+
+
+class Restless(nn.Module):
+    """Draws from torch's generator in every pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = TinyNet(num_classes=10)
+
+    def forward(self, x_BCHW):
+        logits_BK = self.net(x_BCHW)
+        return logits_BK + 0.05 * torch.randn(logits_BK.shape)
+
+
+@pytest.mark.parametrize("units", [1, 9, 15])
+def test_a_randomised_network_repeats_itself_too(data, tmp_path, small_units, units):
+    whole = score(Restless(), data, [short()], EPS, batch_size=16)
+    torch.rand(3)
+    with pytest.raises(Killed):
+        score(Restless(), data, [short()], EPS, batch_size=16, out=tmp_path,
+              watcher=StopAfter(units))  # fmt: skip
+    again = score(Restless(), data, [short()], EPS, batch_size=16, out=tmp_path)
+    pd.testing.assert_frame_equal(again.table, whole.table)

@@ -20,7 +20,7 @@ from torch import nn
 from ferd_eval import Attack, LabelledImages, Outcomes, Threat, UserError, score
 from ferd_eval.attacks import CW, FGSM, PGD, Batch, Passes, TargetedPGD
 from ferd_eval.outcomes import COLUMNS
-from tests.conftest import TinyNet, tiny_data
+from tests.conftest import Killed, StopAfter, TinyNet, tiny_data
 
 EPS = "0.06"
 KEY = ["attack", "index", "target"]
@@ -237,16 +237,13 @@ def test_memory_errors_halve_the_batch_and_go_on(reference, room, text):
     net, data, expected = reference
     notes: list[str] = []
 
-    class Watcher:
-        def start(self, title): ...
-        def advance(self, text, cost, left): ...
-        def skip(self, cost, left): ...
+    class Noting(StopAfter):
         def note(self, text):
             notes.append(text)
 
     got = score(
         Small(net, room, text), data, "fgsm,pgd,cw,targeted", EPS, steps=3, batch_size=64,
-        watcher=Watcher(),
+        watcher=Noting(0),
     )  # fmt: skip
     pd.testing.assert_frame_equal(by_image(got), by_image(expected), rtol=0, atol=1e-6)
     assert notes[0] == "out of memory at batch size 64; going on with 32"
@@ -497,25 +494,6 @@ def test_saved_images_are_allowed_and_reproduce_the_verdicts(net, data, tmp_path
 
 
 LARGE = {"attacks": "fgsm,pgd,targeted", "threat": EPS, "steps": 2, "batch_size": 64}
-
-
-class Killed(Exception):  # noqa: N818
-    """Stands for a kill."""
-
-
-class StopAfter:
-    """Stops the run once it has finished so many units."""
-
-    def __init__(self, units: int) -> None:
-        self.left = units
-
-    def start(self, title): ...
-    def note(self, text): ...
-    def skip(self, cost, left): ...
-    def advance(self, text, cost, left):
-        self.left -= 1
-        if self.left == 0:
-            raise Killed
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,130 @@
+"""One attack of a run with its stages, unit by unit. S images that still stand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ferd_eval.attacks import Cascade, Clean, PlannedAttack, draw_sample
+from ferd_eval.datasets import LabelledImages
+from ferd_eval.ledger import concatenate, fold_stages, settle
+from ferd_eval.progress import Watcher, duration
+from ferd_eval.remaining import Remaining
+from ferd_eval.units import FolderUnits, Unit, UnitStore, file_name, split_units
+from ferd_eval.worker import Worker
+
+
+@dataclass(eq=False)
+class Part:
+    """One attack of the plan with its stages, one after the other."""
+
+    planned: PlannedAttack
+    data: LabelledImages
+    manifest: Mapping[str, Any]
+    folder: Path | None
+    store: UnitStore
+    worker: Worker
+    remaining: Remaining
+    watcher: Watcher
+    stages: list[list[Unit]] = field(default_factory=list)
+    costs: list[dict[str, Any]] = field(default_factory=list)
+    audited: NDArray[np.int64] | None = None
+
+    @property
+    def batch_sizes(self) -> set[int]:
+        """Batch sizes that fitted into memory."""
+        return {cost["batch_size"] for cost in self.costs}
+
+    def carry_out(self) -> pd.DataFrame:
+        """All rows of the attack, in the order of the data set."""
+        attack = self.planned.attack
+        everyone = np.arange(len(self.data))
+        if isinstance(attack, Cascade):
+            table, source_N = fold_stages(self._stages(attack, everyone))
+        else:
+            table = self._stage(0, everyone)
+            source_N = np.zeros(len(table), dtype=np.int64)
+        standing = table.groupby("index")["correct"].all().mean()
+        self.remaining.learn(self.planned, float(standing))
+        if self._saves and isinstance(self.store, FolderUnits) and self.folder is not None:
+            file = self.folder / "adversarial" / f"{file_name(self.planned.id)}.npz"
+            self.store.collect_images(self.stages, source_N, file)
+        return table
+
+    def cost(self) -> dict[str, Any]:
+        """Seconds and passes, over all units and, in a cascade, of each stage."""
+        stages = dict.fromkeys(cost["stage"] for cost in self.costs)
+        by_stage = {stage: _total(c for c in self.costs if c["stage"] == stage) for stage in stages}
+        return {**_total(self.costs), **({"stages": by_stage} if stages != {"": None} else {})}
+
+    @property
+    def _saves(self) -> bool:
+        return self.manifest["save_adv"] and not isinstance(self.planned.attack, Clean)
+
+    def _stages(self, cascade: Cascade, standing_S: NDArray[np.int64]) -> list[pd.DataFrame]:
+        """Rows of each stage that had anyone to attack; the first one sees everyone."""
+        tables: list[pd.DataFrame] = []
+        for number in range(len(cascade.attacks)):
+            if number == len(cascade.stages) + 1:
+                standing_S = self.audited = self._sample(standing_S, cascade.sample)
+            if tables and len(standing_S) == 0:
+                self.remaining.begin(self.planned, number, 0)
+                continue
+            tables.append(self._stage(number, standing_S))
+            standing_S = standing_S[tables[-1]["correct"].to_numpy()]
+        return tables
+
+    def _sample(self, standing_S: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+        labels_S, indices_S = self.data.labels_N[standing_S], self.data.indices_N[standing_S]
+        return standing_S[draw_sample(labels_S, indices_S, size, self.manifest["seed"])]
+
+    def _stage(self, number: int, positions_S: NDArray[np.int64]) -> pd.DataFrame:
+        """All rows of one of the attack's stages, by its place."""
+        attack = self.planned.attacks[number]
+        in_cascade = isinstance(self.planned.attack, Cascade)
+        size = self.manifest["search_unit_images" if in_cascade else "unit_images"]
+        name = attack.family if in_cascade else ""
+        units = split_units(self.planned.id, name, positions_S.tolist(), size)
+        self.stages.append(units)
+        self.remaining.begin(self.planned, number, len(positions_S))
+        return concatenate([self._unit(number, unit, len(units)) for unit in units])
+
+    def _unit(self, number: int, unit: Unit, of: int) -> pd.DataFrame:
+        attack = self.planned.attacks[number]
+        indices = self.data.indices_N[list(unit.positions)]
+        rows = self.store.get(unit, indices, images=self._saves)
+        done = rows is not None
+        if rows is None:
+            rows, images_RCHW = self.worker.attack(unit, attack, self.planned.threat)
+            if unit.stage:
+                rows = settle(rows, unit.stage)
+            self.store.put(unit, rows, images_RCHW if self._saves else None)
+        self.costs.append({**{str(key): v for key, v in rows.attrs.items()}, "stage": unit.stage})
+        cost, left = self.remaining.spend(self.planned, number, len(unit))
+        if done:
+            self.watcher.skip(cost, left)
+        else:
+            self.watcher.advance(_summary(unit, of, rows), cost, left)
+        return rows
+
+
+def _total(costs: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    listed = list(costs)
+    return {
+        key: sum(cost.get(key, 0) for cost in listed) for key in ("seconds", "forward", "backward")
+    }
+
+
+def _summary(unit: Unit, of: int, rows: pd.DataFrame) -> str:
+    right = rows.groupby("index")["correct"].all().mean()
+    name = f"{unit.attack} {unit.stage}".strip() if unit.stage != unit.attack else unit.attack
+    return (
+        f"{name} {unit.number + 1}/{of}  {len(unit)} images in "
+        f"{duration(rows.attrs['seconds'])}, {right:.1%} right"
+    )
