@@ -1,0 +1,246 @@
+"""Recipes as frozen dataclasses that may nest: read from texts, changed by dotted names, written.
+
+A field's name is its path, ``synthesis.bottleneck.beta``. Values may be texts, as a command line
+gives them, or of the field's own type, as TOML gives them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Self, TypeVar, get_type_hints
+
+from ferd_eval.errors import UserError, did_you_mean
+from ferd_eval.quantity import format_quantity, parse_quantity
+
+R = TypeVar("R")
+
+# Beyond single precision no number is of use.
+_LARGEST = 1e30
+# torch takes no larger seed.
+_SEEDS = 2**63
+
+
+class Recipe:
+    """Base of the recipes, which are frozen dataclasses."""
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> Self:
+        """See `from_fields`."""
+        return from_fields(cls, fields)
+
+    def with_changes(self, changes: Mapping[str, Any]) -> Self:
+        """See `with_changes`."""
+        return with_changes(self, changes)
+
+    def to_json(self) -> dict[str, Any]:
+        """See `flat`."""
+        return flat(self)
+
+
+def from_fields(kind: type[R], fields: Mapping[str, Any]) -> R:
+    """A recipe from its fields; what is not named has its default.
+
+    Raises:
+        UserError: an unknown or a missing field, or a value of a wrong type.
+    """
+    _require_known(kind, fields)
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
+        inner = get_type_hints(kind)[field.name]
+        given = _below(fields, field.name) if dataclasses.is_dataclass(inner) else None
+        if given is not None:
+            has_default = field.default is not dataclasses.MISSING
+            values[field.name] = (
+                _changed(field.default, given, f"{field.name}.")
+                if has_default
+                else from_fields(inner, given)
+            )
+        elif field.name in fields:
+            values[field.name] = _read(field.name, fields[field.name], inner)
+    needed = [
+        field.name
+        for field in dataclasses.fields(kind)  # type: ignore[arg-type]
+        if field.default is dataclasses.MISSING
+    ]
+    missing = [name for name in needed if name not in values]
+    if missing:
+        raise UserError(f"a recipe needs {', '.join(needed)}: add {', '.join(missing)}.")
+    return kind(**values)
+
+
+def with_changes(recipe: R, changes: Mapping[str, Any]) -> R:
+    """The recipe with some fields replaced, by dotted name.
+
+    Raises:
+        UserError: an unknown field, or a value of a wrong type.
+    """
+    _require_known(type(recipe), changes)
+    return _changed(recipe, changes, "")
+
+
+def _changed(part: R, changes: Mapping[str, Any], path: str) -> R:
+    kinds = get_type_hints(type(part))
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(part):  # type: ignore[arg-type]
+        name, kind = field.name, kinds[field.name]
+        if dataclasses.is_dataclass(kind):
+            below = _below(changes, name)
+            if below:
+                values[name] = _changed(getattr(part, name), below, f"{path}{name}.")
+        elif name in changes:
+            values[name] = _read(path + name, changes[name], kind)
+    return dataclasses.replace(part, **values)  # type: ignore[type-var]
+
+
+def flat(recipe: object) -> dict[str, Any]:
+    """Dotted name → plain value, in the order of the fields; sizes as exact texts (``"8/255"``)."""
+    return dict(_flat(recipe, ""))
+
+
+def _flat(part: Any, path: str) -> Iterator[tuple[str, Any]]:
+    for field in dataclasses.fields(part):
+        value = getattr(part, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _flat(value, f"{path}{field.name}.")
+        else:
+            plain = _exact_text(value) if isinstance(value, Fraction) else value
+            yield path + field.name, plain
+
+
+def to_toml(recipe: object) -> str:
+    """The recipe as a TOML file that `read_toml` and `from_fields` turn into an equal one."""
+    return "".join(f"{name} = {_toml_value(value)}\n" for name, value in flat(recipe).items())
+
+
+def read_toml(file: Path) -> dict[str, Any]:
+    """A TOML file's values by dotted name.
+
+    Raises:
+        UserError: it cannot be read, or is no TOML.
+    """
+    try:
+        return dict(_leaves(tomllib.loads(file.read_text(encoding="utf-8")), ""))
+    except OSError as reason:
+        raise UserError(
+            f"recipe {file} cannot be read ({reason.strerror}); give --recipe a file or a name of "
+            "ferd-train ls."
+        ) from reason
+    except ValueError as reason:
+        raise UserError(
+            f"recipe {file} is no TOML ({reason}); write lines such as epochs = 30."
+        ) from reason
+
+
+def _leaves(table: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
+    for name, value in table.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{path}{name}.")
+        else:
+            yield path + name, value
+
+
+def names_of(kind: type) -> list[str]:
+    """Dotted names of all fields."""
+    return list(_names(kind, ""))
+
+
+def _names(kind: type, path: str) -> Iterator[str]:
+    for name, inner in get_type_hints(kind).items():
+        if name not in {field.name for field in dataclasses.fields(kind)}:
+            continue
+        if dataclasses.is_dataclass(inner):
+            yield from _names(inner, f"{path}{name}.")
+        else:
+            yield path + name
+
+
+def _require_known(kind: type, given: Mapping[str, Any]) -> None:
+    known = names_of(kind)
+    for name in given:
+        if name not in known:
+            raise UserError(f"a recipe has no field {name!r}.{did_you_mean(name, known)}")
+
+
+def _below(fields: Mapping[str, Any], section: str) -> dict[str, Any]:
+    start = f"{section}."
+    return {name[len(start) :]: v for name, v in fields.items() if name.startswith(start)}
+
+
+def _read(name: str, value: Any, kind: type) -> Any:
+    text = str(value)
+    if kind is Fraction:
+        return parse_quantity(text, name)
+    expected, read = _READERS[kind]
+    try:
+        return read(text)
+    except (ValueError, KeyError):
+        raise UserError(f"{name} is {text!r}; give {expected}.") from None
+
+
+_TRUTHS = {"true": True, "1": True, "false": False, "0": False}
+
+_READERS: Mapping[type, tuple[str, Callable[[str], Any]]] = {
+    str: ("a text", str),
+    int: ("a whole number", int),
+    float: ("a number", float),
+    bool: ("true or false", lambda text: _TRUTHS[text.lower()]),
+}
+
+
+def _exact_text(value: Fraction) -> str:
+    short = format_quantity(value)
+    numerator, _, denominator = short.partition("/")
+    return short if Fraction(numerator) == value * Fraction(denominator or 1) else str(value)
+
+
+def _toml_value(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, str | bool) else repr(value)
+
+
+# What fields are checked with. Each raises a UserError that names field, value and next step.
+
+
+def require_at_least(part: object, smallest: int, *names: str) -> None:
+    """Whole numbers from `smallest` on."""
+    for name in names:
+        if getattr(part, name) < smallest:
+            raise UserError(f"{name} is {getattr(part, name)}; give {smallest} or more.")
+
+
+def require_share(part: object, *names: str) -> None:
+    """Numbers from 0 up to, but not, 1."""
+    for name in names:
+        if not 0 <= getattr(part, name) < 1:
+            raise UserError(f"{name} is {getattr(part, name)}; give 0 <= {name} < 1.")
+
+
+def require_not_negative(part: object, *names: str) -> None:
+    """Numbers from 0 on that single precision can hold."""
+    for name in names:
+        if not 0 <= getattr(part, name) < _LARGEST:
+            raise UserError(f"{name} is {getattr(part, name)}; give 0 <= {name} < 1e30.")
+
+
+def require_positive(part: object, *names: str) -> None:
+    """Numbers above 0 that single precision can hold."""
+    for name in names:
+        if not 0 < getattr(part, name) < _LARGEST:
+            raise UserError(f"{name} is {getattr(part, name)}; give 0 < {name} < 1e30.")
+
+
+def require_seed(seed: int) -> None:
+    """A seed that torch takes."""
+    if not 0 <= seed < _SEEDS:
+        raise UserError(f"seed is {seed}; give 0 or more, below 2**63.")
+
+
+def require_one_of(part: object, name: str, known: Mapping[str, Any] | tuple[str, ...]) -> None:
+    """A name that is known."""
+    value = getattr(part, name)
+    if value not in known:
+        raise UserError(f"no {name} is called {value!r}.{did_you_mean(value, known)}")

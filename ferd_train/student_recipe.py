@@ -1,0 +1,370 @@
+"""What a student's training is told: every constant of FERD, by section.
+
+arXiv 2509.20793 where nothing else is said; "release" is the authors' code. Defaults are the
+variant `ferd` at the scale of CIFAR-10.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from fractions import Fraction
+from typing import Any
+
+from ferd_eval.errors import UserError, did_you_mean
+from ferd_train.bottleneck import PAPER, RELEASE, Bottleneck
+from ferd_train.fields import (
+    Recipe,
+    flat,
+    require_at_least,
+    require_not_negative,
+    require_one_of,
+    require_positive,
+    require_seed,
+    require_share,
+)
+from ferd_train.generator_losses import ADVERSARIAL_TERMS, GeneratorWeights
+from ferd_train.reweighting import STRATEGIES, Reweighting
+from ferd_train.student_loss import StudentLoss
+from ferd_train.utae import UTAE
+
+#: Images that class weights can be measured on, and networks that UTAEs can be made against.
+MEASURED_ON = ("kept", "last")
+ATTACKED = ("teacher", "student")
+
+
+@dataclass(frozen=True)
+class SynthesisRecipe:
+    """How images are made.
+
+    Attributes:
+        steps: N_G, generator steps an epoch.
+        lr: Adam's, for the generator's weights.
+        latent_lr: Adam's, for the latents.
+        latent: numbers in a latent.
+        width: of the generator; 64 in the paper.
+        lambda_adv: weight of L_adv.
+        lambda_bn: weight of L_bn.
+        lambda_oh: weight of L_oh.
+        lambda_uni: weight of L_uni; 0 makes plain images in place of FAEs.
+        adversarial: what L_adv is, a name in `ADVERSARIAL_TERMS`.
+        match_student: L_bn over the student's layers too (paper), or the teacher's alone (release).
+        tap: layer after which the teacher is cut for L_uni; empty for its family's own.
+        bottleneck: which features are not robust.
+    """
+
+    steps: int = 400
+    lr: float = 2e-3
+    latent_lr: float = 0.015
+    latent: int = 100
+    width: int = 64
+    lambda_adv: float = 1.0
+    lambda_bn: float = 5.0
+    lambda_oh: float = 1.0
+    lambda_uni: float = 5.0
+    adversarial: str = "kl"
+    match_student: bool = True
+    tap: str = ""
+    bottleneck: Bottleneck = Bottleneck()
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 1, "steps", "latent", "width")
+        require_positive(self, "lr", "latent_lr")
+        require_one_of(self, "adversarial", ADVERSARIAL_TERMS)
+        _ = self.weights
+
+    @property
+    def weights(self) -> GeneratorWeights:
+        """The weights of equation 9."""
+        names = [field.name for field in fields(GeneratorWeights)]
+        return GeneratorWeights(**{name: getattr(self, name) for name in names})
+
+
+@dataclass(frozen=True)
+class ReweightingRecipe:
+    """How often each class is asked for. A strategy uses those constants that it has.
+
+    Attributes:
+        strategy: a name in `STRATEGIES`.
+        temperature: τ of the softmaxes.
+        unit: what margins are measured on: logits or probabilities.
+        low: share of the least vulnerable class, for ``margin-minmax``.
+        high: that of the most vulnerable.
+        floor: least accuracy that counts, for ``inverse-accuracy``.
+        smoothing: share of the last epoch's vulnerabilities in this one's; 0 in the paper.
+        measured_on: the kept batch (paper), or the last step's, augmented (release).
+        attack_steps: of PGD.
+        step_size: length of one.
+    """
+
+    strategy: str = "margin-softmax"
+    temperature: float = 1.0
+    unit: str = "logits"
+    low: float = 0.05
+    high: float = 0.2
+    floor: float = 0.05
+    smoothing: float = 0.0
+    measured_on: str = "kept"
+    attack_steps: int = 20
+    step_size: Fraction = Fraction(2, 255)
+
+    def __post_init__(self) -> None:
+        require_one_of(self, "strategy", STRATEGIES)
+        require_one_of(self, "measured_on", MEASURED_ON)
+        require_at_least(self, 1, "attack_steps")
+        require_share(self, "smoothing")
+        self.build()
+
+    def build(self) -> Reweighting:
+        """The strategy with its constants."""
+        strategy = STRATEGIES[self.strategy]
+        constants = [field.name for field in fields(strategy)]  # type: ignore[arg-type]
+        return strategy(**{name: getattr(self, name) for name in constants})
+
+
+@dataclass(frozen=True)
+class UTAERecipe:
+    """The student's adversarial images, equation 10.
+
+    Attributes:
+        steps: of the attack.
+        step_size: length of one.
+        gamma: γ; 0 makes plain KL-PGD of it.
+        network: whose prediction is moved: the teacher's (paper) or the student's (release).
+    """
+
+    steps: int = 10
+    step_size: Fraction = Fraction(2, 255)
+    gamma: float = 0.5
+    network: str = "teacher"
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 1, "steps")
+        require_not_negative(self, "gamma")
+        require_one_of(self, "network", ATTACKED)
+
+    def build(self) -> UTAE:
+        """The attack."""
+        return UTAE(steps=self.steps, step_size=self.step_size, gamma=self.gamma)
+
+
+@dataclass(frozen=True)
+class DistillationRecipe:
+    """How the student learns.
+
+    Attributes:
+        steps: N_S, student steps an epoch.
+        divergence: from the teacher, a name in `DIVERGENCES`.
+        clean_weight: λ1.
+        adversarial_weight: λ2.
+        lr: of SGD, at the start of its cosine, which begins with the first epoch.
+        momentum: of SGD.
+        weight_decay: of SGD, on all parameters.
+    """
+
+    steps: int = 400
+    divergence: str = "kl"
+    clean_weight: float = 5 / 6
+    adversarial_weight: float = 1 / 6
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 1, "steps")
+        require_positive(self, "lr")
+        require_share(self, "momentum")
+        require_not_negative(self, "weight_decay")
+        _ = self.loss
+
+    @property
+    def loss(self) -> StudentLoss:
+        """Equation 11."""
+        return StudentLoss(self.divergence, self.clean_weight, self.adversarial_weight)
+
+
+@dataclass(frozen=True)
+class AugmentationRecipe:
+    """What happens to synthetic images before a network sees them.
+
+    Attributes:
+        crop_padding: random-crop padding in pixels; 0 for no cropping.
+        flip: mirror images at random.
+    """
+
+    crop_padding: int = 4
+    flip: bool = True
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 0, "crop_padding")
+
+
+@dataclass(frozen=True)
+class ValidationRecipe:
+    """Figures on real images while training goes on. Nothing is selected by them.
+
+    Attributes:
+        dataset: whose training split the images come from, the last of each class in file order;
+            empty for none, as data-free training should have it.
+        per_class: images of each class.
+    """
+
+    dataset: str = ""
+    per_class: int = 100
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 1, "per_class")
+
+
+@dataclass(frozen=True)
+class StudentRecipe(Recipe):
+    """Robust distillation without data.
+
+    Attributes:
+        arch: registered architecture of the student.
+        eps: radius of the L∞ ball in the pixel range [0, 1].
+        variant: whose reading of the method the fields began from, a name in `VARIANTS`. Setting
+            it sets all fields that the variants differ in.
+        ablation: what was switched off, a name in `ABLATIONS`. Setting it switches that off.
+        epochs: E; an epoch makes one batch, then trains the student on all batches so far.
+        warmup: epochs at the start that only make batches.
+        batch_size: B.
+        synthesis: how images are made.
+        reweighting: how often each class is asked for.
+        utae: the student's adversarial images.
+        distillation: how the student learns.
+        augmentation: of synthetic images.
+        validation: figures on real images.
+        seed: of everything random.
+    """
+
+    arch: str = "resnet18"
+    eps: Fraction = Fraction(8, 255)
+    variant: str = "ferd"
+    ablation: str = "none"
+    epochs: int = 220
+    warmup: int = 20
+    batch_size: int = 256
+    synthesis: SynthesisRecipe = SynthesisRecipe()
+    reweighting: ReweightingRecipe = ReweightingRecipe()
+    utae: UTAERecipe = UTAERecipe()
+    distillation: DistillationRecipe = DistillationRecipe()
+    augmentation: AugmentationRecipe = AugmentationRecipe()
+    validation: ValidationRecipe = ValidationRecipe()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 1, "epochs")
+        require_at_least(self, 0, "warmup")
+        require_at_least(self, 2, "batch_size")
+        require_one_of(self, "variant", VARIANTS)
+        require_one_of(self, "ablation", ABLATIONS)
+        require_seed(self.seed)
+        if self.warmup >= self.epochs:
+            raise UserError(
+                f"warmup is {self.warmup} of {self.epochs} epochs, so the student would never be "
+                "trained; lower warmup or raise epochs."
+            )
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> StudentRecipe:
+        """The default recipe with these fields, see `with_changes`."""
+        return cls().with_changes(fields)
+
+    def with_changes(self, changes: Mapping[str, Any]) -> StudentRecipe:
+        """The recipe with some fields replaced, by dotted name.
+
+        ``variant`` and ``ablation`` come first, and what they set may be set otherwise beside them.
+
+        Raises:
+            UserError: an unknown field, or a value that is wrong or does not go with the others.
+        """
+        recipe = self
+        for name, known in (("variant", VARIANTS), ("ablation", ABLATIONS)):
+            if name in changes:
+                if changes[name] not in known:
+                    raise UserError(
+                        f"no {name} is called {changes[name]!r}."
+                        f"{did_you_mean(str(changes[name]), known)}"
+                    )
+                implied = known[changes[name]](recipe)
+                recipe = super(StudentRecipe, recipe).with_changes(implied)
+        return super(StudentRecipe, recipe).with_changes(changes)
+
+
+Changes = Mapping[str, Any]
+
+
+def _bottleneck(choices: Bottleneck) -> Changes:
+    names = ("noise", "regulariser", "mask_scale", "mask_maximum")
+    return {f"synthesis.bottleneck.{name}": flat(choices)[name] for name in names}
+
+
+def _paper(recipe: StudentRecipe) -> Changes:
+    """As arXiv v2 has it: as many generator steps as student steps."""
+    return {
+        **_bottleneck(PAPER),
+        "synthesis.steps": recipe.distillation.steps,
+        "synthesis.adversarial": "kl",
+        "synthesis.match_student": True,
+        "reweighting.strategy": "margin-softmax",
+        "reweighting.temperature": 1.0,
+        "reweighting.smoothing": 0.0,
+        "reweighting.measured_on": "kept",
+        "utae.network": "teacher",
+        "utae.gamma": 0.5,
+        "distillation.divergence": "kl",
+    }
+
+
+def _release(recipe: StudentRecipe) -> Changes:
+    """As the authors' code has it: half as many generator steps as student steps."""
+    return {
+        **_bottleneck(RELEASE),
+        "synthesis.steps": max(1, recipe.distillation.steps // 2),
+        "synthesis.adversarial": "decoupled",
+        "synthesis.match_student": False,
+        "reweighting.strategy": "margin-minmax",
+        "reweighting.smoothing": 0.0,
+        "reweighting.measured_on": "last",
+        "utae.network": "student",
+        "utae.gamma": 0.0,
+        "distillation.divergence": "soft-cross-entropy",
+    }
+
+
+def _ferd(recipe: StudentRecipe) -> Changes:
+    """This project's choices, made on a validation split: docs/decisions/0007."""
+    return {
+        **_bottleneck(Bottleneck()),
+        "synthesis.steps": recipe.distillation.steps,
+        "synthesis.adversarial": "kl",
+        "synthesis.match_student": True,
+        "reweighting.strategy": "margin-softmax",
+        "reweighting.temperature": 1.0,
+        "reweighting.smoothing": 0.0,
+        "reweighting.measured_on": "kept",
+        "utae.network": "teacher",
+        "utae.gamma": 0.5,
+        "distillation.divergence": "kl",
+    }
+
+
+#: Readings of the method: recipe → the fields that they differ in.
+VARIANTS: Mapping[str, Callable[[StudentRecipe], Changes]] = {
+    "ferd": _ferd,
+    "paper": _paper,
+    "release": _release,
+}
+
+_NO_FAE: Changes = {"synthesis.lambda_uni": 0.0}
+_NO_UTAE: Changes = {"utae.gamma": 0.0}
+
+#: The switches of the paper's Table 3: recipe → the fields that switch a part off.
+ABLATIONS: Mapping[str, Callable[[StudentRecipe], Changes]] = {
+    "none": lambda recipe: {},
+    "no-reweight": lambda recipe: {"reweighting.strategy": "uniform"},
+    "no-fae": lambda recipe: _NO_FAE,
+    "no-utae": lambda recipe: _NO_UTAE,
+    "no-fae-no-utae": lambda recipe: {**_NO_FAE, **_NO_UTAE},
+}
