@@ -44,9 +44,9 @@ def teacher(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
 ) -> None:
     """Train a robust network from data by adversarial training (PGD-AT or TRADES)."""
-    from ferd_train.recipes import find_recipe
+    from ferd_train.recipes import find_teacher_recipe
 
-    wanted = find_recipe(recipe).with_changes(_parse_changes(changes or []))
+    wanted = find_teacher_recipe(recipe).with_changes(_parse_changes(changes or []))
     if seed is not None:
         wanted = wanted.with_changes({"seed": seed})
 
@@ -67,12 +67,13 @@ def ls(
     what: Annotated[str, typer.Argument(metavar="[recipes]", show_default=False)] = "recipes",
 ) -> None:
     """List the recipes."""
-    from ferd_train.recipes import RECIPES, summary
+    from ferd_train.recipes import STUDENT_RECIPES, TEACHER_RECIPES, summary
 
     if what != "recipes":
         raise UserError(f"there is no list of {what!r}.{did_you_mean(what, ['recipes'])}")
-    for name in RECIPES:
-        print(f"{name:20} {summary(name)}")
+    for whose, recipes in (("teacher", TEACHER_RECIPES), ("student", STUDENT_RECIPES)):
+        for name, recipe in recipes.items():
+            print(f"{whose:8} {name:20} {summary(recipe)}")
 
 
 def _parse_changes(changes: list[str]) -> dict[str, str]:

@@ -49,28 +49,17 @@ def from_fields(kind: type[R], fields: Mapping[str, Any]) -> R:
         UserError: an unknown or a missing field, or a value of a wrong type.
     """
     _require_known(kind, fields)
-    values: dict[str, Any] = {}
-    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
-        inner = get_type_hints(kind)[field.name]
-        given = _below(fields, field.name) if dataclasses.is_dataclass(inner) else None
-        if given is not None:
-            has_default = field.default is not dataclasses.MISSING
-            values[field.name] = (
-                _changed(field.default, given, f"{field.name}.")
-                if has_default
-                else from_fields(inner, given)
-            )
-        elif field.name in fields:
-            values[field.name] = _read(field.name, fields[field.name], inner)
     needed = [
         field.name
         for field in dataclasses.fields(kind)  # type: ignore[arg-type]
-        if field.default is dataclasses.MISSING
+        if field.default is field.default_factory is dataclasses.MISSING
     ]
-    missing = [name for name in needed if name not in values]
+    missing = [name for name in needed if name not in fields]
     if missing:
         raise UserError(f"a recipe needs {', '.join(needed)}: add {', '.join(missing)}.")
-    return kind(**values)
+    kinds = get_type_hints(kind)
+    begun = kind(**{name: _read(name, fields[name], kinds[name]) for name in needed})
+    return _changed(begun, fields, "")
 
 
 def with_changes(recipe: R, changes: Mapping[str, Any]) -> R:
@@ -151,10 +140,8 @@ def names_of(kind: type) -> list[str]:
 
 def _names(kind: type, path: str) -> Iterator[str]:
     for name, inner in get_type_hints(kind).items():
-        if name not in {field.name for field in dataclasses.fields(kind)}:
-            continue
         if dataclasses.is_dataclass(inner):
-            yield from _names(inner, f"{path}{name}.")
+            yield from _names(inner, f"{path}{name}.")  # type: ignore[arg-type]
         else:
             yield path + name
 

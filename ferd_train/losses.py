@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from ferd_eval.attacks import PGD
 from ferd_train.adversary import KLPGD
-from ferd_train.recipes import TeacherRecipe
+from ferd_train.teacher_recipe import TeacherRecipe
 
 
 class RobustLoss(ABC):

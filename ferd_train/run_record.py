@@ -10,7 +10,7 @@ from ferd_eval.datasets import LabelledImages
 from ferd_eval.device import DeviceChoice
 from ferd_eval.errors import UserError
 from ferd_eval.manifest import ENVIRONMENT, environment, look_up, now, read_manifest
-from ferd_train.recipes import TeacherRecipe
+from ferd_train.teacher_recipe import TeacherRecipe
 
 # The order of the images comes from numpy.
 _TRAINING_ENVIRONMENT = (*ENVIRONMENT, "packages.numpy")

@@ -17,3 +17,12 @@ def one_cycle(progress: float) -> float:
     if progress < _RISE:
         return progress / _RISE
     return 0.5 * (1 + math.cos(math.pi * (progress - _RISE) / (1 - _RISE)))
+
+
+def cosine(progress: float) -> float:
+    """Half a cosine from 1 to 0, for the share of the run that is done (0 to 1).
+
+    Loshchilov & Hutter, "SGDR: stochastic gradient descent with warm restarts", 2017, without
+    restarts.
+    """
+    return 0.5 * (1 + math.cos(math.pi * progress))

@@ -7,7 +7,7 @@ variant `ferd` at the scale of CIFAR-10.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from typing import Any
 
@@ -65,7 +65,7 @@ class SynthesisRecipe:
     adversarial: str = "kl"
     match_student: bool = True
     tap: str = ""
-    bottleneck: Bottleneck = Bottleneck()
+    bottleneck: Bottleneck = field(default_factory=Bottleneck)
 
     def __post_init__(self) -> None:
         require_at_least(self, 1, "steps", "latent", "width")
@@ -76,7 +76,7 @@ class SynthesisRecipe:
     @property
     def weights(self) -> GeneratorWeights:
         """The weights of equation 9."""
-        names = [field.name for field in fields(GeneratorWeights)]
+        names = [each.name for each in fields(GeneratorWeights)]
         return GeneratorWeights(**{name: getattr(self, name) for name in names})
 
 
@@ -118,7 +118,7 @@ class ReweightingRecipe:
     def build(self) -> Reweighting:
         """The strategy with its constants."""
         strategy = STRATEGIES[self.strategy]
-        constants = [field.name for field in fields(strategy)]  # type: ignore[arg-type]
+        constants = [each.name for each in fields(strategy)]  # type: ignore[arg-type]
         return strategy(**{name: getattr(self, name) for name in constants})
 
 
@@ -245,12 +245,12 @@ class StudentRecipe(Recipe):
     epochs: int = 220
     warmup: int = 20
     batch_size: int = 256
-    synthesis: SynthesisRecipe = SynthesisRecipe()
-    reweighting: ReweightingRecipe = ReweightingRecipe()
-    utae: UTAERecipe = UTAERecipe()
-    distillation: DistillationRecipe = DistillationRecipe()
-    augmentation: AugmentationRecipe = AugmentationRecipe()
-    validation: ValidationRecipe = ValidationRecipe()
+    synthesis: SynthesisRecipe = field(default_factory=SynthesisRecipe)
+    reweighting: ReweightingRecipe = field(default_factory=ReweightingRecipe)
+    utae: UTAERecipe = field(default_factory=UTAERecipe)
+    distillation: DistillationRecipe = field(default_factory=DistillationRecipe)
+    augmentation: AugmentationRecipe = field(default_factory=AugmentationRecipe)
+    validation: ValidationRecipe = field(default_factory=ValidationRecipe)
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -16,8 +16,8 @@ from ferd_eval.device import DeviceChoice, exact_arithmetic, is_out_of_memory
 from ferd_eval.errors import UserError
 from ferd_eval.manifest import RECORD, look_up, now
 from ferd_eval.output import make_folder, to_json, write_atomically
-from ferd_train.recipes import TeacherRecipe
 from ferd_train.run_record import describe_run, read_record, require_same_training
+from ferd_train.teacher_recipe import TeacherRecipe
 from ferd_train.training import EpochLog, Training
 
 #: The network that a finished run leaves in its folder.

@@ -7,11 +7,10 @@ C channels, H × W pixels.
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import time
-import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,16 +22,17 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ferd_eval.acceptance import check_network
-from ferd_eval.attacks import PGD, Batch, Noise, Passes, Threat, frozen
+from ferd_eval.attacks import Batch, Noise, Passes, Threat, frozen
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.errors import UserError
 from ferd_eval.models import build_architecture, save_network
-from ferd_eval.output import write_atomically
 from ferd_train.augment import crop_and_flip
 from ferd_train.holdout import hold_out
 from ferd_train.losses import LOSSES
-from ferd_train.recipes import TeacherRecipe
 from ferd_train.schedule import one_cycle
+from ferd_train.state import read_state, write_state
+from ferd_train.teacher_recipe import TeacherRecipe
+from ferd_train.validation import Validation, take
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,8 @@ class Training:
         self._loss = LOSSES[recipe.loss](recipe)
         self._device = device
         self._data = data
-        self._train_N, self._validation_N = hold_out(data.labels_N, recipe.validation_per_class)
+        self._train_N, held_out_N = hold_out(data.labels_N, recipe.validation_per_class)
+        self._validation = Validation(data, held_out_N, recipe.eps, device, recipe.seed)
         with torch.random.fork_rng():
             torch.manual_seed(recipe.seed)
             architecture = build_architecture(
@@ -118,14 +119,14 @@ class Training:
             losses.append(self._step(rows_B))
         mean_loss = float(torch.stack(losses).mean())
         self._require_finite(mean_loss)
-        clean, robust_K = self._validate()
+        figures = self._validation.figures(self._average.module)
         log = EpochLog(
             epoch=number + 1,
             lr=self._optimizer.param_groups[0]["lr"],
             train_loss=mean_loss,
-            validation_clean=clean,
-            validation_pgd=float(robust_K.mean()),
-            validation_pgd_worst_class=float(robust_K.min()),
+            validation_clean=figures.clean,
+            validation_pgd=figures.pgd,
+            validation_pgd_worst_class=figures.pgd_worst_class,
             seconds=time.perf_counter() - began,
         )
         self.logs.append(log)
@@ -147,7 +148,7 @@ class Training:
     def _step(self, rows_B: NDArray[np.int64]) -> Tensor:
         """One step of the optimiser; returns the loss."""
         recipe = self.recipe
-        x_BCHW, y_B, index_B = self._batch(rows_B)
+        x_BCHW, y_B, index_B = take(self._data, rows_B, self._device)
         if recipe.crop_padding or recipe.flip:
             noise = Noise(epoch_seed(recipe.seed, self.epochs_done), "augment", index_B)
             x_BCHW = crop_and_flip(x_BCHW, noise, recipe.crop_padding, recipe.flip)
@@ -174,49 +175,17 @@ class Training:
             passes=Passes(),
         )
 
-    def _validate(self) -> tuple[float, NDArray[np.float64]]:
-        """Clean accuracy, and PGD-10 accuracy of each class, of the averaged network."""
-        network = self._average.module
-        attack = PGD(steps=10, step_size=self.recipe.eps / 4)
-        right, robust = [], []
-        for rows_B in np.array_split(self._validation_N, -(-len(self._validation_N) // 500)):
-            x_BCHW, y_B, index_B = self._batch(rows_B)
-            with frozen(network), torch.no_grad():
-                logits_BK = network(x_BCHW)
-            verdicts = attack(
-                network,
-                Batch(x_BCHW, y_B, index_B, logits_BK),
-                Threat(self.recipe.eps),
-                seed=self.recipe.seed,
-                passes=Passes(),
-            )
-            right.append((logits_BK.argmax(1) == y_B).cpu().numpy())
-            robust.append((verdicts.adv_pred_R == y_B).cpu().numpy())
-        labels_N = self._data.labels_N[self._validation_N]
-        robust_N = np.concatenate(robust)
-        per_class_K = [robust_N[labels_N == label].mean() for label in np.unique(labels_N)]
-        return float(np.concatenate(right).mean()), np.array(per_class_K)
-
-    def _batch(self, rows_B: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
-        """Pixels in [0, 1], labels and positions in the data set of these rows."""
-        pixels = torch.from_numpy(self._data.images_NCHW[rows_B]).to(self._device)
-        x_BCHW = pixels.float().div_(255) if pixels.dtype == torch.uint8 else pixels
-        y_B = torch.from_numpy(self._data.labels_N[rows_B]).to(self._device)
-        return x_BCHW, y_B, torch.from_numpy(self._data.indices_N[rows_B]).to(self._device)
-
     def save(self, file: Path) -> None:
         """Write everything a later process needs, whole or not at all."""
-        buffer = io.BytesIO()
-        torch.save(
+        write_state(
+            file,
             {
                 "logs": [vars(log) for log in self.logs],
                 "network": self._network.state_dict(),
                 "average": self._average.state_dict(),
                 "optimizer": self._optimizer.state_dict(),
             },
-            buffer,
         )
-        write_atomically(file, buffer.getvalue())
 
     def resume(self, file: Path) -> None:
         """Read what `save` wrote, if there is anything.
@@ -227,21 +196,14 @@ class Training:
         """
         if not file.exists():
             return
-        try:
-            with zipfile.ZipFile(file) as archive:  # torch does not look at the checksums
-                if archive.testzip() is not None:
-                    raise ValueError("a checksum is wrong")
-            state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+
+        def load(state: Mapping[str, Any]) -> None:
             self._network.load_state_dict(state["network"])
             self._average.load_state_dict(state["average"])
             self._optimizer.load_state_dict(state["optimizer"])
             self.logs = [EpochLog(**log) for log in state["logs"]]
-        except Exception as reason:  # the readers raise whatever their parsers tripped over
-            raise UserError(
-                f"{file} ({file.stat().st_size} bytes) is damaged, the run cannot be continued "
-                f"from it ({' '.join(str(reason).split())[:100] or type(reason).__name__}). Delete "
-                "it and run the same command to start again from the first epoch."
-            ) from reason
+
+        read_state(file, load)
 
     def export(self, file: Path) -> None:
         """Save the averaged network so that `ferd_eval` reads it without being told anything."""

@@ -13,7 +13,7 @@ import torch
 
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.device import DeviceChoice
-from ferd_train.recipes import TeacherRecipe
+from ferd_train.teacher_recipe import TeacherRecipe
 from ferd_train.teacher import train_teacher
 
 Train = Callable[..., Path]

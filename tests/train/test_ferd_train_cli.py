@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ferd_train.cli import main
-from ferd_train.recipes import RECIPES
+from ferd_train.recipes import TEACHER_RECIPES as RECIPES
 
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

@@ -9,14 +9,17 @@ import pytest
 
 from ferd_eval.errors import UserError
 from ferd_eval.models import build_architecture
-from ferd_train.recipes import RECIPES, TeacherRecipe, find_recipe, summary
+from ferd_train.recipes import TEACHER_RECIPES as RECIPES
+from ferd_train.recipes import find_teacher_recipe as find_recipe
+from ferd_train.recipes import summary
+from ferd_train.teacher_recipe import TeacherRecipe
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_names_a_network_that_exists_and_says_what_it_is(name):
     recipe = find_recipe(name)
     assert build_architecture(recipe.arch, num_classes=10).name == recipe.arch
-    assert len(summary(name)) > 20
+    assert len(summary(RECIPES[name])) > 20
 
 
 def test_the_packaged_networks_recipes_stay_as_they_were():

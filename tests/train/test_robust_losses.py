@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ferd_train.losses import LOSSES, TRADES, PGDAdversarialTraining
-from ferd_train.recipes import LOSS_NAMES
+from ferd_train.teacher_recipe import LOSS_NAMES
 from tests.conftest import TinyNet
 
 B, K = 12, 4

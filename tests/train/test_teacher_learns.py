@@ -15,7 +15,7 @@ from ferd_eval.checkpoint import load_checkpoint
 from ferd_eval.datasets import LabelledImages, load_dataset
 from ferd_eval.models import build_architecture, build_classifier
 from ferd_train.holdout import hold_out
-from ferd_train.recipes import find_recipe
+from ferd_train.recipes import find_teacher_recipe as find_recipe
 from ferd_train.teacher import train_teacher
 
 CLASSES = (0, 1, 7, 8, 9)

@@ -1,0 +1,309 @@
+"""FERD, epoch by epoch, that continues to the bit after a kill: algorithm 1 of arXiv 2509.20793.
+
+All randomness is keyed by (seed, epoch, purpose), so the only state is the student, its optimiser,
+how vulnerable each class was found, the figures of the finished epochs, and the bank, which lies
+in a folder of its own. B batch, K classes, C channels, H × W pixels.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ferd_eval.attacks import PGD, Batch, Noise, Passes, Threat, frozen
+from ferd_eval.errors import UserError
+from ferd_eval.models import Classifier, build_architecture, save_network
+from ferd_train.augment import crop_and_flip
+from ferd_train.bank import Bank
+from ferd_train.randomness import Randomness
+from ferd_train.reweighting import attacked_logits, class_means, draw_labels
+from ferd_train.schedule import cosine
+from ferd_train.state import read_state, write_state
+from ferd_train.student_recipe import StudentRecipe
+from ferd_train.synthesis import Synthesis, Synthetic
+from ferd_train.validation import Validation, ValidationFigures
+
+
+@dataclass(frozen=True)
+class StudentLog:
+    """Figures of one epoch.
+
+    Attributes:
+        epoch: counted from 1.
+        lr: the student's learning rate.
+        generator_loss: L_gen of the kept batch.
+        generator_terms: its unweighted terms.
+        kept_step: the generator step it came from, counted from 1.
+        teacher_agrees: share of the kept images in which the teacher sees the class asked for.
+        class_weights: probabilities that this epoch's classes were drawn with.
+        class_counts: images made of each class.
+        vulnerability: of each class afterwards, from which the next weights follow.
+        student_loss: mean of L_stu over the epoch's steps; None in the warm-up.
+        student_agrees: share of the last step's clean images in which the student, in evaluation
+            mode, sees what the teacher does.
+        validation: figures on real images; None without any.
+        bank: images in the bank.
+        seconds_making: wall clock of making images and weights.
+        seconds_learning: wall clock of the student's steps.
+    """
+
+    epoch: int
+    lr: float
+    generator_loss: float
+    generator_terms: Mapping[str, float]
+    kept_step: int
+    teacher_agrees: float
+    class_weights: Sequence[float]
+    class_counts: Sequence[int]
+    vulnerability: Sequence[float]
+    student_loss: float | None
+    student_agrees: float | None
+    validation: Mapping[str, float] | None
+    bank: int
+    seconds_making: float
+    seconds_learning: float
+
+    @property
+    def seconds(self) -> float:
+        """Wall clock of the epoch, without validation."""
+        return self.seconds_making + self.seconds_learning
+
+
+class StudentTraining:
+    """Teacher, student, optimiser and bank of one run.
+
+    Attributes:
+        recipe: what is done.
+        logs: figures of the finished epochs.
+        student: the network that learns.
+
+    Raises:
+        UserError: the architecture is unknown or does not take the images, or the teacher lacks
+            what the recipe needs.
+    """
+
+    def __init__(
+        self,
+        recipe: StudentRecipe,
+        teacher: Classifier,
+        image_shape: tuple[int, int, int],
+        num_classes: int,
+        device: torch.device,
+        *,
+        validation: Validation | None = None,
+    ) -> None:
+        """A student at its beginning; `begin` or `resume` give it a bank.
+
+        Args:
+            recipe: what to do.
+            teacher: on the device; it is never changed.
+            image_shape: C, H, W.
+            num_classes: K.
+            device: where to train.
+            validation: real images to look at after each epoch.
+        """
+        self.recipe = recipe
+        self.logs: list[StudentLog] = []
+        self._teacher, self._device, self._validation = teacher, device, validation
+        self._image_shape, self._num_classes = image_shape, num_classes
+        with torch.random.fork_rng():
+            torch.manual_seed(Randomness(recipe.seed, 0).seed("student"))
+            self._architecture = build_architecture(
+                recipe.arch, num_classes=num_classes, in_channels=image_shape[0]
+            )
+            self.student = self._architecture.build().to(device)
+        self._reweighting = recipe.reweighting.build()
+        self._vulnerability_K = torch.zeros(num_classes, dtype=torch.float64)
+        self._synthesis = Synthesis(recipe, teacher, self.student, image_shape, device)
+        self._loss = recipe.distillation.loss
+        self._optimizer = torch.optim.SGD(
+            self.student.parameters(),
+            lr=recipe.distillation.lr,
+            momentum=recipe.distillation.momentum,
+            weight_decay=recipe.distillation.weight_decay,
+        )
+
+    @property
+    def epochs_done(self) -> int:
+        """Number of finished epochs."""
+        return len(self.logs)
+
+    @property
+    def class_weights_K(self) -> Tensor:
+        """Probabilities that the next epoch's classes are drawn with; even before the first."""
+        if not self.logs:
+            return torch.full((self._num_classes,), 1 / self._num_classes, dtype=torch.float64)
+        return self._reweighting.weights(self._vulnerability_K)
+
+    def begin(self, bank: Path) -> None:
+        """Start with an empty bank in that folder."""
+        self._bank = Bank.create(bank, self._image_shape)
+
+    def epoch(self) -> StudentLog:
+        """Make a batch of images, weigh the classes, and train the student on the bank.
+
+        Raises:
+            UserError: training diverged. What was saved before is of use, the weights now are not.
+        """
+        began = time.perf_counter()
+        number = self.epochs_done + 1
+        randomness = Randomness(self.recipe.seed, number)
+        weights_K = self.class_weights_K
+        drawn_B = draw_labels(weights_K, self.recipe.batch_size, randomness.stream("labels"))
+        labels_B = drawn_B.to(self._device)
+        made = self._synthesis.make(labels_B, randomness)
+        self._bank.append(made.x_BCHW, labels_B)
+        agrees = self._teacher_agrees(made.x_BCHW, labels_B)
+        self._weigh(made, labels_B, randomness)
+        made_at = time.perf_counter()
+        student_loss = student_agrees = None
+        if number > self.recipe.warmup:
+            student_loss, student_agrees = self._learn(randomness)
+        learnt_at = time.perf_counter()
+        figures = self._validate()
+        log = StudentLog(
+            epoch=number,
+            lr=self._lr,
+            generator_loss=made.loss,
+            generator_terms=made.terms,
+            kept_step=made.step,
+            teacher_agrees=agrees,
+            class_weights=weights_K.tolist(),
+            class_counts=torch.bincount(drawn_B, minlength=self._num_classes).tolist(),
+            vulnerability=self._vulnerability_K.tolist(),
+            student_loss=student_loss,
+            student_agrees=student_agrees,
+            validation=None if figures is None else vars(figures),
+            bank=len(self._bank),
+            seconds_making=made_at - began,
+            seconds_learning=learnt_at - made_at,
+        )
+        self.logs.append(log)
+        return log
+
+    @property
+    def _lr(self) -> float:
+        """The learning rate of the epoch that comes next; the warm-up is part of the cosine."""
+        return self.recipe.distillation.lr * cosine(self.epochs_done / self.recipe.epochs)
+
+    def _weigh(self, made: Synthetic, labels_B: Tensor, randomness: Randomness) -> None:
+        """Equations 1 and 2: attack the teacher on what was made."""
+        if not self._reweighting.attacks:
+            return
+        asked = self.recipe.reweighting
+        logits_BK = attacked_logits(
+            self._teacher,
+            made.x_BCHW if asked.measured_on == "kept" else made.last_BCHW,
+            labels_B,
+            threat=Threat(self.recipe.eps),
+            seed=randomness.seed("margins"),
+            attack=PGD(steps=asked.attack_steps, step_size=asked.step_size),
+        )
+        value_B = self._reweighting.vulnerability(logits_BK, labels_B)
+        # The first epoch has no last one to be smoothed with.
+        smoothing = asked.smoothing if self.logs else 0.0
+        self._vulnerability_K = class_means(value_B, labels_B, self._vulnerability_K, smoothing)
+
+    def _learn(self, randomness: Randomness) -> tuple[float, float]:
+        """N_S steps of SGD on equation 11; their mean loss, and the share of agreement after."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._lr
+        draws = randomness.stream("draws")
+        losses = []
+        for step in range(self.recipe.distillation.steps):
+            x_BCHW, labels_B, place_B = self._bank.draw(self.recipe.batch_size, draws, self._device)
+            slot_B = torch.arange(len(place_B), device=self._device)
+            noise = Noise(randomness.seed("augment draws", step), "augment", slot_B)
+            augmentation = self.recipe.augmentation
+            x_BCHW = crop_and_flip(x_BCHW, noise, augmentation.crop_padding, augmentation.flip)
+            with frozen(self._teacher), torch.no_grad():
+                teacher_BK = self._teacher(x_BCHW)
+            batch = Batch(x_BCHW, labels_B, slot_B, teacher_BK)
+            adv_BCHW = self._attack(batch, randomness.seed("utae", step))
+            self.student.train()
+            self._optimizer.zero_grad(set_to_none=True)
+            loss = self._loss(self.student, x_BCHW, adv_BCHW, teacher_BK, labels_B)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self._optimizer.step()
+            losses.append(loss.detach())
+        mean_loss = float(torch.stack(losses).mean())
+        self._require_finite(mean_loss)
+        with frozen(self.student), torch.no_grad():
+            same_B = self.student(x_BCHW).argmax(1) == teacher_BK.argmax(1)
+        return mean_loss, float(same_B.double().mean())
+
+    def _attack(self, batch: Batch, seed: int) -> Tensor:
+        """x_U of equation 10."""
+        asked = self.recipe.utae
+        network = self._teacher if asked.network == "teacher" else self.student
+        threat = Threat(self.recipe.eps)
+        return asked.build().examples(network, batch, threat, seed=seed, passes=Passes())
+
+    def _teacher_agrees(self, x_BCHW: Tensor, labels_B: Tensor) -> float:
+        with frozen(self._teacher), torch.no_grad():
+            right_B = self._teacher(x_BCHW).argmax(1) == labels_B
+        return float(right_B.double().mean())
+
+    def _validate(self) -> ValidationFigures | None:
+        return None if self._validation is None else self._validation.figures(self.student)
+
+    def _require_finite(self, mean_loss: float) -> None:
+        """The last step may have spoilt the weights after the last finite loss."""
+        weights_finite = all(bool(t.isfinite().all()) for t in self.student.state_dict().values())
+        if math.isfinite(mean_loss) and weights_finite:
+            return
+        lr = self.recipe.distillation.lr
+        kept = f" The state after epoch {self.epochs_done} is kept." if self.logs else ""
+        raise UserError(
+            f"the student diverged in epoch {self.epochs_done + 1} (loss {mean_loss:g}, weights "
+            f"{'finite' if weights_finite else 'not finite'}): lr {lr:g} is too high. Start again "
+            f"in another folder with a lower one, e.g. --set distillation.lr={lr / 10:g}.{kept}"
+        )
+
+    def save(self, file: Path) -> None:
+        """Write everything a later process needs but the bank, whole or not at all."""
+        write_state(
+            file,
+            {
+                "logs": [vars(log) for log in self.logs],
+                "student": self.student.state_dict(),
+                "optimizer": self._optimizer.state_dict(),
+                "vulnerability": self._vulnerability_K,
+                "bank": len(self._bank),
+            },
+        )
+
+    def resume(self, file: Path, bank: Path) -> None:
+        """Read what `save` wrote, with the bank as it was then.
+
+        Raises:
+            UserError: either is damaged.
+        """
+
+        def load(state: Mapping[str, Any]) -> None:
+            self.student.load_state_dict(state["student"])
+            self._optimizer.load_state_dict(state["optimizer"])
+            self._vulnerability_K = state["vulnerability"]
+            self.logs = [StudentLog(**log) for log in state["logs"]]
+            self._bank_count = int(state["bank"])
+
+        read_state(file, load)
+        self._bank = Bank.open(bank, self._bank_count)
+
+    def export(self, file: Path, metadata: Mapping[str, str]) -> None:
+        """Save the student so that `ferd_eval` reads it without being told anything."""
+        save_network(
+            file,
+            self.student,
+            self._architecture,
+            normalization=None,
+            metadata={"ferd.recipe": json.dumps(self.recipe.to_json()), **metadata},
+        )

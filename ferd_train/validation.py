@@ -1,0 +1,93 @@
+"""Figures on real images that no network was trained on, while training goes on.
+
+B batch, K classes, N images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ferd_eval.attacks import PGD, Batch, Passes, Threat, frozen
+from ferd_eval.datasets import LabelledImages
+
+# Images at a time.
+_AT_ONCE = 500
+
+
+@dataclass(frozen=True)
+class ValidationFigures:
+    """Accuracies, fractions.
+
+    Attributes:
+        clean: of all images.
+        clean_worst_class: of the class with the lowest.
+        pgd: under PGD-10 with steps of ε/4, the mean of the classes.
+        pgd_worst_class: that of the class with the lowest.
+    """
+
+    clean: float
+    clean_worst_class: float
+    pgd: float
+    pgd_worst_class: float
+
+
+class Validation:
+    """Images held out, and the attack on them."""
+
+    def __init__(
+        self,
+        data: LabelledImages,
+        rows_N: NDArray[np.int64],
+        eps: Fraction,
+        device: torch.device,
+        seed: int,
+    ) -> None:
+        """`rows_N` of the data set are looked at; random starts are keyed by `seed`."""
+        self._data, self._rows_N = data, rows_N
+        self._eps, self._device, self._seed = eps, device, seed
+
+    def figures(self, network: nn.Module) -> ValidationFigures:
+        """Attack a network, which is unchanged after."""
+        attack = PGD(steps=10, step_size=self._eps / 4)
+        clean, robust = [], []
+        for rows_B in np.array_split(self._rows_N, -(-len(self._rows_N) // _AT_ONCE)):
+            x_BCHW, y_B, index_B = take(self._data, rows_B, self._device)
+            with frozen(network), torch.no_grad():
+                logits_BK = network(x_BCHW)
+            verdicts = attack(
+                network,
+                Batch(x_BCHW, y_B, index_B, logits_BK),
+                Threat(self._eps),
+                seed=self._seed,
+                passes=Passes(),
+            )
+            clean.append((logits_BK.argmax(1) == y_B).cpu().numpy())
+            robust.append((verdicts.adv_pred_R == y_B).cpu().numpy())
+        clean_N, robust_N = np.concatenate(clean), np.concatenate(robust)
+        clean_K, robust_K = self._by_class(clean_N), self._by_class(robust_N)
+        return ValidationFigures(
+            float(clean_N.mean()),
+            float(clean_K.min()),
+            float(robust_K.mean()),
+            float(robust_K.min()),
+        )
+
+    def _by_class(self, right_N: NDArray[np.bool_]) -> NDArray[np.float64]:
+        labels_N = self._data.labels_N[self._rows_N]
+        return np.array([right_N[labels_N == label].mean() for label in np.unique(labels_N)])
+
+
+def take(
+    data: LabelledImages, rows_B: NDArray[np.int64], device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Pixels in [0, 1], labels and positions in the data set of these rows."""
+    pixels = torch.from_numpy(data.images_NCHW[rows_B]).to(device)
+    x_BCHW = pixels.float().div_(255) if pixels.dtype == torch.uint8 else pixels
+    y_B = torch.from_numpy(data.labels_N[rows_B]).to(device)
+    return x_BCHW, y_B, torch.from_numpy(data.indices_N[rows_B]).to(device)
