@@ -32,6 +32,12 @@ NOISES: Mapping[str, Callable[[Tensor, torch.Generator], Tensor]] = {
     "channel": lambda z_BCHW, generator: _draw((*z_BCHW.shape[:2], 1, 1), z_BCHW, generator),
 }
 
+# The spread of ε's mean over n positions: what is left of it behind an average over them.
+_MEAN_SPREADS: Mapping[str, Callable[[int], float]] = {
+    "elementwise": lambda positions: positions**-0.5,
+    "channel": lambda positions: 1.0,
+}
+
 #: How equation 5 joins the channels of a sample: their sum (paper), or half their mean (release).
 REGULARISERS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "sum": lambda terms_BC: terms_BC.sum(dim=1),
@@ -144,16 +150,22 @@ class Bottleneck:
     ) -> Tensor:
         """Minimise equation 5 over λ_r, from 0, with fresh noise at each step; returns λ_r, B×C.
 
-        Z is held still and only the tail runs. The samples' objectives are added up, so that none
+        Z is held still and only the tail runs. Where the tail begins with an average over the
+        positions, Z and ε are averaged beforehand, which is the same in distribution and costs
+        next to nothing. The samples' objectives are added up, so that none
         depends on its neighbours; Adam would undo a mean's factor but for its own guard.
         """
         z_BCHW = z_BCHW.detach()
         variance_BC = self.variance(z_BCHW)
+        spread = 1.0
+        if _averages_first(tail):
+            spread = _MEAN_SPREADS[self.noise](z_BCHW.shape[2:].numel())
+            z_BCHW = z_BCHW.mean(dim=(2, 3), keepdim=True)
         with frozen(tail):
             raw_scale_BC = torch.zeros_like(variance_BC, requires_grad=True)
             adam = torch.optim.Adam([raw_scale_BC], lr=self.lr)
             for _ in range(self.steps):
-                noise_BCHW = NOISES[self.noise](z_BCHW, generator)
+                noise_BCHW = NOISES[self.noise](z_BCHW, generator) * spread
                 value_B = self.objective(
                     tail, z_BCHW, labels_B, raw_scale_BC, noise_BCHW, variance_BC
                 )
@@ -173,6 +185,12 @@ class Bottleneck:
         raw_scale_BC = self.noise_scale(tail, z_BCHW, labels_B, generator)
         mask_BC = self.mask(raw_scale_BC, z_BCHW)
         return z_BCHW * mask_BC[:, :, None, None].to(z_BCHW.dtype)
+
+
+def _averages_first(tail: nn.Module) -> bool:
+    """Whether all that the tail sees of its input is each channel's mean."""
+    first = tail[0] if isinstance(tail, nn.Sequential) else tail
+    return isinstance(first, nn.AdaptiveAvgPool2d) and first.output_size in (1, (1, 1))
 
 
 #: As the paper writes it; its β is not given.

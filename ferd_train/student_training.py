@@ -136,9 +136,8 @@ class StudentTraining:
         """Number of finished epochs."""
         return len(self.logs)
 
-    @property
-    def class_weights_K(self) -> Tensor:
-        """Probabilities that the next epoch's classes are drawn with; even before the first."""
+    def class_weights(self) -> Tensor:
+        """Probabilities that the next epoch's classes are drawn with; even before the first. K."""
         if not self.logs:
             return torch.full((self._num_classes,), 1 / self._num_classes, dtype=torch.float64)
         return self._reweighting.weights(self._vulnerability_K)
@@ -156,7 +155,7 @@ class StudentTraining:
         began = time.perf_counter()
         number = self.epochs_done + 1
         randomness = Randomness(self.recipe.seed, number)
-        weights_K = self.class_weights_K
+        weights_K = self.class_weights()
         drawn_B = draw_labels(weights_K, self.recipe.batch_size, randomness.stream("labels"))
         labels_B = drawn_B.to(self._device)
         made = self._synthesis.make(labels_B, randomness)
