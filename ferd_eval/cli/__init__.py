@@ -11,6 +11,7 @@ import typer
 import ferd_eval
 from ferd_eval.cli import demo, inspect, listing, report, score
 from ferd_eval.errors import UserError
+from ferd_eval.memory import keep_freed_memory
 
 #: Exit status of a mistake the user can mend, and of an interrupted run.
 MISTAKE, INTERRUPTED = 2, 130
@@ -61,6 +62,7 @@ def run(app: Callable[..., object], arguments: Sequence[str], program: str) -> i
     ``--debug`` anywhere on the line shows the traceback instead.
     """
     debug = "--debug" in arguments
+    keep_freed_memory()
     try:
         status = app(
             [word for word in arguments if word != "--debug"],
