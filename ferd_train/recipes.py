@@ -87,7 +87,7 @@ def ferd_tiny_imagenet() -> StudentRecipe:
 
     Source and hardware as `ferd_cifar10`.
     """
-    return StudentRecipe(arch="preactresnet18", batch_size=512)
+    return StudentRecipe(arch="preactresnet18", image_size=64, batch_size=512)
 
 
 def ferd_lab() -> StudentRecipe:
@@ -99,6 +99,7 @@ def ferd_lab() -> StudentRecipe:
     step = Fraction("0.025")
     return StudentRecipe(
         arch="resnet8-w8",
+        image_size=28,
         eps=Fraction("0.1"),
         epochs=30,
         warmup=2,

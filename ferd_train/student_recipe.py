@@ -222,6 +222,7 @@ class StudentRecipe(Recipe):
 
     Attributes:
         arch: registered architecture of the student.
+        image_size: height and width of the images to make, a multiple of 4.
         eps: radius of the L∞ ball in the pixel range [0, 1].
         variant: whose reading of the method the fields began from, a name in `VARIANTS`. Setting
             it sets all fields that the variants differ in.
@@ -239,6 +240,7 @@ class StudentRecipe(Recipe):
     """
 
     arch: str = "resnet18"
+    image_size: int = 32
     eps: Fraction = Fraction(8, 255)
     variant: str = "ferd"
     ablation: str = "none"
@@ -254,7 +256,7 @@ class StudentRecipe(Recipe):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require_at_least(self, 1, "epochs")
+        require_at_least(self, 1, "epochs", "image_size")
         require_at_least(self, 0, "warmup")
         require_at_least(self, 2, "batch_size")
         require_one_of(self, "variant", VARIANTS)

@@ -18,11 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ferd_eval.acceptance import probe
 from ferd_eval.attacks import PGD, Batch, Noise, Passes, Threat, frozen
 from ferd_eval.errors import UserError
-from ferd_eval.models import Classifier, build_architecture, save_network
+from ferd_eval.models import build_architecture, save_network
 from ferd_train.augment import crop_and_flip
 from ferd_train.bank import Bank
+from ferd_train.frozen_teacher import FrozenTeacher
 from ferd_train.randomness import Randomness
 from ferd_train.reweighting import attacked_logits, class_means, draw_labels
 from ferd_train.schedule import cosine
@@ -93,9 +95,7 @@ class StudentTraining:
     def __init__(
         self,
         recipe: StudentRecipe,
-        teacher: Classifier,
-        image_shape: tuple[int, int, int],
-        num_classes: int,
+        teacher: FrozenTeacher,
         device: torch.device,
         *,
         validation: Validation | None = None,
@@ -104,25 +104,24 @@ class StudentTraining:
 
         Args:
             recipe: what to do.
-            teacher: on the device; it is never changed.
-            image_shape: C, H, W.
-            num_classes: K.
+            teacher: on the device.
             device: where to train.
             validation: real images to look at after each epoch.
         """
         self.recipe = recipe
         self.logs: list[StudentLog] = []
-        self._teacher, self._device, self._validation = teacher, device, validation
-        self._image_shape, self._num_classes = image_shape, num_classes
+        self._teacher, self._device, self._validation = teacher.classifier, device, validation
+        self._image_shape, self._num_classes = teacher.image_shape, teacher.num_classes
         with torch.random.fork_rng():
             torch.manual_seed(Randomness(recipe.seed, 0).seed("student"))
             self._architecture = build_architecture(
-                recipe.arch, num_classes=num_classes, in_channels=image_shape[0]
+                recipe.arch, num_classes=self._num_classes, in_channels=self._image_shape[0]
             )
             self.student = self._architecture.build().to(device)
+            probe(self.student, self._image_shape, "synthesis")
         self._reweighting = recipe.reweighting.build()
-        self._vulnerability_K = torch.zeros(num_classes, dtype=torch.float64)
-        self._synthesis = Synthesis(recipe, teacher, self.student, image_shape, device)
+        self._vulnerability_K = torch.zeros(self._num_classes, dtype=torch.float64)
+        self._synthesis = Synthesis(recipe, self._teacher, self.student, self._image_shape, device)
         self._loss = recipe.distillation.loss
         self._optimizer = torch.optim.SGD(
             self.student.parameters(),

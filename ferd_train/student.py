@@ -1,0 +1,115 @@
+"""A student's run: a folder with its record, figures, pictures, bank and in the end its network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ferd_eval.acceptance import wrong_class_count
+from ferd_eval.datasets import LabelledImages, load_dataset
+from ferd_eval.device import DeviceChoice, exact_arithmetic
+from ferd_eval.errors import UserError
+from ferd_train.frozen_teacher import FrozenTeacher
+from ferd_train.holdout import hold_out
+from ferd_train.run_folder import RunFolder, describe_run, fitting_into_memory
+from ferd_train.student_recipe import StudentRecipe
+from ferd_train.student_training import StudentLog, StudentTraining
+from ferd_train.validation import Validation
+
+#: The network that a finished run leaves in its folder, and the images it was taught with.
+RESULT, BANK = "student.safetensors", "bank"
+
+
+def train_student(
+    recipe: StudentRecipe,
+    teacher: FrozenTeacher,
+    out: Path,
+    *,
+    device: DeviceChoice,
+    data_dir: Path | None = None,
+    download: bool = False,
+    watch: Callable[[StudentLog, int], None] = lambda log, epochs: None,
+) -> Path:
+    """Distil a student, or continue to, and return the path of the saved network.
+
+    The weights saved are those after the last epoch; nothing is selected on any data.
+
+    Args:
+        recipe: what to do.
+        teacher: what is distilled; moved to the device.
+        out: the run's folder; a killed run continues from its last finished epoch, a finished one
+            is left as it is.
+        device: where to train.
+        data_dir: where the validation images lie, if the recipe wants any.
+        download: fetch them if they are missing.
+        watch: called after each epoch with its figures and the number of epochs.
+
+    Raises:
+        UserError: the teacher does not fit the recipe, the folder holds another run or a damaged
+            one, a batch does not fit into memory, or training diverged.
+    """
+    images = _validation_images(recipe, teacher, data_dir, download=download)
+    facts = {
+        "teacher": teacher.description,
+        "validation": None if images is None else images.describe(),
+        "checkpoint_selection": "last epoch; no images of the data set used"
+        if images is None
+        else "last epoch; held-out training images looked at, none used",
+    }
+    run = RunFolder(out, RESULT, describe_run(recipe, recipe.seed, device, facts))
+    if run.is_finished:
+        return run.network
+    teacher.classifier.to(device.device)
+    validation = None
+    if images is not None:
+        _, rows_N = hold_out(images.labels_N, recipe.validation.per_class)
+        validation = Validation(images, rows_N, recipe.eps, device.device, recipe.seed)
+    with exact_arithmetic():
+        training = StudentTraining(recipe, teacher, device.device, validation=validation)
+        if run.state.exists():
+            training.resume(run.state, out / BANK)
+        run.begin(recipe)
+        if not run.state.exists():
+            training.begin(out / BANK)
+        while training.epochs_done < recipe.epochs:
+            with fitting_into_memory(recipe.batch_size, device):
+                log = training.epoch()
+            training.save(run.state)
+            run.write_figures([vars(log) for log in training.logs])
+            watch(log, recipe.epochs)
+    training.export(run.network, {"ferd.dataset": teacher.dataset} if teacher.dataset else {})
+    run.finish([vars(log) for log in training.logs], [_row(log) for log in training.logs])
+    return run.network
+
+
+def _validation_images(
+    recipe: StudentRecipe, teacher: FrozenTeacher, data_dir: Path | None, *, download: bool
+) -> LabelledImages | None:
+    wanted = recipe.validation.dataset
+    if not wanted:
+        return None
+    images = load_dataset(wanted, data_dir, split="train", download=download)
+    if images.num_classes != teacher.num_classes:
+        raise UserError(wrong_class_count(teacher.num_classes, images))
+    if images.image_shape != teacher.image_shape:
+        channels, height, width = images.image_shape
+        raise UserError(
+            f"{wanted} has images of {channels}×{height}×{width}, but the student's are "
+            f"{'×'.join(map(str, teacher.image_shape))}. Set image_size, or another "
+            "validation.dataset."
+        )
+    return images
+
+
+def _row(log: StudentLog) -> dict[str, Any]:
+    """Figures of an epoch on one level, one column each."""
+    row: dict[str, Any] = {}
+    for name, value in vars(log).items():
+        if isinstance(value, Mapping):
+            row |= {f"{name}.{key}": each for key, each in value.items()}
+        elif isinstance(value, list):
+            row |= {f"{name}.{label}": each for label, each in enumerate(value)}
+        elif value is not None or name != "validation":
+            row[name] = value
+    return row
