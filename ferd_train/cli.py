@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="ferd-train",
-    help="Train robust teachers; what comes out, ferd-eval reads without being told anything.",
+    help="Train robust teachers, and distil robust students from them without data.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -27,7 +27,7 @@ app = typer.Typer(
 
 @app.callback()
 def ferd_train() -> None:
-    """Train robust teachers; what comes out, ferd-eval reads without being told anything."""
+    """Train robust teachers, and distil robust students from them without data."""
 
 
 @app.command()
@@ -63,6 +63,91 @@ def teacher(
 
 
 @app.command()
+def student(
+    teacher: Annotated[
+        str, typer.Option(help="Any checkpoint ferd-eval loads; demo for the packaged one.")
+    ],
+    recipe: Annotated[str, typer.Option(help="A name of ferd-train ls, or your own FILE.toml.")],
+    out: Annotated[Path, typer.Option(help="The run's folder; the same command continues it.")],
+    student: Annotated[
+        str | None, typer.Option(help="Architecture of the student; else the recipe's.")
+    ] = None,
+    variant: Annotated[str | None, typer.Option(help="ferd, paper or release.")] = None,
+    ablation: Annotated[
+        str | None,
+        typer.Option(help="none, no-reweight, no-fae, no-utae or no-fae-no-utae."),
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="Change a field of the recipe: --set synthesis.lambda_uni=3. Repeatable."
+        ),
+    ] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option("--seed", "--seeds", help="One, or several: 0,1,2 in folders of their own."),
+    ] = None,
+    score: Annotated[
+        bool, typer.Option("--score", help="Then attack student and teacher, and report both.")
+    ] = False,
+    dataset: Annotated[
+        str | None, typer.Option(help="What to score on; else what the teacher was trained on.")
+    ] = None,
+    attacks: Annotated[str, typer.Option(help="For --score, as of ferd-eval score.")] = "paper",
+    data_dir: Annotated[Path | None, typer.Option(help="Where the data set lies.")] = None,
+    download: Annotated[bool, typer.Option("--download", help="Fetch a missing set.")] = False,
+    teacher_arch: Annotated[str | None, typer.Option(help="As ferd-eval score --arch.")] = None,
+    teacher_model_file: Annotated[
+        str | None, typer.Option(help="As ferd-eval score --model-file.")
+    ] = None,
+    teacher_normalize: Annotated[
+        str, typer.Option(help="As ferd-eval score --normalize.")
+    ] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+) -> None:
+    """Distil a robust student from a teacher alone, without its data (FERD)."""
+    named = {"arch": student, "variant": variant, "ablation": ablation}
+    given = {name: value for name, value in named.items() if value is not None}
+
+    from ferd_train.distilling import Distilling, distil
+
+    distil(
+        Distilling(
+            teacher=teacher,
+            recipe=recipe,
+            out=out,
+            changes={**_parse_changes(changes or []), **given},
+            seeds=_parse_seeds(seeds),
+            score=score,
+            dataset=dataset,
+            attacks=attacks,
+            data_dir=data_dir,
+            download=download,
+            arch=teacher_arch,
+            model_file=teacher_model_file,
+            normalize=teacher_normalize,
+            device=device,
+        )
+    )
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the student and its report.")] = Path(
+        "reports/runs/ferd-demo"
+    ),
+) -> None:
+    """Distil a student from the packaged teacher and score both (about five minutes)."""
+    from ferd_train.distilling import Distilling, distil
+
+    distil(
+        Distilling(
+            teacher="demo", recipe="ferd-demo", out=out, score=True, dataset="demo", attacks="fast"
+        )
+    )
+
+
+@app.command()
 def ls(
     what: Annotated[str, typer.Argument(metavar="[recipes]", show_default=False)] = "recipes",
 ) -> None:
@@ -82,6 +167,13 @@ def _parse_changes(changes: list[str]) -> dict[str, str]:
             raise UserError(f"--set {change} is not NAME=VALUE, e.g. --set epochs=30.")
     pairs = (change.split("=", 1) for change in changes)
     return {name.replace("-", "_"): value for name, value in pairs}
+
+
+def _parse_seeds(text: str | None) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in text.split(",")) if text else ()
+    except ValueError:
+        raise UserError(f"--seeds is {text}; give numbers such as 0,1,2.") from None
 
 
 def _print_epoch(log: EpochLog, epochs: int) -> None:

@@ -63,7 +63,9 @@ def load_teacher(
     shape = (facts.in_channels, image_size, image_size)
     classifier.requires_grad_(False).eval()
     try:
-        logits_BK = probe(classifier, shape, f"synthesis at image_size {image_size}")
+        logits_BK = probe(
+            classifier, shape, f"synthesis at image_size {image_size}", by_gradient=True
+        )
     except UserError as reason:
         raise UserError(f"{file}: {reason} Set the right one with --set image_size=N.") from reason
     assert torch.is_floating_point(logits_BK)

@@ -118,7 +118,7 @@ class StudentTraining:
                 recipe.arch, num_classes=self._num_classes, in_channels=self._image_shape[0]
             )
             self.student = self._architecture.build().to(device)
-            probe(self.student, self._image_shape, "synthesis")
+            probe(self.student, self._image_shape, "synthesis", by_gradient=False)
         self._reweighting = recipe.reweighting.build()
         self._vulnerability_K = torch.zeros(self._num_classes, dtype=torch.float64)
         self._synthesis = Synthesis(recipe, self._teacher, self.student, self._image_shape, device)

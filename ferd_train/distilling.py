@@ -1,0 +1,150 @@
+"""What ``student`` and ``demo`` do once torch may be loaded."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ferd_eval.cli.reporting import report_folder
+from ferd_eval.cli.scoring import score_checkpoints
+from ferd_eval.cli.settings import ScoreSettings
+from ferd_eval.device import choose_device
+from ferd_eval.errors import UserError
+from ferd_eval.models.demo import demo_checkpoints
+from ferd_eval.progress import duration
+from ferd_eval.quantity import format_quantity
+from ferd_train.frozen_teacher import FrozenTeacher, load_teacher
+from ferd_train.recipes import find_student_recipe
+from ferd_train.student import train_student
+from ferd_train.student_recipe import StudentRecipe
+from ferd_train.student_training import StudentLog
+
+
+@dataclass(frozen=True)
+class Distilling:
+    """One job. Fields are the options of ``ferd-train student``."""
+
+    teacher: str
+    recipe: str
+    out: Path
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    seeds: Sequence[int] = ()
+    score: bool = False
+    dataset: str | None = None
+    attacks: str = "paper"
+    data_dir: Path | None = None
+    download: bool = False
+    arch: str | None = None
+    model_file: str | None = None
+    normalize: str = "auto"
+    device: str = "auto"
+
+
+def distil(job: Distilling) -> None:
+    """Train a student for each seed, score them if asked to, and print the path of the result.
+
+    Everything that can be wrong with the input is found before the first epoch.
+    """
+    recipe = find_student_recipe(job.recipe).with_changes(job.changes)
+    seeds = job.seeds or (recipe.seed,)
+    recipes = [recipe.with_changes({"seed": seed}) for seed in seeds]
+    with _teacher_file(job.teacher) as file:
+        teacher = load_teacher(
+            file,
+            recipe.image_size,
+            arch=job.arch,
+            model_file=job.model_file,
+            normalize=job.normalize,
+        )
+        dataset = _scored_on(job, teacher) if job.score else None
+        students = [_train(each, teacher, job, len(recipes)) for each in recipes]
+        if dataset is not None:
+            _score(job, recipe, file, students, dataset)
+    if dataset is None:
+        print(*students, sep="\n")
+
+
+@contextmanager
+def _teacher_file(teacher: str) -> Iterator[Path]:
+    if teacher != "demo":
+        yield Path(teacher)
+        return
+    with demo_checkpoints() as files:
+        yield files[0]
+
+
+def _scored_on(job: Distilling, teacher: FrozenTeacher) -> str:
+    dataset = job.dataset or teacher.dataset
+    if not dataset:
+        raise UserError(
+            "what to score on is not known, for the teacher's file does not say what it was "
+            "trained on; give --dataset."
+        )
+    return dataset
+
+
+def _train(recipe: StudentRecipe, teacher: FrozenTeacher, job: Distilling, runs: int) -> Path:
+    device = choose_device(job.device)
+    name = f"seed {recipe.seed}: {recipe.arch} on {device.device} ({device.reason})"
+    print(name, file=sys.stderr)
+    return train_student(
+        recipe,
+        teacher,
+        job.out if runs == 1 else job.out / f"seed-{recipe.seed}",
+        device=device,
+        data_dir=job.data_dir,
+        download=job.download,
+        watch=_print_epoch,
+    )
+
+
+def _score(
+    job: Distilling,
+    recipe: StudentRecipe,
+    teacher: Path,
+    students: Sequence[Path],
+    dataset: str,
+) -> None:
+    """Attack students and teacher alike, with one report over all."""
+    report = job.out / "report"
+    common = {
+        "dataset": dataset,
+        "data_dir": job.data_dir,
+        "download": job.download,
+        "attacks": job.attacks,
+        "eps": format_quantity(recipe.eps),
+        "device": job.device,
+        "out": report,
+    }
+    of_teacher = {"arch": job.arch, "model_file": job.model_file, "normalize": job.normalize}
+    command = ["ferd-train", *sys.argv[1:]]
+    for files, settings in (
+        (students, ScoreSettings(**common)),
+        ([teacher], ScoreSettings(**common, **of_teacher)),
+    ):
+        score_checkpoints(
+            files, settings, command=command, as_json=False, folder_per_checkpoint=True
+        )
+    report_folder(report, None, as_json=False)
+
+
+def _print_epoch(log: StudentLog, epochs: int) -> None:
+    heaviest = max(range(len(log.class_weights)), key=log.class_weights.__getitem__)
+    parts = [
+        f"epoch {log.epoch}/{epochs}",
+        f"images: loss {log.generator_loss:.2f}, as asked {log.teacher_agrees:.0%}",
+        f"heaviest class {heaviest} ({log.class_weights[heaviest]:.2f})",
+    ]
+    if log.student_loss is not None:
+        parts.append(f"student: loss {log.student_loss:.3f}, as teacher {log.student_agrees:.0%}")
+    if log.validation is not None:
+        clean, pgd = log.validation["clean"], log.validation["pgd"]
+        parts.append(f"validation: clean {clean:.1%}, PGD-10 {pgd:.1%}")
+    parts.append(duration(log.seconds))
+    if log.student_loss is not None:  # a warm-up epoch does not tell how long the others take
+        parts.append(f"{duration(log.seconds * (epochs - log.epoch))} left")
+    print("  ".join(parts), file=sys.stderr)
