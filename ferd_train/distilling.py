@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -111,25 +111,31 @@ def _score(
 ) -> None:
     """Attack students and teacher alike, with one report over all."""
     report = job.out / "report"
-    common = {
-        "dataset": dataset,
-        "data_dir": job.data_dir,
-        "download": job.download,
-        "attacks": job.attacks,
-        "eps": format_quantity(recipe.eps),
-        "device": job.device,
-        "out": report,
-    }
-    of_teacher = {"arch": job.arch, "model_file": job.model_file, "normalize": job.normalize}
-    command = ["ferd-train", *sys.argv[1:]]
-    for files, settings in (
-        (students, ScoreSettings(**common)),
-        ([teacher], ScoreSettings(**common, **of_teacher)),
-    ):
+    settings = ScoreSettings(
+        dataset=dataset,
+        data_dir=job.data_dir,
+        download=job.download,
+        attacks=job.attacks,
+        eps=format_quantity(recipe.eps),
+        device=job.device,
+        out=report,
+    )
+    of_teacher = replace(
+        settings, arch=job.arch, model_file=job.model_file, normalize=job.normalize
+    )
+    groups = [([*students, teacher], settings)]
+    if of_teacher != settings:  # what a user says of the teacher does not hold for the students
+        groups = [(list(students), settings), ([teacher], of_teacher)]
+    for files, each in groups:
         score_checkpoints(
-            files, settings, command=command, as_json=False, folder_per_checkpoint=True
+            files,
+            each,
+            command=["ferd-train", *sys.argv[1:]],
+            as_json=False,
+            folder_per_checkpoint=True,
         )
-    report_folder(report, None, as_json=False)
+    if len(groups) > 1:
+        report_folder(report, None, as_json=False)
 
 
 def _print_epoch(log: StudentLog, epochs: int) -> None:
