@@ -1,0 +1,201 @@
+"""The laboratory study: FERD and its ablations on Fashion-MNIST, three seeds each.
+
+``run`` trains and attacks what is still missing (hours on 2 cores; kill it and run it again), and
+``report`` writes the tables of what is complete.
+
+    python scripts/lab_study.py run --data-dir DATA --work reports/runs/lab
+    python scripts/lab_study.py report --work reports/runs/lab --to reports/ferd-lab
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Annotated, Any
+
+import typer
+from scipy import stats
+
+#: The switches of the paper's Table 3, and what the tables call them.
+ARMS = {
+    "none": "FERD",
+    "no-reweight": "no reweighting",
+    "no-fae": "no FAEs",
+    "no-utae": "no UTAEs",
+    "no-fae-no-utae": "neither FAEs nor UTAEs",
+}
+SEEDS = (0, 1, 2)
+
+#: Evaluations: clean and PGD-20 on the whole test set, AutoAttack on 200 images of each class.
+EVALUATIONS = {
+    "full": ["--attacks", "pgd"],
+    "balanced": ["--attacks", "aa", "--per-class", "200"],
+}
+
+#: Columns of the tables: title, evaluation, attack, figure, whether more is better.
+COLUMNS = (
+    ("clean avg", "full", "clean", "average", True),
+    ("clean worst", "full", "clean", "worst", True),
+    ("PGD avg", "full", "pgd", "average", True),
+    ("PGD worst", "full", "pgd", "worst", True),
+    ("PGD NSD", "full", "pgd", "nsd", False),
+    ("AA avg", "balanced", "aa", "average", True),
+    ("AA worst", "balanced", "aa", "worst", True),
+    ("AA NSD", "balanced", "aa", "nsd", False),
+)
+
+app = typer.Typer(add_completion=False)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One student."""
+
+    arm: str
+    seed: int
+
+    def folder(self, work: Path) -> Path:
+        """Where it lies."""
+        return work / self.arm / f"seed-{self.seed}"
+
+
+@app.command()
+def run(
+    data_dir: Annotated[Path, typer.Option(help="Where fashion-mnist lies.")],
+    work: Annotated[Path, typer.Option(help="Folder of all runs.")],
+    only: Annotated[str, typer.Option(help="Arms, separated by commas.")] = ",".join(ARMS),
+    seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0,1,2",
+) -> None:
+    """Train and attack every student that is not complete, seed by seed."""
+    wanted = [Run(arm, int(seed)) for seed in seeds.split(",") for arm in only.split(",")]
+    for each in wanted:
+        folder = each.folder(work)
+        _call("ferd-train", "student", "--teacher", "demo", "--recipe", "ferd-lab",
+              "--ablation", each.arm, "--seed", each.seed, "--out", folder / "run")  # fmt: skip
+    for each in wanted:
+        folder = each.folder(work)
+        for name, options in EVALUATIONS.items():
+            _call("ferd-eval", "score", folder / "run" / "student.safetensors",
+                  "--dataset", "fashion-mnist", "--data-dir", data_dir,
+                  *options, "--out", folder / name)  # fmt: skip
+
+
+def _call(*words: object) -> None:
+    done = subprocess.run([str(word) for word in words], stdout=subprocess.DEVNULL, check=False)
+    if done.returncode:
+        sys.exit(done.returncode)
+
+
+@app.command()
+def report(
+    work: Annotated[Path, typer.Option(help="Folder of all runs.")],
+    to: Annotated[Path, typer.Option(help="Folder of the report.")],
+) -> None:
+    """Write the tables, and copy what they rest on: students, records and scorecards."""
+    to.mkdir(parents=True, exist_ok=True)
+    figures = {run: found for run in _all_runs() if (found := _figures(run.folder(work)))}
+    for each in figures:
+        _keep(each, work, to)
+    rows = [
+        {"arm": run.arm, "seed": run.seed, **{c[0]: found.get(c[0]) for c in COLUMNS}}
+        for run, found in figures.items()
+    ]
+    with (to / "students.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    (to / "tables.md").write_text("\n".join(_tables(figures)) + "\n", encoding="utf-8")
+    print(to / "tables.md")
+
+
+def _all_runs() -> Iterator[Run]:
+    return (Run(arm, seed) for arm in ARMS for seed in SEEDS)
+
+
+def _figures(folder: Path) -> dict[str, float]:
+    """What is complete of a student, as fractions, by column."""
+    found = {}
+    for title, evaluation, attack, figure, _ in COLUMNS:
+        file = folder / evaluation / "scorecard.json"
+        if file.is_file():
+            card = json.loads(file.read_text())
+            found[title] = _figure(card["attacks"][attack], figure)
+    return found
+
+
+def _figure(scores: Mapping[str, Any], figure: str) -> float:
+    value = scores["worst_class"]["accuracy"] if figure == "worst" else scores[figure]
+    return float(value)
+
+
+def _keep(run: Run, work: Path, to: Path) -> None:
+    source, target = run.folder(work), to / run.arm / f"seed-{run.seed}"
+    target.mkdir(parents=True, exist_ok=True)
+    for name in ("run/student.safetensors", "run/manifest.json", "run/metrics.csv",
+                 "full/scorecard.json", "balanced/scorecard.json"):  # fmt: skip
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name.replace("run/", "").replace("/", "-"))
+
+
+def _tables(figures: Mapping[Run, Mapping[str, float]]) -> Iterator[str]:
+    titles = [column[0] for column in COLUMNS]
+    yield "Mean over the seeds ± half the 95 % t interval (per cent; NSD as it is).\n"
+    yield f"| arm | seeds | {' | '.join(titles)} |"
+    yield "|---|---|" + "---|" * len(titles)
+    for arm, name in ARMS.items():
+        cells = []
+        for title in titles:
+            values = [f[title] for run, f in figures.items() if run.arm == arm and title in f]
+            cells.append(_interval(values, title) if values else "–")
+        count = sum(run.arm == arm for run in figures)
+        yield f"| {name} | {count} | {' | '.join(cells)} |"
+    yield "\nDifference to FERD, seed by seed: mean ± half the 95 % t interval. **Bold** where the"
+    yield "interval leaves out 0.\n"
+    yield f"| without | {' | '.join(titles)} |"
+    yield "|---|" + "---|" * len(titles)
+    for arm, name in list(ARMS.items())[1:]:
+        cells = []
+        for title in titles:
+            deltas = [
+                figures[Run(arm, seed)][title] - figures[Run("none", seed)][title]
+                for seed in SEEDS
+                if title in figures.get(Run(arm, seed), {})
+                and title in figures.get(Run("none", seed), {})
+            ]
+            cells.append(_difference(deltas, title))
+        yield f"| {name} | {' | '.join(cells)} |"
+
+
+def _half_width(values: Sequence[float]) -> float:
+    """Half the 95 % t interval of a mean of independent values."""
+    quantile = float(stats.t.ppf(0.975, len(values) - 1))
+    return quantile * stdev(values) / len(values) ** 0.5
+
+
+def _scaled(value: float, title: str) -> str:
+    return f"{value:.3f}" if title.endswith("NSD") else f"{100 * value:.1f}"
+
+
+def _interval(values: Sequence[float], title: str) -> str:
+    text = _scaled(mean(values), title)
+    return text if len(values) < 2 else f"{text} ± {_scaled(_half_width(values), title)}"
+
+
+def _difference(deltas: Sequence[float], title: str) -> str:
+    if not deltas:
+        return "–"
+    sign = "+" if mean(deltas) > 0 else ""
+    text = sign + _interval(deltas, title)
+    beyond = len(deltas) > 1 and abs(mean(deltas)) > _half_width(deltas)
+    return f"**{text}**" if beyond else text
+
+
+if __name__ == "__main__":
+    app()
