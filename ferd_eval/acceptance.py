@@ -81,16 +81,26 @@ def as_images(
 
 
 def probe(
-    model: nn.Module, image_shape: tuple[int, ...], dataset: str, *, by_gradient: bool
+    model: nn.Module,
+    image_shape: tuple[int, ...],
+    dataset: str,
+    *,
+    by_gradient: bool,
+    advice: str = "Check --dataset and --arch.",
 ) -> Tensor:
-    """Logits of mid-grey images, one alone and two together, checked but for their number K."""
-    logits_1K = _probe(model, (1, *image_shape), dataset, by_gradient=by_gradient)
+    """Logits of mid-grey images, one alone and two together, checked but for their number K.
+
+    `advice` is the next step where the images are not accepted.
+    """
+    logits_1K = _probe(model, (1, *image_shape), dataset, advice, by_gradient=by_gradient)
     with suppress(torch.OutOfMemoryError):  # then batches will be of one image
-        _probe(model, (2, *image_shape), dataset, by_gradient=by_gradient)
+        _probe(model, (2, *image_shape), dataset, advice, by_gradient=by_gradient)
     return logits_1K
 
 
-def _probe(model: nn.Module, shape: tuple[int, ...], dataset: str, *, by_gradient: bool) -> Tensor:
+def _probe(
+    model: nn.Module, shape: tuple[int, ...], dataset: str, advice: str, *, by_gradient: bool
+) -> Tensor:
     where = next(model.parameters(), torch.empty(0)).device
     x_BCHW = torch.full(shape, 0.5, dtype=dtype_of(model), device=where)
     try:
@@ -104,7 +114,7 @@ def _probe(model: nn.Module, shape: tuple[int, ...], dataset: str, *, by_gradien
         images = "images" if shape[0] == 1 else f"{shape[0]} images at a time"
         raise UserError(
             f"the network does not accept {images} of {dataset} ({'×'.join(map(str, shape[1:]))}): "
-            f"{brief(reason)}. Check --dataset and --arch."
+            f"{brief(reason)}. {advice}"
         ) from reason
     logits_BK = as_logits(output, shape[0])
     if by_gradient and not logits_BK.requires_grad:

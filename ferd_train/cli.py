@@ -170,10 +170,15 @@ def _parse_changes(changes: list[str]) -> dict[str, str]:
 
 
 def _parse_seeds(text: str | None) -> tuple[int, ...]:
+    if text is None:
+        return ()
     try:
-        return tuple(int(word) for word in text.split(",")) if text else ()
+        seeds = tuple(int(word) for word in text.split(","))
     except ValueError:
-        raise UserError(f"--seeds is {text}; give numbers such as 0,1,2.") from None
+        raise UserError(f"--seeds is {text!r}; give numbers such as 0,1,2.") from None
+    if len({*seeds}) < len(seeds):
+        raise UserError(f"--seeds is {text}; give each number once.")
+    return seeds
 
 
 def _print_epoch(log: EpochLog, epochs: int) -> None:

@@ -9,14 +9,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ferd_eval.attacks import plan_attacks
 from ferd_eval.cli.reporting import report_folder
 from ferd_eval.cli.scoring import score_checkpoints
 from ferd_eval.cli.settings import ScoreSettings
+from ferd_eval.datasets import load_dataset
 from ferd_eval.device import choose_device
 from ferd_eval.errors import UserError
 from ferd_eval.models.demo import demo_checkpoints
 from ferd_eval.progress import duration
-from ferd_eval.quantity import format_quantity
+from ferd_eval.runner import as_threats
 from ferd_train.frozen_teacher import FrozenTeacher, load_teacher
 from ferd_train.recipes import find_student_recipe
 from ferd_train.student import train_student
@@ -60,7 +62,7 @@ def distil(job: Distilling) -> None:
             model_file=job.model_file,
             normalize=job.normalize,
         )
-        dataset = _scored_on(job, teacher) if job.score else None
+        dataset = _scored_on(job, recipe, teacher) if job.score else None
         students = [_train(each, teacher, job, len(recipes)) for each in recipes]
         if dataset is not None:
             _score(job, recipe, file, students, dataset)
@@ -77,13 +79,17 @@ def _teacher_file(teacher: str) -> Iterator[Path]:
         yield files[0]
 
 
-def _scored_on(job: Distilling, teacher: FrozenTeacher) -> str:
+def _scored_on(job: Distilling, recipe: StudentRecipe, teacher: FrozenTeacher) -> str:
+    """The data set to score on, once it is certain that this will be possible."""
     dataset = job.dataset or teacher.dataset
     if not dataset:
         raise UserError(
             "what to score on is not known, for the teacher's file does not say what it was "
             "trained on; give --dataset."
         )
+    images = load_dataset(dataset, job.data_dir, download=job.download)
+    teacher.require_same_kind(images, "--score")
+    plan_attacks(job.attacks.split(","), as_threats(str(recipe.eps), images))
     return dataset
 
 
@@ -116,7 +122,7 @@ def _score(
         data_dir=job.data_dir,
         download=job.download,
         attacks=job.attacks,
-        eps=format_quantity(recipe.eps),
+        eps=str(recipe.eps),
         device=job.device,
         out=report,
     )

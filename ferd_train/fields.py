@@ -83,7 +83,11 @@ def _changed(part: R, changes: Mapping[str, Any], path: str) -> R:
                 values[name] = _changed(getattr(part, name), below, f"{path}{name}.")
         elif name in changes:
             values[name] = _read(path + name, changes[name], kind)
-    return dataclasses.replace(part, **values)  # type: ignore[type-var]
+    try:
+        return dataclasses.replace(part, **values)  # type: ignore[type-var]
+    except UserError as reason:
+        # Several sections have a field of that name.
+        raise UserError(f"{path[:-1]}: {reason}" if path else str(reason)) from reason
 
 
 def flat(recipe: object) -> dict[str, Any]:
@@ -149,6 +153,11 @@ def _names(kind: type, path: str) -> Iterator[str]:
 def _require_known(kind: type, given: Mapping[str, Any]) -> None:
     known = names_of(kind)
     for name in given:
+        if inside := _below(dict.fromkeys(known), name):
+            raise UserError(
+                f"{name} is a section of a recipe; set one of its fields: "
+                f"{', '.join(f'{name}.{field}' for field in inside)}."
+            )
         if name not in known:
             raise UserError(f"a recipe has no field {name!r}.{did_you_mean(name, known)}")
 
@@ -186,7 +195,8 @@ def _exact_text(value: Fraction) -> str:
 
 
 def _toml_value(value: Any) -> str:
-    return json.dumps(value) if isinstance(value, str | bool) else repr(value)
+    # TOML has no escapes in pairs, as JSON writes characters beyond the first 65536.
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str | bool) else repr(value)
 
 
 # What fields are checked with. Each raises a UserError that names field, value and next step.

@@ -9,10 +9,12 @@ from typing import Any
 
 import torch
 
-from ferd_eval.acceptance import probe
+from ferd_eval.acceptance import probe, wrong_class_count
 from ferd_eval.checkpoint import load_checkpoint
+from ferd_eval.datasets import LabelledImages
 from ferd_eval.errors import UserError
 from ferd_eval.models import Classifier, build_classifier
+from ferd_eval.models.registry import guess_in_channels
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +34,25 @@ class FrozenTeacher:
     num_classes: int
     dataset: str
     description: Mapping[str, Any]
+
+    def require_same_kind(self, images: LabelledImages, setting: str) -> None:
+        """See that real images are like those that the teacher is distilled with.
+
+        Args:
+            images: what a student is to be looked at with.
+            setting: what they were named by.
+
+        Raises:
+            UserError: they have other classes, or another shape.
+        """
+        if images.num_classes != self.num_classes:
+            raise UserError(f"{setting}: {wrong_class_count(self.num_classes, images)}")
+        if images.image_shape != self.image_shape:
+            theirs, ours = ("×".join(map(str, s)) for s in (images.image_shape, self.image_shape))
+            raise UserError(
+                f"{setting}: {images.name} has images of {theirs}, but the student's are {ours}. "
+                "Give the right size with --set image_size=N, or other images."
+            )
 
 
 def load_teacher(
@@ -58,16 +79,25 @@ def load_teacher(
     classifier, facts = build_classifier(
         checkpoint, arch=arch, model_file=model_file, normalize=normalize
     )
-    if facts.in_channels is None:
-        raise UserError(f"{file}: the network does not say how many channels its images have.")
-    shape = (facts.in_channels, image_size, image_size)
+    # A user's factory does not tell, but its first convolution does.
+    channels = facts.in_channels or guess_in_channels(checkpoint.tensors)
+    if channels is None:
+        raise UserError(
+            f"{file}: the network does not say how many channels its images have; take a teacher "
+            "that begins with a convolution."
+        )
+    shape = (channels, image_size, image_size)
     classifier.requires_grad_(False).eval()
     try:
         logits_BK = probe(
-            classifier, shape, f"synthesis at image_size {image_size}", by_gradient=True
+            classifier,
+            shape,
+            f"image_size {image_size}",
+            by_gradient=True,
+            advice="Set the size it was trained at with --set image_size=N.",
         )
     except UserError as reason:
-        raise UserError(f"{file}: {reason} Set the right one with --set image_size=N.") from reason
+        raise UserError(f"{file}: {reason}") from reason
     assert torch.is_floating_point(logits_BK)
     description = {
         "name": checkpoint.name,

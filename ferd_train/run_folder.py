@@ -27,6 +27,9 @@ _SOURCES = {
     "validation.fingerprint": "with other validation images (fingerprint",
 }
 
+#: How a teacher's file is read.
+_READINGS = ("teacher.architecture", "teacher.model_file_sha256", "teacher.normalization")
+
 
 class RunFolder:
     """Where a run keeps everything. A killed run leaves a state, a finished one a network.
@@ -174,6 +177,13 @@ def _require_same_training(old: Mapping[str, Any], new: Mapping[str, Any], folde
             raise UserError(
                 f"{folder} holds a run {what} {str(before)[:12]}, now {str(after)[:12]}). Choose "
                 "another folder with --out."
+            )
+    for path in _READINGS:
+        before, after = look_up(old, path), look_up(new, path)
+        if before != after:
+            raise UserError(
+                f"{folder} holds a run with the teacher read otherwise: {path} is {before}, asked "
+                f"for is {after}. Choose another folder with --out."
             )
     if old["status"] == "finished":
         return

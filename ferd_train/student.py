@@ -6,10 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ferd_eval.acceptance import wrong_class_count
 from ferd_eval.datasets import LabelledImages, load_dataset
 from ferd_eval.device import DeviceChoice, exact_arithmetic
-from ferd_eval.errors import UserError
 from ferd_train.frozen_teacher import FrozenTeacher
 from ferd_train.holdout import hold_out
 from ferd_train.run_folder import RunFolder, describe_run, fitting_into_memory
@@ -90,15 +88,7 @@ def _validation_images(
     if not wanted:
         return None
     images = load_dataset(wanted, data_dir, split="train", download=download)
-    if images.num_classes != teacher.num_classes:
-        raise UserError(wrong_class_count(teacher.num_classes, images))
-    if images.image_shape != teacher.image_shape:
-        channels, height, width = images.image_shape
-        raise UserError(
-            f"{wanted} has images of {channels}×{height}×{width}, but the student's are "
-            f"{'×'.join(map(str, teacher.image_shape))}. Set image_size, or another "
-            "validation.dataset."
-        )
+    teacher.require_same_kind(images, "validation.dataset")
     return images
 
 

@@ -118,7 +118,13 @@ class StudentTraining:
                 recipe.arch, num_classes=self._num_classes, in_channels=self._image_shape[0]
             )
             self.student = self._architecture.build().to(device)
-            probe(self.student, self._image_shape, "synthesis", by_gradient=False)
+            probe(
+                self.student,
+                self._image_shape,
+                f"image_size {recipe.image_size}",
+                by_gradient=False,
+                advice=f"Take another student than {recipe.arch}, or set image_size.",
+            )
         self._reweighting = recipe.reweighting.build()
         self._vulnerability_K = torch.zeros(self._num_classes, dtype=torch.float64)
         self._synthesis = Synthesis(recipe, self._teacher, self.student, self._image_shape, device)
@@ -205,6 +211,11 @@ class StudentTraining:
             seed=randomness.seed("margins"),
             attack=PGD(steps=asked.attack_steps, step_size=asked.step_size),
         )
+        if not bool(logits_BK.isfinite().all()):
+            raise UserError(
+                f"the teacher's logits on the images of epoch {self.epochs_done + 1} are not "
+                "finite, so no class can be weighed; lower synthesis.lr or synthesis.latent_lr."
+            )
         value_B = self._reweighting.vulnerability(logits_BK, labels_B)
         # The first epoch has no last one to be smoothed with.
         smoothing = asked.smoothing if self.logs else 0.0
@@ -233,9 +244,10 @@ class StudentTraining:
             self._optimizer.step()
             losses.append(loss.detach())
         mean_loss = float(torch.stack(losses).mean())
-        self._require_finite(mean_loss)
         with frozen(self.student), torch.no_grad():
-            same_B = self.student(x_BCHW).argmax(1) == teacher_BK.argmax(1)
+            student_BK = self.student(x_BCHW)
+        self._require_finite(mean_loss, student_BK)
+        same_B = student_BK.argmax(1) == teacher_BK.argmax(1)
         return mean_loss, float(same_B.double().mean())
 
     def _attack(self, batch: Batch, seed: int) -> Tensor:
@@ -253,17 +265,22 @@ class StudentTraining:
     def _validate(self) -> ValidationFigures | None:
         return None if self._validation is None else self._validation.figures(self.student)
 
-    def _require_finite(self, mean_loss: float) -> None:
+    def _require_finite(self, mean_loss: float, student_BK: Tensor) -> None:
         """The last step may have spoilt the weights after the last finite loss."""
-        weights_finite = all(bool(t.isfinite().all()) for t in self.student.state_dict().values())
-        if math.isfinite(mean_loss) and weights_finite:
+        are_finite = {
+            f"loss {mean_loss:g}": math.isfinite(mean_loss),
+            "weights": all(bool(t.isfinite().all()) for t in self.student.state_dict().values()),
+            "logits": bool(student_BK.isfinite().all()),
+        }
+        if all(are_finite.values()):
             return
+        broken = ", ".join(what for what, is_finite in are_finite.items() if not is_finite)
         lr = self.recipe.distillation.lr
         kept = f" The state after epoch {self.epochs_done} is kept." if self.logs else ""
         raise UserError(
-            f"the student diverged in epoch {self.epochs_done + 1} (loss {mean_loss:g}, weights "
-            f"{'finite' if weights_finite else 'not finite'}): lr {lr:g} is too high. Start again "
-            f"in another folder with a lower one, e.g. --set distillation.lr={lr / 10:g}.{kept}"
+            f"the student diverged in epoch {self.epochs_done + 1} (not finite: {broken}): lr "
+            f"{lr:g} is too high. Start again in another folder with a lower one, e.g. --set "
+            f"distillation.lr={lr / 10:g}.{kept}"
         )
 
     def save(self, file: Path) -> None:

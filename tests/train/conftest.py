@@ -13,8 +13,9 @@ import torch
 
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.device import DeviceChoice
-from ferd_train.teacher_recipe import TeacherRecipe
 from ferd_train.teacher import train_teacher
+from ferd_train.teacher_recipe import TeacherRecipe
+from tests.train.student_runs import write_teacher
 
 Train = Callable[..., Path]
 
@@ -88,3 +89,8 @@ def train(tiny: TeacherRecipe, striped: LabelledImages, cpu: DeviceChoice) -> Tr
         return train_teacher(recipe, out, device=cpu, data=data, watch=watch)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def teacher_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_teacher(tmp_path_factory.mktemp("teacher") / "teacher.safetensors")

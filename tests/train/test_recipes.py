@@ -137,7 +137,7 @@ def test_every_recipe_can_be_written_as_a_file(name, tmp_path):
     ("content", "message"),
     [
         (FILE + "epoch = 3", "no field 'epoch'. Did you mean epochs?"),
-        (FILE + "[more]\nx = 1", "no field 'more'"),
+        (FILE + "[more]\nx = 1", "no field 'more.x'"),
         (FILE + "epochs = 3.5", "epochs is '3.5'; give a whole number"),
         (FILE + "epochs = [1, 2]", "epochs is '[1, 2]'; give a whole number"),
         ('dataset = "cifar10"\neps = 0.1', "add arch, inner_step"),
