@@ -345,7 +345,6 @@ def _ferd(recipe: StudentRecipe) -> Changes:
     """This project's choices, made on held-out training images: docs/decisions/0007."""
     return {
         **_bottleneck(Bottleneck()),
-        "synthesis.steps": recipe.distillation.steps,
         "synthesis.adversarial": "kl",
         "synthesis.match_student": False,
         "reweighting.strategy": "margin-softmax",
