@@ -97,10 +97,10 @@ class Bottleneck:
                 raise UserError(f"no {field} is called {name!r}.{did_you_mean(name, known)}")
         if self.steps < 1:
             raise UserError(f"steps is {self.steps}; give 1 or more.")
-        if self.beta < 0:
+        if not 0 <= self.beta < float("inf"):
             raise UserError(f"beta is {self.beta}; give 0 or more.")
         for field in ("lr", "guard"):
-            if not getattr(self, field) > 0:
+            if not 0 < getattr(self, field) < float("inf"):
                 raise UserError(f"{field} is {getattr(self, field)}; give more than 0.")
 
     def variance(self, z_BCHW: Tensor) -> Tensor:

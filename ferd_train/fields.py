@@ -159,7 +159,9 @@ def _require_known(kind: type, given: Mapping[str, Any]) -> None:
                 f"{', '.join(f'{name}.{field}' for field in inside)}."
             )
         if name not in known:
-            raise UserError(f"a recipe has no field {name!r}.{did_you_mean(name, known)}")
+            last = name.rpartition(".")[2]
+            alike = [each for each in known if each.rpartition(".")[2] == last]
+            raise UserError(f"a recipe has no field {name!r}.{did_you_mean(name, alike or known)}")
 
 
 def _below(fields: Mapping[str, Any], section: str) -> dict[str, Any]:
