@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import conv_transpose2d, pad
 
 from ferd_eval.errors import UserError
 
@@ -98,8 +99,24 @@ class Generator(nn.Module):
 def _doubling(in_maps: int, out_maps: int) -> list[nn.Module]:
     """Twice the height and width; no bias, for batch normalisation would take it away."""
     return [
-        nn.Upsample(scale_factor=2, mode="nearest"),
-        nn.Conv2d(in_maps, out_maps, 3, padding=1, bias=False),
+        _UpsampledConv2d(in_maps, out_maps, 3, padding=1, bias=False),
         nn.BatchNorm2d(out_maps),
         nn.LeakyReLU(_SLOPE),
     ]
+
+
+class _UpsampledConv2d(nn.Conv2d):
+    """Nearest upsampling and a 3×3 convolution in one, B×I×H×W to B×O×2H×2W.
+
+    Of the nine pixels under a kernel only four differ. Upsampling is a transposed convolution of
+    stride 2 with ones, so both together are one with a kernel of 4×4: 4/9 of the multiplications,
+    and the large maps in between are never made.
+    """
+
+    def forward(self, x_BIHW: Tensor) -> Tensor:
+        """Map B×I×H×W to B×O×2H×2W."""
+        turned_IO33 = self.weight.flip(2, 3).transpose(0, 1)
+        # A full convolution with 2×2 ones, one axis after the other.
+        tall_IO43 = pad(turned_IO33, (0, 0, 0, 1)) + pad(turned_IO33, (0, 0, 1, 0))
+        kernel_IO44 = pad(tall_IO43, (0, 1)) + pad(tall_IO43, (1, 0))
+        return conv_transpose2d(x_BIHW, kernel_IO44, stride=2, padding=1)

@@ -58,6 +58,24 @@ def test_layers_are_the_specified_ones():
     torch.testing.assert_close(network(z), x)
 
 
+def test_gradients_are_those_of_upsampling_and_convolving():
+    """Both steps in one give the gradients that the two give one after the other."""
+    network = Generator((1, 12, 12), source(), width=3).double()
+    layer = next(layer for layer in network.layers if isinstance(layer, nn.Conv2d))
+    x = torch.randn(2, 6, 3, 3, generator=source(1), dtype=torch.float64, requires_grad=True)
+    above = torch.randn(2, 6, 6, 6, generator=source(2), dtype=torch.float64)
+    twice = x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    expected = F.conv2d(twice, layer.weight, padding=1)
+    leaves = (x, layer.weight)
+    torch.testing.assert_close(layer(x), expected)
+    for ours, theirs in zip(
+        torch.autograd.grad(layer(x), leaves, above),
+        torch.autograd.grad(expected, leaves, above),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
 def test_weights_are_drawn_from_their_normals():
     network = Generator((3, 32, 32), source())
     for layer in network.layers:
