@@ -70,19 +70,44 @@ def test_a_batch_with_the_very_statistics_is_at_no_distance():
     assert watched(BatchNormMatching(network), network, x)[0].item() < 1e-12
 
 
-def test_gradient_is_that_of_equation_8():
-    """Central differences of the loops above, pixel by pixel."""
-    network, x = TwoNorms().double().eval(), images(side=2)
+@pytest.mark.parametrize("layer", ["bn2", "bn1"])
+def test_gradient_is_that_of_equation_8(layer):
+    """Central differences of the loops above, number by number, for maps and for vectors."""
+    network = TwoNorms().double().eval()
+    x = images(side=2) if layer == "bn2" else images(side=2).amax(dim=(2, 3))
+    bn = network.get_submodule(layer)
     leaf = x.clone().requires_grad_()
-    ours = watched(BatchNormMatching(network), network.bn2, leaf).sum()
+    ours = 3 * watched(BatchNormMatching(network), bn, leaf).sum()
     (gradient,) = torch.autograd.grad(ours, leaf)
     for place in np.ndindex(*x.shape):
         sides = []
         for h in (1e-6, -1e-6):
             moved = x.numpy().copy()
             moved[place] += h
-            sides.append(reference_distance(moved, network.bn2))
-        assert gradient[place].item() == pytest.approx((sides[0] - sides[1]) / 2e-6, abs=1e-8)
+            sides.append(reference_distance(moved, bn))
+        slope = 3 * (sides[0] - sides[1]) / 2e-6
+        assert gradient[place].item() == pytest.approx(slope, abs=1e-8)
+
+
+def test_at_no_distance_the_gradient_is_zero_and_finite():
+    network, x = TwoNorms().double().eval(), torch.zeros(4, 3, 5, 5, dtype=torch.float64)
+    network.bn2.running_mean.zero_()
+    network.bn2.running_var.zero_()
+    leaf = x.requires_grad_()
+    total = watched(BatchNormMatching(network), network.bn2, leaf).sum()
+    (gradient,) = torch.autograd.grad(total, leaf)
+    assert total == 0
+    assert not gradient.any()
+
+
+def test_the_layout_in_memory_changes_nothing():
+    network, x = TwoNorms().double().eval(), images()
+    gradients = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        leaf = x.contiguous(memory_format=layout).requires_grad_()
+        total = watched(BatchNormMatching(network), network, leaf).sum()
+        gradients.append(torch.autograd.grad(total, leaf)[0])
+    torch.testing.assert_close(*gradients)
 
 
 def test_gradient_reaches_the_images():
