@@ -17,6 +17,8 @@ from ferd_train.fields import (
 
 #: Names of the losses; `ferd_train.losses` makes them.
 LOSS_NAMES = ("pgd-at", "trades")
+#: Names of precisions; `ferd_train.arithmetic` makes them.
+PRECISION_NAMES = ("float32", "tf32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class TeacherRecipe(Recipe):
         flip: mirror images at random.
         ema_decay: decay per step of the averaged weights, which are what is saved.
         validation_per_class: training images of each class held out, the last in file order.
+        precision: of the training steps: float32, tf32 or bfloat16. Validation is always exact.
         seed: of initial weights, order, augmentation and attacks.
     """
 
@@ -59,10 +62,12 @@ class TeacherRecipe(Recipe):
     flip: bool = False
     ema_decay: float = 0.995
     validation_per_class: int = 100
+    precision: str = "float32"
     seed: int = 0
 
     def __post_init__(self) -> None:
         require_one_of(self, "loss", LOSS_NAMES)
+        require_one_of(self, "precision", PRECISION_NAMES)
         require_at_least(self, 1, "inner_steps", "epochs", "batch_size", "validation_per_class")
         require_at_least(self, 0, "crop_padding")
         require_share(self, "momentum", "ema_decay")

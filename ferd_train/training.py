@@ -26,6 +26,7 @@ from ferd_eval.attacks import Batch, Noise, Passes, Threat, frozen
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.errors import UserError
 from ferd_eval.models import build_architecture, save_network
+from ferd_train.arithmetic import PRECISIONS, memory_format
 from ferd_train.augment import crop_and_flip
 from ferd_train.holdout import hold_out
 from ferd_train.losses import LOSSES
@@ -85,6 +86,7 @@ class Training:
             )
             self._architecture = architecture
             self._network = architecture.build().to(device)
+            self._network.to(memory_format=memory_format(recipe.precision, device))
         check_network(self._network, data, torch.float32)
         average = get_ema_multi_avg_fn(recipe.ema_decay)  # type: ignore[no-untyped-call]
         self._average = AveragedModel(self._network, multi_avg_fn=average, use_buffers=True)
@@ -112,11 +114,12 @@ class Training:
         order_N = np.random.default_rng((recipe.seed, number)).permutation(self._train_N)
         steps = len(order_N) // recipe.batch_size or 1
         losses: list[Tensor] = []
-        for step, rows_B in enumerate(np.array_split(order_N, steps)):
-            share = one_cycle((number + step / steps) / recipe.epochs)
-            for group in self._optimizer.param_groups:
-                group["lr"] = recipe.lr * share
-            losses.append(self._step(rows_B))
+        with PRECISIONS[recipe.precision](self._device):
+            for step, rows_B in enumerate(np.array_split(order_N, steps)):
+                share = one_cycle((number + step / steps) / recipe.epochs)
+                for group in self._optimizer.param_groups:
+                    group["lr"] = recipe.lr * share
+                losses.append(self._step(rows_B))
         mean_loss = float(torch.stack(losses).mean())
         self._require_finite(mean_loss)
         figures = self._validation.figures(self._average.module)
