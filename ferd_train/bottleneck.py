@@ -38,10 +38,11 @@ _MEAN_SPREADS: Mapping[str, Callable[[int], float]] = {
     "channel": lambda positions: 1.0,
 }
 
-#: How equation 5 joins the channels of a sample: their sum (paper), or half their mean (release).
-REGULARISERS: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "sum": lambda terms_BC: terms_BC.sum(dim=1),
-    "half-mean": lambda terms_BC: terms_BC.mean(dim=1) / 2,
+#: How much a channel counts in equation 5, by the number of channels of a sample, so that they add
+#: up to their sum (paper), or to half their mean (release).
+REGULARISERS: Mapping[str, Callable[[int], float]] = {
+    "sum": lambda channels: 1.0,
+    "half-mean": lambda channels: 0.5 / channels,
 }
 
 #: λ in equation 6: as learnt, before the softplus (paper), or after it (release).
@@ -119,7 +120,7 @@ class Bottleneck:
         centred_BCHW = z_BCHW - z_BCHW.mean(dim=(2, 3), keepdim=True)
         return centred_BCHW.square_().mean(dim=(2, 3)) + self.guard
 
-    def objective(
+    def slope(
         self,
         tail: nn.Module,
         z_BCHW: Tensor,
@@ -128,7 +129,10 @@ class Bottleneck:
         noise_BCHW: Tensor,
         variance_BC: Tensor,
     ) -> Tensor:
-        """Equation 5 of each sample, B: CE(f_{l+}(Z_I), y) + β·R(v_k/λ_k² + log(λ_k²/v_k) − 1).
+        """The gradient, in λ_r, of each sample's part of equation 5, B×C.
+
+        That is CE(f_{l+}(Z_I), y) + β·R(v_k/λ_k² + log(λ_k²/v_k) − 1). Autograd sees the tail and
+        no more: the noise and the regulariser, on few numbers but 50 times, are by hand.
 
         Args:
             tail: features B×C×H×W to logits B×K.
@@ -140,10 +144,13 @@ class Bottleneck:
         """
         scale_BC = softplus(raw_scale_BC)
         informative_BCHW = torch.addcmul(z_BCHW, scale_BC[:, :, None, None], noise_BCHW)
-        ce_B = cross_entropy(tail(informative_BCHW), labels_B, reduction="none")
-        ratio_BC = scale_BC.square() / variance_BC
-        terms_BC = 1 / ratio_BC + ratio_BC.log() - 1
-        return ce_B + self.beta * REGULARISERS[self.regulariser](terms_BC)
+        informative_BCHW.requires_grad_()
+        ce = cross_entropy(tail(informative_BCHW), labels_B, reduction="sum")
+        (by_informative_BCHW,) = torch.autograd.grad(ce, informative_BCHW)
+        by_ce_BC = (by_informative_BCHW * noise_BCHW).sum(dim=(2, 3))
+        weight = self.beta * REGULARISERS[self.regulariser](z_BCHW.shape[1])
+        by_terms_BC = 2 / scale_BC * (1 - variance_BC / scale_BC.square())
+        return by_ce_BC.add_(by_terms_BC, alpha=weight).mul_(raw_scale_BC.sigmoid())
 
     def noise_scale(
         self, tail: nn.Module, z_BCHW: Tensor, labels_B: Tensor, generator: torch.Generator
@@ -152,8 +159,8 @@ class Bottleneck:
 
         Z is held still and only the tail runs. Where the tail begins with an average over the
         positions, Z and ε are averaged beforehand, which is the same in distribution and costs
-        next to nothing. The samples' objectives are added up, so that none
-        depends on its neighbours; Adam would undo a mean's factor but for its own guard.
+        next to nothing. The samples' objectives are added up, so that none depends on its
+        neighbours; Adam would undo a mean's factor but for its own guard.
         """
         z_BCHW = z_BCHW.detach()
         variance_BC = self.variance(z_BCHW)
@@ -162,16 +169,15 @@ class Bottleneck:
             spread = _MEAN_SPREADS[self.noise](z_BCHW.shape[2:].numel())
             z_BCHW = z_BCHW.mean(dim=(2, 3), keepdim=True)
         with frozen(tail):
-            raw_scale_BC = torch.zeros_like(variance_BC, requires_grad=True)
+            raw_scale_BC = torch.zeros_like(variance_BC)
             adam = torch.optim.Adam([raw_scale_BC], lr=self.lr)
             for _ in range(self.steps):
                 noise_BCHW = NOISES[self.noise](z_BCHW, generator) * spread
-                value_B = self.objective(
+                raw_scale_BC.grad = self.slope(
                     tail, z_BCHW, labels_B, raw_scale_BC, noise_BCHW, variance_BC
                 )
-                (raw_scale_BC.grad,) = torch.autograd.grad(value_B.sum(), raw_scale_BC)
                 adam.step()
-        return raw_scale_BC.detach()
+        return raw_scale_BC
 
     def mask(self, raw_scale_BC: Tensor, z_BCHW: Tensor) -> Tensor:
         """Equation 6: the non-robust channels, B×C truth values, λ_k² < max Var."""
