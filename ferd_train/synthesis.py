@@ -136,10 +136,13 @@ class _Best:
         """What was kept."""
         assert self._x_BCHW is not None
         loss = float(self._loss)
-        if not math.isfinite(loss):
-            raise UserError(
-                "the generator's loss was never finite, so it made no images; lower "
-                "synthesis.lr or synthesis.latent_lr, or look at the teacher's logits."
-            )
         terms = {name: float(term) for name, term in self._terms.items()}
+        if not math.isfinite(loss):
+            # The first step's loss knows nothing of the generator's learning rates.
+            raise UserError(
+                "the generator's loss was not finite from its first step on "
+                f"({', '.join(f'{name} {term:g}' for name, term in terms.items())}): the student "
+                "has diverged, or the teacher's logits or the weights lambda_... are too large. "
+                "Start again in another folder with a lower --set distillation.lr=... ."
+            )
         return Synthetic(self._x_BCHW, last_BCHW, loss, terms, int(self._step))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+import ferd_eval.manifest
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.device import DeviceChoice
 from ferd_train.teacher import train_teacher
 from ferd_train.teacher_recipe import TeacherRecipe
-from tests.train.student_runs import write_teacher
+from tests.train.student_runs import CODE, write_teacher
 
 Train = Callable[..., Path]
 
@@ -89,6 +90,13 @@ def train(tiny: TeacherRecipe, striped: LabelledImages, cpu: DeviceChoice) -> Tr
         return train_teacher(recipe, out, device=cpu, data=data, watch=watch)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def same_code() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ferd_eval.manifest, "code_state", lambda: CODE)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,9 @@ from ferd_train.student_recipe import StudentRecipe
 CPU = DeviceChoice(torch.device("cpu"), "test")
 RESULT, STATE = "student.safetensors", "state.pt"
 
+#: What runs record of the checkout, so that a commit made meanwhile stops none of them.
+CODE = {"commit": "0" * 40, "dirty": False}
+
 TINY = ferd_lab().with_changes(
     {
         "arch": "resnet8-w2",

@@ -36,6 +36,8 @@ from tests.train.student_runs import (
     write_teacher,
 )
 
+pytestmark = pytest.mark.usefixtures("same_code")
+
 K = 10
 PAPER = {"variant": "paper", "epochs": 4, "distillation__steps": 3}
 RELEASE = {"variant": "release", "epochs": 4, "synthesis__steps": 4}
