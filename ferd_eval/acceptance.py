@@ -86,11 +86,11 @@ def probe(
     dataset: str,
     *,
     by_gradient: bool,
-    advice: str = "Check --dataset and --arch.",
+    advice: str | None = None,
 ) -> Tensor:
     """Logits of mid-grey images, one alone and two together, checked but for their number K.
 
-    `advice` is the next step where the images are not accepted.
+    `advice` is the next step where the images are not accepted, in place of one for scoring.
     """
     logits_1K = _probe(model, (1, *image_shape), dataset, advice, by_gradient=by_gradient)
     with suppress(torch.OutOfMemoryError):  # then batches will be of one image
@@ -99,22 +99,24 @@ def probe(
 
 
 def _probe(
-    model: nn.Module, shape: tuple[int, ...], dataset: str, advice: str, *, by_gradient: bool
+    model: nn.Module, shape: tuple[int, ...], dataset: str, advice: str | None, *, by_gradient: bool
 ) -> Tensor:
     where = next(model.parameters(), torch.empty(0)).device
     x_BCHW = torch.full(shape, 0.5, dtype=dtype_of(model), device=where)
     try:
         with frozen(model):
             output = model(x_BCHW.requires_grad_(by_gradient))
-    except UserError:
-        raise
+    except UserError as reason:
+        if advice is None:
+            raise
+        raise UserError(f"{reason} {advice}") from reason
     except Exception as reason:
         if is_out_of_memory(reason):
             raise torch.OutOfMemoryError(str(reason)) from reason
         images = "images" if shape[0] == 1 else f"{shape[0]} images at a time"
         raise UserError(
             f"the network does not accept {images} of {dataset} ({'×'.join(map(str, shape[1:]))}): "
-            f"{brief(reason)}. {advice}"
+            f"{brief(reason)}. {advice or 'Check --dataset and --arch.'}"
         ) from reason
     logits_BK = as_logits(output, shape[0])
     if by_gradient and not logits_BK.requires_grad:

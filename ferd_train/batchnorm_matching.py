@@ -46,8 +46,8 @@ class BatchNormMatching:
         if not self.layers:
             raise UserError(
                 "the teacher has no batch normalisation with running statistics, so the generator "
-                "has nothing to match; switch that term off with lambda_bn = 0, or take a teacher "
-                "that has."
+                "has nothing to match; switch that term off with --set synthesis.lambda_bn=0, or "
+                "take a teacher that has."
             )
         for student in students:
             self.layers += layers_with_statistics(student)

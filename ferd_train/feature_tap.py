@@ -50,7 +50,7 @@ def steps_of(network: nn.Module) -> Steps:
     raise UserError(
         f"where to cut a {type(network).__name__} into features and the rest is not known; take a "
         "teacher of one of the project's own families (ferd-eval ls models), or switch the "
-        "uniformity term off with lambda_uni = 0."
+        "uniformity term off with --set synthesis.lambda_uni=0."
     )
 
 

@@ -74,6 +74,14 @@ class Synthesis:
         self._generator = Generator(
             image_shape, torch.Generator(), latent=made.latent, width=made.width
         ).to(device)
+        self._rehearse(image_shape, device)
+
+    def _rehearse(self, image_shape: tuple[int, int, int], device: torch.device) -> None:
+        """Score two grey images, so that what the objective does not take is said beforehand."""
+        x_BCHW = torch.full((2, *image_shape), 0.5, device=device)
+        labels_B = torch.zeros(2, dtype=torch.int64, device=device)
+        with frozen(self._teacher), frozen(self._student):
+            self._objective(x_BCHW, labels_B, torch.Generator(device))
 
     def make(self, labels_B: Tensor, randomness: Randomness) -> Synthetic:
         """Teach a new generator with N_G steps of Adam on its weights and its latents.

@@ -168,6 +168,6 @@ def test_train_mode_is_refused():
     "network", [nn.Conv2d(1, 2, 3), nn.BatchNorm2d(3, track_running_stats=False)]
 )
 def test_a_teacher_without_statistics_is_an_error_that_says_how_to_go_on(network):
-    with pytest.raises(UserError, match=r"no batch normalisation.*lambda_bn = 0") as error:
+    with pytest.raises(UserError, match=r"no batch normalisation.*lambda_bn=0") as error:
         BatchNormMatching(network)
     assert "\n" not in str(error.value)

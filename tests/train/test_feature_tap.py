@@ -113,5 +113,5 @@ def test_a_tap_that_is_not_there_is_named_with_all_that_are():
 
 
 def test_an_unknown_family_is_an_error_that_says_how_to_go_on():
-    with pytest.raises(UserError, match=r"cut a Linear.*lambda_uni = 0"):
+    with pytest.raises(UserError, match=r"cut a Linear.*lambda_uni=0"):
         split(nn.Linear(3, 2))

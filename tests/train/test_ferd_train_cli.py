@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ferd_train.cli import main
-from ferd_train.recipes import TEACHER_RECIPES as RECIPES
+from ferd_train.recipes import STUDENT_RECIPES, TEACHER_RECIPES
 
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -29,12 +29,11 @@ def tiny_run(file: Path, out: Path, **changes: object) -> list[str]:
     return words
 
 
-def test_help_imports_no_torch():
+@pytest.mark.parametrize("words", [["--help"], ["student", "--help"], ["teacher", "-h"]])
+def test_help_imports_no_torch(words):
     program = (
         "import sys; from ferd_train.cli import main\n"
-        "try: main(['--help'])\n"
-        "except SystemExit: pass\n"
-        "try: main(['ls'])\n"
+        f"try: main({words})\n"
         "except SystemExit: pass\n"
         "print('heavy:', sorted({'torch', 'torchvision', 'pandas'} & {*sys.modules}))"
     )
@@ -47,7 +46,12 @@ def test_help_imports_no_torch():
 def test_ls_lists_the_recipes(words, capsys):
     status, out, _ = call(capsys, *words)
     assert status == 0
-    assert [line.split()[0] for line in out.splitlines()] == list(RECIPES)
+    rows = [line.split(maxsplit=2) for line in out.splitlines()]
+    assert [row[:2] for row in rows] == [
+        *(["teacher", name] for name in TEACHER_RECIPES),
+        *(["student", name] for name in STUDENT_RECIPES),
+    ]
+    assert all(len(text) > 20 for _, _, text in rows)
 
 
 def test_the_last_line_is_the_result_and_progress_goes_elsewhere(striped_file, tmp_path, capsys):
