@@ -101,7 +101,7 @@ def _doubling(in_maps: int, out_maps: int) -> list[nn.Module]:
     return [
         _UpsampledConv2d(in_maps, out_maps, 3, padding=1, bias=False),
         nn.BatchNorm2d(out_maps),
-        nn.LeakyReLU(_SLOPE),
+        nn.LeakyReLU(_SLOPE, inplace=True),
     ]
 
 

@@ -55,3 +55,13 @@ def test_an_image_is_augmented_alike_in_any_batch(x):
 def test_epochs_differ(x):
     one, other = (crop_and_flip(x, Noise(s, "augment", torch.arange(N)), 2, True) for s in (0, 1))
     assert (one != other).flatten(1).any(1).float().mean() > 0.9
+
+
+def test_gradients_go_back_to_the_pixels_they_came_from(x):
+    """Where a pixel is still to be seen, its gradient is its own; where not, it has none."""
+    leaf = x[:20].clone().requires_grad_()
+    seen = crop_and_flip(leaf, Noise(1, "augment", torch.arange(20)), 2, True)
+    (gradient,) = torch.autograd.grad(seen.square().sum(), leaf)
+    stayed = gradient != 0
+    torch.testing.assert_close(gradient[stayed], 2 * x[:20][stayed])
+    torch.testing.assert_close((x[:20] * stayed).sum(), seen.detach().sum())
