@@ -92,7 +92,7 @@ def train(tiny: TeacherRecipe, striped: LabelledImages, cpu: DeviceChoice) -> Tr
     return run
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def same_code() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ferd_eval.manifest, "code_state", lambda: CODE)

@@ -216,7 +216,7 @@ class Reference:
             self.sgd.zero_grad()
             loss.backward()
             self.sgd.step()
-            losses.append(float(loss))
+            losses.append(loss.item())
         return sum(losses) / len(losses)
 
 
