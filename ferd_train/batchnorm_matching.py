@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ferd_eval.errors import UserError
+from ferd_train.shared_batchnorm import pooled
+from ferd_train.workers import WHOLE, Share
 
 
 def layers_with_statistics(network: nn.Module) -> list[_BatchNorm]:
@@ -39,8 +41,11 @@ class BatchNormMatching:
         UserError: the teacher has none.
     """
 
-    def __init__(self, teacher: nn.Module, *students: nn.Module) -> None:
-        """The paper matches teacher and student, the authors' release the teacher alone."""
+    def __init__(self, teacher: nn.Module, *students: nn.Module, share: Share = WHOLE) -> None:
+        """The paper matches teacher and student, the authors' release the teacher alone.
+
+        With other processes, each sees its `share` of the batch and all get the same distances.
+        """
         self.layers = layers_with_statistics(teacher)
         if not self.layers:
             raise UserError(
@@ -50,6 +55,7 @@ class BatchNormMatching:
             )
         for student in students:
             self.layers += layers_with_statistics(student)
+        self._share = share
 
     @contextmanager
     def watch(self) -> Iterator[list[Tensor]]:
@@ -62,7 +68,7 @@ class BatchNormMatching:
 
         def collect(layer: nn.Module, arguments: tuple[Any, ...]) -> None:
             assert isinstance(layer, _BatchNorm)
-            distances.append(distance(layer, arguments[0]))
+            distances.append(distance(layer, arguments[0], self._share))
 
         handles = [layer.register_forward_pre_hook(collect) for layer in self.layers]
         try:
@@ -72,8 +78,8 @@ class BatchNormMatching:
                 handle.remove()
 
 
-def distance(layer: _BatchNorm, input_BC: Tensor) -> Tensor:
-    """One layer's part of L_bn, a scalar, for its input B×C×… ."""
+def distance(layer: _BatchNorm, input_BC: Tensor, share: Share = WHOLE) -> Tensor:
+    """One layer's part of L_bn, a scalar, for its input B×C×…, which may be a share of a batch."""
     assert not layer.training, "batch statistics are matched in evaluation mode only"
     assert layer.running_mean is not None
     assert layer.running_var is not None
@@ -83,6 +89,7 @@ def distance(layer: _BatchNorm, input_BC: Tensor) -> Tensor:
     # in the mean it is taken about: Σ (x − mean) = 0.
     centre_C = mean_C.detach().view(-1, *[1] * (input_BC.ndim - 2))
     variance_C = (input_BC - centre_C).square().mean(dim=axes)
+    mean_C, variance_C = pooled(mean_C, variance_C, share)
     gaps = torch.stack([mean_C - layer.running_mean, variance_C - layer.running_var])
     total: Tensor = torch.linalg.vector_norm(gaps, dim=1).sum()
     return total

@@ -19,6 +19,7 @@ from ferd_train.batchnorm_matching import BatchNormMatching
 from ferd_train.bottleneck import Bottleneck
 from ferd_train.divergence import kl, kl_from_uniform, pairwise_gap, soft_cross_entropy
 from ferd_train.feature_tap import split
+from ferd_train.workers import WHOLE, Share
 
 # The release flattens the teacher's prediction by this much where it weighs pairs of classes.
 _PAIR_TEMPERATURE = 100.0
@@ -117,6 +118,7 @@ class GeneratorObjective:
         tap: str | None = None,
         adversarial: str = "kl",
         match_student: bool = True,
+        share: Share = WHOLE,
     ) -> None:
         """Compose the terms.
 
@@ -129,6 +131,7 @@ class GeneratorObjective:
             adversarial: a name in `ADVERSARIAL_TERMS`.
             match_student: L_bn over the student's layers too (paper), or the teacher's alone
                 (release).
+            share: of the batch, that one process gets to see.
         """
         if adversarial not in ADVERSARIAL_TERMS:
             raise UserError(
@@ -136,19 +139,24 @@ class GeneratorObjective:
                 f"{did_you_mean(adversarial, ADVERSARIAL_TERMS)}"
             )
         self._teacher, self._student, self._weights = teacher, student, weights
-        self._bottleneck = bottleneck
+        self._bottleneck, self._share = bottleneck, share
         self._adversarial = ADVERSARIAL_TERMS[adversarial]
         self._halves = split(teacher, tap) if weights.lambda_uni else None
         self._matching = None
         if weights.lambda_bn:
-            self._matching = BatchNormMatching(teacher, *([student] if match_student else []))
+            self._matching = BatchNormMatching(
+                teacher, *([student] if match_student else []), share=share
+            )
         self._student_runs = bool(weights.lambda_adv or (weights.lambda_bn and match_student))
 
     def __call__(
         self, x_BCHW: Tensor, labels_B: Tensor, generator: torch.Generator
     ) -> GeneratorLosses:
-        """Score images in [0, 1] made for these labels; the bottleneck draws from `generator`."""
-        weights = self._weights
+        """Score images in [0, 1] made for these labels; the bottleneck draws from `generator`.
+
+        Given a process's share of a batch, the losses are the whole batch's.
+        """
+        weights, gather = self._weights, self._share.gather
         student_BK = None
         with self._watch() as distances:
             if self._halves is None:
@@ -156,7 +164,8 @@ class GeneratorObjective:
             else:
                 z_BCHW, teacher_BK = self._halves(x_BCHW)
             if self._student_runs:
-                student_BK = self._student(x_BCHW)
+                student_BK = gather(self._student(x_BCHW))
+        teacher_BK = gather(teacher_BK)
         terms: dict[str, Tensor] = {}
         if weights.lambda_adv:
             assert student_BK is not None
@@ -164,12 +173,12 @@ class GeneratorObjective:
         if weights.lambda_bn:
             terms["bn"] = torch.stack(distances).sum()
         if weights.lambda_oh:
-            terms["oh"] = one_hot(teacher_BK, labels_B)
+            terms["oh"] = one_hot(teacher_BK, gather(labels_B))
         if self._halves is not None:
             assert z_BCHW is not None
             tail = self._halves.tail
-            kept_BCHW = self._bottleneck.non_robust(tail, z_BCHW, labels_B, generator)
-            terms["uni"] = uniformity(tail(kept_BCHW))
+            kept_BCHW = self._bottleneck.non_robust(tail, z_BCHW, labels_B, generator, self._share)
+            terms["uni"] = uniformity(gather(tail(kept_BCHW)))
         weighted = [getattr(weights, f"lambda_{name}") * term for name, term in terms.items()]
         return GeneratorLosses(
             torch.stack(weighted).sum(), {name: term.detach() for name, term in terms.items()}
