@@ -41,11 +41,8 @@ class BatchNormMatching:
         UserError: the teacher has none.
     """
 
-    def __init__(self, teacher: nn.Module, *students: nn.Module, share: Share = WHOLE) -> None:
-        """The paper matches teacher and student, the authors' release the teacher alone.
-
-        With other processes, each sees its `share` of the batch and all get the same distances.
-        """
+    def __init__(self, teacher: nn.Module, *students: nn.Module) -> None:
+        """The paper matches teacher and student, the authors' release the teacher alone."""
         self.layers = layers_with_statistics(teacher)
         if not self.layers:
             raise UserError(
@@ -55,11 +52,12 @@ class BatchNormMatching:
             )
         for student in students:
             self.layers += layers_with_statistics(student)
-        self._share = share
 
     @contextmanager
-    def watch(self) -> Iterator[list[Tensor]]:
+    def watch(self, share: Share = WHOLE) -> Iterator[list[Tensor]]:
         """Collect a distance, with gradient, from each layer that runs meanwhile.
+
+        Where that is on a process's share of a batch, the distances are the whole batch's.
 
         Raises:
             AssertionError: a layer runs in train mode, which would move what it is matched to.
@@ -68,7 +66,7 @@ class BatchNormMatching:
 
         def collect(layer: nn.Module, arguments: tuple[Any, ...]) -> None:
             assert isinstance(layer, _BatchNorm)
-            distances.append(distance(layer, arguments[0], self._share))
+            distances.append(distance(layer, arguments[0], share))
 
         handles = [layer.register_forward_pre_hook(collect) for layer in self.layers]
         try:

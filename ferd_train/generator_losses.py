@@ -118,7 +118,6 @@ class GeneratorObjective:
         tap: str | None = None,
         adversarial: str = "kl",
         match_student: bool = True,
-        share: Share = WHOLE,
     ) -> None:
         """Compose the terms.
 
@@ -131,7 +130,6 @@ class GeneratorObjective:
             adversarial: a name in `ADVERSARIAL_TERMS`.
             match_student: L_bn over the student's layers too (paper), or the teacher's alone
                 (release).
-            share: of the batch, that one process gets to see.
         """
         if adversarial not in ADVERSARIAL_TERMS:
             raise UserError(
@@ -139,26 +137,28 @@ class GeneratorObjective:
                 f"{did_you_mean(adversarial, ADVERSARIAL_TERMS)}"
             )
         self._teacher, self._student, self._weights = teacher, student, weights
-        self._bottleneck, self._share = bottleneck, share
+        self._bottleneck = bottleneck
         self._adversarial = ADVERSARIAL_TERMS[adversarial]
         self._halves = split(teacher, tap) if weights.lambda_uni else None
         self._matching = None
         if weights.lambda_bn:
-            self._matching = BatchNormMatching(
-                teacher, *([student] if match_student else []), share=share
-            )
+            self._matching = BatchNormMatching(teacher, *([student] if match_student else []))
         self._student_runs = bool(weights.lambda_adv or (weights.lambda_bn and match_student))
 
     def __call__(
-        self, x_BCHW: Tensor, labels_B: Tensor, generator: torch.Generator
+        self,
+        x_BCHW: Tensor,
+        labels_B: Tensor,
+        generator: torch.Generator,
+        share: Share = WHOLE,
     ) -> GeneratorLosses:
         """Score images in [0, 1] made for these labels; the bottleneck draws from `generator`.
 
         Given a process's share of a batch, the losses are the whole batch's.
         """
-        weights, gather = self._weights, self._share.gather
+        weights, gather = self._weights, share.gather
         student_BK = None
-        with self._watch() as distances:
+        with self._watch(share) as distances:
             if self._halves is None:
                 z_BCHW, teacher_BK = None, self._teacher(x_BCHW)
             else:
@@ -177,7 +177,7 @@ class GeneratorObjective:
         if self._halves is not None:
             assert z_BCHW is not None
             tail = self._halves.tail
-            kept_BCHW = self._bottleneck.non_robust(tail, z_BCHW, labels_B, generator, self._share)
+            kept_BCHW = self._bottleneck.non_robust(tail, z_BCHW, labels_B, generator, share)
             terms["uni"] = uniformity(gather(tail(kept_BCHW)))
         weighted = [getattr(weights, f"lambda_{name}") * term for name, term in terms.items()]
         return GeneratorLosses(
@@ -185,10 +185,10 @@ class GeneratorObjective:
         )
 
     @contextmanager
-    def _watch(self) -> Iterator[list[Tensor]]:
+    def _watch(self, share: Share) -> Iterator[list[Tensor]]:
         """Distances of the batch-norm layers that run; none where L_bn is off."""
         if self._matching is None:
             yield []
             return
-        with self._matching.watch() as distances:
+        with self._matching.watch(share) as distances:
             yield distances

@@ -76,7 +76,6 @@ class Synthesis:
             tap=made.tap or None,
             adversarial=made.adversarial,
             match_student=made.match_student,
-            share=share,
         )
         self._generator = Generator(
             image_shape, torch.Generator(), latent=made.latent, width=made.width
@@ -111,7 +110,7 @@ class Synthesis:
             for step in range(1, made.steps + 1):
                 x_BCHW = self._generator(latents_BZ)
                 seen_BCHW = self._augment(x_BCHW, randomness, step)
-                losses = self._objective(seen_BCHW, labels_B, noise)
+                losses = self._objective(seen_BCHW, labels_B, noise, share)
                 best.see(losses.total.detach(), x_BCHW.detach(), losses.terms, step)
                 adam.zero_grad(set_to_none=True)
                 losses.total.backward()  # type: ignore[no-untyped-call]
