@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ferd_eval.errors import UserError
 from ferd_eval.output import make_folder, to_json, write_atomically
+from ferd_train.workers import WHOLE, Share
 
 _IMAGES, _LABELS, _INDEX = "images.u8", "labels.i64", "bank.json"
 _LABEL = np.dtype("<i8")
@@ -113,16 +114,30 @@ class Bank:
         self._count += len(x_BCHW)
         self._commit()
 
+    def grown(self, count: int) -> Bank:
+        """The bank with `count` images more, which another process has appended.
+
+        Raises:
+            UserError: they are not to be seen in the folder.
+        """
+        return Bank.open(self._folder, self._count + count)
+
     def draw(
-        self, count: int, generator: torch.Generator, device: torch.device | str = "cpu"
+        self,
+        count: int,
+        generator: torch.Generator,
+        device: torch.device | str = "cpu",
+        share: Share = WHOLE,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """`count` independent uniform draws from all images, with `generator` on the CPU.
+
+        Only a process's `share` of them is read.
 
         Returns:
             Images B×C×H×W in [0, 1], single precision; labels B; places in the bank, B.
         """
         assert self._count > 0, "nothing to draw from"
-        place_B = torch.randint(self._count, (count,), generator=generator)
+        place_B = share.own(torch.randint(self._count, (count,), generator=generator))
         rows_B = place_B.numpy()
         shape = (self._count, *self.image_shape)
         images_NCHW = np.memmap(self._folder / _IMAGES, np.uint8, "r", shape=shape)

@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ferd_eval.errors import UserError
+from ferd_train.workers import WHOLE, Share
 
 
 def layers_with_statistics(network: nn.Module) -> list[_BatchNorm]:
@@ -53,8 +54,10 @@ class BatchNormMatching:
             self.layers += layers_with_statistics(student)
 
     @contextmanager
-    def watch(self) -> Iterator[list[Tensor]]:
+    def watch(self, share: Share = WHOLE) -> Iterator[list[Tensor]]:
         """Collect a distance, with gradient, from each layer that runs meanwhile.
+
+        Where that is on a process's share of a batch, the distances are the whole batch's.
 
         Raises:
             AssertionError: a layer runs in train mode, which would move what it is matched to.
@@ -63,7 +66,7 @@ class BatchNormMatching:
 
         def collect(layer: nn.Module, arguments: tuple[Any, ...]) -> None:
             assert isinstance(layer, _BatchNorm)
-            distances.append(distance(layer, arguments[0]))
+            distances.append(distance(layer, arguments[0], share))
 
         handles = [layer.register_forward_pre_hook(collect) for layer in self.layers]
         try:
@@ -73,10 +76,10 @@ class BatchNormMatching:
                 handle.remove()
 
 
-def distance(layer: _BatchNorm, input_BC: Tensor) -> Tensor:
-    """One layer's part of L_bn, a scalar, for its input B×C×… ."""
+def distance(layer: _BatchNorm, input_BC: Tensor, share: Share = WHOLE) -> Tensor:
+    """One layer's part of L_bn, a scalar, for its input B×C×…, which may be a share of a batch."""
     assert not layer.training, "batch statistics are matched in evaluation mode only"
-    total: Tensor = _Distance.apply(input_BC, layer.running_mean, layer.running_var)
+    total: Tensor = _Distance.apply(input_BC, layer.running_mean, layer.running_var, share)
     return total
 
 
@@ -89,14 +92,14 @@ class _Distance(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, input_BC: Tensor, known_mean_C: Tensor, known_variance_C: Tensor
+        ctx: Any, input_BC: Tensor, known_mean_C: Tensor, known_variance_C: Tensor, share: Share
     ) -> Tensor:
         x_BCN = input_BC.flatten(2) if input_BC.ndim > 2 else input_BC[:, :, None]
-        count = len(x_BCN) * x_BCN.shape[2]
-        mean_C = x_BCN.mean(dim=2).mean(dim=0)
+        count = len(x_BCN) * x_BCN.shape[2] / share.fraction
+        mean_C = share.workers.sum(x_BCN.mean(dim=2).mean(dim=0) * share.fraction)
         # Along memory first: on a CPU a third of the time of all axes at once.
         norm_BC = torch.linalg.vector_norm(x_BCN - mean_C[:, None], dim=2)
-        variance_C = norm_BC.square().sum(dim=0) / count
+        variance_C = share.workers.sum(norm_BC.square().sum(dim=0)) / count
         gaps_2C = torch.stack([mean_C - known_mean_C, variance_C - known_variance_C])
         distances_21: Tensor = torch.linalg.vector_norm(gaps_2C, dim=1, keepdim=True)
         # At distance 0 the norm has no direction; like torch's own it then has the gradient 0.
@@ -106,11 +109,12 @@ class _Distance(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, above: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, above: Tensor) -> tuple[Tensor, None, None, None]:
         input_BC, mean_C, directions_2C = ctx.saved_tensors
         by_mean_C, by_variance_C = above * directions_2C
         # d variance / dx = 2 (x − mean) / count; that in the mean adds up to nothing.
         slope_C = 2 * by_variance_C
         offset_C = by_mean_C - slope_C * mean_C
         channels = (-1, *[1] * (input_BC.ndim - 2))
-        return torch.addcmul(offset_C.view(channels), input_BC, slope_C.view(channels)), None, None
+        by_input_BC = torch.addcmul(offset_C.view(channels), input_BC, slope_C.view(channels))
+        return by_input_BC, None, None, None

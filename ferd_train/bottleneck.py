@@ -20,16 +20,13 @@ from torch.nn.functional import cross_entropy, softplus
 
 from ferd_eval.attacks import frozen
 from ferd_eval.errors import UserError, did_you_mean
+from ferd_train.workers import WHOLE, Share
 
-
-def _draw(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)
-
-
-#: ε of equation 4: for each element (paper), or one for all positions of a channel (release).
-NOISES: Mapping[str, Callable[[Tensor, torch.Generator], Tensor]] = {
-    "elementwise": lambda z_BCHW, generator: _draw(tuple(z_BCHW.shape), z_BCHW, generator),
-    "channel": lambda z_BCHW, generator: _draw((*z_BCHW.shape[:2], 1, 1), z_BCHW, generator),
+#: Shape of ε of equation 4: for each element (paper), or one for all positions of a channel
+#: (release).
+NOISES: Mapping[str, Callable[[Tensor], tuple[int, ...]]] = {
+    "elementwise": lambda z_BCHW: tuple(z_BCHW.shape),
+    "channel": lambda z_BCHW: (*z_BCHW.shape[:2], 1, 1),
 }
 
 # The spread of ε's mean over n positions: what is left of it behind an average over them.
@@ -153,7 +150,12 @@ class Bottleneck:
         return by_ce_BC.add_(by_terms_BC, alpha=weight).mul_(raw_scale_BC.sigmoid())
 
     def noise_scale(
-        self, tail: nn.Module, z_BCHW: Tensor, labels_B: Tensor, generator: torch.Generator
+        self,
+        tail: nn.Module,
+        z_BCHW: Tensor,
+        labels_B: Tensor,
+        generator: torch.Generator,
+        share: Share = WHOLE,
     ) -> Tensor:
         """Minimise equation 5 over λ_r, from 0, with fresh noise at each step; returns λ_r, B×C.
 
@@ -164,6 +166,7 @@ class Bottleneck:
         """
         z_BCHW = z_BCHW.detach()
         variance_BC = self.variance(z_BCHW)
+        shape_of_noise = NOISES[self.noise]
         spread = 1.0
         if _averages_first(tail):
             spread = _MEAN_SPREADS[self.noise](z_BCHW.shape[2:].numel())
@@ -172,24 +175,33 @@ class Bottleneck:
             raw_scale_BC = torch.zeros_like(variance_BC)
             adam = torch.optim.Adam([raw_scale_BC], lr=self.lr)
             for _ in range(self.steps):
-                noise_BCHW = NOISES[self.noise](z_BCHW, generator) * spread
+                noise_BCHW = share.normal(shape_of_noise(z_BCHW), z_BCHW, generator) * spread
                 raw_scale_BC.grad = self.slope(
                     tail, z_BCHW, labels_B, raw_scale_BC, noise_BCHW, variance_BC
                 )
                 adam.step()
         return raw_scale_BC
 
-    def mask(self, raw_scale_BC: Tensor, z_BCHW: Tensor) -> Tensor:
+    def mask(self, raw_scale_BC: Tensor, z_BCHW: Tensor, share: Share = WHOLE) -> Tensor:
         """Equation 6: the non-robust channels, B×C truth values, λ_k² < max Var."""
-        limit = MASK_MAXIMA[self.mask_maximum](self.variance(z_BCHW))
-        return MASK_SCALES[self.mask_scale](raw_scale_BC).square() < limit
+        limits = MASK_MAXIMA[self.mask_maximum](share.gather(self.variance(z_BCHW)))
+        scale_BC = MASK_SCALES[self.mask_scale](share.gather(raw_scale_BC))
+        return share.own(scale_BC.square() < limits)
 
     def non_robust(
-        self, tail: nn.Module, z_BCHW: Tensor, labels_B: Tensor, generator: torch.Generator
+        self,
+        tail: nn.Module,
+        z_BCHW: Tensor,
+        labels_B: Tensor,
+        generator: torch.Generator,
+        share: Share = WHOLE,
     ) -> Tensor:
-        """Z_nr = mask · Z, B×C×H×W. Gradients flow through Z; the mask is a constant."""
-        raw_scale_BC = self.noise_scale(tail, z_BCHW, labels_B, generator)
-        mask_BC = self.mask(raw_scale_BC, z_BCHW)
+        """Z_nr = mask · Z, B×C×H×W. Gradients flow through Z; the mask is a constant.
+
+        Z and labels may be a process's `share` of a batch, and Z_nr is then of the same rows.
+        """
+        raw_scale_BC = self.noise_scale(tail, z_BCHW, labels_B, generator, share)
+        mask_BC = self.mask(raw_scale_BC, z_BCHW, share)
         return z_BCHW * mask_BC[:, :, None, None].to(z_BCHW.dtype)
 
 

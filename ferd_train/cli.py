@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,6 +45,8 @@ def teacher(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
 ) -> None:
     """Train a robust network from data by adversarial training (PGD-AT or TRADES)."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("a teacher is trained by one process; start it without torchrun.")
     from ferd_train.recipes import find_teacher_recipe
 
     wanted = find_teacher_recipe(recipe).with_changes(_parse_changes(changes or []))
@@ -105,7 +108,10 @@ def student(
     ] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
 ) -> None:
-    """Distil a robust student from a teacher alone, without its data (FERD)."""
+    """Distil a robust student from a teacher alone, without its data (FERD).
+
+    On several GPUs: torchrun --nproc-per-node N -m ferd_train student ...
+    """
     named = {"arch": student, "variant": variant, "ablation": ablation}
     given = {name: value for name, value in named.items() if value is not None}
 

@@ -14,7 +14,6 @@ from ferd_eval.cli.reporting import report_folder
 from ferd_eval.cli.scoring import score_checkpoints
 from ferd_eval.cli.settings import ScoreSettings
 from ferd_eval.datasets import load_dataset
-from ferd_eval.device import choose_device
 from ferd_eval.errors import UserError
 from ferd_eval.models.demo import demo_checkpoints
 from ferd_eval.progress import duration
@@ -24,6 +23,7 @@ from ferd_train.recipes import find_student_recipe
 from ferd_train.student import train_student
 from ferd_train.student_recipe import StudentRecipe
 from ferd_train.student_training import StudentLog
+from ferd_train.workers import Workers, join
 
 
 @dataclass(frozen=True)
@@ -49,24 +49,26 @@ class Distilling:
 def distil(job: Distilling) -> None:
     """Train a student for each seed, score them if asked to, and print the path of the result.
 
-    Everything that can be wrong with the input is found before the first epoch.
+    Everything that can be wrong with the input is found before the first epoch. Where several
+    processes were started together, they train together and the first does the rest.
     """
-    recipe = find_student_recipe(job.recipe).with_changes(job.changes)
-    seeds = job.seeds or (recipe.seed,)
-    recipes = [recipe.with_changes({"seed": seed}) for seed in seeds]
     with _teacher_file(job.teacher) as file:
-        teacher = load_teacher(
-            file,
-            recipe.image_size,
-            arch=job.arch,
-            model_file=job.model_file,
-            normalize=job.normalize,
-        )
-        dataset = _scored_on(job, recipe, teacher) if job.score else None
-        students = [_train(each, teacher, job, len(recipes)) for each in recipes]
-        if dataset is not None:
+        with join() as workers:
+            recipe = find_student_recipe(job.recipe).with_changes(job.changes)
+            seeds = job.seeds or (recipe.seed,)
+            recipes = [recipe.with_changes({"seed": seed}) for seed in seeds]
+            teacher = load_teacher(
+                file,
+                recipe.image_size,
+                arch=job.arch,
+                model_file=job.model_file,
+                normalize=job.normalize,
+            )
+            dataset = _scored_on(job, recipe, teacher) if job.score else None
+            students = [_train(each, teacher, job, len(recipes), workers) for each in recipes]
+        if dataset is not None and workers.is_first:
             _score(job, recipe, file, students, dataset)
-    if dataset is None:
+    if dataset is None and workers.is_first:
         print(*students, sep="\n")
 
 
@@ -93,10 +95,13 @@ def _scored_on(job: Distilling, recipe: StudentRecipe, teacher: FrozenTeacher) -
     return dataset
 
 
-def _train(recipe: StudentRecipe, teacher: FrozenTeacher, job: Distilling, runs: int) -> Path:
-    device = choose_device(job.device)
-    name = f"seed {recipe.seed}: {recipe.arch} on {device.device} ({device.reason})"
-    print(name, file=sys.stderr)
+def _train(
+    recipe: StudentRecipe, teacher: FrozenTeacher, job: Distilling, runs: int, workers: Workers
+) -> Path:
+    device = workers.choose_device(job.device)
+    if workers.is_first:
+        name = f"seed {recipe.seed}: {recipe.arch} on {device.device} ({device.reason})"
+        print(name, file=sys.stderr)
     return train_student(
         recipe,
         teacher,
@@ -105,6 +110,7 @@ def _train(recipe: StudentRecipe, teacher: FrozenTeacher, job: Distilling, runs:
         data_dir=job.data_dir,
         download=job.download,
         watch=_print_epoch,
+        workers=workers,
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv_transpose2d, pad
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ferd_eval.errors import UserError
 
@@ -79,11 +80,11 @@ class Generator(nn.Module):
         as new.
         """
         for layer in self.layers:
-            if isinstance(layer, nn.BatchNorm2d):
+            if isinstance(layer, _BatchNorm):
                 layer.reset_running_stats()
-            if not isinstance(layer, nn.Linear | nn.Conv2d | nn.BatchNorm2d):
+            if not isinstance(layer, nn.Linear | nn.Conv2d | _BatchNorm):
                 continue
-            centre = 1.0 if isinstance(layer, nn.BatchNorm2d) else 0.0
+            centre = 1.0 if isinstance(layer, _BatchNorm) else 0.0
             drawn = torch.randn(layer.weight.shape, generator=generator)
             layer.weight.copy_(drawn * _SPREAD + centre)
             if layer.bias is not None:

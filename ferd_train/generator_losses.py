@@ -19,6 +19,7 @@ from ferd_train.batchnorm_matching import BatchNormMatching
 from ferd_train.bottleneck import Bottleneck
 from ferd_train.divergence import kl, kl_from_uniform, pairwise_gap, soft_cross_entropy
 from ferd_train.feature_tap import split
+from ferd_train.workers import WHOLE, Share
 
 # The release flattens the teacher's prediction by this much where it weighs pairs of classes.
 _PAIR_TEMPERATURE = 100.0
@@ -145,18 +146,26 @@ class GeneratorObjective:
         self._student_runs = bool(weights.lambda_adv or (weights.lambda_bn and match_student))
 
     def __call__(
-        self, x_BCHW: Tensor, labels_B: Tensor, generator: torch.Generator
+        self,
+        x_BCHW: Tensor,
+        labels_B: Tensor,
+        generator: torch.Generator,
+        share: Share = WHOLE,
     ) -> GeneratorLosses:
-        """Score images in [0, 1] made for these labels; the bottleneck draws from `generator`."""
-        weights = self._weights
+        """Score images in [0, 1] made for these labels; the bottleneck draws from `generator`.
+
+        Given a process's share of a batch, the losses are the whole batch's.
+        """
+        weights, gather = self._weights, share.gather
         student_BK = None
-        with self._watch() as distances:
+        with self._watch(share) as distances:
             if self._halves is None:
                 z_BCHW, teacher_BK = None, self._teacher(x_BCHW)
             else:
                 z_BCHW, teacher_BK = self._halves(x_BCHW)
             if self._student_runs:
-                student_BK = self._student(x_BCHW)
+                student_BK = gather(self._student(x_BCHW))
+        teacher_BK = gather(teacher_BK)
         terms: dict[str, Tensor] = {}
         if weights.lambda_adv:
             assert student_BK is not None
@@ -164,22 +173,22 @@ class GeneratorObjective:
         if weights.lambda_bn:
             terms["bn"] = torch.stack(distances).sum()
         if weights.lambda_oh:
-            terms["oh"] = one_hot(teacher_BK, labels_B)
+            terms["oh"] = one_hot(teacher_BK, gather(labels_B))
         if self._halves is not None:
             assert z_BCHW is not None
             tail = self._halves.tail
-            kept_BCHW = self._bottleneck.non_robust(tail, z_BCHW, labels_B, generator)
-            terms["uni"] = uniformity(tail(kept_BCHW))
+            kept_BCHW = self._bottleneck.non_robust(tail, z_BCHW, labels_B, generator, share)
+            terms["uni"] = uniformity(gather(tail(kept_BCHW)))
         weighted = [getattr(weights, f"lambda_{name}") * term for name, term in terms.items()]
         return GeneratorLosses(
             torch.stack(weighted).sum(), {name: term.detach() for name, term in terms.items()}
         )
 
     @contextmanager
-    def _watch(self) -> Iterator[list[Tensor]]:
+    def _watch(self, share: Share) -> Iterator[list[Tensor]]:
         """Distances of the batch-norm layers that run; none where L_bn is off."""
         if self._matching is None:
             yield []
             return
-        with self._matching.watch() as distances:
+        with self._matching.watch(share) as distances:
             yield distances

@@ -21,6 +21,7 @@ from torch.nn.functional import softmax
 
 from ferd_eval.attacks import PGD, Batch, Passes, Threat, frozen, losses
 from ferd_eval.errors import UserError, did_you_mean
+from ferd_train.workers import WHOLE, Share
 
 #: What a margin is measured on: the logits, or the probabilities ("confidence" in the paper).
 MARGIN_UNITS: Mapping[str, Callable[[Tensor], Tensor]] = {
@@ -40,12 +41,14 @@ def attacked_logits(
     threat: Threat,
     seed: int,
     attack: PGD = ATTACK,
+    share: Share = WHOLE,
 ) -> Tensor:
     """The teacher's logits, B×K, on images that PGD from a uniform start has moved off `labels_B`.
 
-    Images are told apart by their place in the batch where the random starts are drawn.
+    Images are told apart by their place in the batch where the random starts are drawn; they may
+    be a `share` of one.
     """
-    places_B = torch.arange(len(x_BCHW), device=x_BCHW.device)
+    places_B = share.places(x_BCHW)
     with frozen(teacher), torch.no_grad():
         clean_BK = teacher(x_BCHW)
     batch = Batch(x_BCHW, labels_B, places_B, clean_BK)

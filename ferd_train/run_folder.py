@@ -17,8 +17,8 @@ from ferd_eval.manifest import ENVIRONMENT, RECORD, environment, look_up, now, r
 from ferd_eval.output import make_folder, to_json, write_atomically
 from ferd_train.fields import Recipe, to_toml
 
-# The order of the images comes from numpy.
-_TRAINING_ENVIRONMENT = (*ENVIRONMENT, "packages.numpy")
+# The order of the images comes from numpy; the order of sums from how many processes add them up.
+_TRAINING_ENVIRONMENT = (*ENVIRONMENT, "packages.numpy", "processes")
 
 #: What a run may be made from: path in the record to a digest, and what it is called.
 _SOURCES = {

@@ -14,6 +14,7 @@ from ferd_train.run_folder import RunFolder, describe_run, fitting_into_memory
 from ferd_train.student_recipe import StudentRecipe
 from ferd_train.student_training import StudentLog, StudentTraining
 from ferd_train.validation import Validation
+from ferd_train.workers import ALONE, Workers
 
 #: The network that a finished run leaves in its folder, and the images it was taught with.
 RESULT, BANK = "student.safetensors", "bank"
@@ -28,6 +29,7 @@ def train_student(
     data_dir: Path | None = None,
     download: bool = False,
     watch: Callable[[StudentLog, int], None] = lambda log, epochs: None,
+    workers: Workers = ALONE,
 ) -> Path:
     """Distil a student, or continue to, and return the path of the saved network.
 
@@ -42,13 +44,17 @@ def train_student(
         data_dir: where the validation images lie, if the recipe wants any.
         download: fetch them if they are missing.
         watch: called after each epoch with its figures and the number of epochs.
+        workers: processes that all call this with the same arguments, and share each batch. The
+            first alone writes and watches; the folder is one that all of them see.
 
     Raises:
         UserError: the teacher does not fit the recipe, the folder holds another run or a damaged
             one, a batch does not fit into memory, or training diverged.
     """
-    images = _validation_images(recipe, teacher, data_dir, download=download)
+    with workers.in_turn():  # the first one may have to fetch them
+        images = _validation_images(recipe, teacher, data_dir, download=download)
     facts = {
+        "processes": workers.count,
         "teacher": teacher.description,
         "validation": None if images is None else images.describe(),
         "checkpoint_selection": "last epoch; no images of the data set used"
@@ -56,6 +62,7 @@ def train_student(
         else "last epoch; held-out training images looked at, none used",
     }
     run = RunFolder(out, RESULT, describe_run(recipe, recipe.seed, device, facts))
+    workers.wait()  # all have looked at the folder before it changes
     if run.is_finished:
         return run.network
     teacher.classifier.to(device.device)
@@ -64,20 +71,26 @@ def train_student(
         _, rows_N = hold_out(images.labels_N, recipe.validation.per_class)
         validation = Validation(images, rows_N, recipe.eps, device.device, recipe.seed)
     with exact_arithmetic():
-        training = StudentTraining(recipe, teacher, device.device, validation=validation)
-        if run.state.exists():
+        training = StudentTraining(
+            recipe, teacher, device.device, validation=validation, workers=workers
+        )
+        continues = run.state.exists()
+        if continues:
             training.resume(run.state, out / BANK)
-        run.begin(recipe)
-        if not run.state.exists():
+        if workers.is_first:
+            run.begin(recipe)
+        if not continues:
             training.begin(out / BANK)
         while training.epochs_done < recipe.epochs:
             with fitting_into_memory(recipe.batch_size, device):
                 log = training.epoch()
-            training.save(run.state)
-            run.write_figures([vars(log) for log in training.logs])
-            watch(log, recipe.epochs)
-    training.export(run.network, {"ferd.dataset": teacher.dataset} if teacher.dataset else {})
-    run.finish([vars(log) for log in training.logs], [_row(log) for log in training.logs])
+            if workers.is_first:
+                training.save(run.state)
+                run.write_figures([vars(log) for log in training.logs])
+                watch(log, recipe.epochs)
+    if workers.is_first:
+        training.export(run.network, {"ferd.dataset": teacher.dataset} if teacher.dataset else {})
+        run.finish([vars(log) for log in training.logs], [_row(log) for log in training.logs])
     return run.network
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ferd_eval.errors import UserError, did_you_mean
 from ferd_train.divergence import class_mean_probabilities, kl, pairwise_gap, soft_cross_entropy
+from ferd_train.workers import WHOLE, Share
 
 
 def improved_kl(teacher_BK: Tensor, student_BK: Tensor, labels_B: Tensor) -> Tensor:
@@ -72,6 +73,7 @@ class StudentLoss:
         adv_BCHW: Tensor,
         teacher_BK: Tensor,
         labels_B: Tensor,
+        share: Share = WHOLE,
     ) -> Tensor:
         """The loss of a batch, a scalar.
 
@@ -84,11 +86,13 @@ class StudentLoss:
             adv_BCHW: x_U.
             teacher_BK: the teacher's logits on x_F, without gradient.
             labels_B: the classes x_F was made for.
+            share: of the batch, that all these are; the loss is then the whole batch's.
         """
         divergence = DIVERGENCES[self.divergence]
+        teacher_BK, labels_B = share.gather(teacher_BK), share.gather(labels_B)
         parts = ((self.clean_weight, clean_BCHW), (self.adversarial_weight, adv_BCHW))
         terms = [
-            weight * divergence(teacher_BK, student(x_BCHW), labels_B).mean()
+            weight * divergence(teacher_BK, share.gather(student(x_BCHW)), labels_B).mean()
             for weight, x_BCHW in parts
             if weight
         ]

@@ -28,10 +28,12 @@ from ferd_train.frozen_teacher import FrozenTeacher
 from ferd_train.randomness import Randomness
 from ferd_train.reweighting import attacked_logits, class_means, draw_labels
 from ferd_train.schedule import cosine
+from ferd_train.shared_batchnorm import share_batch_norm
 from ferd_train.state import read_state, write_state
 from ferd_train.student_recipe import StudentRecipe
 from ferd_train.synthesis import Synthesis, Synthetic
 from ferd_train.validation import Validation, ValidationFigures
+from ferd_train.workers import ALONE, Workers
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ class StudentTraining:
         device: torch.device,
         *,
         validation: Validation | None = None,
+        workers: Workers = ALONE,
     ) -> None:
         """A student at its beginning; `begin` or `resume` give it a bank.
 
@@ -107,9 +110,12 @@ class StudentTraining:
             teacher: on the device.
             device: where to train.
             validation: real images to look at after each epoch.
+            workers: who share each batch. All hold the same student, and call the same methods
+                but those that write.
         """
         self.recipe = recipe
         self.logs: list[StudentLog] = []
+        self._share = workers.share(recipe.batch_size)
         self._teacher, self._device, self._validation = teacher.classifier, device, validation
         self._image_shape, self._num_classes = teacher.image_shape, teacher.num_classes
         with torch.random.fork_rng():
@@ -125,9 +131,12 @@ class StudentTraining:
                 by_gradient=False,
                 advice=f"Take another student than {recipe.arch}, or set image_size.",
             )
+        share_batch_norm(self.student, self._share)
         self._reweighting = recipe.reweighting.build()
         self._vulnerability_K = torch.zeros(self._num_classes, dtype=torch.float64)
-        self._synthesis = Synthesis(recipe, self._teacher, self.student, self._image_shape, device)
+        self._synthesis = Synthesis(
+            recipe, self._teacher, self.student, self._image_shape, device, self._share
+        )
         self._loss = recipe.distillation.loss
         self._optimizer = torch.optim.SGD(
             self.student.parameters(),
@@ -149,7 +158,12 @@ class StudentTraining:
 
     def begin(self, bank: Path) -> None:
         """Start with an empty bank in that folder."""
-        self._bank = Bank.create(bank, self._image_shape)
+        workers = self._share.workers
+        with workers.in_turn():
+            if workers.is_first:
+                self._bank = Bank.create(bank, self._image_shape)
+            else:
+                self._bank = Bank.open(bank, 0)
 
     def epoch(self) -> StudentLog:
         """Make a batch of images, weigh the classes, and train the student on the bank.
@@ -164,7 +178,7 @@ class StudentTraining:
         drawn_B = draw_labels(weights_K, self.recipe.batch_size, randomness.stream("labels"))
         labels_B = drawn_B.to(self._device)
         made = self._synthesis.make(labels_B, randomness)
-        self._bank.append(made.x_BCHW, labels_B)
+        self._put_away(made.x_BCHW, labels_B)
         agrees = self._teacher_agrees(made.x_BCHW, labels_B)
         self._weigh(made, labels_B, randomness)
         made_at = time.perf_counter()
@@ -198,6 +212,15 @@ class StudentTraining:
         """The learning rate of the epoch that comes next; the warm-up is part of the cosine."""
         return self.recipe.distillation.lr * cosine(self.epochs_done / self.recipe.epochs)
 
+    def _put_away(self, x_BCHW: Tensor, labels_B: Tensor) -> None:
+        """Into the bank, which the first process writes; the others look at it again then."""
+        workers, all_BCHW = self._share.workers, self._share.gather(x_BCHW)
+        with workers.in_turn():
+            if workers.is_first:
+                self._bank.append(all_BCHW, labels_B)
+            else:
+                self._bank = self._bank.grown(len(labels_B))
+
     def _weigh(self, made: Synthetic, labels_B: Tensor, randomness: Randomness) -> None:
         """Equations 1 and 2: attack the teacher on what was made."""
         if not self._reweighting.attacks:
@@ -206,11 +229,13 @@ class StudentTraining:
         logits_BK = attacked_logits(
             self._teacher,
             made.x_BCHW if asked.measured_on == "kept" else made.last_BCHW,
-            labels_B,
+            self._share.own(labels_B),
             threat=Threat(self.recipe.eps),
             seed=randomness.seed("margins"),
             attack=PGD(steps=asked.attack_steps, step_size=asked.step_size),
+            share=self._share,
         )
+        logits_BK = self._share.gather(logits_BK)
         if not bool(logits_BK.isfinite().all()):
             raise UserError(
                 f"the teacher's logits on the images of epoch {self.epochs_done + 1} are not "
@@ -228,8 +253,10 @@ class StudentTraining:
         draws = randomness.stream("draws")
         losses = []
         for step in range(self.recipe.distillation.steps):
-            x_BCHW, labels_B, place_B = self._bank.draw(self.recipe.batch_size, draws, self._device)
-            slot_B = torch.arange(len(place_B), device=self._device)
+            x_BCHW, labels_B, _ = self._bank.draw(
+                self.recipe.batch_size, draws, self._device, self._share
+            )
+            slot_B = self._share.places(x_BCHW)
             noise = Noise(randomness.seed("augment draws", step), "augment", slot_B)
             augmentation = self.recipe.augmentation
             x_BCHW = crop_and_flip(x_BCHW, noise, augmentation.crop_padding, augmentation.flip)
@@ -239,15 +266,16 @@ class StudentTraining:
             adv_BCHW = self._attack(batch, randomness.seed("utae", step))
             self.student.train()
             self._optimizer.zero_grad(set_to_none=True)
-            loss = self._loss(self.student, x_BCHW, adv_BCHW, teacher_BK, labels_B)
+            loss = self._loss(self.student, x_BCHW, adv_BCHW, teacher_BK, labels_B, self._share)
             loss.backward()  # type: ignore[no-untyped-call]
+            self._share.workers.sum_gradients(self.student.parameters())
             self._optimizer.step()
             losses.append(loss.detach())
         mean_loss = float(torch.stack(losses).mean())
         with frozen(self.student), torch.no_grad():
-            student_BK = self.student(x_BCHW)
+            student_BK = self._share.gather(self.student(x_BCHW))
         self._require_finite(mean_loss, student_BK)
-        same_B = student_BK.argmax(1) == teacher_BK.argmax(1)
+        same_B = student_BK.argmax(1) == self._share.gather(teacher_BK).argmax(1)
         return mean_loss, float(same_B.double().mean())
 
     def _attack(self, batch: Batch, seed: int) -> Tensor:
@@ -259,11 +287,14 @@ class StudentTraining:
 
     def _teacher_agrees(self, x_BCHW: Tensor, labels_B: Tensor) -> float:
         with frozen(self._teacher), torch.no_grad():
-            right_B = self._teacher(x_BCHW).argmax(1) == labels_B
-        return float(right_B.double().mean())
+            logits_BK = self._share.gather(self._teacher(x_BCHW))
+        return float((logits_BK.argmax(1) == labels_B).double().mean())
 
     def _validate(self) -> ValidationFigures | None:
-        return None if self._validation is None else self._validation.figures(self.student)
+        """By the first process; none of the others has anything to say."""
+        if self._validation is None or not self._share.workers.is_first:
+            return None
+        return self._validation.figures(self.student)
 
     def _require_finite(self, mean_loss: float, student_BK: Tensor) -> None:
         """The last step may have spoilt the weights after the last finite loss."""
@@ -311,7 +342,8 @@ class StudentTraining:
             self._bank_count = int(state["bank"])
 
         read_state(file, load)
-        self._bank = Bank.open(bank, self._bank_count)
+        with self._share.workers.in_turn():  # who may cut off what was not finished
+            self._bank = Bank.open(bank, self._bank_count)
 
     def export(self, file: Path, metadata: Mapping[str, str]) -> None:
         """Save the student so that `ferd_eval` reads it without being told anything."""

@@ -18,7 +18,9 @@ from ferd_train.augment import crop_and_flip
 from ferd_train.generator import Generator
 from ferd_train.generator_losses import GeneratorObjective
 from ferd_train.randomness import Randomness
+from ferd_train.shared_batchnorm import share_batch_norm
 from ferd_train.student_recipe import StudentRecipe
+from ferd_train.workers import WHOLE, Share
 
 # Adam's, as in the authors' release.
 _BETAS = (0.5, 0.999)
@@ -29,7 +31,7 @@ class Synthetic:
     """A batch that was made.
 
     Attributes:
-        x_BCHW: images in [0, 1], as the generator made them in its best step.
+        x_BCHW: the process's own images in [0, 1], as the generator made them in its best step.
         last_BCHW: those of the last step, augmented as the networks saw them.
         loss: lowest L_gen.
         terms: its unweighted terms at that step.
@@ -58,8 +60,12 @@ class Synthesis:
         student: nn.Module,
         image_shape: tuple[int, int, int],
         device: torch.device,
+        share: Share = WHOLE,
     ) -> None:
-        """The networks are frozen while images are made, and unchanged after."""
+        """The networks are frozen while images are made, and unchanged after.
+
+        With other processes, this one makes its `share` of each batch.
+        """
         made = recipe.synthesis
         self._recipe, self._teacher, self._student = recipe, teacher, student
         self._objective = GeneratorObjective(
@@ -74,6 +80,8 @@ class Synthesis:
         self._generator = Generator(
             image_shape, torch.Generator(), latent=made.latent, width=made.width
         ).to(device)
+        share_batch_norm(self._generator, share)
+        self._share = share
         self._rehearse(image_shape, device)
 
     def _rehearse(self, image_shape: tuple[int, int, int], device: torch.device) -> None:
@@ -86,13 +94,17 @@ class Synthesis:
     def make(self, labels_B: Tensor, randomness: Randomness) -> Synthetic:
         """Teach a new generator with N_G steps of Adam on its weights and its latents.
 
+        Args:
+            labels_B: classes of the whole batch.
+            randomness: of the epoch.
+
         Raises:
             UserError: no step had a finite loss.
         """
-        made = self._recipe.synthesis
+        made, share = self._recipe.synthesis, self._share
         self._generator.reset(randomness.stream("generator"))
-        latents_BZ = self._generator.draw_latents(len(labels_B), randomness.stream("latents"))
-        latents_BZ.requires_grad_()
+        drawn_BZ = self._generator.draw_latents(len(labels_B), randomness.stream("latents"))
+        latents_BZ, labels_B = share.own(drawn_BZ).requires_grad_(), share.own(labels_B)
         adam = torch.optim.Adam(
             [
                 {"params": self._generator.parameters(), "lr": made.lr},
@@ -106,16 +118,17 @@ class Synthesis:
             for step in range(1, made.steps + 1):
                 x_BCHW = self._generator(latents_BZ)
                 seen_BCHW = self._augment(x_BCHW, randomness, step)
-                losses = self._objective(seen_BCHW, labels_B, noise)
+                losses = self._objective(seen_BCHW, labels_B, noise, share)
                 best.see(losses.total.detach(), x_BCHW.detach(), losses.terms, step)
                 adam.zero_grad(set_to_none=True)
                 losses.total.backward()  # type: ignore[no-untyped-call]
+                share.workers.sum_gradients(self._generator.parameters())
                 adam.step()
         return best.synthetic(seen_BCHW.detach())
 
     def _augment(self, x_BCHW: Tensor, randomness: Randomness, step: int) -> Tensor:
         augmentation = self._recipe.augmentation
-        places_B = torch.arange(len(x_BCHW), device=x_BCHW.device)
+        places_B = self._share.places(x_BCHW)
         noise = Noise(randomness.seed("augment images", step), "augment", places_B)
         return crop_and_flip(x_BCHW, noise, augmentation.crop_padding, augmentation.flip)
 
