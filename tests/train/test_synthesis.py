@@ -13,6 +13,7 @@ from ferd_eval.models import build_architecture
 from ferd_train.generator_losses import GeneratorLosses
 from ferd_train.randomness import Randomness
 from ferd_train.synthesis import Synthesis
+from ferd_train.workers import WHOLE, Share
 from tests.train.student_runs import teacher_of, tiny
 
 SHAPE = (1, 8, 8)
@@ -25,7 +26,9 @@ class Scripted:
     def __init__(self, scores: list[float]) -> None:
         self.scores, self.seen = scores, []
 
-    def __call__(self, x_BCHW: Tensor, labels_B: Tensor, noise: torch.Generator) -> GeneratorLosses:
+    def __call__(
+        self, x_BCHW: Tensor, labels_B: Tensor, noise: torch.Generator, share: Share = WHOLE
+    ) -> GeneratorLosses:
         score = self.scores[len(self.seen)]
         self.seen.append(x_BCHW.detach().clone())
         total = x_BCHW.mean() * 0 + score
