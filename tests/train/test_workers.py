@@ -21,10 +21,11 @@ from tests.train.two_workers import CHANGES, LAYERS, ROWS, RUNS, matching, pass_
 ROOT = Path(__file__).parents[2]
 RESULT = "student.safetensors"
 
-# Weights of one process and of two differ by at most 4e-6 in these runs, and by 1e-3 where rounding
-# turns the sign of a gradient in an attack; with batch normalisation over each process's own rows
-# by 0.03 and more. The last loss differs by 0.2 % where a sign turned, and by 3 % over own rows.
-TOLERANCE, LOSS_TOLERANCE = 2e-3, 5e-3
+# Weights of one process and of two differ by at most 3e-7 in these runs, and by 1e-3 where rounding
+# turns the sign of a gradient in an attack, as on another machine it may. They differ by 0.02 and
+# more where batch normalisation goes by each process's own rows, be it in the generator, in the
+# student or in L_bn alone, and by 0.01 where the bottleneck's noise is drawn for these only.
+TOLERANCE = 3e-3
 
 
 def by_two(*words: object) -> subprocess.CompletedProcess[str]:
@@ -48,10 +49,8 @@ def student_words(out: Path) -> list[str]:
 
 def furthest(one: Path, other: Path) -> float:
     """Largest difference of any weight or statistic."""
-    theirs = load_file(other)
-    return max(
-        float((t.double() - theirs[n].double()).abs().max()) for n, t in load_file(one).items()
-    )
+    ours, theirs = load_file(one), load_file(other)
+    return max(float((ours[name].double() - theirs[name].double()).abs().max()) for name in ours)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +96,7 @@ def test_two_processes_train_the_student_of_one(run, two, tmp_path):
             assert their[figure] == our[figure], figure
         for figure in ("generator_loss", "vulnerability"):
             assert their[figure] == pytest.approx(our[figure], rel=1e-3, abs=1e-3), figure
-    assert theirs[-1]["student_loss"] == pytest.approx(ours[-1]["student_loss"], rel=LOSS_TOLERANCE)
+    assert theirs[-1]["student_loss"] == pytest.approx(ours[-1]["student_loss"], rel=1e-2)
     assert json.loads((two / run / "manifest.json").read_text())["processes"] == 2
 
 

@@ -49,12 +49,7 @@ RUNS: Mapping[str, Mapping[str, Any]] = {
     "ferd": {"variant": "ferd"},
     "paper": {"variant": "paper", "batch_size": 11},
     "release": {"variant": "release"},
-    "ikl": {
-        "distillation.divergence": "ikl",
-        "batch_size": 13,
-        "arch": "cnn28-2",
-        "image_size": 28,
-    },
+    "ikl": {"distillation.divergence": "ikl", "batch_size": 13},
 }
 
 #: Layers whose sharing is looked at closely, and the shape of the batch's rows.
