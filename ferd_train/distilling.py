@@ -64,7 +64,8 @@ def distil(job: Distilling) -> None:
                 model_file=job.model_file,
                 normalize=job.normalize,
             )
-            dataset = _scored_on(job, recipe, teacher) if job.score else None
+            with workers.in_turn():  # one of them may have to fetch the images
+                dataset = _scored_on(job, recipe, teacher) if job.score else None
             students = [_train(each, teacher, job, len(recipes), workers) for each in recipes]
         if dataset is not None and workers.is_first:
             _score(job, recipe, file, students, dataset)
