@@ -88,6 +88,7 @@ class StudentTraining:
         recipe: what is done.
         logs: figures of the finished epochs.
         student: the network that learns.
+        bank: the images made so far, after `begin` or `resume`.
 
     Raises:
         UserError: the architecture is unknown or does not take the images, or the teacher lacks
@@ -161,9 +162,9 @@ class StudentTraining:
         workers = self._share.workers
         with workers.in_turn():
             if workers.is_first:
-                self._bank = Bank.create(bank, self._image_shape)
+                self.bank = Bank.create(bank, self._image_shape)
             else:
-                self._bank = Bank.open(bank, 0)
+                self.bank = Bank.open(bank, 0)
 
     def epoch(self) -> StudentLog:
         """Make a batch of images, weigh the classes, and train the student on the bank.
@@ -200,7 +201,7 @@ class StudentTraining:
             student_loss=student_loss,
             student_agrees=student_agrees,
             validation=None if figures is None else vars(figures),
-            bank=len(self._bank),
+            bank=len(self.bank),
             seconds_making=made_at - began,
             seconds_learning=learnt_at - made_at,
         )
@@ -217,9 +218,9 @@ class StudentTraining:
         workers, all_BCHW = self._share.workers, self._share.gather(x_BCHW)
         with workers.in_turn():
             if workers.is_first:
-                self._bank.append(all_BCHW, labels_B)
+                self.bank.append(all_BCHW, labels_B)
             else:
-                self._bank = self._bank.grown(len(labels_B))
+                self.bank = self.bank.grown(len(labels_B))
 
     def _weigh(self, made: Synthetic, labels_B: Tensor, randomness: Randomness) -> None:
         """Equations 1 and 2: attack the teacher on what was made."""
@@ -252,31 +253,45 @@ class StudentTraining:
             group["lr"] = self._lr
         draws = randomness.stream("draws")
         losses = []
-        for step in range(self.recipe.distillation.steps):
-            x_BCHW, labels_B, _ = self._bank.draw(
-                self.recipe.batch_size, draws, self._device, self._share
-            )
-            slot_B = self._share.places(x_BCHW)
-            noise = Noise(randomness.seed("augment draws", step), "augment", slot_B)
-            augmentation = self.recipe.augmentation
-            x_BCHW = crop_and_flip(x_BCHW, noise, augmentation.crop_padding, augmentation.flip)
-            with frozen(self._teacher), torch.no_grad():
-                teacher_BK = self._teacher(x_BCHW)
-            batch = Batch(x_BCHW, labels_B, slot_B, teacher_BK)
-            adv_BCHW = self._attack(batch, randomness.seed("utae", step))
-            self.student.train()
-            self._optimizer.zero_grad(set_to_none=True)
-            loss = self._loss(self.student, x_BCHW, adv_BCHW, teacher_BK, labels_B, self._share)
-            loss.backward()  # type: ignore[no-untyped-call]
-            self._share.workers.sum_gradients(self.student.parameters())
-            self._optimizer.step()
-            losses.append(loss.detach())
+        with frozen(self._teacher):
+            for step in range(self.recipe.distillation.steps):
+                x_BCHW, labels_B, slot_B = self._draw(draws, randomness, step)
+                with torch.no_grad():
+                    teacher_BK = self._teacher(x_BCHW)
+                batch = Batch(x_BCHW, labels_B, slot_B, teacher_BK)
+                losses.append(self._step(batch, randomness.seed("utae", step)))
         mean_loss = float(torch.stack(losses).mean())
         with frozen(self.student), torch.no_grad():
             student_BK = self._share.gather(self.student(x_BCHW))
         self._require_finite(mean_loss, student_BK)
         same_B = student_BK.argmax(1) == self._share.gather(teacher_BK).argmax(1)
         return mean_loss, float(same_B.double().mean())
+
+    def _draw(
+        self, draws: torch.Generator, randomness: Randomness, step: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Images from the bank, augmented, their classes, and their places in the batch."""
+        x_BCHW, labels_B, _ = self.bank.draw(
+            self.recipe.batch_size, draws, self._device, self._share
+        )
+        slot_B = self._share.places(x_BCHW)
+        noise = Noise(randomness.seed("augment draws", step), "augment", slot_B)
+        augmentation = self.recipe.augmentation
+        x_BCHW = crop_and_flip(x_BCHW, noise, augmentation.crop_padding, augmentation.flip)
+        return x_BCHW, labels_B, slot_B
+
+    def _step(self, batch: Batch, seed: int) -> Tensor:
+        """One step of SGD; returns the loss. The batch's logits are the teacher's."""
+        adv_BCHW = self._attack(batch, seed)
+        self.student.train()
+        self._optimizer.zero_grad(set_to_none=True)
+        loss = self._loss(
+            self.student, batch.x_BCHW, adv_BCHW, batch.clean_logits_BK, batch.labels_B, self._share
+        )
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._share.workers.sum_gradients(self.student.parameters())
+        self._optimizer.step()
+        return loss.detach()
 
     def _attack(self, batch: Batch, seed: int) -> Tensor:
         """x_U of equation 10."""
@@ -323,7 +338,7 @@ class StudentTraining:
                 "student": self.student.state_dict(),
                 "optimizer": self._optimizer.state_dict(),
                 "vulnerability": self._vulnerability_K,
-                "bank": len(self._bank),
+                "bank": len(self.bank),
             },
         )
 
@@ -343,7 +358,7 @@ class StudentTraining:
 
         read_state(file, load)
         with self._share.workers.in_turn():  # who may cut off what was not finished
-            self._bank = Bank.open(bank, self._bank_count)
+            self.bank = Bank.open(bank, self._bank_count)
 
     def export(self, file: Path, metadata: Mapping[str, str]) -> None:
         """Save the student so that `ferd_eval` reads it without being told anything."""
