@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 
 from ferd_eval.acceptance import probe, wrong_class_count
 from ferd_eval.checkpoint import load_checkpoint
-from ferd_eval.datasets import LabelledImages
+from ferd_eval.datasets import LabelledImages, dataset_info
 from ferd_eval.errors import UserError
 from ferd_eval.models import Classifier, build_classifier
 from ferd_eval.models.registry import guess_in_channels
@@ -34,6 +35,17 @@ class FrozenTeacher:
     num_classes: int
     dataset: str
     description: Mapping[str, Any]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Those of the data set it was trained on, where they are known; else numbers."""
+        names: tuple[str, ...] = ()
+        if self.dataset:
+            with suppress(UserError):  # a data set of someone else's, under any name
+                names = dataset_info(self.dataset).class_names
+        if len(names) != self.num_classes:
+            return tuple(str(label) for label in range(self.num_classes))
+        return names
 
     def require_same_kind(self, images: LabelledImages, setting: str) -> None:
         """See that real images are like those that the teacher is distilled with.

@@ -68,6 +68,7 @@ CIFAR10 = DatasetInfo(
     url=f"{_URL}/cifar-10-binary.tar.gz",
     layout="cifar-10-batches-bin/test_batch.bin or cifar-10-batches-py/test_batch",
     downloader="CIFAR10",
+    class_names=CIFAR10_CLASSES,
 )
 CIFAR100 = DatasetInfo(
     name="cifar100",
@@ -79,6 +80,7 @@ CIFAR100 = DatasetInfo(
     url=f"{_URL}/cifar-100-binary.tar.gz",
     layout="cifar-100-binary/test.bin or cifar-100-python/test",
     downloader="CIFAR100",
+    class_names=CIFAR100_CLASSES,
 )
 
 _BATCHES = range(1, 6)

@@ -24,6 +24,7 @@ class DatasetInfo:
         url: where to get it; empty for the user's own files.
         layout: which files are looked for.
         downloader: the class of ``torchvision.datasets`` behind ``--download``; empty if none.
+        class_names: K display names, in label order; empty where the files decide.
     """
 
     name: str
@@ -35,6 +36,7 @@ class DatasetInfo:
     url: str
     layout: str
     downloader: str = ""
+    class_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ MNIST = DatasetInfo(
     url="https://ossci-datasets.s3.amazonaws.com/mnist/",
     layout="MNIST/raw/t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, .gz or not",
     downloader="MNIST",
+    class_names=MNIST_CLASSES,
 )
 FASHION_MNIST = DatasetInfo(
     name="fashion-mnist",
@@ -42,6 +43,7 @@ FASHION_MNIST = DatasetInfo(
     url="https://github.com/zalandoresearch/fashion-mnist",
     layout="FashionMNIST/raw/t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, .gz or not",
     downloader="FashionMNIST",
+    class_names=FASHION_MNIST_CLASSES,
 )
 
 _TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")

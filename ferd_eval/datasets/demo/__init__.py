@@ -23,6 +23,7 @@ DEMO = DatasetInfo(
     licence="MIT, Copyright (c) 2017 Zalando SE",
     url=FASHION_MNIST.url,
     layout="inside the package",
+    class_names=FASHION_MNIST_CLASSES,
 )
 
 PER_CLASS = 100

@@ -268,4 +268,5 @@ def test_every_set_is_what_its_facts_say(tmp_path):
         images, info = load_dataset(name, tmp_path), dataset_info(name)
         assert images.num_classes == info.num_classes
         assert images.image_shape == info.image_shape
+        assert images.class_names == info.class_names
         assert images.images_NCHW.dtype == np.uint8
