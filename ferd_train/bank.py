@@ -138,13 +138,18 @@ class Bank:
         """
         assert self._count > 0, "nothing to draw from"
         place_B = share.own(torch.randint(self._count, (count,), generator=generator))
-        rows_B = place_B.numpy()
+        bytes_BCHW, labels_B = self.read(place_B.numpy())
+        x_BCHW = torch.from_numpy(bytes_BCHW).to(device).float().div_(255)
+        return x_BCHW, torch.from_numpy(labels_B).to(device), place_B.to(device)
+
+    def read(self, place_B: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Images as bytes, B×C×H×W, and labels, B, of these places; no others are read."""
+        if not len(place_B):
+            return np.zeros((0, *self.image_shape), np.uint8), np.zeros(0, np.int64)
         shape = (self._count, *self.image_shape)
         images_NCHW = np.memmap(self._folder / _IMAGES, np.uint8, "r", shape=shape)
         labels_N = np.memmap(self._folder / _LABELS, _LABEL, "r", shape=(self._count,))
-        bytes_BCHW = torch.from_numpy(np.asarray(images_NCHW[rows_B])).to(device)
-        labels_B = torch.from_numpy(labels_N[rows_B].astype(np.int64))
-        return bytes_BCHW.float().div_(255), labels_B.to(device), place_B.to(device)
+        return np.asarray(images_NCHW[place_B]), labels_N[place_B].astype(np.int64)
 
     @property
     def _image_bytes(self) -> int:

@@ -84,6 +84,25 @@ def test_draws_are_uniform_over_all_epochs_and_follow_the_seed(tmp_path):
     assert (x.dtype, labels.dtype) == (torch.float32, torch.int64)
 
 
+def test_any_places_can_be_read_as_bytes(tmp_path):
+    bank = Bank.create(tmp_path, SHAPE)
+    bank.append(*epoch(0))
+    bank.append(*epoch(1))
+    x, labels = reference(epoch(0), epoch(1))
+    place_B = np.array([13, 0, 7, 7])
+    bytes_BCHW, labels_B = bank.read(place_B)
+    assert bytes_BCHW.dtype == np.uint8
+    np.testing.assert_array_equal(bytes_BCHW, np.rint(x[place_B] * 255))
+    np.testing.assert_array_equal(labels_B, labels[place_B])
+    with pytest.raises(IndexError):
+        bank.read(np.array([14]))
+
+
+def test_nothing_is_read_of_an_empty_bank(tmp_path):
+    bytes_BCHW, labels_B = Bank.create(tmp_path, SHAPE).read(np.zeros(0, dtype=np.int64))
+    assert (bytes_BCHW.shape, labels_B.shape) == ((0, *SHAPE), (0,))
+
+
 def test_a_bank_is_continued_as_if_never_closed(tmp_path):
     whole = Bank.create(tmp_path / "whole", SHAPE)
     part = Bank.create(tmp_path / "part", SHAPE)
