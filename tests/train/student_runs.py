@@ -17,6 +17,7 @@ from ferd_train.frozen_teacher import FrozenTeacher, load_teacher
 from ferd_train.recipes import ferd_lab
 from ferd_train.student import train_student
 from ferd_train.student_recipe import StudentRecipe
+from ferd_train.student_training import StudentLog
 
 CPU = DeviceChoice(torch.device("cpu"), "test")
 RESULT, STATE = "student.safetensors", "state.pt"
@@ -115,3 +116,25 @@ def same_weights(a: Path, b: Path) -> bool:
     first, second = weights(a), weights(b)
     assert first.keys() == second.keys()
     return all(torch.equal(first[key], second[key]) for key in first)
+
+
+def log(epoch: int, **changes: Any) -> StudentLog:
+    """Figures of an epoch with two classes."""
+    made_up: dict[str, Any] = {
+        "epoch": epoch,
+        "lr": 0.1,
+        "generator_loss": 2.0,
+        "generator_terms": {"bn": 0.5},
+        "kept_step": 3,
+        "teacher_agrees": 0.25,
+        "class_weights": [0.75, 0.25],
+        "class_counts": [3, 1],
+        "vulnerability": [0.0, -1.0],
+        "student_loss": 1.0,
+        "student_agrees": 0.5,
+        "validation": None,
+        "bank": 4 * epoch,
+        "seconds_making": 1.0,
+        "seconds_learning": 0.5,
+    }
+    return StudentLog(**{**made_up, **changes})
