@@ -10,6 +10,7 @@ from ferd_eval.datasets import LabelledImages, load_dataset
 from ferd_eval.device import DeviceChoice, exact_arithmetic
 from ferd_train.frozen_teacher import FrozenTeacher
 from ferd_train.holdout import hold_out
+from ferd_train.pictures import Pictures
 from ferd_train.run_folder import RunFolder, describe_run, fitting_into_memory
 from ferd_train.student_recipe import StudentRecipe
 from ferd_train.student_training import StudentLog, StudentTraining
@@ -81,14 +82,18 @@ def train_student(
             run.begin(recipe)
         if not continues:
             training.begin(out / BANK)
+        names = teacher.class_names if images is None else images.class_names
+        pictures = Pictures(out, names)
         while training.epochs_done < recipe.epochs:
             with fitting_into_memory(recipe.batch_size, device):
                 log = training.epoch()
             if workers.is_first:
                 training.save(run.state)
                 run.write_figures([vars(log) for log in training.logs])
+                pictures.refresh(training.logs, training.bank)
                 watch(log, recipe.epochs)
     if workers.is_first:
+        pictures.finish(training.logs, training.bank)
         training.export(run.network, {"ferd.dataset": teacher.dataset} if teacher.dataset else {})
         run.finish([vars(log) for log in training.logs], [_row(log) for log in training.logs])
     return run.network
