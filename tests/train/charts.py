@@ -47,6 +47,10 @@ class DrawnPanel:
     def y_ticks(self) -> list[float]:
         return [number(each.text) for each in self._texts("y-tick")]
 
+    def tick_places(self, kind: str) -> list[float]:
+        """Where the ticks' texts stand, in pixels, along their axis."""
+        return [float(each.get(kind[0])) for each in self._texts(kind)]
+
     @cached_property
     def frame(self) -> tuple[float, float, float, float]:
         """Left, top, right and bottom: what the grid's rules span."""
@@ -56,7 +60,7 @@ class DrawnPanel:
         return float(flat[0].get("x1")), min(ys), float(flat[0].get("x2")), max(ys)
 
     def _epoch(self, x: float) -> float:
-        at, epochs = [float(each.get("x")) for each in self._texts("x-tick")], self.x_ticks
+        at, epochs = self.tick_places("x-tick"), self.x_ticks
         if len(at) == 1:
             assert abs(x - at[0]) < 0.02, "off the only epoch"
             return epochs[0]
@@ -64,7 +68,7 @@ class DrawnPanel:
 
     def _value(self, y: float) -> float:
         # A tick's text stands a few pixels below its rule, all by as much.
-        at, values = [float(each.get("y")) for each in self._texts("y-tick")], self.y_ticks
+        at, values = self.tick_places("y-tick"), self.y_ticks
         low, high = np.argmin(values), np.argmax(values)
         _, _, _, bottom = self.frame
         scale = (values[high] - values[low]) / (at[high] - at[low])

@@ -37,6 +37,14 @@ def test_what_is_shared_is_the_epochs_not_the_values():
     np.testing.assert_allclose(late.lines["b"].points, [(3, 1e-3)], rtol=1e-3)
 
 
+def test_epochs_and_values_fill_the_plot():
+    panel = one(Line("a", [0.0, 1.0, 2.0, 4.0], "a")).panels[0]
+    left, top, right, bottom = panel.frame
+    np.testing.assert_allclose(panel.tick_places("x-tick"), np.linspace(left, right, 4), atol=0.01)
+    heights = panel.tick_places("y-tick")
+    assert heights[0] - heights[-1] == bottom - top == 320
+
+
 def test_panels_lie_side_by_side_and_below_within_the_picture():
     panels = [Panel(str(n), "u", [Line("a", [1.0, 2.0], "label")]) for n in range(5)]
     chart = Chart(line_chart("T", "n", panels, columns=2, plot_size=(200, 100)))
