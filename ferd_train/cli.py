@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -201,4 +202,10 @@ def _print_epoch(log: EpochLog, epochs: int) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its status."""
-    sys.exit(run(app, sys.argv[1:] if arguments is None else arguments, "ferd-train"))
+    status = run(app, sys.argv[1:] if arguments is None else arguments, "ferd-train")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        # All is written; threads of the process group now and then abort an orderly end.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)

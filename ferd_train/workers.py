@@ -226,8 +226,11 @@ def join() -> Iterator[Workers]:
         world_size=count,
         timeout=_PATIENCE,
     )
+    workers = Workers(rank, count, int(os.environ.get("LOCAL_RANK", rank)))
     try:
-        yield Workers(rank, count, int(os.environ.get("LOCAL_RANK", rank)))
+        yield workers
+        # All leave together: one that goes while another still has the group open may be aborted.
+        workers.wait()
     except BaseException:
         if _fails_first(store):
             raise
