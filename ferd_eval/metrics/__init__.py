@@ -11,7 +11,18 @@ from ferd_eval.metrics.confusion import (
     confusion_matrix,
     error_pattern,
 )
-from ferd_eval.metrics.interval import clopper_pearson_lower, wilson
+from ferd_eval.metrics.extremes import (
+    gap_interval,
+    lowest_percent_interval,
+    possibly_worst,
+    worst_class_interval,
+)
+from ferd_eval.metrics.interval import (
+    clopper_pearson_lower,
+    clopper_pearson_upper,
+    simultaneous,
+    wilson,
+)
 from ferd_eval.metrics.scorecard import (
     AttackScores,
     ClassScore,
@@ -50,16 +61,22 @@ __all__ = [
     "WorstClass",
     "audit",
     "clopper_pearson_lower",
+    "clopper_pearson_upper",
     "confusion_matrix",
     "error_pattern",
     "gap",
+    "gap_interval",
     "gini",
     "lowest_percent",
+    "lowest_percent_interval",
     "normalised_sd",
+    "possibly_worst",
     "scorecard",
+    "simultaneous",
     "standard_deviation",
     "targeted_success",
     "trust_panel",
     "wilson",
     "worst_case",
+    "worst_class_interval",
 ]

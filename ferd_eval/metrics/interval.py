@@ -30,6 +30,25 @@ def wilson(
     return low, high
 
 
+def clopper_pearson_upper(
+    correct: ArrayLike, n: ArrayLike, confidence: float = 0.95
+) -> NDArray[np.float64]:
+    """One-sided exact upper limit of a proportion (Clopper & Pearson 1934), 1 without a failure."""
+    k, n = np.asarray(correct, dtype=float), np.asarray(n, dtype=float)
+    return 1 - clopper_pearson_lower(n - k, n, confidence)
+
+
+def simultaneous(
+    correct: ArrayLike, n: ArrayLike, confidence: float = 0.95
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Two-sided exact intervals that hold for all classes at once (Clopper–Pearson, Bonferroni).
+
+    Classes without images are not counted among those to correct for.
+    """
+    each = 1 - (1 - confidence) / (2 * max(int(np.count_nonzero(n)), 1))
+    return clopper_pearson_lower(correct, n, each), clopper_pearson_upper(correct, n, each)
+
+
 def clopper_pearson_lower(
     correct: ArrayLike, n: ArrayLike, confidence: float = 0.95
 ) -> NDArray[np.float64]:

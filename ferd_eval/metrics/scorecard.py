@@ -17,8 +17,23 @@ from ferd_eval.errors import UserError
 from ferd_eval.metrics.audit import Audit, audit
 from ferd_eval.metrics.budget import eps_of
 from ferd_eval.metrics.confusion import ErrorPattern, confusion_matrix, error_pattern, finite
-from ferd_eval.metrics.interval import clopper_pearson_lower, wilson
-from ferd_eval.metrics.spread import gap, gini, lowest_percent, normalised_sd, standard_deviation
+from ferd_eval.metrics.extremes import (
+    Interval,
+    gap_interval,
+    lowest_percent_interval,
+    possibly_worst,
+    worst_class_interval,
+)
+from ferd_eval.metrics.interval import clopper_pearson_lower, simultaneous, wilson
+from ferd_eval.metrics.spread import (
+    debiased_nsd,
+    debiased_sd,
+    gap,
+    gini,
+    lowest_percent,
+    normalised_sd,
+    standard_deviation,
+)
 from ferd_eval.metrics.targeted import TargetedSuccess, targeted_success
 from ferd_eval.metrics.trust import TrustPanel, trust_panel
 from ferd_eval.outcomes import Outcomes
@@ -31,6 +46,7 @@ class ClassScore:
     Attributes:
         wilson95: two-sided 95 % interval of ``accuracy``; under an audited attack the lower end
             allows for what the audit may have missed.
+        simultaneous95: the same for all classes at once (Clopper–Pearson, Bonferroni).
         drop: clean accuracy of the same images − ``accuracy``.
     """
 
@@ -39,6 +55,7 @@ class ClassScore:
     n: int
     accuracy: float | None
     wilson95: tuple[float, float] | None
+    simultaneous95: tuple[float, float] | None
     drop: float | None
 
 
@@ -64,8 +81,13 @@ class Scores:
         sd: population standard deviation over classes, a fraction.
         gap: highest − lowest class.
         gini: over class accuracies.
+        nsd_debiased, sd_debiased: `nsd` and `sd` less what sampling adds to them.
         floor95: with 95 % confidence every class is at least this accurate under this attack: the
             lowest unadjusted one-sided Clopper–Pearson limit (intersection–union, Berger 1982).
+        average95, worst_class95, worst_10pct95, gap95: two-sided 95 % intervals, of the true lowest
+            class and so on, whichever it is (`ferd_eval.metrics.extremes`).
+        possibly_worst: the classes that cannot be excluded as the lowest, with 95 % confidence, in
+            increasing order of accuracy; None where a part of the attack saw only a sample.
         confusion: counts, rows true classes, columns predictions. For a targeted attack it counts
             attempts, one per (image, target), not images.
     """
@@ -80,7 +102,14 @@ class Scores:
     sd: float | None
     gap: float | None
     gini: float | None
+    nsd_debiased: float | None
+    sd_debiased: float | None
     floor95: float | None
+    average95: Interval | None
+    worst_class95: Interval | None
+    worst_10pct95: Interval | None
+    gap95: Interval | None
+    possibly_worst: tuple[int, ...] | None
     confusion: NDArray[np.int64]
 
 
@@ -238,6 +267,7 @@ class _Tally:
         n_K, correct_K = self.n, self.correct
         accuracy_K = np.divide(correct_K, n_K, out=np.full(len(n_K), np.nan), where=n_K > 0)
         low_K, high_K = wilson(correct_K, n_K)
+        least_K, most_K = simultaneous(correct_K, n_K)
         lower_K = clopper_pearson_lower(correct_K, n_K)
         clean_K = self.clean_correct
         if clean_K is None:
@@ -256,6 +286,7 @@ class _Tally:
                     n=int(n_K[i]),
                     accuracy=finite(accuracy_K[i]),
                     wilson95=(float(low_K[i]), float(high_K[i])) if n_K[i] else None,
+                    simultaneous95=(float(least_K[i]), float(most_K[i])) if n_K[i] else None,
                     drop=finite(drop_K[i]),
                 )
                 for i, name in enumerate(names)
@@ -267,22 +298,48 @@ class _Tally:
             "sd": finite(standard_deviation(accuracy_K)),
             "gap": finite(gap(accuracy_K)),
             "gini": finite(gini(accuracy_K)),
+            "nsd_debiased": finite(debiased_nsd(correct_K, n_K)),
+            "sd_debiased": finite(debiased_sd(correct_K, n_K)),
             "floor95": float(np.nanmin(lower_K)) if seen else None,
+            "average95": _average_interval(correct_K, n_K) if seen else None,
+            "worst_class95": worst_class_interval(correct_K, n_K),
+            "worst_10pct95": lowest_percent_interval(correct_K, n_K),
+            "gap95": gap_interval(correct_K, n_K),
+            "possibly_worst": tuple(possibly_worst(correct_K, n_K).tolist()) if seen else None,
             "confusion": self.confusion,
         }
 
 
 def _with_what_is_open(per_class: Sequence[ClassScore], left_open: Audit) -> dict[str, Any]:
-    """Floor and intervals that reach down to what an audit may have missed."""
+    """Floor and intervals that reach down to what an audit may have missed.
+
+    What has no limit that allows for it is not given.
+    """
+    withheld = (
+        ("average95", "worst_class95", "worst_10pct95", "gap95", "possibly_worst")
+        if left_open.leaves_open
+        else ()
+    )
     return {
+        **dict.fromkeys(withheld),
         "floor95": left_open.floor95,
         "per_class": tuple(
-            replace(each, wilson95=(min(each.wilson95[0], bound.low95), each.wilson95[1]))
+            replace(
+                each,
+                wilson95=(min(each.wilson95[0], bound.low95), each.wilson95[1]),
+                simultaneous95=None,
+            )
             if each.wilson95 is not None and bound.low95 is not None and left_open.leaves_open
             else each
             for each, bound in zip(per_class, left_open.per_class, strict=True)
         ),
     }
+
+
+def _average_interval(correct_K: NDArray[np.int64], n_K: NDArray[np.int64]) -> Interval:
+    """Wilson's; the classes' shares being fixed, it is a little wide."""
+    low, high = wilson(correct_K.sum(), n_K.sum())
+    return float(low), float(high)
 
 
 def _worst(accuracy_K: NDArray[np.float64], names: Sequence[str]) -> WorstClass:

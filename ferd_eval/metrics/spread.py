@@ -55,3 +55,31 @@ def _present(values_K: ArrayLike) -> NDArray[np.float64]:
     values = np.asarray(values_K, dtype=float)
     present: NDArray[np.float64] = values[~np.isnan(values)]
     return present
+
+
+def debiased_sd(correct_K: ArrayLike, n_K: ArrayLike) -> float:
+    """Standard deviation over classes less what sampling adds to it; never below 0.
+
+    Of the between-class variance (ddof 0) the share that C classes of equal accuracy would show
+    from binomial noise alone is taken off: (1 − 1/C) · mean p̂(1 − p̂)/(n − 1). NaN where a class has
+    a single image, whose noise cannot be told.
+    """
+    variance = debiased_variance(correct_K, n_K)
+    return float(np.sqrt(max(variance, 0.0))) if np.isfinite(variance) else float("nan")
+
+
+def debiased_nsd(correct_K: ArrayLike, n_K: ArrayLike) -> float:
+    """`debiased_sd` divided by the mean over classes; NaN where the mean is 0."""
+    correct, n = np.asarray(correct_K, dtype=float), np.asarray(n_K, dtype=float)
+    mean = float((correct[n > 0] / n[n > 0]).mean()) if (n > 0).any() else 0.0
+    return debiased_sd(correct_K, n_K) / mean if mean > 0 else float("nan")
+
+
+def debiased_variance(correct_K: ArrayLike, n_K: ArrayLike) -> float:
+    """Unbiased estimate of the variance of the true accuracies (ddof 0); may be below 0."""
+    correct, n = np.asarray(correct_K, dtype=float), np.asarray(n_K, dtype=float)
+    correct, n = correct[n > 0], n[n > 0]
+    if n.size == 0 or (n < 2).any():
+        return float("nan")
+    p = correct / n
+    return float(p.var() - (1 - 1 / n.size) * (p * (1 - p) / (n - 1)).mean())

@@ -83,14 +83,16 @@ def test_the_json_form_has_the_promised_keys_and_no_nan() -> None:
     ]  # fmt: skip
     figures = [
         "n", "average", "per_class", "worst_class", "worst_10pct", "nsd", "nsd_ddof1", "sd", "gap",
-        "gini", "floor95", "confusion",
+        "gini", "nsd_debiased", "sd_debiased", "floor95", "average95", "worst_class95",
+        "worst_10pct95", "gap95", "possibly_worst", "confusion",
     ]  # fmt: skip
     assert list(plain["attacks"]["pgd"]) == [*figures, "target", "constants", "audit"]
     assert list(plain["groups"]["kind"]["pgd"]) == figures
     cat = plain["attacks"]["pgd"]["per_class"][3]
-    assert list(cat) == ["index", "name", "n", "accuracy", "wilson95", "drop"]
+    assert list(cat) == ["index", "name", "n", "accuracy", "wilson95", "simultaneous95", "drop"]
     assert plain["attacks"]["pgd"]["per_class"][4] == {
-        "index": 4, "name": "deer", "n": 0, "accuracy": None, "wilson95": None, "drop": None,
+        "index": 4, "name": "deer", "n": 0, "accuracy": None, "wilson95": None,
+        "simultaneous95": None, "drop": None,
     }  # fmt: skip
     assert plain["attacks"]["targeted"]["target"]["success"][0][0] is None
     assert plain["attacks"]["pgd"]["constants"]["eps_text"] == "8/255"

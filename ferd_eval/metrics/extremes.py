@@ -1,0 +1,135 @@
+"""What a sample of each of K classes says about the lowest, the lowest k and the widest gap.
+
+``correct_K`` and ``n_K`` are counts; classes without images (n = 0) are left out. Extremes of noisy
+figures are biased, and resampling repeats the bias, so every bound here rests on exact limits:
+
+- *for every class* statements need no correction: a bound below the lowest of the unadjusted lower
+  limits fails only if the limit of the one class that truly is lowest does (intersection–union,
+  Berger 1982, Technometrics 24:295);
+- *for some class* statements take limits that hold at once (Bonferroni).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import gammaln
+
+from ferd_eval.metrics.interval import clopper_pearson_lower, clopper_pearson_upper
+
+Interval = tuple[float, float]
+
+
+def worst_class_interval(
+    correct_K: ArrayLike, n_K: ArrayLike, confidence: float = 0.95
+) -> Interval | None:
+    """Two-sided interval of the lowest true class accuracy; None without an image.
+
+    No class is lower than the lowest lower limit, and the lowest is no higher than any upper limit.
+    """
+    correct, n = _present(correct_K, n_K)
+    if not n.size:
+        return None
+    side = (1 - confidence) / 2
+    low = clopper_pearson_lower(correct, n, 1 - side).min()
+    high = clopper_pearson_upper(correct, n, 1 - side / n.size).min()
+    return float(low), float(high)
+
+
+def lowest_percent_interval(
+    correct_K: ArrayLike, n_K: ArrayLike, percent: int = 10, confidence: float = 0.95
+) -> Interval | None:
+    """Two-sided interval of the mean of the k = ⌈percent · C / 100⌉ lowest true accuracies.
+
+    Below: with as many images in each class, the limit of the k lowest observed classes pooled; the
+    k that truly are lowest have no fewer successes, so it fails only if theirs does. A sum of
+    binomials is less spread than a binomial (Hoeffding 1956). With unequal classes, the mean of the
+    k lowest limits, each at 1/k of the level. Above: the mean of the k lowest of limits that hold
+    at once.
+    """
+    correct, n = _present(correct_K, n_K)
+    if not n.size:
+        return None
+    k, side = -(-percent * n.size // 100), (1 - confidence) / 2
+    if (n == n[0]).all():
+        low = clopper_pearson_lower(np.sort(correct)[:k].sum(), k * n[0], 1 - side)
+    else:
+        low = np.sort(clopper_pearson_lower(correct, n, 1 - side / k))[:k].mean()
+    high = np.sort(clopper_pearson_upper(correct, n, 1 - side / n.size))[:k].mean()
+    return float(low), float(high)
+
+
+def gap_interval(correct_K: ArrayLike, n_K: ArrayLike, confidence: float = 0.95) -> Interval | None:
+    """Two-sided interval of highest − lowest true accuracy.
+
+    Above: the highest upper less the lowest lower limit, unadjusted for classes. Below: the largest
+    difference between a lower and an upper limit that hold at once, 0 where none is positive.
+    """
+    correct, n = _present(correct_K, n_K)
+    if not n.size:
+        return None
+    half = (1 - confidence) / 4
+    high = (
+        clopper_pearson_upper(correct, n, 1 - half).max()
+        - clopper_pearson_lower(correct, n, 1 - half).min()
+    )
+    at_once = 1 - half / n.size
+    low = (
+        clopper_pearson_lower(correct, n, at_once).max()
+        - clopper_pearson_upper(correct, n, at_once).min()
+    )
+    return max(float(low), 0.0), float(high) if n.size > 1 else 0.0
+
+
+def possibly_worst(
+    correct_K: ArrayLike, n_K: ArrayLike, confidence: float = 0.95
+) -> NDArray[np.int64]:
+    """The classes that cannot be excluded as the one of the lowest true accuracy.
+
+    A class is excluded if Fisher's exact test finds some other class lower at (1 − confidence) /
+    (C − 1). The class that truly is lowest would be excluded by one of its C − 1 true null
+    hypotheses only, so the set holds it with at least the confidence asked for.
+
+    Returns:
+        Indices in increasing order of accuracy; empty without an image.
+    """
+    correct, n = np.asarray(correct_K, dtype=np.int64), np.asarray(n_K, dtype=np.int64)
+    present = np.flatnonzero(n)
+    level = (1 - confidence) / max(present.size - 1, 1)
+    kept = [
+        i
+        for i in present
+        if not (_higher_p(correct[i], n[i], correct[present], n[present]) <= level).any()
+    ]
+    return np.array(sorted(kept, key=lambda i: (correct[i] / n[i], i)), dtype=np.int64)
+
+
+def _higher_p(
+    k: np.int64, n: np.int64, others_J: NDArray[np.int64], n_J: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Fisher's one-sided p-values that a share k/n is no higher than each of J others.
+
+    The hypergeometric probability of k successes or more of n, given the total.
+    """
+    x_N = np.arange(n + 1)
+    total_J = (k + others_J)[:, None]
+    left_J, n_J = total_J - x_N, n_J[:, None]
+    possible = (left_J >= 0) & (left_J <= n_J)
+    left_J = np.clip(left_J, 0, n_J)
+    log_pmf = _log_choose(n, x_N) + _log_choose(n_J, left_J) - _log_choose(n + n_J, total_J)
+    pmf = np.where(possible & (x_N >= k), np.exp(log_pmf), 0.0)
+    p: NDArray[np.float64] = pmf.sum(axis=1)
+    return p
+
+
+def _log_choose(n: ArrayLike, k: ArrayLike) -> NDArray[np.float64]:
+    n, k = np.asarray(n, dtype=float), np.asarray(k, dtype=float)
+    log: NDArray[np.float64] = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
+    return log
+
+
+def _present(
+    correct_K: ArrayLike, n_K: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    correct, n = np.asarray(correct_K, dtype=float), np.asarray(n_K, dtype=float)
+    return correct[n > 0], n[n > 0]
