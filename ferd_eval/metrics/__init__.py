@@ -3,6 +3,7 @@
 from ferd_eval.metrics.attack_gap import AttackGap, ClassGap
 from ferd_eval.metrics.audit import Audit, AuditBound, audit
 from ferd_eval.metrics.check import Check
+from ferd_eval.metrics.comparison import ClassDelta, Comparison, Split, compare
 from ferd_eval.metrics.confusion import (
     ErrorPattern,
     Pair,
@@ -11,6 +12,7 @@ from ferd_eval.metrics.confusion import (
     confusion_matrix,
     error_pattern,
 )
+from ferd_eval.metrics.delta import Delta
 from ferd_eval.metrics.extremes import (
     gap_interval,
     lowest_percent_interval,
@@ -23,6 +25,7 @@ from ferd_eval.metrics.interval import (
     simultaneous,
     wilson,
 )
+from ferd_eval.metrics.method_comparison import compare_methods
 from ferd_eval.metrics.scorecard import (
     AttackScores,
     ClassScore,
@@ -36,6 +39,7 @@ from ferd_eval.metrics.scorecard import (
 from ferd_eval.metrics.spread import gap, gini, lowest_percent, normalised_sd, standard_deviation
 from ferd_eval.metrics.targeted import Aimed, TargetedSuccess, targeted_success
 from ferd_eval.metrics.trust import TrustPanel, trust_panel
+from ferd_eval.metrics.verdict import Verdict
 from ferd_eval.metrics.worst_case import WORST_CASE, worst_case
 
 __all__ = [
@@ -46,22 +50,29 @@ __all__ = [
     "Audit",
     "AuditBound",
     "Check",
+    "ClassDelta",
     "ClassGap",
     "ClassScore",
+    "Comparison",
+    "Delta",
     "ErrorPattern",
     "Pair",
     "Profile",
     "Scorecard",
     "Scores",
     "SourceErrors",
+    "Split",
     "TargetConfusion",
     "TargetErrors",
     "TargetedSuccess",
     "TrustPanel",
+    "Verdict",
     "WorstClass",
     "audit",
     "clopper_pearson_lower",
     "clopper_pearson_upper",
+    "compare",
+    "compare_methods",
     "confusion_matrix",
     "error_pattern",
     "gap",

@@ -1,4 +1,4 @@
-"""Two attacks on the same images. K classes."""
+"""Two attacks, or two networks, on the same images. K classes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ferd_eval.outcomes import Outcomes
 
 @dataclass(frozen=True, eq=False)
 class Paired:
-    """Images of each class that both attacks met, by who left them right.
+    """Images of each class that both met, by who left them right.
 
     Attributes:
         both_K: right under both.
@@ -46,6 +46,16 @@ class Paired:
             count(first_N & second_N),
             count(first_N & ~second_N),
             count(~first_N & second_N),
+        )
+
+    @classmethod
+    def from_counts(cls, counts_K22: NDArray[np.int64]) -> Paired:
+        """From images by class and whether the first and the second are right."""
+        return cls(
+            counts_K22.sum(axis=(1, 2)),
+            counts_K22[:, 1, 1],
+            counts_K22[:, 1, 0],
+            counts_K22[:, 0, 1],
         )
 
     @property
