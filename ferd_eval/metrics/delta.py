@@ -182,8 +182,13 @@ def spread_delta(counts_K22: NDArray[np.int64], *, normalised: bool) -> Delta:
     first = _Spread.of(counts[:, 1].sum(axis=1), n_K, normalised=normalised)
     second = _Spread.of(counts[:, :, 1].sum(axis=1), n_K, normalised=normalised)
     if first is None or second is None:
-        roots = (side.root if side is not None else None for side in (first, second))
-        return Delta(*roots, None, None, None)
+        return Delta(
+            None if first is None else first.root,
+            None if second is None else second.root,
+            None,
+            None,
+            None,
+        )
     together_K = counts[:, 1, 1] / n_K - first.accuracy_K * second.accuracy_K
     value = second.root - first.root
     if first.may_be_zero or second.may_be_zero:
