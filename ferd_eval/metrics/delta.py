@@ -124,34 +124,42 @@ def _lower_end(counts_KF22: NDArray[np.int64], k: int) -> float:
     return float(accuracy_K[lowest].sum()) - first - _Z * sqrt(variance)
 
 
-def lowest_mean(right_KF: NDArray[np.int64], n_KF: NDArray[np.int64], k: int) -> float:
-    """Mean of the k lowest observed accuracies; no higher on average than that of the true ones."""
-    right_K, n_K = right_KF.sum(axis=1), n_KF.sum(axis=1)
-    return float(np.sort(right_K[n_K > 0] / n_K[n_K > 0])[:k].mean())
+def lowest_mean(
+    right_KF: NDArray[np.int64], n_KF: NDArray[np.int64], k: int
+) -> NDArray[np.float64]:
+    """Mean of the k lowest observed accuracies; no higher on average than that of the true ones.
+
+    Axes before those of `right_KF` are kept, and every class has images.
+    """
+    accuracy_K = right_KF.sum(axis=-1) / n_KF.sum(axis=-1)
+    mean: NDArray[np.float64] = np.sort(accuracy_K, axis=-1)[..., :k].mean(axis=-1)
+    return mean
 
 
-def lowest_mean_held_out(right_KF: NDArray[np.int64], n_KF: NDArray[np.int64], k: int) -> float:
+def lowest_mean_held_out(
+    right_KF: NDArray[np.int64], n_KF: NDArray[np.int64], k: int
+) -> NDArray[np.float64]:
     """The same of classes chosen on other images than judge them; no lower on average.
 
     NaN where a class has too few images for every fold.
     """
-    present_K = n_KF.sum(axis=1) > 0
-    right_KF, n_KF = right_KF[present_K], n_KF[present_K]
     if (n_KF == 0).any():
-        return float("nan")
-    return float((_held_out_weights(right_KF, n_KF, k) * right_KF).sum())
+        return np.full(right_KF.shape[:-2], np.nan)
+    mean: NDArray[np.float64] = (_held_out_weights(right_KF, n_KF, k) * right_KF).sum(axis=(-2, -1))
+    return mean
 
 
 def _held_out_weights(
     right_KF: NDArray[np.int64], n_KF: NDArray[np.int64], k: int
 ) -> NDArray[np.float64]:
     """What an image of each class and fold weighs in the mean of the k classes chosen before it."""
-    K, F = n_KF.shape
-    before_KF = right_KF.cumsum(axis=1)[:, BURN - 1 : -1] / n_KF.cumsum(axis=1)[:, BURN - 1 : -1]
-    order_KF = np.argsort(before_KF, axis=0, kind="stable")
-    chosen_KF = np.zeros((K, F), dtype=bool)
-    np.put_along_axis(chosen_KF[:, BURN:], order_KF[:k], True, axis=0)
-    weights: NDArray[np.float64] = chosen_KF / ((F - BURN) * k * n_KF)
+    before_KF = right_KF.cumsum(axis=-1)[..., BURN - 1 : -1]
+    order_KF = np.argsort(
+        before_KF / n_KF.cumsum(axis=-1)[:, BURN - 1 : -1], axis=-2, kind="stable"
+    )
+    chosen_KF = np.zeros(right_KF.shape, dtype=bool)
+    np.put_along_axis(chosen_KF[..., BURN:], order_KF[..., :k, :], True, axis=-2)
+    weights: NDArray[np.float64] = chosen_KF / ((FOLDS - BURN) * k * n_KF)
     return weights
 
 
@@ -231,7 +239,7 @@ class _Spread:
             return None
         scale = 1 / mean**2 if normalised else 1.0
         noise_K = p_K * (1 - p_K) / (n_K - 1)
-        square = scale * debiased_variance(right_K, n_K)
+        square = scale * float(debiased_variance(right_K, n_K))
         slope_K = 2 * scale * (p_K - mean) / C
         if normalised:
             slope_K = slope_K - 2 * max(square, 0.0) / (C * mean)

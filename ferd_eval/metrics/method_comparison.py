@@ -10,9 +10,8 @@ t interval has S − 1 degrees of freedom, few, and says so by its width.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +22,7 @@ from ferd_eval.metrics.comparison import ClassDelta, Comparison, assemble, holm
 from ferd_eval.metrics.confusion import finite
 from ferd_eval.metrics.delta import FOLDS, Delta, lowest_mean, lowest_mean_held_out
 from ferd_eval.metrics.same_images import SameImages
-from ferd_eval.metrics.spread import debiased_nsd, debiased_sd, normalised_sd
+from ferd_eval.metrics.spread import debiased_nsd, debiased_sd
 from ferd_eval.metrics.verdict import MARGIN
 from ferd_eval.outcomes import Outcomes
 
@@ -34,8 +33,8 @@ FEWEST_SEEDS = 3
 _RESAMPLES = 300
 _SEED = 20509
 
-#: A figure of one network from its right images and all images, by class and fold.
-_Figure = Callable[[NDArray[np.int64], NDArray[np.int64]], float]
+#: A figure of each of several networks: from right images …KF and all images KF to one value each.
+_Figure = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float64]]
 
 
 def compare_methods(
@@ -68,7 +67,7 @@ def compare_methods(
         )
     images = SameImages.of([*first, *second], attack)
     sample = _Sample.of(images, seeds[0], by_seed=by_seed)
-    present = int(np.count_nonzero(sample.n_KF.sum(axis=1)))
+    tenth = -(-len(sample.n_KF) // 10)
     return assemble(
         attack,
         len(images.label_N),
@@ -76,7 +75,7 @@ def compare_methods(
         _class_deltas(sample, images.class_names),
         average=sample.delta(_average),
         worst_class=_lowest(sample, 1),
-        worst_10pct=_lowest(sample, -(-present // 10)),
+        worst_10pct=_lowest(sample, tenth),
         sd=sample.delta(_sd),
         nsd=sample.delta(_nsd),
         nsd_raw=sample.means(_raw_nsd),
@@ -89,6 +88,7 @@ class _Sample:
     """Right images by run, class and fold, as observed and in B resamples of the images.
 
     Attributes:
+        present: the classes that have images; K counts only these.
         split: the number of runs of the first method; the others are of the second.
         by_seed: whether runs of the same place on both sides are pairs.
     """
@@ -96,6 +96,7 @@ class _Sample:
     right_RKF: NDArray[np.int64]
     resampled_BRKF: NDArray[np.int64]
     n_KF: NDArray[np.int64]
+    present: NDArray[np.int64]
     split: int
     by_seed: bool
 
@@ -104,20 +105,23 @@ class _Sample:
         """Count, and draw the resamples within each class and fold."""
         K, R = len(images.class_names), len(images.right_RN)
         cell_N = images.label_N * FOLDS + images.fold_N
-        n_KF = np.bincount(cell_N, minlength=K * FOLDS)
-        right_CR = np.zeros((K * FOLDS, R), dtype=np.int64)
-        resampled_BCR = np.zeros((_RESAMPLES, K * FOLDS, R), dtype=np.int64)
+        n_C = np.bincount(cell_N, minlength=K * FOLDS)
+        right_RC = np.zeros((R, K * FOLDS), dtype=np.int64)
+        resampled_BRC = np.zeros((_RESAMPLES, R, K * FOLDS), dtype=np.int64)
         random = np.random.default_rng(_SEED)
-        for cell in np.flatnonzero(n_KF):
+        for cell in np.flatnonzero(n_C):
             right_RM = images.right_RN[:, cell_N == cell].astype(np.int64)
             m = right_RM.shape[1]
-            right_CR[cell] = right_RM.sum(axis=1)
+            right_RC[:, cell] = right_RM.sum(axis=1)
             times_BM = random.multinomial(m, np.full(m, 1 / m), size=_RESAMPLES)
-            resampled_BCR[:, cell] = times_BM @ right_RM.T
+            resampled_BRC[:, :, cell] = times_BM @ right_RM.T
+        n_KF = n_C.reshape(K, FOLDS)
+        present = np.flatnonzero(n_KF.sum(axis=1))
         return cls(
-            right_CR.T.reshape(R, K, FOLDS),
-            resampled_BCR.transpose(0, 2, 1).reshape(_RESAMPLES, R, K, FOLDS),
-            n_KF.reshape(K, FOLDS),
+            right_RC.reshape(R, K, FOLDS)[:, present],
+            resampled_BRC.reshape(_RESAMPLES, R, K, FOLDS)[:, :, present],
+            n_KF[present],
+            present,
             split,
             by_seed,
         )
@@ -129,7 +133,9 @@ class _Sample:
 
     def delta(self, figure: _Figure) -> Delta:
         """The difference of a figure with its t interval."""
-        return _delta(*self.means(figure), self._error(figure, figure), self.freedom)
+        first, second = self._sides(figure)
+        error = self.error(first, second)
+        return _delta(first.mean, second.mean, float(error), self.freedom)
 
     def bounded(self, plain: _Figure, held_out: _Figure) -> Delta:
         """The difference of a figure that is biased: each end takes the side that makes it wide.
@@ -138,74 +144,84 @@ class _Sample:
             plain: no higher than the figure, on average.
             held_out: no lower.
         """
-        first, second = self.means(plain)
-        first_above, second_above = self.means(held_out)
-        low, high = self._error(held_out, plain), self._error(plain, held_out)
+        first, second = self._sides(plain)
+        first_above, second_above = self._sides(held_out)
+        low = float(self.error(first_above, second))
+        high = float(self.error(first, second_above))
         t = float(stdtrit(self.freedom, 0.975))
-        ends = second - first_above - t * low, second_above - first + t * high
-        delta = _delta(first, second, (low + high) / 2, self.freedom)
-        if not np.isfinite(ends).all():
-            return Delta(delta.first, delta.second, delta.value, None, None)
-        value = second - first
-        return Delta(first, second, value, (min(ends[0], value), max(ends[1], value)),
-                     delta.detectable)  # fmt: skip
+        ends = second.mean - first_above.mean - t * low, second_above.mean - first.mean + t * high
+        delta = _delta(first.mean, second.mean, (low + high) / 2, self.freedom)
+        if delta.value is None or delta.interval95 is None:
+            return delta
+        return replace(delta, interval95=(min(ends[0], delta.value), max(ends[1], delta.value)))
 
-    def means(self, figure: _Figure) -> tuple[float, float]:
+    def means(self, figure: _Figure) -> tuple[float | None, float | None]:
         """Of each side, over its seeds."""
-        values = [figure(right_KF, self.n_KF) for right_KF in self.right_RKF]
-        return float(np.mean(values[: self.split])), float(np.mean(values[self.split :]))
+        first, second = self._sides(figure)
+        return finite(first.mean), finite(second.mean)
 
-    def _error(self, of_first: _Figure, of_second: _Figure) -> float:
+    def error(self, first: _Side, second: _Side) -> NDArray[np.float64]:
         """Standard error of the difference of means: of the seeds, and of the images."""
-        first = _each(of_first, self.right_RKF[: self.split], self.n_KF)
-        second = _each(of_second, self.right_RKF[self.split :], self.n_KF)
-        resampled = [
-            _each(of_second, right_RKF[self.split :], self.n_KF).mean()
-            - _each(of_first, right_RKF[: self.split], self.n_KF).mean()
-            for right_RKF in self.resampled_BRKF
-        ]
-        return float((self._of_seeds(first, second) + np.var(resampled, ddof=1)) ** 0.5)
-
-    def class_error(self) -> NDArray[np.float64]:
-        """The same for the accuracy of each class; NaN without images."""
-        n_K = self.n_KF.sum(axis=1)
-        with np.errstate(invalid="ignore"):
-            accuracy_RK = self.right_RKF.sum(axis=2) / n_K
-            resampled_BRK = self.resampled_BRKF.sum(axis=3) / n_K
-        difference_BK = resampled_BRK[:, self.split :].mean(axis=1)
-        difference_BK = difference_BK - resampled_BRK[:, : self.split].mean(axis=1)
-        seeds_K = self._of_seeds(accuracy_RK[: self.split], accuracy_RK[self.split :])
-        error_K: NDArray[np.float64] = np.sqrt(seeds_K + difference_BK.var(axis=0, ddof=1))
-        return error_K
-
-    def _of_seeds(self, first: NDArray[np.float64], second: NDArray[np.float64]) -> Any:
-        """Variance of the difference of means between seeds; the first axis runs over seeds."""
         if self.by_seed:
-            return (second - first).var(axis=0, ddof=1) / len(first)
-        return first.var(axis=0, ddof=1) / len(first) + second.var(axis=0, ddof=1) / len(second)
+            of_seeds = (second.of_seed - first.of_seed).var(axis=0, ddof=1) / self.split
+        else:
+            of_seeds = sum(
+                side.of_seed.var(axis=0, ddof=1) / len(side.of_seed) for side in (first, second)
+            )
+        of_images = (second.resampled_B - first.resampled_B).var(axis=0, ddof=1)
+        error: NDArray[np.float64] = np.sqrt(of_seeds + of_images)
+        return error
+
+    def _sides(self, figure: _Figure) -> tuple[_Side, _Side]:
+        of_seed = figure(self.right_RKF, self.n_KF)
+        resampled_BR = figure(self.resampled_BRKF, self.n_KF)
+        return (
+            _Side(of_seed[: self.split], resampled_BR[:, : self.split].mean(axis=1)),
+            _Side(of_seed[self.split :], resampled_BR[:, self.split :].mean(axis=1)),
+        )
+
+    def by_class(self) -> tuple[_Side, _Side]:
+        """Accuracies of each class: values have a last axis K."""
+        n_K = self.n_KF.sum(axis=1)
+        accuracy_RK = self.right_RKF.sum(axis=-1) / n_K
+        resampled_BRK = self.resampled_BRKF.sum(axis=-1) / n_K
+        return (
+            _Side(accuracy_RK[: self.split], resampled_BRK[:, : self.split].mean(axis=1)),
+            _Side(accuracy_RK[self.split :], resampled_BRK[:, self.split :].mean(axis=1)),
+        )
 
 
-def _each(
-    figure: _Figure, right_RKF: NDArray[np.int64], n_KF: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    return np.array([figure(right_KF, n_KF) for right_KF in right_RKF])
+@dataclass(frozen=True, eq=False)
+class _Side:
+    """A figure of one method: for each seed, and its mean over seeds in each resample."""
+
+    of_seed: NDArray[np.float64]
+    resampled_B: NDArray[np.float64]
+
+    @property
+    def mean(self) -> float:
+        """Over seeds."""
+        return float(self.of_seed.mean())
 
 
-def _average(right_KF: NDArray[np.int64], n_KF: NDArray[np.int64]) -> float:
-    return float(right_KF.sum() / n_KF.sum())
+def _average(right_KF: NDArray[np.int64], n_KF: NDArray[np.int64]) -> NDArray[np.float64]:
+    average: NDArray[np.float64] = right_KF.sum(axis=(-2, -1)) / n_KF.sum()
+    return average
 
 
-def _sd(right_KF: NDArray[np.int64], n_KF: NDArray[np.int64]) -> float:
-    return debiased_sd(right_KF.sum(axis=1), n_KF.sum(axis=1))
+def _sd(right_KF: NDArray[np.int64], n_KF: NDArray[np.int64]) -> NDArray[np.float64]:
+    return debiased_sd(right_KF.sum(axis=-1), n_KF.sum(axis=-1))
 
 
-def _nsd(right_KF: NDArray[np.int64], n_KF: NDArray[np.int64]) -> float:
-    return debiased_nsd(right_KF.sum(axis=1), n_KF.sum(axis=1))
+def _nsd(right_KF: NDArray[np.int64], n_KF: NDArray[np.int64]) -> NDArray[np.float64]:
+    return debiased_nsd(right_KF.sum(axis=-1), n_KF.sum(axis=-1))
 
 
-def _raw_nsd(right_KF: NDArray[np.int64], n_KF: NDArray[np.int64]) -> float:
-    right_K, n_K = right_KF.sum(axis=1), n_KF.sum(axis=1)
-    return normalised_sd(right_K[n_K > 0] / n_K[n_K > 0])
+def _raw_nsd(right_KF: NDArray[np.int64], n_KF: NDArray[np.int64]) -> NDArray[np.float64]:
+    accuracy_K = right_KF.sum(axis=-1) / n_KF.sum(axis=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        nsd: NDArray[np.float64] = accuracy_K.std(axis=-1) / accuracy_K.mean(axis=-1)
+    return nsd
 
 
 def _lowest(sample: _Sample, k: int) -> Delta:
@@ -229,31 +245,31 @@ def _delta(first: float, second: float, error: float, freedom: int) -> Delta:
 
 
 def _class_deltas(sample: _Sample, names: Sequence[str]) -> tuple[ClassDelta, ...]:
-    n_K, error_K = sample.n_KF.sum(axis=1), sample.class_error()
+    first, second = sample.by_class()
+    first_K, second_K = first.of_seed.mean(axis=0), second.of_seed.mean(axis=0)
+    value_K, error_K = second_K - first_K, sample.error(first, second)
     with np.errstate(invalid="ignore", divide="ignore"):
-        accuracy_RK = sample.right_RKF.sum(axis=2) / n_K
-        first_K = accuracy_RK[: sample.split].mean(axis=0)
-        second_K = accuracy_RK[sample.split :].mean(axis=0)
-        t_K = np.abs(second_K - first_K) / error_K
-    # Nothing differs between seeds or images: the classes are the same for certain, or not.
-    t_K = np.where((error_K == 0) & (second_K == first_K), 0.0, t_K)
-    p_K = 2 * stdtr(sample.freedom, -t_K)
-    adjusted_K = holm(p_K)
+        t_K = np.abs(value_K) / error_K
+    # Where neither seeds nor images vary, a difference of 0 is none.
+    p_K = 2 * stdtr(sample.freedom, -np.where(value_K == 0, 0.0, t_K))
     half_K = float(stdtrit(sample.freedom, 0.975)) * error_K
-    value_K = second_K - first_K
-    return tuple(
-        ClassDelta(
-            index=k,
-            name=name,
-            n=n,
-            first=finite(first_K[k]),
-            second=finite(second_K[k]),
-            value=finite(value_K[k]),
-            interval95=(float(value_K[k] - half_K[k]), float(value_K[k] + half_K[k]))
-            if n
-            else None,
-            p=finite(p_K[k]),
-            p_holm=finite(adjusted_K[k]),
+    adjusted_K = holm(p_K)
+    n_K = sample.n_KF.sum(axis=1)
+    found = {
+        int(index): ClassDelta(
+            index=int(index),
+            name=names[index],
+            n=int(n_K[k]),
+            first=float(first_K[k]),
+            second=float(second_K[k]),
+            value=float(value_K[k]),
+            interval95=(float(value_K[k] - half_K[k]), float(value_K[k] + half_K[k])),
+            p=float(p_K[k]),
+            p_holm=float(adjusted_K[k]),
         )
-        for k, (name, n) in enumerate(zip(names, n_K.tolist(), strict=True))
+        for k, index in enumerate(sample.present)
+    }
+    return tuple(
+        found.get(index, ClassDelta(index, name, 0, None, None, None, None, None, None))
+        for index, name in enumerate(names)
     )

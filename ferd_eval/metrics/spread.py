@@ -57,29 +57,35 @@ def _present(values_K: ArrayLike) -> NDArray[np.float64]:
     return present
 
 
-def debiased_sd(correct_K: ArrayLike, n_K: ArrayLike) -> float:
+def debiased_sd(correct_K: ArrayLike, n_K: ArrayLike) -> NDArray[np.float64]:
     """Standard deviation over classes less what sampling adds to it; never below 0.
 
     Of the between-class variance (ddof 0) the share that C classes of equal accuracy would show
     from binomial noise alone is taken off: (1 − 1/C) · mean p̂(1 − p̂)/(n − 1). NaN where a class has
-    a single image, whose noise cannot be told.
+    a single image, whose noise cannot be told. Axes of `correct_K` before its last are kept.
     """
     variance = debiased_variance(correct_K, n_K)
-    return float(np.sqrt(max(variance, 0.0))) if np.isfinite(variance) else float("nan")
+    return np.sqrt(np.where(variance < 0, 0.0, variance))
 
 
-def debiased_nsd(correct_K: ArrayLike, n_K: ArrayLike) -> float:
+def debiased_nsd(correct_K: ArrayLike, n_K: ArrayLike) -> NDArray[np.float64]:
     """`debiased_sd` divided by the mean over classes; NaN where the mean is 0."""
     correct, n = np.asarray(correct_K, dtype=float), np.asarray(n_K, dtype=float)
-    mean = float((correct[n > 0] / n[n > 0]).mean()) if (n > 0).any() else 0.0
-    return debiased_sd(correct_K, n_K) / mean if mean > 0 else float("nan")
+    if not (n > 0).any():
+        return np.full(correct.shape[:-1], np.nan)
+    mean = (correct[..., n > 0] / n[n > 0]).mean(axis=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        nsd: NDArray[np.float64] = np.where(mean > 0, debiased_sd(correct, n) / mean, np.nan)
+    return nsd
 
 
-def debiased_variance(correct_K: ArrayLike, n_K: ArrayLike) -> float:
+def debiased_variance(correct_K: ArrayLike, n_K: ArrayLike) -> NDArray[np.float64]:
     """Unbiased estimate of the variance of the true accuracies (ddof 0); may be below 0."""
     correct, n = np.asarray(correct_K, dtype=float), np.asarray(n_K, dtype=float)
-    correct, n = correct[n > 0], n[n > 0]
+    correct, n = correct[..., n > 0], n[n > 0]
     if n.size == 0 or (n < 2).any():
-        return float("nan")
+        return np.full(correct.shape[:-1], np.nan)
     p = correct / n
-    return float(p.var() - (1 - 1 / n.size) * (p * (1 - p) / (n - 1)).mean())
+    noise = (1 - 1 / n.size) * (p * (1 - p) / (n - 1)).mean(axis=-1)
+    variance: NDArray[np.float64] = p.var(axis=-1) - noise
+    return variance
