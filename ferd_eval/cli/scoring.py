@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,10 +53,21 @@ def score_checkpoints(
     command: Sequence[str],
     as_json: bool,
     folder_per_checkpoint: bool = False,
+    make_attack: Callable[[LabelledImages], Attack] | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> None:
     """Score each file, write its report and one over all, and print the table.
 
     Everything that can be wrong with the input is found before the first attack.
+
+    Args:
+        files: checkpoints.
+        settings: what the user chose.
+        command: as typed, for the record.
+        as_json: print scorecards in place of the table.
+        folder_per_checkpoint: even if there is only one.
+        make_attack: one more attack, made for the data.
+        facts: more entries for the manifests.
     """
     dataset = _require_dataset(settings)
     checkpoints = [(name, load_checkpoint(file)) for file, name in _named(files)]
@@ -64,6 +75,8 @@ def score_checkpoints(
     own, own_digest = None, None
     if settings.attack_file is not None:
         own, own_digest = _own_attack(settings.attack_file)
+    elif make_attack is not None:
+        own = make_attack(data)
     plan = _plan(settings, data, own)
     device = choose_device(settings.device)
     groups = _groups(settings, data)
@@ -123,6 +136,7 @@ def score_checkpoints(
                             candidate.classifier, candidate.facts, data, device.device
                         ),
                     ],
+                    **(facts or {}),
                 },
             )
             run = as_run(candidate.name, outcomes)
