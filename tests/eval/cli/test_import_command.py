@@ -308,7 +308,8 @@ def own(path: Path) -> Path:
 @pytest.mark.parametrize("save", [dictionary, bare, array, own])
 def test_saved_images_are_judged_as_when_they_were_made(ferd_eval, tmp_path, save):
     file, folder = save(tmp_path), tmp_path / "run"
-    status, _, err = ferd_eval(*with_images(file, "--attack", "pgd", "--out", folder))
+    words = ("--attack", "pgd", "--batch-size", 7, "--out", folder)
+    status, _, err = ferd_eval(*with_images(file, *words))
     assert status == 0, err
     assert "the largest of 60 perturbations is 0.06" in err
     assert {each.name for each in folder.iterdir()} == REPORTS
