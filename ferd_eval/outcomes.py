@@ -6,6 +6,7 @@ One row per (attack, sample), or per (attack, sample, target) for targeted attac
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ import pandas as pd
 
 from ferd_eval.errors import UserError
 from ferd_eval.output import to_json, write_atomically
+
+#: What an attack may be called: its id stands in tables, file names and command lines.
+ATTACK_ID = re.compile(r"\w[\w@:./+-]*")
 
 #: Column → pandas type. `Int32` is nullable: `target` and `stage` are empty where there is none.
 COLUMNS: Mapping[str, str] = {

@@ -5,7 +5,6 @@ N data set, B batch, C channels, K classes, H × W pixels.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -29,7 +28,7 @@ from ferd_eval.datasets import LabelledImages, load_dataset
 from ferd_eval.device import DeviceChoice, choose_device, exact_arithmetic
 from ferd_eval.errors import UserError
 from ferd_eval.job import Job
-from ferd_eval.outcomes import Outcomes
+from ferd_eval.outcomes import ATTACK_ID, Outcomes
 from ferd_eval.progress import Silent, Watcher
 from ferd_eval.quantity import parse_quantity
 from ferd_eval.units import file_name
@@ -139,7 +138,7 @@ def require_own_names(plan: Sequence[PlannedAttack]) -> None:
     for planned in plan:
         if planned.id == "clean" and not isinstance(planned.attack, Clean):
             raise UserError("an attack of your own is called 'clean'; give it another name.")
-        if not re.fullmatch(r"\w[\w@:./+-]*", planned.id):
+        if not ATTACK_ID.fullmatch(planned.id):
             raise UserError(
                 f"an attack is called {planned.id!r}; give it a name of letters, digits and -."
             )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +16,14 @@ from ferd_eval.acceptance import check_network, need_gradient, wrong_class_count
 from ferd_eval.attacks import Attack, PlannedAttack, plan_attacks
 from ferd_eval.checkpoint import Checkpoint, load_checkpoint
 from ferd_eval.cli.forecast import forecast
+from ferd_eval.cli.own_folder import require_own_folder
 from ferd_eval.cli.reporting import as_run, is_current, show
 from ferd_eval.cli.settings import ScoreSettings
 from ferd_eval.datasets import LabelledImages, list_datasets, load_dataset
 from ferd_eval.device import choose_device
 from ferd_eval.errors import UserError
 from ferd_eval.groups import read_groups
-from ferd_eval.manifest import RECORD, read_manifest
+from ferd_eval.manifest import read_manifest
 from ferd_eval.models import Classifier, ModelFacts, build_classifier
 from ferd_eval.preflight import normalization_hint
 from ferd_eval.progress import Bar, Lines, Watcher
@@ -34,11 +34,6 @@ from ferd_eval.user_code import brief, load_user_code
 
 #: Where runs go when nobody says otherwise.
 RUNS = Path("reports/runs")
-
-#: What a run leaves behind, wherever it was stopped; its record, `RECORD`, comes first of all.
-_OWN_FILES = re.compile(
-    r"units|adversarial|outcomes\.parquet|scorecards?\.json|report(_wide)?\.\w+"
-)
 
 
 @dataclass(frozen=True)
@@ -58,10 +53,21 @@ def score_checkpoints(
     command: Sequence[str],
     as_json: bool,
     folder_per_checkpoint: bool = False,
+    make_attack: Callable[[LabelledImages], Attack] | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> None:
     """Score each file, write its report and one over all, and print the table.
 
     Everything that can be wrong with the input is found before the first attack.
+
+    Args:
+        files: checkpoints.
+        settings: what the user chose.
+        command: as typed, for the record.
+        as_json: print scorecards in place of the table.
+        folder_per_checkpoint: even if there is only one.
+        make_attack: one more attack, made for the data.
+        facts: more entries for the manifests.
     """
     dataset = _require_dataset(settings)
     checkpoints = [(name, load_checkpoint(file)) for file, name in _named(files)]
@@ -69,6 +75,8 @@ def score_checkpoints(
     own, own_digest = None, None
     if settings.attack_file is not None:
         own, own_digest = _own_attack(settings.attack_file)
+    elif make_attack is not None:
+        own = make_attack(data)
     plan = _plan(settings, data, own)
     device = choose_device(settings.device)
     groups = _groups(settings, data)
@@ -86,9 +94,9 @@ def score_checkpoints(
     root = settings.out or RUNS / _run_name(candidates, data, selection, settings)
     _require_room(root, candidates, several=several)
     names = [each.name for each in candidates] if several else []
-    _require_own_folder(root, names)
+    require_own_folder(root, names)
     for name in names:
-        _require_own_folder(root / name)
+        require_own_folder(root / name)
     runs: list[Run] = []
     fresh = False
     with ExitStack() as stack:
@@ -128,6 +136,7 @@ def score_checkpoints(
                             candidate.classifier, candidate.facts, data, device.device
                         ),
                     ],
+                    **(facts or {}),
                 },
             )
             run = as_run(candidate.name, outcomes)
@@ -161,30 +170,6 @@ def _require_room(root: Path, candidates: Sequence[Candidate], *, several: bool)
         raise UserError(
             f"{root} is a folder of runs ({', '.join(runs[:3])}), but one checkpoint is given. "
             f"Give --out {root / candidates[0].name}."
-        )
-
-
-def _require_own_folder(folder: Path, runs: Sequence[str] = ()) -> None:
-    """A run is written into a folder of its own, not among the files of something else.
-
-    Args:
-        folder: where; it may hold runs, or what is left of one.
-        runs: names of runs that are to be folders in it.
-
-    Raises:
-        UserError: it holds something else.
-    """
-    try:
-        names = sorted(file.name for file in folder.iterdir() if not file.name.startswith("."))
-        ours = (folder / RECORD).exists() or any(folder.glob(f"*/{RECORD}"))
-    except OSError:
-        return  # there is nothing yet, or what is wrong has its own message
-    foreign = [name for name in names if not (name in runs or _OWN_FILES.fullmatch(name))]
-    if foreign and not ours:
-        more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
-        raise UserError(
-            f"{folder} holds files that are not of a run ({', '.join(foreign[:3])}{more}). "
-            f"Give a folder of its own, e.g. --out {folder / 'run'}."
         )
 
 

@@ -81,6 +81,7 @@ CIFAR100 = DatasetInfo(
     layout="cifar-100-binary/test.bin or cifar-100-python/test",
     downloader="CIFAR100",
     class_names=CIFAR100_CLASSES,
+    groupings={"superclass": CIFAR100_SUPERCLASSES},
 )
 
 _BATCHES = range(1, 6)
@@ -143,7 +144,6 @@ def load_cifar100(folder: Path, layout: Layout, split: Split) -> LabelledImages:
         folder,
         layout.files(split),
         split,
-        {"superclass": CIFAR100_SUPERCLASSES},
     )
 
 
@@ -153,7 +153,6 @@ def _load(
     folder: Path,
     files: tuple[str, ...],
     split: Split,
-    groupings: dict[str, tuple[str, ...]] | None = None,
 ) -> LabelledImages:
     paths = {name: existing(folder / name) for name in files}
     absent = [name for name, path in paths.items() if path is None]
@@ -172,7 +171,7 @@ def _load(
         class_names=class_names,
         indices_N=np.arange(len(labels_N), dtype=np.int64),
         source=str(folder),
-        groupings=groupings or {},
+        groupings=info.groupings,
         note=_note(info, images_NCHW, labels_N) if split == "test" else "",
     )
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
@@ -25,6 +26,7 @@ class DatasetInfo:
         layout: which files are looked for.
         downloader: the class of ``torchvision.datasets`` behind ``--download``; empty if none.
         class_names: K display names, in label order; empty where the files decide.
+        groupings: built-in groups of classes: grouping name → K group names, one per class.
     """
 
     name: str
@@ -37,6 +39,7 @@ class DatasetInfo:
     layout: str
     downloader: str = ""
     class_names: tuple[str, ...] = ()
+    groupings: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
-from math import prod
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ferd_eval.datasets.bounded_file import require_memory, unreadable
 from ferd_eval.datasets.dataset_info import DatasetInfo, Split
 from ferd_eval.datasets.labelled_images import LabelledImages
+from ferd_eval.datasets.npz_archive import NpzArchive, open_npz
 from ferd_eval.errors import UserError
 
 NPZ = DatasetInfo(
@@ -42,12 +38,6 @@ _LABEL_KEYS = {
 _MAX_CLASSES = 100_000
 
 
-@dataclass(frozen=True)
-class _Header:
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-
 def load_npz(path: Path, split: Split) -> LabelledImages:
     """Read images and labels from ``path``.
 
@@ -61,30 +51,18 @@ def load_npz(path: Path, split: Split) -> LabelledImages:
     if not path.is_file():
         state = "is a folder" if path.is_dir() else "does not exist"
         raise UserError(f"npz file {path} {state}; give --dataset npz:PATH a file of np.savez.")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            arrays = _Arrays(path, archive)
-            images_key = arrays.pick(_IMAGE_KEYS[split], "images")
-            labels_key = arrays.pick(_LABEL_KEYS[split], "labels")
-            counts = [(arrays.header(key).shape or (0,))[0] for key in (images_key, labels_key)]
-            if counts[0] != counts[1]:
-                raise UserError(
-                    f"{path}: {images_key} has {counts[0]} records but {labels_key} has "
-                    f"{counts[1]}; save as many labels as images."
-                )
-            labels_N = _labels(arrays, labels_key)
-            images_NCHW = _images(arrays, images_key)
-            class_names = _class_names(arrays, labels_N)
-    except UserError:
-        raise
-    except OSError as error:
-        raise unreadable(path, error) from error
-    except Exception as error:  # zip and npy readers raise whatever their parsers tripped over
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(
-            f"{path} ({path.stat().st_size} bytes) is not a whole npz archive ({reason}); "
-            "save it again with np.savez."
-        ) from error
+    with open_npz(path) as arrays:
+        images_key = arrays.pick(_IMAGE_KEYS[split], "images")
+        labels_key = arrays.pick(_LABEL_KEYS[split], "labels")
+        counts = [(arrays.header(key).shape or (0,))[0] for key in (images_key, labels_key)]
+        if counts[0] != counts[1]:
+            raise UserError(
+                f"{path}: {images_key} has {counts[0]} records but {labels_key} has "
+                f"{counts[1]}; save as many labels as images."
+            )
+        labels_N = _labels(arrays, labels_key)
+        images_NCHW = _images(arrays, images_key)
+        class_names = _class_names(arrays, labels_N)
     return LabelledImages(
         name=f"npz:{path.name}",
         images_NCHW=images_NCHW,
@@ -95,62 +73,7 @@ def load_npz(path: Path, split: Split) -> LabelledImages:
     )
 
 
-class _Arrays:
-    """The arrays of an archive, each checked by its header before its values are unpacked."""
-
-    def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
-        self.path = path
-        self._archive = archive
-        self.keys = [
-            name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")
-        ]
-
-    def pick(self, candidates: Sequence[str], what: str) -> str:
-        for key in candidates:
-            if key in self.keys:
-                return key
-        raise UserError(
-            f"{self.path} has {self.keys or 'no arrays'}, but none of "
-            f"{', '.join(candidates)}; save the {what} under one of these names."
-        )
-
-    def header(self, key: str) -> _Header:
-        with self._archive.open(f"{key}.npy") as file:
-            header, length = _read_header(file)
-        if header.dtype.hasobject or header.dtype.names:
-            raise UserError(
-                f"{self.path}: {key} has type {header.dtype}, which may carry code and is never "
-                "loaded; save a plain array of numbers or text."
-            )
-        promised = prod(header.shape) * header.dtype.itemsize
-        stored = self._archive.getinfo(f"{key}.npy").file_size - length
-        if promised != stored:
-            raise UserError(
-                f"{self.path}: {key} says shape {header.shape} of {header.dtype}, {promised} "
-                f"bytes, but {stored} are stored; save it again with np.savez."
-            )
-        require_memory(promised, f"{self.path}: {key} of shape {header.shape}")
-        return header
-
-    def read(self, key: str) -> NDArray[Any]:
-        self.header(key)
-        with self._archive.open(f"{key}.npy") as file:
-            return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
-
-
-def _read_header(file: IO[bytes]) -> tuple[_Header, int]:
-    version = np.lib.format.read_magic(file)
-    readers = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
-    if version not in readers:
-        raise ValueError(f"npy format {version[0]}.{version[1]}")
-    shape, _, dtype = readers[version](file)
-    return _Header(shape, dtype), file.tell()
-
-
-def _labels(arrays: _Arrays, key: str) -> NDArray[np.int64]:
+def _labels(arrays: NpzArchive, key: str) -> NDArray[np.int64]:
     header = arrays.header(key)
     where = f"{arrays.path}: {key}"
     if len(header.shape) == 2 and header.shape[1] > 1:
@@ -175,7 +98,7 @@ def _labels(arrays: _Arrays, key: str) -> NDArray[np.int64]:
     return labels_N.astype(np.int64)
 
 
-def _images(arrays: _Arrays, key: str) -> NDArray[np.uint8] | NDArray[np.float32]:
+def _images(arrays: NpzArchive, key: str) -> NDArray[np.uint8] | NDArray[np.float32]:
     header = arrays.header(key)
     where = f"{arrays.path}: {key}"
     channels_first = _channels_first(header.shape, where)
@@ -222,7 +145,7 @@ def _check_range(pixels: NDArray[Any], where: str) -> None:
     raise UserError(f"{where} has floats from {low:.4g} to {high:.4g}, outside [0, 1]; {guess}.")
 
 
-def _class_names(arrays: _Arrays, labels_N: NDArray[np.int64]) -> tuple[str, ...]:
+def _class_names(arrays: NpzArchive, labels_N: NDArray[np.int64]) -> tuple[str, ...]:
     if "class_names" not in arrays.keys:
         return tuple(str(label) for label in range(int(labels_N.max(initial=-1)) + 1))
     header = arrays.header("class_names")

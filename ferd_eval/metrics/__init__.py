@@ -3,6 +3,8 @@
 from ferd_eval.metrics.attack_gap import AttackGap, ClassGap
 from ferd_eval.metrics.audit import Audit, AuditBound, audit
 from ferd_eval.metrics.check import Check
+from ferd_eval.metrics.class_drop import ClassDrop, class_drops
+from ferd_eval.metrics.class_floor import class_floors
 from ferd_eval.metrics.comparison import ClassDelta, Comparison, Split, compare
 from ferd_eval.metrics.confusion import (
     ErrorPattern,
@@ -51,6 +53,7 @@ __all__ = [
     "AuditBound",
     "Check",
     "ClassDelta",
+    "ClassDrop",
     "ClassGap",
     "ClassScore",
     "Comparison",
@@ -69,6 +72,8 @@ __all__ = [
     "Verdict",
     "WorstClass",
     "audit",
+    "class_drops",
+    "class_floors",
     "clopper_pearson_lower",
     "clopper_pearson_upper",
     "compare",

@@ -117,8 +117,8 @@ def _higher_p(
     possible = (left_J >= 0) & (left_J <= n_J)
     left_J = np.clip(left_J, 0, n_J)
     log_pmf = _log_choose(n, x_N) + _log_choose(n_J, left_J) - _log_choose(n + n_J, total_J)
-    pmf = np.where(possible & (x_N >= k), np.exp(log_pmf), 0.0)
-    p: NDArray[np.float64] = pmf.sum(axis=1)
+    counted = np.where(possible & (x_N >= k), log_pmf, -np.inf)  # elsewhere it may overflow
+    p: NDArray[np.float64] = np.exp(counted).sum(axis=1)
     return p
 
 

@@ -30,10 +30,11 @@ class Paired:
 
     @classmethod
     def of(cls, outcomes: Outcomes, first: str, second: str) -> Paired:
-        """Count two untargeted attacks of a run."""
-        columns = ["index", "label", "correct"]
-        met: pd.DataFrame = outcomes.of(first)[columns].merge(
-            outcomes.of(second)[["index", "correct"]], on="index", suffixes=("_1", "_2")
+        """Count two attacks of a run; what is aimed at several classes must miss them all."""
+        met: pd.DataFrame = _by_image(outcomes.of(first)).merge(
+            _by_image(outcomes.of(second)).drop(columns="label"),
+            on="index",
+            suffixes=("_1", "_2"),
         )
         first_N, second_N = met["correct_1"].to_numpy(), met["correct_2"].to_numpy()
         labels_N, K = met["label"].to_numpy(), len(outcomes.class_names)
@@ -131,3 +132,21 @@ class Paired:
         lost = clopper_pearson_lower(self.first_only_K, self.n_K, confidence)
         regained = 1 - clopper_pearson_lower(self.n_K - self.second_only_K, self.n_K, confidence)
         return lost - regained
+
+    def gap_at_most(self, level: float) -> NDArray[np.float64]:
+        """One-sided upper limit of the gap that holds with probability 1 − `level` or more.
+
+        The gap the other way round, from below.
+        """
+        turned = Paired(self.n_K, self.both_K, self.second_only_K, self.first_only_K)
+        return -turned.gap_at_least(level)
+
+
+def _by_image(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row an image: right if it is right whatever class is aimed at."""
+    columns = rows[["index", "label", "correct"]]
+    if not columns["index"].duplicated().any():
+        return columns
+    return columns.groupby("index", as_index=False, sort=False).agg(
+        {"label": "first", "correct": "all"}
+    )

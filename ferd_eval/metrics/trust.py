@@ -354,8 +354,10 @@ def _square(outcomes: Outcomes, ball: _Ball) -> Check | None:
         return None
     rows, names = outcomes.of(attack), outcomes.class_names
     stage_N = rows["stage"].str.partition(">")[0]
-    attacked_N = ~rows["correct"] & (rows["clean_pred"] == rows["label"])
-    if rows.empty or (attacked_N.any() and stage_N[attacked_N].isna().all()):
+    at_first = rows["clean_pred"]  # negative where it is unknown
+    fell_N = ~rows["correct"] & ((at_first == rows["label"]) | (at_first < 0))
+    imported = outcomes.manifest.get("engine") == "imported"
+    if rows.empty or ((fell_N.any() or imported) and stage_N[fell_N].isna().all()):
         unsaid = "The record does not say which search broke an image."
         return Check(_SQUARE + ball.suffix, _QUESTIONS[_SQUARE], "not measured", unsaid)
     square_N = stage_N.eq("square").fillna(False).to_numpy(dtype=bool)

@@ -73,6 +73,7 @@ def provenance_table(card: Scorecard, manifest: Mapping[str, Any]) -> Table:
         "Command": shlex.join(map(str, manifest.get("command") or ())),
         "Started": manifest.get("started"),
         "Finished": manifest.get("finished"),
+        "Imported from": _sources(manifest.get("source") or ()),
         "Checkpoint": checkpoint.get("name"),
         "Checkpoint file": checkpoint.get("path"),
         "Checkpoint SHA-256": checkpoint.get("sha256"),
@@ -119,6 +120,14 @@ def fold_keys(keys: Sequence[str]) -> list[str]:
         within[0] if len(within) == 1 else f"{module}.* ({len(within)} keys)"
         for module, within in modules.items()
     ]
+
+
+def _sources(sources: Sequence[Mapping[str, Any]]) -> str:
+    """Files that another tool wrote: their names, what they hold, and their digests."""
+    return "; ".join(
+        f"{each.get('name')} ({_text(each.get('attacks'))}, SHA-256 {each.get('sha256')})"
+        for each in sources
+    )
 
 
 def _normalisation(model: Mapping[str, Any]) -> str:

@@ -1,0 +1,36 @@
+"""``ferd-eval gate``: does a run show what is asked of the model? For continuous integration."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def gate(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of one finished run.")],
+    floor: Annotated[
+        str | None,
+        typer.Option(help="Every class must be right at least this often: 0.20 or 20%."),
+    ] = None,
+    max_drop: Annotated[
+        str | None,
+        typer.Option(help="No class may lose more than this from clean to attacked: 0.30 or 30%."),
+    ] = None,
+    attack: Annotated[
+        str | None, typer.Option(help="Default: the strongest attack of the run.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
+) -> None:
+    """Exit 0 if the run shows it with 95 % confidence, 1 if not, 2 if command or run are bad."""
+    from ferd_eval.cli.gating import judge_run
+
+    verdict = judge_run(folder, floor, max_drop, attack)
+    try:
+        print(verdict.to_json() if json else verdict.line, end="" if json else "\n", flush=True)
+    except BrokenPipeError:  # nobody reads the line, but the status still has to be right
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise typer.Exit(0 if verdict.passed else 1)

@@ -1,0 +1,188 @@
+"""What ``import`` does with plain predictions: read, compute, write. No torch on this path."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.text import Text
+
+from ferd_eval.cli.own_folder import require_own_folder
+from ferd_eval.cli.reporting import as_run, show
+from ferd_eval.datasets import dataset_info
+from ferd_eval.errors import UserError
+from ferd_eval.manifest import RECORD, environment, now
+from ferd_eval.metrics.budget import eps_of
+from ferd_eval.outcomes import Outcomes
+from ferd_eval.output import make_folder, to_json
+from ferd_eval.prediction_file import PredictionFile
+from ferd_eval.predictions import Predictions, read_predictions
+from ferd_eval.quantity import format_quantity, parse_quantity
+from ferd_eval.report import write_report
+
+#: What makes two imports the same run.
+_IDENTITY = ("engine", "source", "dataset", "attacks", "threat")
+
+
+@dataclass(frozen=True)
+class ImportSettings:
+    """What is known of predictions beside their files; None where nobody said."""
+
+    out: Path
+    name: str | None
+    dataset: str | None
+    classes: str | None
+    attack: str | None
+    eps: str | None
+
+
+def import_predictions(
+    files: Sequence[str], settings: ImportSettings, *, command: Sequence[str], as_json: bool
+) -> None:
+    """Write a finished run of what other tools predicted, with its reports, and show it."""
+    dataset, class_names, said = _classes(settings)
+    found = read_predictions([_file(each, settings.attack) for each in files], class_names)
+    manifest = _manifest(found, settings, dataset, command)
+    name = manifest["checkpoint"]["name"]
+    outcomes = Outcomes(found.table, manifest)
+    run = as_run(
+        name, outcomes
+    )  # what is wrong with the figures is found before anything is written
+    _require_room(settings.out, manifest)
+    console = Console(stderr=True)
+    for note in [*said, *found.notes]:
+        console.print(Text(note), soft_wrap=True)
+    make_folder(settings.out)
+    outcomes.save(settings.out)
+    write_report(settings.out, [run])
+    show([run], settings.out / "report.html", as_json=as_json)
+
+
+def _file(word: str, attack: str | None) -> PredictionFile:
+    """``FILE`` or ``FILE=ATTACK``."""
+    path, equals, given = word.rpartition("=")
+    if equals and not Path(word).exists():
+        return PredictionFile(Path(path), given, attack_is_given=True)
+    return PredictionFile(Path(word), attack or Path(word).stem)
+
+
+def _classes(
+    settings: ImportSettings,
+) -> tuple[dict[str, Any], tuple[str, ...] | None, list[str]]:
+    """What the data set is called and is made of, its class names, and what is to be said."""
+    if settings.dataset is not None and settings.classes is not None:
+        raise UserError("--dataset and --classes both name the classes; give one of them.")
+    if settings.classes is not None:
+        return {}, _named_classes(settings.classes), []
+    if settings.dataset is None:
+        return {}, None, []
+    info = dataset_info(settings.dataset)
+    if info.num_classes is None:
+        raise UserError(
+            f"the classes of {settings.dataset} are in its files. Name them with --classes."
+        )
+    record = {"name": info.name, "groupings": {k: list(v) for k, v in info.groupings.items()}}
+    if info.class_names:
+        return record, info.class_names, []
+    numbers = tuple(map(str, range(info.num_classes)))
+    return record, numbers, [f"the class names of {info.name} are in its files: numbers stand in"]
+
+
+def _named_classes(spec: str) -> tuple[str, ...]:
+    file = Path(spec)
+    try:
+        if file.is_file():
+            lines = file.read_text(encoding="utf-8-sig").splitlines()
+        elif "," in spec:
+            lines = spec.split(",")
+        else:
+            raise UserError(f"--classes {spec} is no file. Give one with a name a line, or a,b,c.")
+    except (OSError, UnicodeDecodeError) as reason:
+        raise UserError(f"--classes {spec} cannot be read: {reason}. Save it as UTF-8.") from reason
+    names = tuple(line.strip() for line in lines)
+    while names and not names[-1]:
+        names = names[:-1]
+    if "" in names:
+        raise UserError(f"--classes {spec}: name {names.index('')} is empty; name every class.")
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if twice:
+        raise UserError(f"--classes {spec} has {twice[0]!r} more than once; name each by its own.")
+    if len(names) < 2:
+        raise UserError(f"--classes {spec} names {len(names)} classes; give two or more.")
+    return names
+
+
+def _manifest(
+    found: Predictions,
+    settings: ImportSettings,
+    dataset: Mapping[str, Any],
+    command: Sequence[str],
+) -> dict[str, Any]:
+    """The record of a finished run, without anything that nobody said."""
+    images = found.table.drop_duplicates("index")
+    counts_K = np.bincount(images["label"], minlength=len(found.class_names))
+    eps = None if settings.eps is None else parse_quantity(settings.eps, "--eps")
+    ball = {} if eps is None else {"eps": float(eps), "eps_text": format_quantity(eps)}
+    time = now()
+    return {
+        "status": "finished",
+        "started": time,
+        "finished": time,
+        **environment(),
+        "command": list(command),
+        "checkpoint": {"name": settings.name or settings.out.resolve().name},
+        "dataset": {
+            **dataset,
+            "n": len(images),
+            "class_names": list(found.class_names),
+            "class_counts": counts_K.tolist(),
+        },
+        **({"threat": {"norm": "linf", **ball}} if ball else {}),
+        "attacks": {attack: _constants(attack, ball) for attack in found.attacks},
+        "engine": "imported",
+        "source": list(found.sources),
+        "warnings": [],
+    }
+
+
+def _constants(attack: str, ball: Mapping[str, Any]) -> dict[str, Any]:
+    """ε, where the id or the user tells it; what else the attack was is not known."""
+    if attack == "clean":
+        return {"eps": 0.0, "eps_text": "0"}
+    own = eps_of(attack, {}) if "@" in attack else None
+    if own is not None:
+        return {"eps": own, "eps_text": attack.rpartition("@")[2]}
+    return dict(ball)
+
+
+def _require_room(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """The folder is empty, or holds this very import.
+
+    Raises:
+        UserError: it holds something else.
+    """
+    require_own_folder(folder)
+    try:
+        earlier = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        if runs := sorted(file.parent.name for file in folder.glob(f"*/{RECORD}")):
+            raise UserError(
+                f"{folder} is a folder of runs ({', '.join(runs[:3])}). Give --out a folder in it, "
+                f"e.g. {folder / 'imported'}."
+            ) from None
+        return
+    except (OSError, ValueError):
+        earlier = None
+    now_asked = json.loads(to_json(manifest))
+    same = isinstance(earlier, dict) and all(
+        earlier.get(key) == now_asked.get(key) for key in _IDENTITY
+    )
+    if not same:
+        raise UserError(
+            f"{folder} holds another run. Choose another folder with --out, or remove this one."
+        )

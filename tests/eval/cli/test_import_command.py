@@ -1,0 +1,451 @@
+"""``ferd-eval import``: other tools' results end as the run that ours would be."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from ferd_eval.attacks import autoattack_engine
+from ferd_eval.cli import app, run
+from ferd_eval.errors import UserError
+from tests.conftest import TinyNet, tiny_data
+
+IMAGES = 60
+NETWORK = ["--model-file", "nets.py:TinyNet", "--dataset", "npz:images.npz"]
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory) -> Path:
+    """A folder with a network, its images and a run of ours with its adversarial images."""
+    folder = tmp_path_factory.mktemp("scored")
+    data = tiny_data(IMAGES)
+    np.savez(folder / "images.npz", images=data.images_NCHW[:, 0], labels=data.labels_N)
+    (folder / "nets.py").write_text("from tests.conftest import TinyNet\n")
+    torch.save(TinyNet().state_dict(), folder / "tiny.pt")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        words = ["--attacks", "fgsm,pgd,targeted", "--eps", "0.06", "--steps", "2", "--save-adv"]
+        status = run(app, ["score", "tiny.pt", *NETWORK, *words, "--out", "ours"], "ferd-eval")
+    finally:
+        os.chdir(before)
+    assert status == 0
+    return folder
+
+
+@pytest.fixture
+def ferd_eval(scored, capsys, monkeypatch):
+    """Run a command in the folder; its status, output and error output."""
+    monkeypatch.chdir(scored)
+
+    def command(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        status = run(app, list(map(str, arguments)), "ferd-eval")
+        return status, *capsys.readouterr()
+
+    return command
+
+
+def ours() -> pd.DataFrame:
+    table = pd.read_parquet("ours/outcomes.parquet").rename(columns={"adv_pred": "pred"})
+    return table[["index", "label", "pred", "attack", "target"]]
+
+
+def figures(card: dict) -> dict:
+    """What is measured, without what is known of the attacks and the network."""
+    return {
+        attack: {key: value for key, value in of.items() if key != "constants"}
+        for attack, of in card["attacks"].items()
+    }
+
+
+def card_of(folder: object) -> dict:
+    return json.loads(Path(str(folder), "scorecard.json").read_text())
+
+
+REPORTS = {
+    "outcomes.parquet", "manifest.json", "scorecard.json", "report.md", "report.csv",
+    "report_wide.csv", "report.html",
+}  # fmt: skip
+
+
+# Predictions
+
+
+def as_csv(path: Path) -> list[object]:
+    ours().sample(frac=1, random_state=0).to_csv(path / "all.csv", sep=";", index=False)
+    return [path / "all.csv"]
+
+
+def as_files(path: Path) -> list[object]:
+    words = []
+    for attack, rows in ours().groupby("attack"):
+        rows.drop(columns="attack").to_csv(path / f"of {attack}.csv", index=False)
+        words.append(f"{path}/of {attack}.csv={attack}")
+    return words
+
+
+def as_archives(path: Path) -> list[object]:
+    for attack, rows in ours().groupby("attack"):
+        columns = {name: rows[name].to_numpy() for name in ("index", "label", "pred")}
+        if attack == "targeted":
+            columns["target"] = rows["target"].to_numpy(dtype=np.int64)
+        np.savez(path / f"{attack}.npz", **columns)
+    return sorted(path.glob("*.npz"))
+
+
+@pytest.mark.parametrize("export", [as_csv, as_files, as_archives])
+def test_predictions_exported_and_imported_have_the_same_figures(ferd_eval, tmp_path, export):
+    words = export(tmp_path)
+    status, out, err = ferd_eval("import", *words, "--out", tmp_path / "run", "--eps", "0.06")
+    assert status == 0, err
+    assert out.splitlines()[-1] == str(tmp_path / "run" / "report.html")
+    assert {file.name for file in (tmp_path / "run").iterdir()} == REPORTS
+    assert figures(card_of(tmp_path / "run")) == figures(card_of("ours"))
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert (manifest["status"], manifest["engine"]) == ("finished", "imported")
+    assert len(manifest["source"]) == len(words)
+    assert manifest["threat"] == {"norm": "linf", "eps": 0.06, "eps_text": "0.06"}
+    assert not {"seed", "precision", "device", "model", "cost", "diagnosis"} & {*manifest}
+
+
+def test_json_is_all_there_is_on_stdout_and_report_makes_the_same(ferd_eval, tmp_path):
+    folder = tmp_path / "run"
+    status, out, _ = ferd_eval("import", *as_csv(tmp_path), "--out", folder, "--json")
+    assert status == 0
+    assert json.loads(out) == card_of(folder)
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    assert ferd_eval("report", folder)[0] == 0
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
+def test_an_import_can_be_gated(ferd_eval, tmp_path):
+    ferd_eval("import", *as_csv(tmp_path), "--out", tmp_path / "run")
+    floor = card_of(tmp_path / "run")["attacks"]["pgd"]["floor95"]
+    words = ["gate", tmp_path / "run", "--attack", "pgd", "--floor"]
+    assert ferd_eval(*words, floor * 0.99 or 1e-9)[0] == (0 if floor else 1)
+    assert ferd_eval(*words, 0.999)[0] == 1
+
+
+def test_what_was_not_measured_is_not_claimed(ferd_eval, tmp_path):
+    """AutoAttack's predictions alone: no search is named, the network was not looked at."""
+    Path(tmp_path, "aa.csv").write_text("label,pred\n" + "0,1\n1,1\n" * 40)
+    status, _, err = ferd_eval("import", tmp_path / "aa.csv", "--out", tmp_path / "run")
+    assert status == 0
+    assert "no index" in err
+    assert "clean predictions are unknown" in err
+    checks = {each["name"]: each for each in card_of(tmp_path / "run")["trust"]["checks"]}
+    assert {each["status"] for each in checks.values()} == {"not measured"}
+    assert "Square broke" not in Path(tmp_path, "run", "report.md").read_text()
+
+
+def test_where_nothing_fell_no_search_is_claimed_to_have_run(ferd_eval, tmp_path):
+    rows = "".join(f"{i},{i % 2},{i % 2},{a}\n" for a in ("clean", "aa") for i in range(80))
+    Path(tmp_path, "all.csv").write_text("index,label,pred,attack\n" + rows)
+    assert ferd_eval("import", tmp_path / "all.csv", "--out", tmp_path / "run")[0] == 0
+    checks = {each["name"]: each for each in card_of(tmp_path / "run")["trust"]["checks"]}
+    assert checks["Square after gradients"]["status"] == "not measured"
+    assert checks["Clean accuracy"]["status"] == "ok"
+
+
+def test_class_names(ferd_eval, tmp_path):
+    words = [*as_csv(tmp_path), "--json"]
+    Path(tmp_path, "names.txt").write_text("=1+1\n<b>dog</b>\n@frog\na,b\n\n")
+    for number, (given, expected) in enumerate(
+        (
+            (["--classes", tmp_path / "names.txt"], ["=1+1", "<b>dog</b>", "@frog", "a,b"]),
+            (["--classes", "cat, dog,frog,ship"], ["cat", "dog", "frog", "ship"]),
+            ([], ["0", "1", "2", "3"]),
+        )
+    ):
+        status, out, err = ferd_eval("import", *words, *given, "--out", tmp_path / str(number))
+        assert status == 0, err
+        rows = json.loads(out)["attacks"]["pgd"]["per_class"]
+        assert [each["name"] for each in rows] == expected
+    cells = [
+        cell
+        for row in csv.reader(Path(tmp_path, "0", "report.csv").read_text().splitlines())
+        for cell in row
+    ]
+    assert any("=1+1" in cell for cell in cells)
+    assert not [cell for cell in cells if cell.startswith(("=", "@"))]
+    assert "<b>dog" not in Path(tmp_path, "0", "report.html").read_text().split("<script")[0]
+
+
+def test_a_data_set_names_classes_and_groups_without_its_images(ferd_eval, tmp_path):
+    Path(tmp_path, "pgd.csv").write_text("label,pred\n" + "".join(f"{k},{k}\n" for k in range(100)))
+    folder = tmp_path / "run"
+    status, _, err = ferd_eval(
+        "import", tmp_path / "pgd.csv", "--dataset", "cifar100", "--out", folder
+    )
+    assert status == 0, err
+    card = card_of(folder)
+    assert card["dataset"]["name"] == "cifar100"
+    assert card["attacks"]["pgd"]["per_class"][0]["name"] == "apple"
+    status, out, _ = ferd_eval("report", folder, "--groups", "superclass", "--json")
+    assert status == 0
+    assert len(json.loads(out)["groups"]["superclass"]["pgd"]["per_class"]) == 20
+
+
+def test_an_eps_profile_by_ids(ferd_eval, tmp_path):
+    rows = "".join(
+        f"{i},{i % 2},{i % 2 if i % d else 1 - i % 2},{attack}\n"
+        for attack, d in (("pgd@2/255", 5), ("pgd@4/255", 3))
+        for i in range(60)
+    )
+    Path(tmp_path, "all.csv").write_text("index,label,pred,attack\n" + rows)
+    assert ferd_eval("import", tmp_path / "all.csv", "--out", tmp_path / "run")[0] == 0
+    assert card_of(tmp_path / "run")["profile"]["pgd"]["eps_text"] == ["2/255", "4/255"]
+
+
+def test_the_same_import_again_is_the_same_run_and_another_is_refused(ferd_eval, tmp_path):
+    words = ["import", *as_csv(tmp_path), "--out", tmp_path / "run"]
+    assert ferd_eval(*words)[0] == 0
+    first = (tmp_path / "run" / "outcomes.parquet").read_bytes()
+    assert ferd_eval(*words)[0] == 0
+    assert (tmp_path / "run" / "outcomes.parquet").read_bytes() == first
+    status, _, err = ferd_eval(*words, "--classes", "a,b,c,d")
+    assert (status, err.count("\n"), "another run" in err) == (2, 1, True)
+    status, _, err = ferd_eval("import", *as_csv(tmp_path), "--out", "ours")
+    assert (status, "another run" in err) == (2, True)
+    status, _, err = ferd_eval("score", "tiny.pt", *NETWORK, "--out", tmp_path / "run")
+    assert (status, err.count("\n")) == (2, 1), "a score command does not go on with an import"
+
+
+def test_predictions_are_imported_without_torch(tmp_path):
+    Path(tmp_path, "aa.csv").write_text("label,pred\n0,1\n1,1\n")
+    code = (
+        "from ferd_eval.cli import app, run; import sys\n"
+        "assert run(app, ['import', 'aa.csv', '--dataset', 'cifar10', '--out', 'run'], 'f') == 0\n"
+        "assert 'torch' not in sys.modules and 'torchvision' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        ([], ("FILE",)),
+        (["aa.csv"], ("--out",)),
+        (["no.csv", "--out", "r"], ("no.csv", "does not exist")),
+        (["ours", "--out", "r"], ("ours", "is a folder")),
+        (["tiny.pt", "--out", "r"], ("tiny.pt", "--checkpoint")),
+        (["aa.csv=a b", "--out", "r"], ("'a b'", "aa.csv=pgd")),
+        (["aa.csv", "aa.csv", "--out", "r"], ("more than once", "FILE=ATTACK")),
+        (["all.csv=pgd", "--out", "r"], ("has a column attack", "'pgd'")),
+        (["aa.csv", "--out", "r", "--eps", "8"], ("--eps", "8/255")),
+        (["aa.csv", "--out", "r", "--dataset", "cifar11"], ("Did you mean cifar10?",)),
+        (["aa.csv", "--out", "r", "--dataset", "npz:images.npz"], ("--classes",)),
+        (["aa.csv", "--out", "r", "--dataset", "cifar10", "--classes", "a,b"], ("one of them",)),
+        (["aa.csv", "--out", "r", "--classes", "no.txt"], ("no.txt", "is no file")),
+        (["aa.csv", "--out", "r", "--classes", "a,,b"], ("name 1 is empty",)),
+        (["aa.csv", "--out", "r", "--classes", "a,a"], ("'a' more than once",)),
+        (["aa.csv", "--out", "r", "--classes", "a,"], ("names 1 classes",)),
+        (["aa.csv", "--out", "r", "--limit", "3"], ("--limit", "--checkpoint")),
+        (["aa.csv", "--out", "images.npz/r"], ("images.npz/r", "--out")),
+        (["aa.csv", "--out", "."], ("folder of runs (ours)",)),
+        (["aa.csv", "--out", "plain"], ("not of a run", "notes.txt")),
+    ],
+)  # fmt: skip
+def test_bad_imports_are_one_line_and_leave_nothing(ferd_eval, words, parts):
+    Path("aa.csv").write_text("label,pred\n0,1\n1,1\n")
+    Path("all.csv").write_text("index,label,pred,attack\n0,0,1,aa\n")
+    Path("plain").mkdir(exist_ok=True)
+    Path("plain", "notes.txt").write_text("")
+    status, out, err = ferd_eval("import", *words)
+    assert (status, out) == (2, "")
+    assert [line for line in err.splitlines() if line.startswith("error: ")] == [
+        err.splitlines()[-1]
+    ]
+    assert all(part in err for part in parts), err
+    assert not Path("r").exists()
+
+
+# Adversarial images
+
+
+def saved_images() -> torch.Tensor:
+    with np.load("ours/adversarial/pgd.npz") as arrays:
+        return torch.from_numpy(arrays["images"])
+
+
+def with_images(*words: object) -> list[object]:
+    return ["import", *words, "--checkpoint", "tiny.pt", *NETWORK, "--eps", "0.06"]
+
+
+def dictionary(path: Path) -> Path:
+    torch.save({"adv_complete": saved_images(), "seed": 0}, path / "adv.pth")
+    return path / "adv.pth"
+
+
+def bare(path: Path) -> Path:
+    torch.save(saved_images(), path / "adv.pt")
+    return path / "adv.pt"
+
+
+def array(path: Path) -> Path:
+    np.save(path / "adv.npy", saved_images().numpy())
+    return path / "adv.npy"
+
+
+def own(path: Path) -> Path:
+    return Path("ours/adversarial/pgd.npz")
+
+
+@pytest.mark.parametrize("save", [dictionary, bare, array, own])
+def test_saved_images_are_judged_as_when_they_were_made(ferd_eval, tmp_path, save):
+    file, folder = save(tmp_path), tmp_path / "run"
+    words = ("--attack", "pgd", "--batch-size", 7, "--out", folder)
+    status, _, err = ferd_eval(*with_images(file, *words))
+    assert status == 0, err
+    assert "the largest of 60 perturbations is 0.06" in err
+    assert {each.name for each in folder.iterdir()} == REPORTS
+    table, before = (pd.read_parquet(Path(f, "outcomes.parquet")) for f in (folder, "ours"))
+    for attack in ("clean", "pgd"):
+        now, then = (t[t["attack"] == attack].reset_index(drop=True) for t in (table, before))
+        pd.testing.assert_frame_equal(now.drop(columns="steps"), then.drop(columns="steps"))
+        assert figures(card_of(folder))[attack] == figures(card_of("ours"))[attack]
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["engine"] == "imported"
+    assert manifest["checkpoint"]["name"] == "tiny"
+    assert len(manifest["checkpoint"]["sha256"]) == 64
+    assert manifest["source"][0]["name"] == file.name
+    assert manifest["attacks"]["pgd"]["images_sha256"] == manifest["source"][0]["sha256"]
+    assert file.name in (folder / "report.md").read_text()
+
+
+def test_a_part_of_the_images(ferd_eval, tmp_path):
+    file = bare(tmp_path)
+    assert ferd_eval(*with_images(file, "--limit", "25", "--out", tmp_path / "a"))[0] == 0
+    torch.save(saved_images()[:25], file)
+    assert ferd_eval(*with_images(file, "--out", tmp_path / "b"))[0] == 0
+    for name in ("a", "b"):
+        card = card_of(tmp_path / name)
+        assert list(card["attacks"]) == ["clean", "aa"]
+        assert card["attacks"]["aa"]["n"] == 25
+        assert card["dataset"]["selection"] == "first 25"
+    rows = {name: pd.read_parquet(tmp_path / name / "outcomes.parquet") for name in "ab"}
+    pd.testing.assert_frame_equal(rows["a"], rows["b"])
+
+
+def test_another_file_of_images_is_another_run(ferd_eval, tmp_path):
+    file = bare(tmp_path)
+    words = with_images(file, "--out", tmp_path / "run")
+    assert ferd_eval(*words)[0] == 0
+    assert ferd_eval(*words)[0] == 0
+    torch.save(torch.from_numpy(tiny_data(IMAGES).images_NCHW) / 255, file)
+    status, _, err = ferd_eval(*words)
+    assert (status, "another configuration" in err) == (2, True)
+
+
+def test_an_image_beyond_eps_is_counted(ferd_eval, tmp_path):
+    images = saved_images()
+    images[[3, 7], 0, 0, 0] = 1 - images[[3, 7], 0, 0, 0].round()
+    torch.save(images, tmp_path / "far.pt")
+    status, _, err = ferd_eval(*with_images(tmp_path / "far.pt", "--out", tmp_path / "run"))
+    assert (status, err.count("\n")) == (2, 1)
+    assert "2 of 60 images are farther than L∞ ε = 0.06" in err
+    assert not (tmp_path / "run").exists()
+
+
+class Bomb:
+    def __reduce__(self):
+        return (os.mkdir, ("exploded",))
+
+
+@pytest.mark.parametrize(
+    ("content", "words", "parts"),
+    [
+        (lambda x: {"adv_complete": x, "more": Bomb()}, [], ("more than tensors", "executed")),
+        (lambda x: {"a": x, "b": x}, [], ("a, b", "adv_complete")),
+        (lambda x: [x], [], ("a list",)),
+        (lambda x: x[0], [], ("1×8×8", "N×C×H×W")),
+        (lambda x: (255 * x).to(torch.uint8), [], ("uint8", "floating-point")),
+        (lambda x: 255 * x, [], ("expected 0 to 1", "divide by 255")),
+        (lambda x: x.where(x > 0.5, torch.nan), [], ("nan", "expected 0 to 1")),
+        (lambda x: x.repeat(1, 3, 1, 1), [], ("3×8×8", "1×8×8")),
+        (lambda x: x.flip(0), [], ("farther than", "another order")),
+        (lambda x: x[:0], [], ("0×1×8×8",)),
+        (lambda x: torch.cat([x, x]), [], ("120 images", "has 60")),
+        (lambda x: x[:30], ["--limit", "40"], ("holds 30 images", "--limit 30")),
+        (lambda x: x, ["--attack", "clean"], ("'clean'",)),
+        (lambda x: x, ["--attack", "a b"], ("'a b'",)),
+        (lambda x: x, ["--eps", "0.06,0.1"], ("one ε",)),
+        (lambda x: x, ["--name", "net"], ("--name", "predictions")),
+        (lambda x: x, ["tiny.pt"], ("2 files",)),
+    ],
+)  # fmt: skip
+def test_bad_files_of_images_are_one_line(ferd_eval, tmp_path, content, words, parts):
+    torch.save(content(saved_images()), tmp_path / "adv.pt")
+    status, out, err = ferd_eval(*with_images(tmp_path / "adv.pt", "--out", tmp_path / "r"), *words)
+    assert (status, out, err.count("\n")) == (2, "", 1), err
+    assert all(part in err for part in parts), err
+    assert not Path("exploded").exists()
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"text", b"PK\x03\x04", pickle.dumps(Bomb()), b"\x80\x02", bytes(4096)]
+)
+@pytest.mark.parametrize("suffix", ["pt", "npy", "npz"])
+def test_damaged_files_of_images_are_one_line(ferd_eval, tmp_path, content, suffix):
+    (tmp_path / f"adv.{suffix}").write_bytes(content)
+    status, out, err = ferd_eval(*with_images(tmp_path / f"adv.{suffix}", "--out", tmp_path / "r"))
+    assert (status, out, err.count("\n")) == (2, "", 1), err
+    assert not Path("exploded").exists()
+
+
+def test_images_in_another_order_by_their_own_index_are_refused(ferd_eval, tmp_path):
+    with np.load("ours/adversarial/pgd.npz") as arrays:
+        turned = {key: values[::-1] for key, values in arrays.items()}
+    np.savez(tmp_path / "adv.npz", **turned)
+    status, _, err = ferd_eval(*with_images(tmp_path / "adv.npz", "--out", tmp_path / "r"))
+    assert (status, err.count("\n")) == (2, 1)
+    assert "its index is not that of the first 60 images" in err
+
+
+def test_images_need_a_data_set(ferd_eval, tmp_path):
+    words = ["import", bare(tmp_path), "--checkpoint", "tiny.pt", "--out", tmp_path / "r"]
+    status, _, err = ferd_eval(*words)
+    assert (status, "--dataset is missing" in err) == (2, True)
+
+
+def test_what_autoattack_saves_has_autoattacks_robust_accuracy(ferd_eval, tmp_path):
+    """The authors' code attacks, saves as its users do, and says what stands."""
+    try:
+        package = autoattack_engine._installed()
+    except UserError as reason:
+        pytest.skip(str(reason))
+    if package.__name__ != "pyautoattack":
+        pytest.skip("only pyautoattack's interface is spoken here")
+    data, network = tiny_data(IMAGES), TinyNet().eval()
+    x_NCHW, labels_N = torch.from_numpy(data.images_NCHW) / 255, torch.from_numpy(data.labels_N)
+    whole = package.AutoAttack(
+        network, norm="Linf", eps=0.06, seed=0, version="standard", device="cpu"
+    )
+    whole.attacks_to_run = ["apgd-ce"]
+    answer = whole.run_standard_evaluation(x_NCHW, labels_N, batch_size=IMAGES)
+    adv_NCHW = answer[0] if isinstance(answer, tuple) else answer
+    torch.save({"adv_complete": adv_NCHW}, tmp_path / "aa.pth")
+    status, _, err = ferd_eval(*with_images(tmp_path / "aa.pth", "--out", tmp_path / "run"))
+    assert status == 0, err
+    with torch.no_grad():
+        standing_N = network(adv_NCHW).argmax(1) == labels_N
+    rows = pd.read_parquet(tmp_path / "run" / "outcomes.parquet")
+    rows = rows[rows["attack"] == "aa"]
+    assert rows["correct"].tolist() == standing_N.tolist()
+    linf_N = (adv_NCHW - x_NCHW).abs().flatten(1).amax(1)
+    np.testing.assert_allclose(rows["linf"], linf_N, atol=1e-6)
