@@ -25,6 +25,7 @@ from ferd_eval.errors import UserError
 from ferd_eval.groups import read_groups
 from ferd_eval.manifest import read_manifest
 from ferd_eval.models import Classifier, ModelFacts, build_classifier
+from ferd_eval.output import make_folder
 from ferd_eval.preflight import normalization_hint
 from ferd_eval.progress import Bar, Lines, Watcher
 from ferd_eval.quantity import parse_quantity
@@ -97,6 +98,7 @@ def score_checkpoints(
     require_own_folder(root, names)
     for name in names:
         require_own_folder(root / name)
+    make_folder(root)
     runs: list[Run] = []
     fresh = False
     with ExitStack() as stack:
