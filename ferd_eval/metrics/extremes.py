@@ -42,21 +42,32 @@ def lowest_percent_interval(
     """Two-sided interval of the mean of the k = ⌈percent · C / 100⌉ lowest true accuracies.
 
     Below: with as many images in each class, the limit of the k lowest observed classes pooled; the
-    k that truly are lowest have no fewer successes, so it fails only if theirs does. A sum of
-    binomials is less spread than a binomial (Hoeffding 1956). With unequal classes, the mean of the
-    k lowest limits, each at 1/k of the level. Above: the mean of the k lowest of limits that hold
-    at once.
+    k that truly are lowest have no fewer successes, so it fails only if theirs does. With unequal
+    classes, the mean of the k lowest limits, each at 1/k of the level. Above: the mean of the k
+    lowest of limits that hold at once.
     """
     correct, n = _present(correct_K, n_K)
     if not n.size:
         return None
     k, side = -(-percent * n.size // 100), (1 - confidence) / 2
     if (n == n[0]).all():
-        low = clopper_pearson_lower(np.sort(correct)[:k].sum(), k * n[0], 1 - side)
+        low = _pooled_lower(float(np.sort(correct)[:k].sum()), float(n[0]), k, side)
     else:
         low = np.sort(clopper_pearson_lower(correct, n, 1 - side / k))[:k].mean()
     high = np.sort(clopper_pearson_upper(correct, n, 1 - side / n.size))[:k].mean()
     return float(low), float(high)
+
+
+def _pooled_lower(correct: float, n: float, k: int, side: float) -> float:
+    """Lower limit of the mean of k shares, of which n images each gave ``correct`` in all.
+
+    A sum of binomials of several shares is less spread than a binomial of their mean, so at least
+    t successes are no more likely where t exceeds their expected number by 1 or more (Hoeffding
+    1956, Theorem 4). A limit rests on a smaller t only where a single success is unlikely already;
+    that has at most the probability k · n · mean.
+    """
+    limit = float(clopper_pearson_lower(correct, k * n, 1 - side))
+    return min(limit, side / (k * n)) if k > 1 and correct == 1 else limit
 
 
 def gap_interval(correct_K: ArrayLike, n_K: ArrayLike, confidence: float = 0.95) -> Interval | None:
@@ -96,11 +107,10 @@ def possibly_worst(
     correct, n = np.asarray(correct_K, dtype=np.int64), np.asarray(n_K, dtype=np.int64)
     present = np.flatnonzero(n)
     level = (1 - confidence) / max(present.size - 1, 1)
-    kept = [
-        i
-        for i in present
-        if not (_higher_p(correct[i], n[i], correct[present], n[present]) <= level).any()
-    ]
+    # Of the classes with as many images the one with the fewest successes has the smallest p.
+    n_J = np.unique(n[present])
+    fewest_J = np.array([correct[n == images].min() for images in n_J], dtype=np.int64)
+    kept = [i for i in present if not (_higher_p(correct[i], n[i], fewest_J, n_J) <= level).any()]
     return np.array(sorted(kept, key=lambda i: (correct[i] / n[i], i)), dtype=np.int64)
 
 

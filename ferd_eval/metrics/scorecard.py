@@ -85,7 +85,8 @@ class Scores:
         floor95: with 95 % confidence every class is at least this accurate under this attack: the
             lowest unadjusted one-sided Clopper–Pearson limit (intersection–union, Berger 1982).
         average95, worst_class95, worst_10pct95, gap95: two-sided 95 % intervals, of the true lowest
-            class and so on, whichever it is (`ferd_eval.metrics.extremes`).
+            class and so on, whichever it is (`ferd_eval.metrics.extremes`). Under an audited attack
+            they allow for what the audit may have missed, or are None.
         possibly_worst: the classes that cannot be excluded as the lowest, with 95 % confidence, in
             increasing order of accuracy; None where a part of the attack saw only a sample.
         confusion: counts, rows true classes, columns predictions. For a targeted attack it counts
@@ -129,8 +130,8 @@ class AttackScores(Scores):
     """The figures of one attack, with where its errors go and the constants it ran with.
 
     Attributes:
-        audit: what is open where part of the attack saw only a sample; `floor95` then takes it into
-            account, and is not given for groups.
+        audit: what is open where part of the attack saw only a sample; floor and intervals then
+            take it into account, and are not given for groups.
     """
 
     target: TargetConfusion | TargetedSuccess
@@ -143,6 +144,7 @@ class Profile:
     """One attack at several budgets, in increasing order.
 
     Attributes:
+        average95, worst_class95: two-sided 95 % intervals, as in `Scores`.
         per_class: one tuple of K accuracies for each budget.
     """
 
@@ -151,6 +153,8 @@ class Profile:
     eps_text: tuple[str, ...]
     average: tuple[float | None, ...]
     worst_class: tuple[float | None, ...]
+    average95: tuple[Interval | None, ...]
+    worst_class95: tuple[Interval | None, ...]
     per_class: tuple[tuple[float | None, ...], ...]
 
 
@@ -211,7 +215,7 @@ def scorecard(outcomes: Outcomes, groups: Mapping[str, tuple[str, ...]] | None =
         left_open = None if sampled is None else audit(outcomes.of(attack), sampled, len(names))
         figures = tally.figures(names)
         if left_open is not None:
-            figures |= _with_what_is_open(figures["per_class"], left_open)
+            figures |= _with_what_is_open(figures, left_open)
         attacks[attack] = AttackScores(
             **figures,
             target=target,
@@ -220,8 +224,8 @@ def scorecard(outcomes: Outcomes, groups: Mapping[str, tuple[str, ...]] | None =
         )
         for grouping, (group_names, of_class_K) in folds.items():
             folded = tally.fold(of_class_K, len(group_names)).figures(group_names)
-            if left_open is not None:
-                folded["floor95"] = None
+            if left_open is not None and left_open.leaves_open:
+                folded |= _without_limits(folded["per_class"])
             grouped[grouping][attack] = Scores(**folded)
     trust = trust_panel(outcomes)
     return Scorecard(
@@ -310,29 +314,41 @@ class _Tally:
         }
 
 
-def _with_what_is_open(per_class: Sequence[ClassScore], left_open: Audit) -> dict[str, Any]:
+def _with_what_is_open(figures: Mapping[str, Any], left_open: Audit) -> dict[str, Any]:
     """Floor and intervals that reach down to what an audit may have missed.
 
-    What has no limit that allows for it is not given.
+    Upper ends stay: what was missed can only lower the figures. No class is below the lowest of
+    the classes' limits (intersection–union), and the mean of the lowest is not either. What has no
+    limit that allows for what was missed is not given.
     """
-    withheld = (
-        ("average95", "worst_class95", "worst_10pct95", "gap95", "possibly_worst")
-        if left_open.leaves_open
-        else ()
-    )
+    if not left_open.leaves_open:
+        return {"floor95": left_open.floor95}
+    least = min((each.low95 for each in left_open.per_class if each.low95 is not None), default=0.0)
     return {
-        **dict.fromkeys(withheld),
+        **dict.fromkeys(("gap95", "possibly_worst")),
         "floor95": left_open.floor95,
+        "average95": _down_to(figures["average95"], left_open.overall.low95),
+        "worst_class95": _down_to(figures["worst_class95"], least),
+        "worst_10pct95": _down_to(figures["worst_10pct95"], least),
         "per_class": tuple(
-            replace(
-                each,
-                wilson95=(min(each.wilson95[0], bound.low95), each.wilson95[1]),
-                simultaneous95=None,
-            )
-            if each.wilson95 is not None and bound.low95 is not None and left_open.leaves_open
-            else each
-            for each, bound in zip(per_class, left_open.per_class, strict=True)
+            replace(each, wilson95=_down_to(each.wilson95, bound.low95), simultaneous95=None)
+            for each, bound in zip(figures["per_class"], left_open.per_class, strict=True)
         ),
+    }
+
+
+def _down_to(interval: Interval | None, low: float | None) -> Interval | None:
+    return interval and (interval[0] if low is None else min(interval[0], low), interval[1])
+
+
+def _without_limits(per_class: Sequence[ClassScore]) -> dict[str, Any]:
+    """Figures of groups under an attack that leaves something open: no audit was drawn for them."""
+    limits = (
+        "floor95", "average95", "worst_class95", "worst_10pct95", "gap95", "possibly_worst",
+    )  # fmt: skip
+    return {
+        **dict.fromkeys(limits),
+        "per_class": tuple(replace(each, wilson95=None, simultaneous95=None) for each in per_class),
     }
 
 
@@ -470,6 +486,8 @@ def _profile(points: Mapping[float, str], attacks: Mapping[str, AttackScores]) -
         worst_class=tuple(
             score.worst_class.accuracy if score.worst_class else None for score in scores
         ),
+        average95=tuple(score.average95 for score in scores),
+        worst_class95=tuple(score.worst_class95 for score in scores),
         per_class=tuple(tuple(each.accuracy for each in score.per_class) for score in scores),
     )
 

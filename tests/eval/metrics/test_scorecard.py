@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,15 @@ from simulated_run import CIFAR10, constants, rows, run, simulate
 from sklearn.metrics import accuracy_score, confusion_matrix, recall_score
 
 from ferd_eval.errors import UserError
-from ferd_eval.metrics import TargetConfusion, scorecard
+from ferd_eval.metrics import (
+    TargetConfusion,
+    gap_interval,
+    lowest_percent_interval,
+    possibly_worst,
+    scorecard,
+    simultaneous,
+    worst_class_interval,
+)
 from ferd_eval.outcomes import Outcomes
 from ferd_eval.output import to_json
 
@@ -135,6 +144,60 @@ def test_budgets_are_collected_in_order_with_the_plain_attack_among_them() -> No
     assert profile.eps_text == ("2/255", "4/255", "8/255", "16/255")
     assert profile.average == tuple(card.attacks[attack].average for attack in profile.attacks)
     assert profile.per_class[2] == tuple(c.accuracy for c in card.attacks["pgd"].per_class)
+
+
+def test_a_profile_holds_the_intervals_of_each_budget() -> None:
+    card = scorecard(simulate(profile=True))
+    profile = card.profile["pgd"]
+    scores = [card.attacks[attack] for attack in profile.attacks]
+    assert profile.average95 == tuple(each.average95 for each in scores)
+    assert profile.worst_class95 == tuple(each.worst_class95 for each in scores)
+
+
+def test_intervals_of_a_run_are_those_of_its_counts() -> None:
+    outcomes = simulate(empty=[4])
+    scores = scorecard(outcomes).attacks["pgd"]
+    correct, n = scores.confusion.diagonal(), scores.confusion.sum(axis=1)
+    pooled = binomtest(int(correct.sum()), int(n.sum())).proportion_ci(0.95, method="wilson")
+    assert scores.average95 == pytest.approx(tuple(pooled))
+    assert scores.worst_class95 == worst_class_interval(correct, n)
+    assert scores.worst_10pct95 == lowest_percent_interval(correct, n)
+    assert scores.gap95 == gap_interval(correct, n)
+    assert scores.possibly_worst == tuple(possibly_worst(correct, n))
+    assert scores.possibly_worst[0] == scores.worst_class.index
+    low, high = simultaneous(correct, n)
+    for i, each in enumerate(scores.per_class):
+        assert each.simultaneous95 == ((low[i], high[i]) if each.n else None)
+
+
+def test_an_audit_lowers_the_lower_ends_and_takes_what_has_no_limit() -> None:
+    groups = {"kind": tuple("machine" if name in ("ship", "truck") else "rest" for name in CIFAR10)}
+    attacks = ("clean", "pgd", "aa-audited")
+    seen = simulate(attacks=attacks)
+    audited = replace(
+        seen, manifest={**seen.manifest, "audits": {"aa-audited": [*range(0, 400, 9)]}}
+    )
+    plain, card = (scorecard(each, groups) for each in (seen, audited))
+    whole, scores = plain.attacks["aa-audited"], card.attacks["aa-audited"]
+    least = min(bound.low95 for bound in scores.audit.per_class)
+    assert scores.worst_class95 == (least, whole.worst_class95[1])
+    assert scores.worst_10pct95 == (least, whole.worst_10pct95[1])
+    assert least < whole.worst_class95[0]
+    assert scores.average95 == (scores.audit.overall.low95, whole.average95[1])
+    assert scores.gap95 is scores.possibly_worst is scores.per_class[0].simultaneous95 is None
+    for name in (
+        "floor95",
+        "average95",
+        "worst_class95",
+        "worst_10pct95",
+        "gap95",
+        "possibly_worst",
+    ):
+        assert getattr(card.groups["kind"]["aa-audited"], name) is None
+        assert getattr(card.groups["kind"]["pgd"], name) is not None
+    assert {each.wilson95 for each in card.groups["kind"]["aa-audited"].per_class} == {None}
+    everyone = replace(seen, manifest={**seen.manifest, "audits": {"aa-audited": [*range(400)]}})
+    assert scorecard(everyone).attacks["aa-audited"].possibly_worst == whole.possibly_worst
 
 
 def test_one_budget_is_no_profile_and_an_id_tells_a_missing_budget() -> None:
