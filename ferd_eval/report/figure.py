@@ -24,6 +24,13 @@ def percent(fraction: float | None) -> Figure:
     return Figure(fraction, NOTHING if fraction is None else _signed(f"{100 * fraction:.1f}"))
 
 
+def span(ends: tuple[float, float] | None) -> Figure:
+    """An interval in per cent, ``40.0 to 46.9``; its value, by which it sorts, is the lower end."""
+    if ends is None:
+        return Figure(None, NOTHING)
+    return Figure(ends[0], f"{percent(ends[0])} to {percent(ends[1])}")
+
+
 def ratio(value: float | None) -> Figure:
     """NSD, Gini, entropy: three decimals, as in the literature."""
     return Figure(value, NOTHING if value is None else _signed(f"{value:.3f}"))

@@ -73,6 +73,7 @@ def _attack_data(shown: AttackView) -> dict[str, Any]:
         "low": [line.low.value for line in lines],
         "high": [line.high.value for line in lines],
         "clean": [line.clean.value for line in lines],
+        "worst": [line.possibly_worst for line in lines],
         "text": [
             [line.accuracy.text, line.low.text, line.high.text, line.clean.text] for line in lines
         ],

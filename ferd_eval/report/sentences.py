@@ -9,6 +9,9 @@ from typing import Any
 from ferd_eval.metrics import AttackScores, ClassScore, Scorecard, TargetedSuccess
 from ferd_eval.report.figure import percent, whole
 
+#: Classes named in a sentence; the rest are counted.
+_MOST_NAMES = 3
+
 
 def headline_attack(card: Scorecard, manifest: Mapping[str, Any]) -> str | None:
     """Return the attack that leaves the lowest average within the run's ε, the first among equals.
@@ -45,7 +48,7 @@ def sentences(
     return (
         _average(card, manifest, headline, shown),
         _lowest(present, shown, attacked=headline is not None),
-        _certainty(present, attacked=headline is not None),
+        _certainty(present, shown, attacked=headline is not None),
     )
 
 
@@ -94,23 +97,44 @@ def _lowest(present: list[ClassScore], shown: AttackScores, *, attacked: bool) -
     if len(present) == 1:
         only = present[0]
         return f"Only {only.name} has images ({percent(only.accuracy)} %); {floor}."
-    count = 3 if len(present) > 3 else 1
-    lowest = [f"{each.name} ({percent(each.accuracy)} %)" for each in present[:count]]
-    named = f"{', '.join(lowest[:-1])} and {lowest[-1]}" if count > 1 else lowest[0]
-    subject = f"The lowest classes are {named}" if count > 1 else f"The lowest class is {named}"
-    highest = present[-1]
-    return f"{subject}, the highest is {highest.name} ({percent(highest.accuracy)} %); {floor}."
+    return f"{_suspects(present, shown)}; {floor}."
 
 
-def _certainty(present: list[ClassScore], *, attacked: bool) -> str:
+def _suspects(present: list[ClassScore], shown: AttackScores) -> str:
+    """Which classes cannot be excluded as the lowest, the lowest of the sample first."""
+    if shown.possibly_worst is None:
+        lowest = present[0]
+        return (
+            f"{lowest.name} is the lowest class among these images ({percent(lowest.accuracy)} %), "
+            "though others may be lower, since part of the attack saw only a sample"
+        )
+    named = [
+        f"{each.name} ({percent(each.accuracy)} %)"
+        for each in (shown.per_class[i] for i in shown.possibly_worst)
+    ]
+    if len(named) == 1:
+        return f"With 95 % confidence {named[0]} is the weakest class"
+    if len(named) == len(present) and len(named) > _MOST_NAMES:
+        lowest = present[0]
+        return (
+            f"No class can be excluded as the weakest ({lowest.name} is lowest here, "
+            f"{percent(lowest.accuracy)} %)"
+        )
+    if len(named) > _MOST_NAMES:
+        named = [*named[:_MOST_NAMES], f"one of {len(named) - _MOST_NAMES} more"]
+    return f"With 95 % confidence the weakest class is {', '.join(named[:-1])} or {named[-1]}"
+
+
+def _certainty(present: list[ClassScore], shown: AttackScores, *, attacked: bool) -> str:
     counts = [each.n for each in present]
     if min(counts) == max(counts):
         images = f"{counts[0]} image{'s' if counts[0] > 1 else ''} per class"
     else:
         images = f"{min(counts)} to {max(counts)} images per class (median {median(counts):g})"
     widest = max(each.wilson95[1] - each.wilson95[0] for each in present if each.wilson95)
+    audited = shown.audit is not None and shown.audit.leaves_open
     advice = (
-        "too wide to rank classes: score more images"
+        f"too wide to rank classes: {'run the whole attack' if audited else 'score more images'}"
         if widest > 0.2
         else "so do not rank classes whose intervals overlap"
     )
@@ -120,10 +144,16 @@ def _certainty(present: list[ClassScore], *, attacked: bool) -> str:
         if attacked
         else ""
     )
+    ends = shown.worst_class95
+    weakest = (
+        f"; the weakest class, whichever it is, lies between {percent(ends[0])} and "
+        f"{percent(ends[1])} % (95 % confidence)"
+        if ends and len(present) > 1
+        else ""
+    )
     return (
         f"This rests on {images}, which leaves 95 % intervals up to {percent(widest)} points wide "
-        f"({advice}); the lowest class of a sample tends to look worse than it is, being picked "
-        f"after the fact{bound}."
+        f"({advice}){weakest}{bound}."
     )
 
 

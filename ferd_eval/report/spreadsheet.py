@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Iterator
 
-from ferd_eval.report.figure import Cell, Figure
+from ferd_eval.report.figure import Cell, Figure, whole
 from ferd_eval.report.view import AttackView, ClassLine, View
 
 LONG_COLUMNS = (
@@ -82,6 +82,12 @@ def _class_figures(line: ClassLine) -> Iterable[tuple[str, Figure]]:
         ("accuracy", line.accuracy),
         ("wilson95_low", line.low),
         ("wilson95_high", line.high),
+        ("simultaneous95_low", line.least),
+        ("simultaneous95_high", line.most),
+        (
+            "possibly_worst",
+            whole(None if line.possibly_worst is None else int(line.possibly_worst)),
+        ),
         ("drop", line.drop),
     )
 

@@ -13,6 +13,7 @@ from ferd_eval.metrics import (
     TargetConfusion,
     TargetedSuccess,
 )
+from ferd_eval.metrics.check import listed
 from ferd_eval.report.figure import (
     NOTHING,
     Cell,
@@ -20,23 +21,39 @@ from ferd_eval.report.figure import (
     Table,
     percent,
     ratio,
+    span,
     whole,
 )
 
 if TYPE_CHECKING:
     from ferd_eval.report.view import AttackView, RunView
 
-#: Overall figures in the order of every format: key in the scorecard → (heading, printer).
+#: Intervals of figures over all classes: key in the scorecard.
+INTERVALS = ("average95", "worst_class95", "worst_10pct95", "gap95")
+
+#: Overall figures in the order of every format: key in the scorecard → (heading, printer). An
+#: interval has a key for each end.
 OVERALL: Mapping[str, tuple[str, Any]] = {
     "n": ("Images", whole),
     "average": ("Average", percent),
+    "average95_low": ("Average, lower end", percent),
+    "average95_high": ("Average, upper end", percent),
     "worst_class": ("Worst class", percent),
+    "worst_class95_low": ("Worst class, lower end", percent),
+    "worst_class95_high": ("Worst class, upper end", percent),
+    "possibly_worst": ("Classes that could be the worst", whole),
     "worst_10pct": ("Worst 10 %", percent),
+    "worst_10pct95_low": ("Worst 10 %, lower end", percent),
+    "worst_10pct95_high": ("Worst 10 %, upper end", percent),
     "floor95": ("95 % floor", percent),
     "nsd": ("NSD", ratio),
+    "nsd_debiased": ("NSD, debiased", ratio),
     "nsd_ddof1": ("NSD (ddof 1)", ratio),
     "sd": ("SD", percent),
+    "sd_debiased": ("SD, debiased", percent),
     "gap": ("Gap", percent),
+    "gap95_low": ("Gap, lower end", percent),
+    "gap95_high": ("Gap, upper end", percent),
     "gini": ("Gini", ratio),
 }
 
@@ -47,12 +64,40 @@ SUMMARY: Mapping[str, bool] = {
     "worst_10pct": True,
     "floor95": True,
     "nsd": False,
+    "sd": False,
 }
+
+#: Rows of the table of uncertainty: figure, its interval, and what one may conclude.
+_INFERENCE: Mapping[str, tuple[str | None, str]] = {
+    "average": ("average95", "holds the accuracy over all images like these"),
+    "worst_class": (
+        "worst_class95",
+        "holds that of the class that truly is lowest, whichever it is",
+    ),
+    "worst_10pct": (
+        "worst_10pct95",
+        "holds the mean of the tenth of the classes that truly is lowest",
+    ),
+    "floor95": (None, "every class is at least this accurate, with 95 % confidence"),
+    "gap": ("gap95", "holds the distance from the truly lowest to the truly highest class"),
+    "sd": (None, "standard deviation over classes, in points; chance alone makes some of it"),
+    "sd_debiased": (None, "the same less what chance adds on average"),
+    "nsd": (None, "SD divided by the mean; it falls whenever the mean rises"),
+    "nsd_debiased": (None, "the same of the debiased SD"),
+}
+
+#: Names listed in a table; the rest are counted.
+_MOST_NAMES = 2
 
 
 def summary(runs: Sequence[RunView]) -> Table:
     """One row for each attack and run; of several runs the best of each attack stands out."""
     several = len(runs) > 1
+    first, second, *others = (OVERALL[key][0] for key in SUMMARY)
+    columns = (
+        "Attack", *(("Run",) if several else ()), first, second, "95 % interval", *others,
+        "Could be the worst",
+    )  # fmt: skip
     attacks = dict.fromkeys(attack for run in runs for attack in run.attacks)
     rows: list[tuple[Cell, ...]] = []
     best: set[tuple[int, int]] = set()
@@ -60,17 +105,19 @@ def summary(runs: Sequence[RunView]) -> Table:
         those = [run for run in runs if attack in run.attacks]
         for run in those:
             shown = run.attacks[attack]
-            figures = [shown.overall[key] for key in SUMMARY]
+            average, worst, *further = (shown.overall[key] for key in SUMMARY)
             name = (run.name,) if several else ()
-            rows.append((attack, *name, shown.worst_name, *figures))
+            interval = shown.intervals["worst_class95"]
+            rows.append((attack, *name, average, worst, interval, *further, suspects(shown)))
         if len(those) > 1:
-            best.update(_best(rows, first=len(rows) - len(those)))
-    columns = ("Attack", *(("Run",) if several else ()), "Lowest class")
+            best.update(_best(rows, columns, first=len(rows) - len(those)))
     note = (
-        "Accuracy in per cent. Worst 10 %: mean of the lowest tenth of the classes. 95 % floor: "
-        "with 95 % confidence every class is at least this accurate under the attack. NSD: "
-        "standard deviation over classes divided by their mean; it falls whenever the mean rises, "
-        "so read it beside the worst class."
+        "Accuracy in per cent. The 95 % interval is that of the class that truly is lowest, "
+        "whichever it is; with 95 % confidence it is among those that could be the worst. Worst "
+        "10 %: mean of the lowest tenth of the classes. 95 % floor: with 95 % confidence every "
+        "class is at least this accurate under the attack. SD: standard deviation over classes; "
+        "NSD: SD divided by the mean over classes; it falls whenever the mean rises, so read it "
+        "beside the worst class."
     )
     if any(run.successes for run in runs):
         note += (
@@ -80,17 +127,29 @@ def summary(runs: Sequence[RunView]) -> Table:
         note += " The best of each attack is in bold."
     return Table(
         "All attacks",
-        columns + tuple(OVERALL[key][0] for key in SUMMARY),
+        columns,
         tuple(rows),
         note,
         frozenset(best),
     )
 
 
-def _best(rows: Sequence[tuple[Cell, ...]], first: int) -> Iterator[tuple[int, int]]:
+def suspects(shown: AttackView) -> str:
+    """``cat``, ``cat or dog``, ``cat, dog or 3 more``: what could be the worst class."""
+    names = shown.possibly_worst
+    if names is None:
+        return f"lowest seen: {shown.lowest[0]}" if shown.lowest else NOTHING
+    if len(names) > _MOST_NAMES:
+        return f"{', '.join(names[:_MOST_NAMES])} or {len(names) - _MOST_NAMES} more"
+    return " or ".join(names) or NOTHING
+
+
+def _best(
+    rows: Sequence[tuple[Cell, ...]], columns: Sequence[str], first: int
+) -> Iterator[tuple[int, int]]:
     """Cells of ``rows[first:]`` that print like the best of their column."""
-    start = len(rows[0]) - len(SUMMARY)
-    for column, more_is_better in enumerate(SUMMARY.values(), start=start):
+    for key, more_is_better in SUMMARY.items():
+        column = columns.index(OVERALL[key][0])
         cells = [
             (row, cell.text, cell.value)
             for row in range(first, len(rows))
@@ -100,6 +159,32 @@ def _best(rows: Sequence[tuple[Cell, ...]], first: int) -> Iterator[tuple[int, i
             extreme = max if more_is_better else min
             winner = extreme(cells, key=lambda item: item[2])[1]
             yield from ((row, column) for row, text, _ in cells if text == winner)
+
+
+def inference_table(shown: AttackView) -> Table:
+    """Each figure over all classes with its interval and what may be concluded from it."""
+    rows: list[tuple[Cell, ...]] = []
+    for key, (interval, meaning) in _INFERENCE.items():
+        ends = shown.intervals[interval] if interval else Figure(None, NOTHING)
+        rows.append((OVERALL[key][0], shown.overall[key], ends, meaning))
+    names = shown.possibly_worst
+    among = "not known: the audit saw only a sample" if names is None else _among(names)
+    count = shown.overall["possibly_worst"]
+    rows.append((OVERALL["possibly_worst"][0], count, Figure(None, NOTHING), among))
+    return Table(
+        f"How sure are the figures under {shown.id}?",
+        ("Figure", "Estimate", "95 % interval", "What it says"),
+        tuple(rows),
+        "Intervals are for other images of the same kind, this network and this attack. Those of "
+        "the worst class, the worst 10 % and the gap allow for the class having been picked after "
+        "the fact. A dash: no interval.",
+    )
+
+
+def _among(names: Sequence[str]) -> str:
+    if not names:
+        return "no class has an image"
+    return f"{listed(names)}: with 95 % confidence the class that truly is lowest is among them"
 
 
 def side_by_side(runs: Sequence[RunView]) -> Table | None:
@@ -132,7 +217,9 @@ def class_table(attacks: Mapping[str, AttackView], shown: str) -> Table:
             line.name,
             line.n,
             line.accuracy,
-            f"{line.low} to {line.high}" if line.n.value else NOTHING,
+            _between(line.low, line.high),
+            _between(line.least, line.most),
+            {True: "yes", False: "no", None: NOTHING}[line.possibly_worst],
             line.drop,
             *(attacks[other].classes[line.index].accuracy for other in others),
         )
@@ -140,12 +227,26 @@ def class_table(attacks: Mapping[str, AttackView], shown: str) -> Table:
     )
     return Table(
         "Classes",
-        ("Class", "Images", shown, "95 % interval", "Drop", *others),
+        (
+            "Class",
+            "Images",
+            shown,
+            "95 % interval",
+            "All at once",
+            "Could be worst",
+            "Drop",
+            *others,
+        ),
         rows,
-        f"Accuracy in per cent, lowest under {shown} first. The interval is that of one class on "
-        "its own (Wilson) and the drop is in points from clean, both under "
-        f"{shown}.",
+        f"Accuracy in per cent, lowest under {shown} first. The 95 % interval is that of one class "
+        "on its own (Wilson); those under All at once hold for all classes together. Could be "
+        "worst: no other class is shown to be lower (95 % confidence over all comparisons). The "
+        f"drop is in points from clean. All four are under {shown}.",
     )
+
+
+def _between(low: Figure, high: Figure) -> Figure:
+    return span(None if low.value is None or high.value is None else (low.value, high.value))
 
 
 def group_table(
@@ -173,13 +274,20 @@ def profile_table(attack: str, profile: Profile) -> Table:
     """One row for each ε."""
     return Table(
         f"{attack} over ε",
-        ("ε", "Average", "Worst class"),
+        ("ε", "Average", "95 % interval", "Worst class", "95 % interval"),
         tuple(
-            (text, percent(average), percent(worst))
-            for text, average, worst in zip(
-                profile.eps_text, profile.average, profile.worst_class, strict=True
+            (text, percent(average), span(average95), percent(worst), span(worst95))
+            for text, average, average95, worst, worst95 in zip(
+                profile.eps_text,
+                profile.average,
+                profile.average95,
+                profile.worst_class,
+                profile.worst_class95,
+                strict=True,
             )
         ),
+        "Accuracy in per cent. The interval beside the worst class is that of the class that "
+        "truly is lowest at this ε, whichever it is.",
     )
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rich import box
-from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, JustifyMethod, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -16,6 +16,9 @@ from ferd_eval.report.view import ClassLine, RunView, View
 
 #: Longer lists of classes are cut to the lowest; the whole list is in the files.
 _MOST_BARS = 20
+
+#: Columns of the summary that 80 characters do not hold; the second only where runs are compared.
+_LEFT_OUT = ("SD", "Could be the worst")
 
 #: Runs whose classes are drawn; a longer list would scroll the table away.
 _MOST_RUNS = 4
@@ -34,25 +37,26 @@ def render_terminal(view: View) -> RenderableType:
             parts += [Text(), *(Text(sentence) for sentence in run.sentences)]
         name = f"{run.name}: " if several else ""
         parts += [Text(f"warning: {name}{warning}", style="yellow") for warning in run.warnings]
-    parts += [Text(), _table(view.summary)]
+    parts += [Text(), _table(view.summary, without=_LEFT_OUT if several else _LEFT_OUT[:1])]
     for run in view.runs[:_MOST_RUNS]:
         parts += [Text(), *_bars(run, f"{run.name}: classes" if several else "Classes")]
     return Group(*parts)
 
 
-def _table(of: Table) -> RichTable:
+def _table(of: Table, without: Sequence[str]) -> RichTable:
+    shown = [i for i, column in enumerate(of.columns) if column not in without]
     table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
-    for i, column in enumerate(of.columns):
+    for i in shown:
+        column = of.columns[i]
         number = bool(of.rows) and isinstance(of.rows[0][i], Figure)
         # Headings of two words stand on two lines: the table fits 80 columns.
         heading = Text(re.sub(r"\s(?!%)", "\n", column, count=1) if number else column)
-        table.add_column(heading, justify="right" if number else "left", no_wrap=True)
+        # Where it does not, names take a second line before any number is cut.
+        justify: JustifyMethod = "right" if number else "left"
+        table.add_column(heading, justify=justify, no_wrap=number, overflow="fold")
     for r, row in enumerate(of.rows):
         table.add_row(
-            *(
-                Text(str(cell), style="bold" if (r, c) in of.best else "")
-                for c, cell in enumerate(row)
-            )
+            *(Text(str(row[c]), style="bold" if (r, c) in of.best else "") for c in shown)
         )
     return table
 
@@ -61,15 +65,19 @@ def _bars(run: RunView, title: str) -> Iterator[RenderableType]:
     shown = run.shown
     lines = [line for line in shown.lowest_first if line.n.value]
     yield Text(f"{title} under {shown.id}, lowest first: accuracy and 95 % interval", style="bold")
+    if shown.possibly_worst:
+        yield Text("* could be the worst class (95 % confidence)", style="dim")
     table = RichTable(
         box=None, show_header=False, pad_edge=False, expand=True, padding=(0, 1, 0, 0)
     )
     table.add_column(max_width=24, no_wrap=True, overflow="ellipsis")
     table.add_column(justify="right", no_wrap=True)
+    table.add_column(no_wrap=True)
     table.add_column(ratio=1)
     for line in lines[:_MOST_BARS]:
-        table.add_row(Text(line.name), Text(line.accuracy.text), _Bar(line))
-    table.add_row("", "", _Scale())
+        mark = "*" if line.possibly_worst else ""
+        table.add_row(Text(line.name), Text(line.accuracy.text), mark, _Bar(line))
+    table.add_row("", "", "", _Scale())
     yield table
     if len(lines) > _MOST_BARS:
         yield Text(f"and {len(lines) - _MOST_BARS} more classes in the files", style="dim")

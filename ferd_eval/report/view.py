@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -11,16 +11,18 @@ from numpy.typing import NDArray
 
 from ferd_eval.metrics import Check, ErrorPattern, Scorecard, Scores, TargetedSuccess
 from ferd_eval.metrics.scorecard import ClassScore
-from ferd_eval.report.figure import NOTHING, Figure, Table, percent, whole
+from ferd_eval.report.figure import Figure, Table, percent, span, whole
 from ferd_eval.report.provenance import constants_table, cost_table, provenance_table
 from ferd_eval.report.sentences import headline_attack, sentences
 from ferd_eval.report.tables import (
+    INTERVALS,
     OVERALL,
     class_table,
     confusion_table,
     error_figures,
     error_table,
     group_table,
+    inference_table,
     profile_table,
     side_by_side,
     summary,
@@ -40,7 +42,13 @@ class Run:
 
 @dataclass(frozen=True)
 class ClassLine:
-    """One class (or group) under one attack; ``low`` and ``high`` are Wilson 95 % ends."""
+    """One class (or group) under one attack.
+
+    Attributes:
+        low, high: Wilson 95 % ends, of this class on its own.
+        least, most: 95 % ends that hold for all classes at once.
+        possibly_worst: whether it cannot be excluded as the lowest; None where that is not known.
+    """
 
     index: int
     name: str
@@ -48,6 +56,9 @@ class ClassLine:
     accuracy: Figure
     low: Figure
     high: Figure
+    least: Figure
+    most: Figure
+    possibly_worst: bool | None
     drop: Figure
     clean: Figure
 
@@ -68,11 +79,21 @@ class Heatmap:
 
 @dataclass(frozen=True, eq=False)
 class AttackView:
-    """One attack over the classes (or groups) of one run."""
+    """One attack over the classes (or groups) of one run.
+
+    Attributes:
+        overall: the figures over all classes and the ends of their intervals, each by itself.
+        intervals: the same intervals as they stand in tables.
+        possibly_worst: names of the classes that cannot be excluded as the lowest, the lowest
+            first; None where that is not known.
+        lowest: names of the classes that are lowest in this sample.
+    """
 
     id: str
     overall: Mapping[str, Figure]
-    worst_name: str
+    intervals: Mapping[str, Figure]
+    possibly_worst: tuple[str, ...] | None
+    lowest: tuple[str, ...]
     classes: tuple[ClassLine, ...]
 
     @property
@@ -116,6 +137,7 @@ class RunView:
     successes: Mapping[str, Heatmap]
     errors: Mapping[str, tuple[tuple[str, Mapping[str, Figure]], ...]]
     checks: tuple[Check, ...]
+    inference_table: Table
     class_table: Table
     trust_table: Table
     audit_tables: tuple[Table, ...]
@@ -134,6 +156,7 @@ class RunView:
     def tables(self) -> tuple[Table, ...]:
         """All tables but the constants, in reading order."""
         tables = (
+            self.inference_table,
             self.class_table,
             self.trust_table,
             *self.audit_tables,
@@ -218,6 +241,7 @@ def _run_view(run: Run) -> RunView:
             if isinstance(scores.target, ErrorPattern)
         },
         checks=in_order(card.trust.checks),
+        inference_table=inference_table(attacks[shown]),
         class_table=class_table(attacks, shown),
         trust_table=trust_table(card.trust.checks),
         audit_tables=tuple(
@@ -243,21 +267,28 @@ def _run_view(run: Run) -> RunView:
 
 
 def _attack_view(attack: str, scores: Scores) -> AttackView:
-    worst = scores.worst_class
-    values = {key: getattr(scores, key) for key in OVERALL} | {
-        "worst_class": worst.accuracy if worst else None
+    worst, suspects = scores.worst_class, scores.possibly_worst
+    values = {
+        **{field.name: getattr(scores, field.name) for field in fields(scores)},
+        "worst_class": worst.accuracy if worst else None,
+        "possibly_worst": None if suspects is None else len(suspects),
     }
-    tied = f" (+{len(worst.tied)} tied)" if worst and worst.tied else ""
+    for key in INTERVALS:
+        values[f"{key}_low"], values[f"{key}_high"] = values[key] or (None, None)
+    names = [each.name for each in scores.per_class]
     return AttackView(
         id=attack,
         overall={key: printer(values[key]) for key, (_, printer) in OVERALL.items()},
-        worst_name=f"{worst.name}{tied}" if worst else NOTHING,
-        classes=tuple(_class_line(each) for each in scores.per_class),
+        intervals={key: span(values[key]) for key in INTERVALS},
+        possibly_worst=None if suspects is None else tuple(names[i] for i in suspects),
+        lowest=tuple(names[i] for i in (worst.index, *worst.tied)) if worst else (),
+        classes=tuple(_class_line(each, suspects) for each in scores.per_class),
     )
 
 
-def _class_line(each: ClassScore) -> ClassLine:
+def _class_line(each: ClassScore, suspects: tuple[int, ...] | None) -> ClassLine:
     low, high = each.wilson95 or (None, None)
+    least, most = each.simultaneous95 or (None, None)
     known = each.accuracy is not None and each.drop is not None
     return ClassLine(
         index=each.index,
@@ -266,6 +297,9 @@ def _class_line(each: ClassScore) -> ClassLine:
         accuracy=percent(each.accuracy),
         low=percent(low),
         high=percent(high),
+        least=percent(least),
+        most=percent(most),
+        possibly_worst=each.index in suspects if suspects is not None and each.n else None,
         drop=percent(each.drop),
         clean=percent((each.accuracy or 0) + (each.drop or 0) if known else None),
     )

@@ -37,6 +37,7 @@
       const i = Number(item.dataset.i);
       const empty = attack.accuracy[i] === null;
       item.classList.toggle("empty", empty);
+      item.classList.toggle("suspect", attack.worst[i] === true);
       item.querySelector("u").hidden = attack.clean[i] === null;
       if (empty) {
         item.querySelector(".value").textContent = "no images";
@@ -50,8 +51,9 @@
       style.setProperty("--hi", attack.high[i]);
       style.setProperty("--c", attack.clean[i]);
       item.querySelector(".value").textContent = accuracy;
-      item.title = `${run.classes[i]}: ${accuracy} % (95 % interval ${low} to ${high}), ${attack.n[i]} images`;
+      item.title = `${run.classes[i]}: ${accuracy} % (95 % interval ${low} to ${high}), ${attack.n[i]} images${attack.worst[i] ? ", could be the worst class" : ""}`;
     }
+    article.querySelector(".suspects").hidden = !attack.worst.includes(true);
     const key = (item) => attack.accuracy[item.dataset.i] ?? Infinity;
     items.sort((a, b) => key(a) - key(b) || a.dataset.i - b.dataset.i);
     list.append(...items);

@@ -25,6 +25,8 @@ def test_three_sentences_open_the_report(make_run: Any, tmp_path: Path) -> None:
     assert "400 images per class" in sentences[2]
     widest = max(c.wilson95[1] - c.wilson95[0] for c in aa.per_class)
     assert f"up to {percent(widest)} points" in sentences[2]
+    low, high = aa.worst_class95
+    assert f"lies between {percent(low)} and {percent(high)} % (95 % confidence)" in sentences[2]
     assert "bound true robustness from above" in sentences[2]
     opening = write_report(tmp_path, [run])[1].read_text("utf-8").splitlines()[2:7:2]
     assert opening == list(sentences)
@@ -47,6 +49,48 @@ def test_without_an_attack_nothing_is_said_about_robustness(make_run: Any) -> No
 def test_few_images_are_called_too_few(make_run: Any) -> None:
     assert "score more images" in view([make_run(per_class=10)]).runs[0].sentences[2]
     assert "do not rank" in view([make_run(per_class=400)]).runs[0].sentences[2]
+
+
+def second(correct: list[int], n: int, **more: Any) -> str:
+    """The second sentence of a run with so many right of n in each class."""
+    from simulated_run import rows, run
+
+    names = [f"c{i}" for i in range(len(correct))]
+    labels = [i for i in range(len(correct)) for _ in range(n)]
+    wrong = len(correct) - 1
+    predicted = [
+        i if j < right else (i + 1) % (wrong + 1)
+        for i, right in enumerate(correct)
+        for j in range(n)
+    ]
+    outcomes = run([rows("pgd", labels, predicted, clean=labels)], names, **more)
+    return view([Run("m", scorecard(outcomes), outcomes.manifest)]).runs[0].sentences[1]
+
+
+@pytest.mark.parametrize(
+    ("correct", "start"),
+    [
+        ([90, 20, 80], "With 95 % confidence c1 (20.0 %) is the weakest class; "),
+        ([30, 20, 80], "With 95 % confidence the weakest class is c1 (20.0 %) or c0 (30.0 %); "),
+        (
+            [25, 20, 90, 22, 23, 24],
+            "With 95 % confidence the weakest class is c1 (20.0 %), c3 (22.0 %), c4 (23.0 %) or "
+            "one of 2 more; ",
+        ),
+        ([25, 20, 22, 23], "No class can be excluded as the weakest (c1 is lowest here, 20.0 %); "),
+        ([20, 25], "With 95 % confidence the weakest class is c0 (20.0 %) or c1 (25.0 %); "),
+        ([100], "Only c0 has images (100.0 %); "),
+    ],
+)
+def test_the_second_sentence_names_what_cannot_be_excluded(correct: list[int], start: str) -> None:
+    sentence = second(correct, 100)
+    assert sentence.startswith(start)
+    assert "with 95 % confidence every class is right at least" in sentence
+
+
+def test_an_audit_does_not_say_which_class_is_the_weakest() -> None:
+    sentence = second([20, 60], 100, audits={"pgd": [0, 100]})
+    assert sentence.startswith("c0 is the lowest class among these images (20.0 %), though others")
 
 
 def test_a_floor_of_nothing_is_not_sold_as_one(make_run: Any) -> None:
