@@ -1,98 +1,179 @@
-"""The page in a real browser: no error, nothing wider than a phone, charts that answer."""
+"""The page in a real browser: no error, no request, charts and headers that answer."""
 
 from __future__ import annotations
 
-import html
-import json
+import base64
 import re
 import shutil
-import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from chromium import Chromium
 
 from ferd_eval.report import percent, view, write_report
+from ferd_eval.report.view import RunView
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+PROGRAM = shutil.which("chromium") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no chromium on this machine")
 
-# Runs in a page around the report, as wide as a phone.
-PROBE = """
-addEventListener("load", () => {
-  const inner = document.querySelector("iframe").contentDocument;
-  const article = inner.querySelector("article:not([hidden])");
-  const bars = () => [...article.querySelectorAll(".bars li")].map((li) =>
-    [li.querySelector(".name").textContent, li.querySelector(".value").textContent]);
-  const found = { width: inner.documentElement.scrollWidth, before: bars() };
-  const select = inner.getElementById("attack");
-  found.attacks = [...select.options].map((option) => option.value);
-  select.value = "clean";
-  select.dispatchEvent(new Event("change"));
-  found.after = bars();
-  const table = [...inner.querySelectorAll("table.sortable")].find((t) =>
-    t.tHead.textContent.startsWith("Class"));
-  const button = table.tHead.rows[0].cells[2].querySelector("button");
-  button.click(); button.click();
-  found.sorted = [...table.tBodies[0].rows].map((row) => row.cells[2].textContent);
-  const canvas = article.querySelector(".map.attacked canvas");
-  found.map = [canvas.width, canvas.height];
-  const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-  found.ink = new Set(pixels.data).size;
-  document.getElementById("found").textContent = JSON.stringify(found);
-});
-"""
+BARS = """[...document.querySelectorAll("article:not([hidden]) .bars li")].map((li) =>
+  [li.querySelector(".name").textContent, li.querySelector(".value").textContent])"""
+MARKED = """[...document.querySelectorAll("article:not([hidden]) .suspect .name")].map((name) =>
+  name.textContent).sort()"""
+CHOOSE = """(() => { const select = document.getElementById("attack"); select.value = "%s";
+  select.dispatchEvent(new Event("change")); })()"""
+#: Contrast of text against what lies behind it (WCAG 2).
+CONTRAST = """(() => {
+  const part = (v) => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+  const light = (rgb) => { const [r, g, b] = rgb.match(/[0-9.]+/g).map((v) => part(v / 255));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+  const behind = (element) => { for (let at = element; at; at = at.parentElement) {
+    const colour = getComputedStyle(at).backgroundColor;
+    if (!/, 0\\)$/.test(colour)) return colour; } };
+  return Math.min(...[...document.querySelectorAll("p, td, th, h2, h3, li .name, .warnings li")]
+    .filter((element) => element.offsetParent).map((element) => {
+      const [a, b] = [light(getComputedStyle(element).color), light(behind(element))];
+      return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05); }));
+})()"""
+TABLE = """[...document.querySelectorAll("table.sortable")].find((table) =>
+  table.tHead.textContent.startsWith("Class"))"""
 
 
-def browse(page: Path, profile: Path) -> tuple[str, str]:
-    """The DOM after the scripts ran, and what the console said."""
-    done = subprocess.run(
-        [
-            str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
-            "--no-first-run", "--disable-background-networking", "--disable-component-update",
-            "--disable-sync", f"--user-data-dir={profile}", "--enable-logging=stderr",
-            "--window-size=800,900", "--virtual-time-budget=3000", "--dump-dom", page.as_uri(),
-        ],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        pytest.skip(f"chromium does not run here: {done.stderr[-200:]}")
-    return done.stdout, "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    try:
+        browser = Chromium(str(PROGRAM), tmp_path_factory.mktemp("profile"))
+    except OSError as reason:
+        pytest.skip(f"chromium does not run here: {reason}")
+    yield browser
+    browser.close()
+
+
+def write(folder: Path, *runs: Any) -> tuple[Path, RunView]:
+    page = next(file for file in write_report(folder, runs) if file.suffix == ".html")
+    return page, view(runs).runs[0]
+
+
+def names_and_values(shown: Any) -> list[list[str]]:
+    return [[line.name, line.accuracy.text] for line in shown.lowest_first]
 
 
 @pytest.mark.parametrize("classes", [10, 120])
 def test_the_page_works_at_the_width_of_a_phone(
-    make_run: Any, tmp_path: Path, classes: int
+    chromium: Chromium, make_run: Any, tmp_path: Path, classes: int
 ) -> None:
     names = [f"a rather long class name {i}" if i % 9 == 0 else f"c{i}" for i in range(classes)]
-    run = make_run("m", names, 20, targeted=True, profile=True)
-    report = write_report(tmp_path / "report", [run])[-1].read_text("utf-8")
-    page = tmp_path / "phone.html"
-    page.write_text(
-        f"<iframe style='width:390px;height:800px;border:0' srcdoc='{html.escape(report)}'>"
-        f"</iframe><pre id=found></pre><script>{PROBE}</script>",
-        "utf-8",
+    page, run = write(tmp_path, make_run("m", names, 20, targeted=True, profile=True))
+    chromium.open(page, 390)
+    assert chromium.ask("document.documentElement.scrollWidth") <= 390
+    assert chromium.ask(BARS) == names_and_values(run.shown)
+    assert chromium.ask(MARKED) == sorted(run.shown.possibly_worst)
+    options = chromium.ask('[...document.getElementById("attack").options].map((o) => o.value)')
+    assert options == list(run.attacks)
+    chromium.ask(CHOOSE % "clean")
+    assert chromium.ask(BARS) == names_and_values(run.attacks["clean"])
+    assert chromium.ask(MARKED) == sorted(run.attacks["clean"].possibly_worst)
+    ink = """(() => { const canvas = document.querySelector(".map.attacked canvas");
+      const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+      return [canvas.width, canvas.height, new Set(pixels.data).size]; })()"""
+    width, height, colours = chromium.ask(ink)
+    assert min(width, height) > 200
+    assert colours > 20
+    assert chromium.ask("document.documentElement.scrollWidth") <= 390
+    assert chromium.requests == [page.as_uri()]
+    assert chromium.complaints == []
+
+
+def test_the_marks_go_where_the_worst_class_is_not_known(
+    chromium: Chromium, make_run: Any, tmp_path: Path
+) -> None:
+    audits = {"aa-audited": [*range(0, 400, 9)]}
+    page, _ = write(tmp_path, make_run(attacks=("clean", "pgd", "aa-audited"), audits=audits))
+    chromium.open(page, 1280)
+    legend = 'getComputedStyle(document.querySelector(".suspects")).display'
+    assert (chromium.ask(MARKED), chromium.ask(legend)) == ([], "none")
+    chromium.ask(CHOOSE % "pgd")
+    assert chromium.ask(MARKED)
+    assert chromium.ask(legend) != "none"
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_header_sorts_by_mouse_and_by_keyboard(
+    chromium: Chromium, make_run: Any, tmp_path: Path, width: int
+) -> None:
+    page, run = write(tmp_path, make_run(empty=[4]))
+    chromium.open(page, width)
+    column = f"[...({TABLE}).tBodies[0].rows].map((row) => row.cells[%d].textContent)"
+    order = f'({TABLE}).tHead.rows[0].cells[%d].getAttribute("aria-sort")'
+    place = f"""(() => {{ const head = ({TABLE}).tHead.rows[0].cells[2].querySelector("button");
+      head.scrollIntoView({{ block: "center", inline: "center" }});
+      const box = head.getBoundingClientRect();
+      return [box.x + box.width / 2, box.y + box.height / 2]; }})()"""
+    up = [line.accuracy.text for line in run.shown.lowest_first]
+    down = [*reversed(up[:-1]), "–"]  # what has no value stays last
+    assert chromium.ask(column % 2) == up
+    chromium.click(*chromium.ask(place))
+    assert (chromium.ask(column % 2), chromium.ask(order % 2)) == (up, "ascending")
+    chromium.click(*chromium.ask(place))
+    assert (chromium.ask(column % 2), chromium.ask(order % 2)) == (down, "descending")
+    chromium.press("Tab", 9)
+    chromium.press("Enter", 13, "\r")
+    lows = sorted((line.low.value, f"{line.low} to {line.high}") for line in run.shown.classes
+                  if line.low.value is not None)  # fmt: skip
+    assert sorted(chromium.ask(column % 3)[:-1]) == sorted(text for _, text in lows)
+    assert [text.split()[0] for text in chromium.ask(column % 3)][:-1] == [
+        percent(low).text for low, _ in lows
+    ]
+    assert chromium.ask(order % 2) is None
+    chromium.press(" ", 32, " ")
+    assert chromium.ask(order % 3) == "descending"
+    assert [text.split()[0] for text in chromium.ask(column % 3)][:-1] == [
+        percent(low).text for low, _ in reversed(lows)
+    ]
+    outline = "getComputedStyle(document.activeElement).outlineStyle"
+    assert chromium.ask(outline) == "solid"
+    assert chromium.complaints == []
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_text_can_be_read_in_light_and_dark(
+    chromium: Chromium, make_run: Any, tmp_path: Path, dark: bool
+) -> None:
+    page, _ = write(tmp_path, make_run(targeted=True, profile=True, empty=[2]))
+    chromium.open(page, 1280, dark=dark)
+    paper = chromium.ask("getComputedStyle(document.body).backgroundColor")
+    assert (int(re.findall(r"\d+", paper)[0]) < 128) is dark
+    assert chromium.ask(CONTRAST) >= 4.5
+
+
+def test_it_prints_whole_tables_without_controls(
+    chromium: Chromium, make_run: Any, tmp_path: Path
+) -> None:
+    names = [f"c{i}" for i in range(60)]
+    page, _ = write(tmp_path, make_run("m", names, 20))
+    chromium.open(page, 1280, dark=True)
+    pdf = base64.b64decode(chromium.send("Page.printToPDF", printBackground=True)["data"])
+    assert pdf.startswith(b"%PDF-")
+    assert len(re.findall(rb"/Type\s*/Page\b", pdf)) >= 4  # the tables are not cut to a window
+    chromium.send("Emulation.setEmulatedMedia", media="print")
+    assert chromium.ask("getComputedStyle(document.querySelector('.controls')).display") == "none"
+    hidden = """[...document.querySelectorAll(".scroll")].filter((box) =>
+      box.scrollHeight > box.clientHeight + 1).length"""
+    assert chromium.ask(hidden) == 0
+    assert chromium.ask("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+
+
+def test_several_runs_open_without_an_error(
+    chromium: Chromium, make_run: Any, tmp_path: Path
+) -> None:
+    page, _ = write(
+        tmp_path, *(make_run(name, seed=i, empty=[i]) for i, name in enumerate(("a", "b", "c")))
     )
-    dom, console = browse(page, tmp_path / "profile")
-    assert console == ""
-    found = json.loads(html.unescape(re.search(r'<pre id="found">(.*?)</pre>', dom)[1]))
-    assert found["width"] <= 390
-    assert found["attacks"] == list(run.scorecard.attacks)
-    shown = view([run]).runs[0]
-    assert found["before"] == [[c.name, c.accuracy.text] for c in shown.shown.lowest_first]
-    clean = shown.attacks["clean"].lowest_first
-    assert found["after"] == [[c.name, c.accuracy.text] for c in clean]
-    column = sorted((c.accuracy for c in shown.shown.classes), key=lambda f: f.value or 0)
-    assert found["sorted"] == [percent(f.value).text for f in reversed(column)]
-    assert min(found["map"]) > 200
-    assert found["ink"] > 20
-
-
-def test_several_runs_open_without_an_error(make_run: Any, tmp_path: Path) -> None:
-    runs = [make_run(name, seed=i, empty=[i]) for i, name in enumerate(("a", "b", "c"))]
-    page = write_report(tmp_path / "report", runs)[-1]
-    dom, console = browse(page, tmp_path / "profile")
-    assert console == ""
-    assert 'class="js"' in dom
-    assert len(re.findall(r"<article[^>]* hidden", dom)) == 2
-    assert [dom.count(f'class="mark m{k}" style') for k in (1, 2, 3)] == [9, 9, 9]
+    chromium.open(page, 390)
+    assert chromium.ask("document.documentElement.scrollWidth") <= 390
+    assert chromium.ask('document.querySelectorAll("article[hidden]").length') == 2
+    marks = '[1, 2, 3].map((k) => document.querySelectorAll(".track .m" + k).length)'
+    assert chromium.ask(marks) == [9, 9, 9]
+    assert chromium.complaints == []
