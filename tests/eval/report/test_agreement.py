@@ -135,7 +135,9 @@ def test_every_figure_is_the_same_in_every_format(
             )
 
 
-@pytest.mark.parametrize("options", [{}, {"per_class": 3}, AUDITED])
+@pytest.mark.parametrize(
+    "options", [{}, {"per_class": 3}, {"names": [f"c{i}" for i in range(30)]}, AUDITED]
+)
 def test_the_table_of_uncertainty_says_what_the_scorecard_holds(
     make_run: Any, tmp_path: Path, options: dict[str, Any]
 ) -> None:

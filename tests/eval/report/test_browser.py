@@ -157,7 +157,9 @@ def test_it_prints_whole_tables_without_controls(
     pdf = base64.b64decode(chromium.send("Page.printToPDF", printBackground=True)["data"])
     assert pdf.startswith(b"%PDF-")
     assert len(re.findall(rb"/Type\s*/Page\b", pdf)) >= 4  # the tables are not cut to a window
+    chromium.open(page, 700)  # as wide as A4 within its margins
     chromium.send("Emulation.setEmulatedMedia", media="print")
+    assert chromium.ask("document.documentElement.scrollWidth") <= 700
     assert chromium.ask("getComputedStyle(document.querySelector('.controls')).display") == "none"
     hidden = """[...document.querySelectorAll(".scroll")].filter((box) =>
       box.scrollHeight > box.clientHeight + 1).length"""
