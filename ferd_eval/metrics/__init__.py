@@ -39,6 +39,14 @@ from ferd_eval.metrics.scorecard import (
     scorecard,
 )
 from ferd_eval.metrics.spread import gap, gini, lowest_percent, normalised_sd, standard_deviation
+from ferd_eval.metrics.target_test import (
+    ErrorShift,
+    ShareChange,
+    TargetEffect,
+    TargetExcess,
+    error_shift,
+    target_effect,
+)
 from ferd_eval.metrics.targeted import Aimed, TargetedSuccess, targeted_success
 from ferd_eval.metrics.trust import TrustPanel, trust_panel
 from ferd_eval.metrics.verdict import Verdict
@@ -59,14 +67,18 @@ __all__ = [
     "Comparison",
     "Delta",
     "ErrorPattern",
+    "ErrorShift",
     "Pair",
     "Profile",
     "Scorecard",
     "Scores",
+    "ShareChange",
     "SourceErrors",
     "Split",
     "TargetConfusion",
+    "TargetEffect",
     "TargetErrors",
+    "TargetExcess",
     "TargetedSuccess",
     "TrustPanel",
     "Verdict",
@@ -80,6 +92,7 @@ __all__ = [
     "compare_methods",
     "confusion_matrix",
     "error_pattern",
+    "error_shift",
     "gap",
     "gap_interval",
     "gini",
@@ -90,6 +103,7 @@ __all__ = [
     "scorecard",
     "simultaneous",
     "standard_deviation",
+    "target_effect",
     "targeted_success",
     "trust_panel",
     "wilson",

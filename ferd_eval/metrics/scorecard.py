@@ -34,6 +34,7 @@ from ferd_eval.metrics.spread import (
     normalised_sd,
     standard_deviation,
 )
+from ferd_eval.metrics.target_test import ErrorShift, TargetEffect, toward
 from ferd_eval.metrics.targeted import TargetedSuccess, targeted_success
 from ferd_eval.metrics.trust import TrustPanel, trust_panel
 from ferd_eval.outcomes import Outcomes
@@ -130,11 +131,13 @@ class AttackScores(Scores):
     """The figures of one attack, with where its errors go and the constants it ran with.
 
     Attributes:
+        toward: whether some classes are easier to be attacked into; None where nothing tells.
         audit: what is open where part of the attack saw only a sample; floor and intervals then
             take it into account, and are not given for groups.
     """
 
     target: TargetConfusion | TargetedSuccess
+    toward: TargetEffect | ErrorShift | None
     constants: Mapping[str, Any]
     audit: Audit | None
 
@@ -219,6 +222,7 @@ def scorecard(outcomes: Outcomes, groups: Mapping[str, tuple[str, ...]] | None =
         attacks[attack] = AttackScores(
             **figures,
             target=target,
+            toward=toward(outcomes.of(attack), names),
             constants=manifest["attacks"][attack] or {},
             audit=left_open,
         )

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterable, Iterator
 
 from ferd_eval.report.figure import Cell, Figure, whole
+from ferd_eval.report.targets import TargetsView
 from ferd_eval.report.view import AttackView, ClassLine, View
 
 LONG_COLUMNS = (
@@ -55,11 +56,23 @@ def _long_rows(view: View) -> Iterator[list[str]]:
                 start = [guard(run.name), guard(attack), "class", "", str(i), guard(name)]
                 for metric, figure in figures.items():
                     yield [*start, metric, *_value_and_print(figure)]
+            yield from _target_rows([guard(run.name), guard(attack)], run.targets, attack)
         for grouping, of in run.groups.items():
             for attack, shown in of.items():
                 yield from _attack_rows(
                     [guard(run.name), guard(attack)], shown, "group", guard(grouping)
                 )
+
+
+def _target_rows(start: list[str], targets: TargetsView | None, attack: str) -> Iterator[list[str]]:
+    """Whether some classes are easier to be attacked into, over all classes and by class."""
+    if targets is None:
+        return
+    for metric, figure in targets.overall.get(attack, {}).items():
+        yield [*start, "overall", "", "", "", metric, *_value_and_print(figure)]
+    for i, (name, figures) in enumerate(targets.by_class.get(attack, ())):
+        for metric, figure in figures.items():
+            yield [*start, "class", "", str(i), guard(name), metric, *_value_and_print(figure)]
 
 
 def _attack_rows(

@@ -28,6 +28,7 @@ from ferd_eval.report.tables import (
     summary,
     targeted_table,
 )
+from ferd_eval.report.targets import TargetsView, targets_view
 from ferd_eval.report.trust import audit_table, gap_table, in_order, trust_table
 
 
@@ -123,6 +124,7 @@ class RunView:
         headline: id of the strongest attack within the threat model; None where none was run.
         confusions, successes: attack → heat map of predictions, and of targeted success.
         errors: attack → where the errors of each class go.
+        targets: whether some classes are easier to be attacked into.
         checks: what was asked about the attacks, warnings first; `trust_table` holds the same.
     """
 
@@ -147,6 +149,7 @@ class RunView:
     confusion_table: Table | None
     error_table: Table | None
     targeted_table: Table | None
+    targets: TargetsView | None
     constants_table: Table
     cost_table: Table | None
     provenance_table: Table
@@ -166,6 +169,7 @@ class RunView:
             self.confusion_table,
             self.error_table,
             self.targeted_table,
+            *((self.targets.answers, *self.targets.tables) if self.targets else ()),
             self.cost_table,
             self.provenance_table,
         )
@@ -259,6 +263,7 @@ def _run_view(run: Run) -> RunView:
         confusion_table=confusion_table(card.attacks),
         error_table=error_table(card.attacks[shown], shown),
         targeted_table=targeted_table(card.attacks),
+        targets=targets_view(card.attacks),
         constants_table=constants_table(card.attacks),
         cost_table=cost_table(manifest),
         provenance_table=provenance_table(card, manifest),
