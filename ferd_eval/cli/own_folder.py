@@ -11,7 +11,7 @@ from ferd_eval.manifest import RECORD
 
 #: What a run leaves behind, wherever it was stopped; its record, `RECORD`, comes first of all.
 _OWN_FILES = re.compile(
-    r"units|adversarial|outcomes\.parquet|scorecards?\.json|report(_wide)?\.\w+"
+    r"units|adversarial|outcomes\.parquet|scorecards?\.json|report(_wide)?\.\w+|audit\.\w+"
 )
 
 

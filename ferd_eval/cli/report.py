@@ -13,9 +13,16 @@ def report(
     groups: Annotated[
         str | None, typer.Option(help="Figures for groups of classes: superclass or a CSV file.")
     ] = None,
+    audit: Annotated[
+        bool,
+        typer.Option(
+            "--audit",
+            help="An audit appendix too, of each run: audit.md, .html, .json.",
+        ),
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the scorecard as JSON.")] = False,
 ) -> None:
     """Write all reports of a finished run again, from its outcomes."""
     from ferd_eval.cli.reporting import report_folder
 
-    report_folder(folder, groups, as_json=json)
+    report_folder(folder, groups, audit=audit, as_json=json)

@@ -21,6 +21,7 @@ from ferd_eval.report import (
     scorecard_file,
     scorecards,
     view,
+    write_appendix,
     write_report,
 )
 
@@ -28,8 +29,12 @@ from ferd_eval.report import (
 REPORT_FILES = ("report.md", "report.csv", "report_wide.csv", "report.html")
 
 
-def report_folder(folder: Path, groups: str | None, *, as_json: bool) -> None:
-    """Write the reports of one run, or of each run in a folder and one over all, and show them."""
+def report_folder(folder: Path, groups: str | None, *, audit: bool = False, as_json: bool) -> None:
+    """Write the reports of one run, or of each run in a folder and one over all, and show them.
+
+    Args:
+        audit: whether to write an audit appendix beside the report of each run.
+    """
     folders = run_folders(folder)
     runs = [_read(each, groups) for each in folders]
     if len({run.name for run in runs}) < len(runs):
@@ -37,6 +42,8 @@ def report_folder(folder: Path, groups: str | None, *, as_json: bool) -> None:
         runs = [replace(run, name=each.name) for each, run in zip(folders, runs, strict=True)]
     for each, run in zip(folders, runs, strict=True):
         write_report(each, [run])
+        if audit:
+            write_appendix(each, run)
     if folders != [folder]:
         write_report(folder, runs)
     show(runs, folder / "report.html", as_json=as_json)

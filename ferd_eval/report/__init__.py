@@ -4,6 +4,7 @@ from ferd_eval.report.figure import Figure, Table, percent, ratio
 from ferd_eval.report.terminal import render_terminal
 from ferd_eval.report.view import Run, View, view
 from ferd_eval.report.write import scorecard_file, scorecards, write_report
+from ferd_eval.report.write_appendix import write_appendix
 
 __all__ = [
     "Figure",
@@ -16,5 +17,6 @@ __all__ = [
     "scorecard_file",
     "scorecards",
     "view",
+    "write_appendix",
     "write_report",
 ]

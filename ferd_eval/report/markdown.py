@@ -12,7 +12,12 @@ from ferd_eval.report.view import View
 
 def markdown(view: View) -> str:
     """Render the report as GitHub-flavoured Markdown; names from files are escaped."""
-    environment = Environment(
+    return environment().get_template("report.md.j2").render(view=view)
+
+
+def environment() -> Environment:
+    """Templates of Markdown, with the filter `md` that escapes."""
+    made = Environment(
         loader=PackageLoader("ferd_eval.report", "templates"),
         autoescape=False,
         undefined=StrictUndefined,
@@ -20,9 +25,9 @@ def markdown(view: View) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["md"] = escape
-    environment.tests["figure"] = _is_figure
-    return environment.get_template("report.md.j2").render(view=view)
+    made.filters["md"] = escape
+    made.tests["figure"] = _is_figure
+    return made
 
 
 def escape(cell: Cell) -> str:

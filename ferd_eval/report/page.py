@@ -16,23 +16,37 @@ from ferd_eval.report.view import AttackView, Heatmap, ProfileView, RunView, Vie
 
 def page(view: View) -> str:
     """Render the report; every name is escaped, and the charts' data is embedded once as JSON."""
-    environment = Environment(
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            view=view,
+            profiles=[_profile_lines(run) for run in view.runs],
+            style=style(),
+            script=Markup(_template("report.js")),
+            data=script_json(chart_data(view)),
+        )
+    )
+
+
+def environment() -> Environment:
+    """Templates of HTML, which escape whatever is not marked as safe."""
+    made = Environment(
         loader=PackageLoader("ferd_eval.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.tests["figure"] = _is_figure
-    environment.filters["nb"] = keep_units
-    environment.filters["zipped"] = zip
-    return environment.get_template("report.html.j2").render(
-        view=view,
-        profiles=[_profile_lines(run) for run in view.runs],
-        style=Markup(_template("report.css")),
-        script=Markup(_template("report.js")),
-        data=script_json(chart_data(view)),
-    )
+    made.tests["figure"] = _is_figure
+    made.filters["nb"] = keep_units
+    made.filters["zipped"] = zip
+    return made
+
+
+def style() -> Markup:
+    """The style sheet of every page."""
+    return Markup(_template("report.css"))
 
 
 def chart_data(view: View) -> dict[str, Any]:

@@ -192,9 +192,9 @@ def _effect_table(attack: str, effect: TargetEffect) -> Table:
             for each in present
         ),
         "In per cent of the images aimed at the class. Excess: points above what the same images "
-        "showed on average toward the other classes they were aimed at, so that one class far above "
-        "puts the others a little below; its intervals hold for all classes at once (95 %, by image "
-        "and true class). The last two columns are the baseline: "
+        "showed on average toward the other classes they were aimed at, so that one class far "
+        "above puts the others a little below; its intervals hold for all classes at once (95 %, "
+        "by image and true class). The last two columns are the baseline: "
         "how often the same images are taken for the class without an attack, and its share of all "
         f"clean errors.{likeliest}",
     )

@@ -263,6 +263,22 @@ def test_reports_rendered_again_are_the_same_bytes(command, runs):
         assert everything(runs) == before
 
 
+def test_an_audit_appendix_lies_beside_each_report(command, runs, tmp_path):
+    shutil.copytree(runs, tmp_path / "out")
+    before = {file.name for file in (tmp_path / "out").iterdir()}
+    assert command("report", "out", "--audit")[0] == 0
+    assert {file.name for file in (tmp_path / "out").iterdir()} == before
+    for name in ("first", "second"):
+        made = json.loads((tmp_path / "out" / name / "audit.json").read_text("utf-8"))
+        manifest = json.loads((tmp_path / "out" / name / "manifest.json").read_text("utf-8"))
+        assert made["identity"]["checkpoint.sha256"] == manifest["checkpoint"]["sha256"]
+        assert made["attacks"] == manifest["attacks"]
+        for text in ("audit.md", "audit.html"):
+            said = (tmp_path / "out" / name / text).read_text("utf-8")
+            assert manifest["dataset"]["fingerprint"] in said
+            assert manifest["packages"]["torch"] in said
+
+
 def test_reports_are_made_from_the_outcomes_alone(command, runs, tmp_path):
     shutil.copytree(runs / "first", tmp_path / "bare")
     for file in (tmp_path / "bare").iterdir():
