@@ -142,7 +142,8 @@ def appendix(run: Run) -> Appendix:
             "Crosswalk",
             (
                 "Which figures of this run are evidence for questions that frameworks ask, put in "
-                f"our own words. {NO_ADVICE}",
+                "our own words. EU AI Act: Regulation (EU) 2024/1689, whose Article 15 is about "
+                f"high-risk systems. {NO_ADVICE}",
             ),
             tables=(
                 Table(

@@ -14,7 +14,7 @@ from ferd_eval.metrics import AttackScores, Scorecard, TargetedSuccess
 from ferd_eval.metrics.check import counted
 from ferd_eval.report.figure import percent, ratio, whole
 
-_EU = "EU AI Act (Regulation (EU) 2024/1689)"
+_EU = "EU AI Act"
 _NIST = "NIST AI RMF 1.0"
 _TS4213 = "ISO/IEC TS 4213:2022"
 _24029 = "ISO/IEC 24029"

@@ -162,7 +162,7 @@ def _effect_table(attack: str, effect: TargetEffect) -> Table:
     some = effect.most_targets < len(effect.per_target) - 1
     likeliest = (
         f" Each image was aimed at {effect.most_targets} classes only: a class is compared with "
-        "the others aimed at on the images that had it among theirs, and says nothing of the rest."
+        "the others aimed at on the images that had it among theirs; nothing is said of the rest."
         if some
         else ""
     )
