@@ -121,6 +121,8 @@ def toward(rows: pd.DataFrame, names: Sequence[str]) -> TargetEffect | ErrorShif
         None where there is nothing to compare: no image aimed at two classes; of an untargeted
         attack no errors, unknown clean predictions, or the very same predictions.
     """
+    # Sums are rounded in the order of their terms: the same for any order of the rows.
+    rows = rows.sort_values(["index", "target"])
     labels_N, clean_N = rows["label"].to_numpy(), rows["clean_pred"].to_numpy()
     predictions_N = rows["adv_pred"].to_numpy()
     if rows["target"].notna().any():

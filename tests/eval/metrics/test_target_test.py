@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -305,6 +306,30 @@ def test_errors_that_end_alike_are_no_shift(per_class: int, clean_chance: float)
     assert rejected <= most_allowed(300)
     if clean_chance == 0.3:
         assert found > 250
+
+
+def test_the_order_of_the_rows_changes_nothing() -> None:
+    random = np.random.default_rng(10)
+    labels, aims = every_other(7, 13)
+    image, label, target, prediction = attempts(labels, aims, random.random(aims.shape) < 0.3)
+    clean = errors(random, labels, 0.3, np.arange(1.0, 8.0))
+    table = pd.concat(
+        [
+            rows("targeted", label, prediction, clean[image], indices=image, targets=target),
+            rows("pgd", labels, errors(random, labels, 0.6, np.arange(7.0, 0.0, -1)), clean),
+        ],
+        ignore_index=True,
+    )
+    card, shuffled = (
+        scorecard(run([each], names(7)))
+        for each in (
+            table,
+            table.sample(frac=1, random_state=1).sort_values("attack", kind="stable"),
+        )
+    )
+    for attack in ("targeted", "pgd"):
+        assert card.attacks[attack].toward is not None
+        assert card.attacks[attack].toward == shuffled.attacks[attack].toward
 
 
 def test_a_scorecard_answers_where_there_is_something_to_compare() -> None:
