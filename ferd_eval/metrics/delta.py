@@ -20,8 +20,10 @@ The lower end of W_second − W_first takes the first for T's mean and the secon
 upper end the reverse. Variances are those of the images given the choices, paired within classes,
 half an image added to each cell (Agresti & Min 2005, Biometrics 61:515).
 
-**Spread.** The variance over classes is estimated without bias (`debiased_variance`), with the
-variance of that estimate by the delta method and its quadratic part; limits of its root, and of the
+**Spread.** The variance over classes is estimated without bias (`debiased_variance`); how much that
+estimate varies grows with what it estimates, so each limit is the value whose own variance just
+reaches the estimate, as in Wilson's interval (with the variance at the estimate, differences cover
+as little as 91 %). Limits of its root, and of the
 root's ratio to the mean, are joined as for a difference of correlated estimates (Zou & Donner 2008,
 Stat. Med. 27:1693). Where a side's classes may all be equal the root is not smooth, and the limits
 are added up instead: wide, but they hold.
@@ -46,7 +48,7 @@ FOLDS, BURN = 10, 2
 _Z = float(ndtri(0.975))
 
 #: What a difference must be for the interval to leave out 0 in four of five repetitions.
-_DETECTABLE = _Z + float(ndtri(0.8))
+_POWER = float(ndtri(0.8))
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def lowest_delta(counts_KF22: NDArray[np.int64], k: int) -> Delta:
         second,
         value,
         (min(low, value), max(high, value)),
-        _DETECTABLE * (high - low) / (2 * _Z),
+        (_Z + _POWER) * (high - low) / (2 * _Z),
     )
 
 
@@ -206,7 +208,7 @@ def spread_delta(counts_K22: NDArray[np.int64], *, normalised: bool) -> Delta:
         correlation = first.correlation(second, together_K / (n_K - 1))
         low = value - _joined(second.below, first.above, correlation)
         high = value + _joined(second.above, first.below, correlation)
-    detectable = _DETECTABLE * (high - low) / (2 * _Z)
+    detectable = (_Z + _POWER) * (high - low) / (2 * _Z)
     return Delta(first.root, second.root, value, (low, high), detectable)
 
 
@@ -216,16 +218,16 @@ class _Spread:
 
     Attributes:
         square: the estimate, which may be below 0.
+        growth, rest: its variance is growth · square + rest.
         slope_K: its derivative by the accuracy of each class.
         scale: of its quadratic part: 1, or 1 / mean² where normalised.
-        noise_K: variance of the accuracy of each class.
     """
 
     square: float
-    variance: float
+    growth: float
+    rest: float
     slope_K: NDArray[np.float64]
     scale: float
-    noise_K: NDArray[np.float64]
     accuracy_K: NDArray[np.float64]
 
     @classmethod
@@ -243,10 +245,10 @@ class _Spread:
         slope_K = 2 * scale * (p_K - mean) / C
         if normalised:
             slope_K = slope_K - 2 * max(square, 0.0) / (C * mean)
-        # Squares of noisy slopes are too large by the noise in them.
-        linear = slope_K**2 - (2 * scale / C) ** 2 * (1 - 1 / C) * noise_K
-        variance = max(float((linear * noise_K).sum()), 0.0) + scale**2 * _quadratic(noise_K)
-        return cls(square, variance, slope_K, scale, noise_K, p_K)
+        # Noise makes both the squared slopes and the raw square too large, their ratio hardly.
+        raw = scale * float(p_K.var())
+        growth = float((slope_K**2 * noise_K).sum()) / raw if raw > 0 else 0.0
+        return cls(square, growth, scale**2 * _quadratic(noise_K), slope_K, scale, p_K)
 
     @property
     def root(self) -> float:
@@ -254,19 +256,30 @@ class _Spread:
         return sqrt(max(self.square, 0.0))
 
     @property
+    def variance(self) -> float:
+        """Of `square`."""
+        return self.growth * max(self.square, 0.0) + self.rest
+
+    @property
     def may_be_zero(self) -> bool:
         """Whether equal classes are not excluded: there the root is no smooth function."""
-        return self.square <= _Z * sqrt(self.variance)
+        return self._limit(-1) <= 0
 
     @property
     def below(self) -> float:
         """How far the lower limit is from the estimate."""
-        return self.root - sqrt(max(self.square - _Z * sqrt(self.variance), 0.0))
+        return self.root - sqrt(max(self._limit(-1), 0.0))
 
     @property
     def above(self) -> float:
         """How far the upper limit is from the estimate."""
-        return max(sqrt(max(self.square + _Z * sqrt(self.variance), 0.0)) - self.root, 0.0)
+        return max(sqrt(max(self._limit(+1), 0.0)) - self.root, 0.0)
+
+    def _limit(self, side: int) -> float:
+        """The square that is as far from the estimate as *its* variance allows, as Wilson's is."""
+        half = _Z**2 * self.growth / 2
+        under = self.growth * self.square + half * self.growth / 2 + self.rest
+        return self.square + half + side * _Z * sqrt(max(under, 0.0))
 
     def correlation(self, other: _Spread, covariance_K: NDArray[np.float64]) -> float:
         """Of the two estimates, given the covariance of the accuracies of each class."""
