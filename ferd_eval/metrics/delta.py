@@ -23,10 +23,9 @@ half an image added to each cell (Agresti & Min 2005, Biometrics 61:515).
 **Spread.** The variance over classes is estimated without bias (`debiased_variance`); how much that
 estimate varies grows with what it estimates, so each limit is the value whose own variance just
 reaches the estimate, as in Wilson's interval (with the variance at the estimate, differences cover
-as little as 91 %). Limits of its root, and of the
-root's ratio to the mean, are joined as for a difference of correlated estimates (Zou & Donner 2008,
-Stat. Med. 27:1693). Where a side's classes may all be equal the root is not smooth, and the limits
-are added up instead: wide, but they hold.
+as little as 91 %). Limits of its root, and of the root's ratio to the mean, are joined as for a
+difference of correlated estimates (Zou & Donner 2008, Stat. Med. 27:1693). Where a side's classes
+may all be equal the root is not smooth, and the limits are added up instead: wide, but they hold.
 """
 
 from __future__ import annotations
