@@ -1,0 +1,188 @@
+"""The sides of a comparison: one network each, or several of one method. No torch on this path."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ferd_eval.cli.reporting import run_folders
+from ferd_eval.errors import UserError
+from ferd_eval.manifest import look_up
+from ferd_eval.outcomes import Outcomes
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """One run, or several runs of one method that differ by their training seed.
+
+    Attributes:
+        name: what reports call it; sides read together have names of their own.
+        folders, runs: in the order given, those in one folder in the order of their names.
+    """
+
+    name: str
+    folders: tuple[Path, ...]
+    runs: tuple[Outcomes, ...]
+
+    @property
+    def training_seeds(self) -> tuple[int, ...] | None:
+        """Seeds the networks were trained with; None where a run does not record one."""
+        seeds = [look_up(run.manifest, "checkpoint.recipe.seed") for run in self.runs]
+        known = tuple(seed for seed in seeds if isinstance(seed, int))
+        return known if len(known) == len(seeds) else None
+
+    @property
+    def teachers(self) -> tuple[str | None, ...]:
+        """SHA-256 of what each network was distilled from; None where it does not say."""
+        return tuple(look_up(run.manifest, "checkpoint.teacher_sha256") for run in self.runs)
+
+    def in_order(self, places: Sequence[int]) -> Side:
+        """The same runs in another order."""
+        return replace(
+            self,
+            folders=tuple(self.folders[i] for i in places),
+            runs=tuple(self.runs[i] for i in places),
+        )
+
+
+def read_sides(words: Sequence[str]) -> tuple[Side, ...]:
+    """Read the sides of a comparison and give each a name of its own.
+
+    Args:
+        words: for each side a run folder, a folder of runs, or several run folders joined by
+            commas.
+
+    Raises:
+        UserError: a folder is no run, a side mixes networks of several kinds, or two sides are
+            the same runs.
+    """
+    sides = [_read(word) for word in words]
+    for i, side in enumerate(sides):
+        for earlier, word in zip(sides[:i], words, strict=False):
+            if {*earlier.folders} == {*side.folders}:
+                raise UserError(
+                    f"{word} and {words[i]} are the same. Give two different runs to compare."
+                )
+    return _with_own_names(sides)
+
+
+def _read(word: str) -> Side:
+    folders = [folder.resolve() for part in _parts(word) for folder in _in_order(run_folders(part))]
+    twice = [folder for folder in dict.fromkeys(folders) if folders.count(folder) > 1]
+    if twice:
+        raise UserError(f"{twice[0]} is given more than once on one side. Give each run once.")
+    runs = tuple(Outcomes.load(folder) for folder in folders)
+    for folder, run in zip(folders, runs, strict=True):
+        status = run.manifest.get("status")
+        if status != "finished":
+            raise UserError(
+                f"{folder} is not finished (status {status}). Repeat its score command."
+            )
+    side = Side(_name(folders, runs), tuple(folders), runs)
+    _require_one_method(side, word)
+    return side
+
+
+def _parts(word: str) -> list[Path]:
+    """A folder may have a comma in its name."""
+    if Path(word).exists():
+        return [Path(word)]
+    return [Path(part.strip()) for part in word.split(",") if part.strip()] or [Path(word)]
+
+
+def _in_order(folders: Sequence[Path]) -> list[Path]:
+    """Of one folder: seed-2 before seed-10."""
+    return sorted(
+        folders,
+        key=lambda folder: [
+            (not part.isdigit(), int(part) if part.isdigit() else 0, part)
+            for part in re.split(r"(\d+)", folder.name)
+        ],
+    )
+
+
+def _require_one_method(side: Side, word: str) -> None:
+    """Several runs are seeds of one method: same architecture, same recipe, other weights."""
+    one_by_one = "Name the runs of one method, joined by commas: DIR/a,DIR/b,DIR/c."
+    first = side.runs[0]
+    for run, folder in zip(side.runs[1:], side.folders[1:], strict=True):
+        for what, path in (("architecture", "model.architecture"), ("recipe", "checkpoint.recipe")):
+            ours, theirs = (_of_method(each, path) for each in (first, run))
+            if ours is None or theirs is None or ours == theirs:
+                continue
+            if isinstance(ours, dict) and isinstance(theirs, dict):
+                what, ours, theirs = _first_difference(ours, theirs)
+            raise UserError(
+                f"{word} holds networks of several kinds: {what} is {ours} in "
+                f"{side.folders[0].name} and {theirs} in {folder.name}. {one_by_one}"
+            )
+    digests = [look_up(run.manifest, "checkpoint.sha256") for run in side.runs]
+    for i, digest in enumerate(digests):
+        if digest is not None and digest in digests[:i]:
+            raise UserError(
+                f"{side.folders[digests.index(digest)]} and {side.folders[i]} are runs of one "
+                "checkpoint, which is one training seed. Give one of them."
+            )
+
+
+def _of_method(run: Outcomes, path: str) -> Any:
+    """What all seeds of a method share."""
+    value = look_up(run.manifest, path)
+    if isinstance(value, dict):
+        return {key: item for key, item in value.items() if key != "seed"}
+    return value
+
+
+def _first_difference(ours: dict[str, Any], theirs: dict[str, Any]) -> tuple[str, Any, Any]:
+    key = next(key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key))
+    return key, ours.get(key), theirs.get(key)
+
+
+def _name(folders: Sequence[Path], runs: Sequence[Outcomes]) -> str:
+    """The checkpoint's, or of several runs that of the folder they share."""
+    if len(folders) == 1:
+        recorded = look_up(runs[0].manifest, "checkpoint.name")
+        return str(recorded or folders[0].name)
+    return _shared(folders).name or _listed(folders)
+
+
+def _shared(folders: Sequence[Path]) -> Path:
+    """The deepest folder that holds them all; of one, itself."""
+    parts = [folder.parts for folder in folders]
+    count = _same_from_start(parts)
+    return Path(*parts[0][:count]) if count else Path()
+
+
+def _with_own_names(sides: Sequence[Side]) -> tuple[Side, ...]:
+    """Names as they are where they differ; else by what differs in the paths of their folders."""
+    names = [side.name for side in sides]
+    if len({*names}) == len(names):
+        return tuple(sides)
+    alike = [side for side in sides if names.count(side.name) > 1]
+    parts = [_shared(side.folders).parts for side in alike]
+    start = _same_from_start(parts)
+    end = _same_from_start([each[start:][::-1] for each in parts])
+    by_path = ["/".join(each[start : len(each) - end]) for each in parts]
+    if not all(by_path) or len({*by_path}) < len(by_path):
+        by_path = [_listed(side.folders) for side in alike]
+    if len({*by_path}) < len(by_path):
+        by_path = [", ".join(map(str, side.folders)) for side in alike]
+    found = dict(zip(map(id, alike), by_path, strict=True))
+    return tuple(replace(side, name=found.get(id(side), side.name)) for side in sides)
+
+
+def _same_from_start(parts: Sequence[Sequence[str]]) -> int:
+    """Number of leading parts that all share."""
+    count = 0
+    for together in zip(*parts, strict=False):
+        if len({*together}) > 1:
+            break
+        count += 1
+    return count
+
+
+def _listed(folders: Sequence[Path]) -> str:
+    return ", ".join(folder.name for folder in folders)
