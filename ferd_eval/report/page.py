@@ -23,7 +23,7 @@ def page(view: View) -> str:
             view=view,
             profiles=[_profile_lines(run) for run in view.runs],
             style=style(),
-            script=Markup(_template("report.js")),
+            script=Markup(template_text("sort.js") + template_text("report.js")),
             data=script_json(chart_data(view)),
         )
     )
@@ -46,7 +46,12 @@ def environment() -> Environment:
 
 def style() -> Markup:
     """The style sheet of every page."""
-    return Markup(_template("report.css"))
+    return Markup(template_text("report.css"))
+
+
+def template_text(name: str) -> str:
+    """A style sheet or script, as it is."""
+    return (resources.files("ferd_eval.report") / "templates" / name).read_text(encoding="utf-8")
 
 
 def chart_data(view: View) -> dict[str, Any]:
@@ -143,10 +148,6 @@ def _lines(profile: ProfileView, table: Table, run: RunView) -> dict[str, Any]:
             for i, name in enumerate(run.class_names)
         ],
     }
-
-
-def _template(name: str) -> str:
-    return (resources.files("ferd_eval.report") / "templates" / name).read_text(encoding="utf-8")
 
 
 def _is_figure(cell: Cell) -> bool:

@@ -234,34 +234,6 @@
     tip.style.top = `${Math.max(8, event.clientY - tip.offsetHeight - 12)}px`;
   }
 
-  // Tables ------------------------------------------------------------------------------------
-  function makeSortable(table) {
-    const heads = [...table.tHead.rows[0].cells];
-    heads.forEach((head, column) => {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.append(...head.childNodes);
-      head.append(button);
-      button.addEventListener("click", () => {
-        const order = head.getAttribute("aria-sort") === "ascending" ? "descending" : "ascending";
-        heads.forEach((other) => other.removeAttribute("aria-sort"));
-        head.setAttribute("aria-sort", order);
-        const sign = order === "ascending" ? 1 : -1;
-        const rows = [...table.tBodies[0].rows];
-        rows.sort((a, b) => compare(a.cells[column], b.cells[column], sign));
-        table.tBodies[0].append(...rows);
-      });
-    });
-  }
-
-  // Cells without a value stay last in both orders.
-  function compare(a, b, sign) {
-    if (a.dataset.v === undefined) return sign * a.textContent.localeCompare(b.textContent, undefined, { numeric: true });
-    if (a.dataset.v === "" || b.dataset.v === "") return (a.dataset.v === "") - (b.dataset.v === "");
-    return sign * (a.dataset.v - b.dataset.v);
-  }
-
-  document.querySelectorAll("table.sortable").forEach(makeSortable);
   runSelect.addEventListener("change", () => { fillAttacks(); show(); });
   attackSelect.addEventListener("change", show);
   document.addEventListener("pointermove", pointAt);
