@@ -94,9 +94,15 @@ def train_student(
                 watch(log, recipe.epochs)
     if workers.is_first:
         pictures.finish(training.logs, training.bank)
-        training.export(run.network, {"ferd.dataset": teacher.dataset} if teacher.dataset else {})
+        training.export(run.network, _origin(teacher))
         run.finish([vars(log) for log in training.logs], [_row(log) for log in training.logs])
     return run.network
+
+
+def _origin(teacher: FrozenTeacher) -> dict[str, str]:
+    """What a student's file says of its teacher."""
+    origin = {"ferd.teacher_sha256": str(teacher.description["sha256"])}
+    return {**origin, "ferd.dataset": teacher.dataset} if teacher.dataset else origin
 
 
 def _validation_images(

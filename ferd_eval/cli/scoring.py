@@ -19,6 +19,7 @@ from ferd_eval.cli.forecast import forecast
 from ferd_eval.cli.own_folder import require_own_folder
 from ferd_eval.cli.reporting import as_run, is_current, show
 from ferd_eval.cli.settings import ScoreSettings
+from ferd_eval.cli.training_record import training_record
 from ferd_eval.datasets import LabelledImages, list_datasets, load_dataset
 from ferd_eval.device import choose_device
 from ferd_eval.errors import UserError
@@ -306,6 +307,7 @@ def _describe_checkpoint(candidate: Candidate) -> dict[str, Any]:
         "format": checkpoint.format,
         "unwrapped": checkpoint.unwrapped,
         "ignored": list(checkpoint.ignored),
+        **training_record(checkpoint.metadata),
     }
 
 

@@ -198,6 +198,11 @@ def test_seeds_are_scored_together_and_the_teacher_in_its_own_way(tmp_path, word
     assert {*models} == {"seed-0-student", "seed-1-student", "teacher"}
     assert models["teacher"]["model"]["normalization"] == {"mean": [0.4], "std": [0.5]}
     assert models["seed-0-student"]["model"]["normalization"] is None
+    origins = [models[f"seed-{seed}-student"]["checkpoint"] for seed in (0, 1)]
+    assert [each["recipe"]["seed"] for each in origins] == [0, 1]
+    digest = models["teacher"]["checkpoint"]["sha256"]
+    assert {each["teacher_sha256"] for each in origins} == {digest}
+    assert not {"recipe", "teacher_sha256"} & {*models["teacher"]["checkpoint"]}
     table = (report / "report.md").read_text()
     assert all(name in table for name in models)
 
