@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import ferd_eval
-from ferd_eval.cli import demo, gate, import_, inspect, listing, report, score
+from ferd_eval.cli import compare, demo, gate, import_, inspect, listing, report, score
 from ferd_eval.errors import UserError
 from ferd_eval.memory import keep_freed_memory
 
@@ -47,6 +47,7 @@ def _common(
 app.command("score")(score.score)
 app.command("demo")(demo.demo)
 app.command("report")(report.report)
+app.command("compare")(compare.compare)
 app.command("import")(import_.import_)
 app.command("gate")(gate.gate)
 app.command("inspect")(inspect.inspect)

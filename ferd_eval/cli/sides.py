@@ -10,7 +10,7 @@ from typing import Any
 
 from ferd_eval.cli.reporting import run_folders
 from ferd_eval.errors import UserError
-from ferd_eval.manifest import look_up
+from ferd_eval.manifest import RECORD, look_up
 from ferd_eval.outcomes import Outcomes
 
 
@@ -76,14 +76,19 @@ def _read(word: str) -> Side:
         raise UserError(f"{twice[0]} is given more than once on one side. Give each run once.")
     runs = tuple(Outcomes.load(folder) for folder in folders)
     for folder, run in zip(folders, runs, strict=True):
-        status = run.manifest.get("status")
-        if status != "finished":
-            raise UserError(
-                f"{folder} is not finished (status {status}). Repeat its score command."
-            )
+        _require_finished(folder, run)
     side = Side(_name(folders, runs), tuple(folders), runs)
     _require_one_method(side, word)
     return side
+
+
+def _require_finished(folder: Path, run: Outcomes) -> None:
+    status = run.manifest.get("status")
+    if status != "finished":
+        raise UserError(f"{folder} is not finished (status {status}). Repeat its score command.")
+    names = look_up(run.manifest, "dataset.class_names")
+    if not isinstance(names, list | tuple) or not isinstance(run.manifest["attacks"], dict):
+        raise UserError(f"{folder / RECORD} is not a run's manifest. Give another folder.")
 
 
 def _parts(word: str) -> list[Path]:

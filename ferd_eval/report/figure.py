@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 #: Printed where there is no value.
@@ -44,6 +45,54 @@ def seconds(value: float | None) -> Figure:
 def whole(value: int | None) -> Figure:
     """A count."""
     return Figure(value, NOTHING if value is None else str(value))
+
+
+#: More digits than this tell no two numbers apart that matter.
+_MOST_DIGITS = 6
+
+
+def difference(fraction: float | None) -> Figure:
+    """A difference in percentage points with its sign: 0.017 → ``+1.7``."""
+    return Figure(fraction, NOTHING if fraction is None else _plus(100 * fraction, 1))
+
+
+def ratio_difference(value: float | None) -> Figure:
+    """A difference of two NSDs with its sign: ``+0.022``."""
+    return Figure(value, NOTHING if value is None else _plus(value, 3))
+
+
+def percent_end(fraction: float | None, apart_from: Sequence[float] = (0.0,)) -> Figure:
+    """An end of an interval in points, with as many digits as tell it from what decides."""
+    return _end(fraction, apart_from, scale=100, digits=1)
+
+
+def ratio_end(value: float | None, apart_from: Sequence[float] = (0.0,)) -> Figure:
+    """An end of an interval of an NSD, likewise."""
+    return _end(value, apart_from, scale=1, digits=3)
+
+
+def probability(p: float | None) -> Figure:
+    """A p-value, three decimals, more where these would hide on which side of 0.05 it lies."""
+    if p is not None and 0 <= p < 0.0005:
+        return Figure(p, "<0.001")
+    return _end(p, (0.05,), scale=1, digits=3)
+
+
+def _end(value: float | None, apart_from: Sequence[float], scale: float, digits: int) -> Figure:
+    if value is None:
+        return Figure(None, NOTHING)
+
+    def hides(digits: int) -> bool:
+        text = f"{scale * value:.{digits}f}"
+        return any(float(text) == float(f"{scale * other:.{digits}f}") for other in apart_from)
+
+    enough = next((more for more in range(digits, _MOST_DIGITS + 1) if not hides(more)), digits)
+    return Figure(value, _signed(f"{scale * value:.{enough}f}"))
+
+
+def _plus(value: float, digits: int) -> str:
+    text = _signed(f"{value:.{digits}f}")
+    return f"+{text}" if value > 0 and text.strip("0.") else text
 
 
 def _signed(text: str) -> str:

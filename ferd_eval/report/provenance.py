@@ -6,18 +6,18 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ferd_eval.metrics import AttackScores, Scorecard
+from ferd_eval.metrics import Scorecard
 from ferd_eval.report.figure import NOTHING, Cell, Table, seconds, whole
 
 _SHOWN_CONSTANTS = ("family", "loss", "steps", "random_start", "final")
 
 
-def constants_table(attacks: Mapping[str, AttackScores]) -> Table:
+def constants_table(attacks: Mapping[str, Mapping[str, Any]]) -> Table:
     """Every constant each attack ran with; what has no column of its own stands in the last."""
     return Table(
         "Constants of the attacks",
         ("Attack", "Family", "ε", "Steps", "Step size", "Loss", "Random start", "Counts", "More"),
-        tuple(_constants(attack, scores.constants) for attack, scores in attacks.items()),
+        tuple(_constants(attack, constants) for attack, constants in attacks.items()),
     )
 
 

@@ -18,18 +18,31 @@ def headline_attack(card: Scorecard, manifest: Mapping[str, Any]) -> str | None:
 
     Attacks of an ε profile above the threat model do not count. None where no attack was run.
     """
+    return strongest(
+        {attack: scores.average for attack, scores in card.attacks.items()},
+        {attack: scores.constants for attack, scores in card.attacks.items()},
+        manifest,
+    )
+
+
+def strongest(
+    average: Mapping[str, float | None],
+    constants: Mapping[str, Mapping[str, Any]],
+    manifest: Mapping[str, Any],
+) -> str | None:
+    """Return the attack of the lowest average, as `headline_attack` does."""
     budget = (manifest.get("threat") or {}).get("eps")
 
-    def within(scores: AttackScores) -> bool:
-        eps = scores.constants.get("eps")
+    def within(attack: str) -> bool:
+        eps = constants[attack].get("eps")
         return eps is None or budget is None or eps <= budget * (1 + 1e-9)
 
     run = {
-        attack: scores.average
-        for attack, scores in card.attacks.items()
-        if attack != "clean" and scores.average is not None and within(scores)
+        attack: value
+        for attack, value in average.items()
+        if attack != "clean" and value is not None and within(attack)
     }
-    return min(run, key=lambda attack: run[attack] or 0.0) if run else None
+    return min(run, key=run.__getitem__) if run else None
 
 
 def sentences(

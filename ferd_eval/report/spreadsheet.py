@@ -17,7 +17,7 @@ LONG_COLUMNS = (
 
 def long_csv(view: View) -> str:
     """One row for each figure: ``value`` as in ``scorecard.json``, ``printed`` as in the report."""
-    return _csv(LONG_COLUMNS, _long_rows(view))
+    return as_csv(LONG_COLUMNS, _long_rows(view))
 
 
 def wide_csv(view: View) -> str:
@@ -37,7 +37,7 @@ def wide_csv(view: View) -> str:
                 else:
                     row += ["", "", ""]
             rows.append(row)
-    return _csv(
+    return as_csv(
         heading,
         ([_printed(c) if isinstance(c, Figure) else guard(c) for c in row] for row in rows),
     )
@@ -55,7 +55,7 @@ def _long_rows(view: View) -> Iterator[list[str]]:
             for i, (name, figures) in enumerate(run.errors.get(attack, ())):
                 start = [guard(run.name), guard(attack), "class", "", str(i), guard(name)]
                 for metric, figure in figures.items():
-                    yield [*start, metric, *_value_and_print(figure)]
+                    yield [*start, metric, *value_and_print(figure)]
             yield from _target_rows([guard(run.name), guard(attack)], run.targets, attack)
         for grouping, of in run.groups.items():
             for attack, shown in of.items():
@@ -69,10 +69,10 @@ def _target_rows(start: list[str], targets: TargetsView | None, attack: str) -> 
     if targets is None:
         return
     for metric, figure in targets.overall.get(attack, {}).items():
-        yield [*start, "overall", "", "", "", metric, *_value_and_print(figure)]
+        yield [*start, "overall", "", "", "", metric, *value_and_print(figure)]
     for i, (name, figures) in enumerate(targets.by_class.get(attack, ())):
         for metric, figure in figures.items():
-            yield [*start, "class", "", str(i), guard(name), metric, *_value_and_print(figure)]
+            yield [*start, "class", "", str(i), guard(name), metric, *value_and_print(figure)]
 
 
 def _attack_rows(
@@ -80,12 +80,12 @@ def _attack_rows(
 ) -> Iterator[list[str]]:
     """Figures over all classes (with a grouping: over its groups), then of each."""
     for metric, figure in shown.overall.items():
-        yield [*start, "overall", grouping, "", "", metric, *_value_and_print(figure)]
+        yield [*start, "overall", grouping, "", "", metric, *value_and_print(figure)]
     for line in shown.classes:
         for metric, figure in _class_figures(line):
             yield [
                 *start, scope, grouping, str(line.index), guard(line.name), metric,
-                *_value_and_print(figure),
+                *value_and_print(figure),
             ]  # fmt: skip
 
 
@@ -105,7 +105,8 @@ def _class_figures(line: ClassLine) -> Iterable[tuple[str, Figure]]:
     )
 
 
-def _value_and_print(figure: Figure) -> list[str]:
+def value_and_print(figure: Figure) -> list[str]:
+    """In full precision, and as the report prints it."""
     return ["" if figure.value is None else repr(figure.value), _printed(figure)]
 
 
@@ -114,7 +115,8 @@ def _printed(figure: Figure) -> str:
     return "" if figure.value is None else figure.text.replace("\N{MINUS SIGN}", "-")
 
 
-def _csv(heading: Iterable[str], rows: Iterable[list[str]]) -> str:
+def as_csv(heading: Iterable[str], rows: Iterable[list[str]]) -> str:
+    """Cells that are already guarded, under their headings."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([guard(name) for name in heading])

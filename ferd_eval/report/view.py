@@ -264,7 +264,9 @@ def _run_view(run: Run) -> RunView:
         error_table=error_table(card.attacks[shown], shown),
         targeted_table=targeted_table(card.attacks),
         targets=targets_view(card.attacks),
-        constants_table=constants_table(card.attacks),
+        constants_table=constants_table(
+            {attack: scores.constants for attack, scores in card.attacks.items()}
+        ),
         cost_table=cost_table(manifest),
         provenance_table=provenance_table(card, manifest),
         warnings=_warnings(card, manifest),
