@@ -201,6 +201,11 @@ def _reference(pairs: SeedPairs, reference: Side, attack: str, asked: Comparing)
     Raises:
         UserError: it was not scored under it, or has two runs.
     """
+    if not all(attack in run.attacks for run in reference.runs):
+        raise UserError(
+            f"--reference {reference.name} was not scored under {attack}. Score it, or give "
+            "--attack one that all share."
+        )
     found = mismatch([*pairs.first.runs, *reference.runs], attack)
     if found is not None:
         raise UserError(
@@ -212,16 +217,16 @@ def _reference(pairs: SeedPairs, reference: Side, attack: str, asked: Comparing)
             f"--reference {reference.name} has 2 runs. Give one, or {FEWEST_SEEDS} or more."
         )
     several = max(len(reference.runs), len(pairs.first.runs)) > 1
-    to_first, to_second = (
-        _to_reference(reference, side, attack, asked) for side in (pairs.first, pairs.second)
-    )
+    both = (pairs.first, pairs.second)
+    to_first, to_second = (_to_reference(reference, side, attack, asked) for side in both)
     note = ""
     if several and len(reference.runs) == 1:
         note = f"{reference.name} is one network and taken as it is."
     elif several and len(pairs.first.runs) == 1:
         note = f"{pairs.first.name} and {pairs.second.name} are one network each, taken as it is."
     elif several:
-        note = pair_seeds(reference, pairs.first, asked.pair_seeds).said
+        said = (pair_seeds(reference, side, asked.pair_seeds).said for side in both)
+        note = " ".join(dict.fromkeys(said))
     return Reference(_contestant(reference), to_first, to_second, note)
 
 
