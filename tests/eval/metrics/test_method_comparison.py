@@ -71,9 +71,7 @@ def test_the_images_add_to_the_variance_of_the_seeds():
     random = np.random.default_rng(0)
     labels = np.repeat(np.arange(4), 200)
     a, b = random.random(800) < 0.5, random.random(800) < 0.6
-    first, second = (
-        [one_run(labels, right, NAMES) for _ in range(3)] for right in (a, b)
-    )
+    first, second = ([one_run(labels, right, NAMES) for _ in range(3)] for right in (a, b))
     found = compare_methods(first, second, "pgd", by_seed=False).average
     difference = b.astype(float) - a
     within = np.mean([difference[labels == k].var() for k in range(4)])
