@@ -74,7 +74,8 @@ SENTENCES = {
         found(DOWN, UP, [-0.1]),
         "Under pgd at ε = 0.1, B is fairer than A by levelling down: its lowest class is 1.7 "
         "points higher (95 % interval 0.1 to 3.3), but the average is 2.5 points lower (95 % "
-        "interval −3.0 to −2.0); c0 is lower beyond chance (at 5 % over all 4 classes together, Holm).",
+        "interval −3.0 to −2.0); c0 is lower beyond chance (at 5 % over all 4 classes "
+        "together, Holm).",
     ),
     Verdict.STRONGER: (
         found(UP, AROUND),
@@ -91,8 +92,8 @@ SENTENCES = {
     Verdict.MIXED: (
         found(AROUND, AROUND, [0.1, -0.2]),
         "Under pgd at ε = 0.1, B against A is mixed: c0 is higher and c1 is lower beyond chance "
-        "(at 5 % over all 4 classes together, Holm); the average is not shown to differ (+0.1, −0.5 to "
-        "0.7), and its lowest class is not shown to differ (+0.1, −0.5 to 0.7).",
+        "(at 5 % over all 4 classes together, Holm); the average is not shown to differ "
+        "(+0.1, −0.5 to 0.7), and its lowest class is not shown to differ (+0.1, −0.5 to 0.7).",
     ),
     Verdict.INDISTINGUISHABLE: (
         found(AROUND, AROUND),
