@@ -115,9 +115,10 @@ def appendix(run: Run) -> Appendix:
     crossings = crosswalk(card, headline, len(gaps), unknown)
     title = f"Audit appendix: {run.name}"
     cost = cost_table(manifest)
+    constants = {attack: scores.constants for attack, scores in card.attacks.items()}
     sections = (
         Section("What this is", (NO_ADVICE,)),
-        Section("Threat model", (threat,), tables=(constants_table(card.attacks),)),
+        Section("Threat model", (threat,), tables=(constants_table(constants),)),
         Section(
             "What was measured",
             tables=(
