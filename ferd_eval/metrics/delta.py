@@ -55,7 +55,8 @@ class Delta:
     """A difference of two figures, second − first.
 
     Attributes:
-        interval95: two-sided; None where it cannot be told (a class with less than 2 images).
+        interval95: two-sided; None where it cannot be told: for the lowest classes where
+            one has fewer than `FOLDS` images, for spread where one has fewer than 2.
         detectable: the smallest true difference that such an interval would tell from 0 with
             probability 0.8; None as above.
     """

@@ -40,7 +40,8 @@ def verdict(
     3. *fairer by levelling down*: the former, but such a loss on average is not excluded;
     4. *stronger, not fairer*: the average is shown to be higher;
     5. *weaker*: the average is shown to be lower;
-    6. *mixed*: some classes are significantly better and some worse;
+    6. *mixed*: some classes are significantly better, and some worse or the lowest class is shown
+       to be lower;
     7. *stronger, not fairer* or *weaker*: only better, or only worse; *weaker* too where only the
        lowest class is shown to be lower;
     8. *indistinguishable*: none of these.
@@ -60,7 +61,7 @@ def verdict(
         return Verdict.STRONGER
     if average.below_zero:
         return Verdict.WEAKER
-    if better and worse:
+    if better and (worse or lowest.below_zero):
         return Verdict.MIXED
     if better:
         return Verdict.STRONGER

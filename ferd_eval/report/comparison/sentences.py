@@ -202,8 +202,9 @@ def _weaker(found: Comparison) -> str:
 
 
 def _mixed(found: Comparison) -> str:
+    lower = f" and {_classes(found, found.worse)} lower" if found.worse else ""
     return (
-        f"{_classes(found, found.better)} higher and {_classes(found, found.worse)} lower beyond "
+        f"{_classes(found, found.better)} higher{lower} beyond "
         f"chance{_holm(found)}; {_stands(found.average, 'the average', found)}, and "
         f"{_stands(lowest_delta_of(found), _its(found), found)}"
     )

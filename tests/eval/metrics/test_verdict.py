@@ -48,12 +48,13 @@ def restated(average: Delta, lowest: Delta, classes: list[tuple[float, bool]], m
         Verdict.DOMINATES: dominates,
         Verdict.FAIRER: fairer and low_average > -margin,
         Verdict.LEVELS_DOWN: fairer and low_average <= -margin,
-        Verdict.STRONGER: (neither and low_average > 0) or (undecided and better and not worse),
+        Verdict.STRONGER: (neither and low_average > 0)
+        or (undecided and better and not worse and high_lowest >= 0),
         Verdict.WEAKER: (neither and high_average < 0)
         or (
             undecided and ((worse and not better) or (not worse and not better and high_lowest < 0))
         ),
-        Verdict.MIXED: undecided and better and worse,
+        Verdict.MIXED: undecided and better and (worse or high_lowest < 0),
         Verdict.INDISTINGUISHABLE: undecided and not better and not worse and high_lowest >= 0,
     }
     return [each for each, is_so in holds.items() if is_so]
