@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import ferd_eval
-from ferd_eval.cli import compare, demo, gate, import_, inspect, listing, report, score
+from ferd_eval.cli import compare, demo, gate, import_, inspect, leaderboard, listing, report, score
 from ferd_eval.errors import UserError
 from ferd_eval.memory import keep_freed_memory
 
@@ -50,6 +50,7 @@ app.command("report")(report.report)
 app.command("compare")(compare.compare)
 app.command("import")(import_.import_)
 app.command("gate")(gate.gate)
+app.command("leaderboard")(leaderboard.leaderboard)
 app.command("inspect")(inspect.inspect)
 app.command("ls")(listing.ls)
 

@@ -66,11 +66,24 @@ def read_sides(words: Sequence[str]) -> tuple[Side, ...]:
                 raise UserError(
                     f"{word} and {words[i]} are the same. Give two different runs to compare."
                 )
-    return _with_own_names(sides)
+    return with_own_names(sides)
 
 
 def _read(word: str) -> Side:
     folders = [folder.resolve() for part in _parts(word) for folder in _in_order(run_folders(part))]
+    return read_side(folders, word)
+
+
+def read_side(folders: Sequence[Path], word: str) -> Side:
+    """Read the runs of one side.
+
+    Args:
+        folders: absolute, of one run each.
+        word: what the user calls them, for messages.
+
+    Raises:
+        UserError: a folder is no run or given twice, or the runs are not of one method.
+    """
     twice = [folder for folder in dict.fromkeys(folders) if folders.count(folder) > 1]
     if twice:
         raise UserError(f"{twice[0]} is given more than once on one side. Give each run once.")
@@ -161,7 +174,7 @@ def _shared(folders: Sequence[Path]) -> Path:
     return Path(*parts[0][:count]) if count else Path()
 
 
-def _with_own_names(sides: Sequence[Side]) -> tuple[Side, ...]:
+def with_own_names(sides: Sequence[Side]) -> tuple[Side, ...]:
     """Names as they are where they differ; else by what differs in the paths of their folders."""
     names = [side.name for side in sides]
     if len({*names}) == len(names):

@@ -39,6 +39,13 @@ from ferd_eval.metrics.scorecard import (
     scorecard,
 )
 from ferd_eval.metrics.spread import gap, gini, lowest_percent, normalised_sd, standard_deviation
+from ferd_eval.metrics.standing import (
+    Contestant,
+    SeedMean,
+    Standing,
+    lowest_figure,
+    seed_mean,
+)
 from ferd_eval.metrics.target_test import (
     ErrorShift,
     ShareChange,
@@ -65,6 +72,7 @@ __all__ = [
     "ClassGap",
     "ClassScore",
     "Comparison",
+    "Contestant",
     "Delta",
     "ErrorPattern",
     "ErrorShift",
@@ -72,9 +80,11 @@ __all__ = [
     "Profile",
     "Scorecard",
     "Scores",
+    "SeedMean",
     "ShareChange",
     "SourceErrors",
     "Split",
+    "Standing",
     "TargetConfusion",
     "TargetEffect",
     "TargetErrors",
@@ -96,11 +106,13 @@ __all__ = [
     "gap",
     "gap_interval",
     "gini",
+    "lowest_figure",
     "lowest_percent",
     "lowest_percent_interval",
     "normalised_sd",
     "possibly_worst",
     "scorecard",
+    "seed_mean",
     "simultaneous",
     "standard_deviation",
     "target_effect",

@@ -99,8 +99,14 @@ def compare(first: Outcomes, second: Outcomes, attack: str, margin: float = MARG
     Raises:
         UserError: they were not scored on the same images, or not under this attack.
     """
-    images = SameImages.of([first, second], attack)
-    counts_KF22 = images.counts(0, 1)
+    return compare_pair(SameImages.of([first, second], attack), 0, 1, attack, margin)
+
+
+def compare_pair(
+    images: SameImages, first: int, second: int, attack: str, margin: float = MARGIN
+) -> Comparison:
+    """Compare two of several runs that are lined up already, given by their places."""
+    counts_KF22 = images.counts(first, second)
     counts_K22 = counts_KF22.sum(axis=1)
     pair = Paired.from_counts(counts_K22)
     per_class = _class_deltas(pair, images.class_names)

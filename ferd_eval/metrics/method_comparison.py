@@ -65,14 +65,18 @@ def compare_methods(
             f"to be compared seed by seed both sides need as many runs, given are {seeds[0]} and "
             f"{seeds[1]}. Give those of the same seeds."
         )
-    images = SameImages.of([*first, *second], attack)
-    sample = _Sample.of(images, seeds[0], by_seed=by_seed)
+    runs = ResampledRuns.of(SameImages.of([*first, *second], attack))
+    places = range(seeds[0]), range(seeds[0], sum(seeds))
+    return runs.compare(*places, attack, by_seed=by_seed, margin=margin)
+
+
+def _compare(sample: _Sample, attack: str, margin: float) -> Comparison:
     tenth = -(-len(sample.n_KF) // 10)
     return assemble(
         attack,
-        len(images.label_N),
-        seeds,
-        _class_deltas(sample, images.class_names),
+        int(sample.n_KF.sum()),
+        (sample.split, len(sample.right_RKF) - sample.split),
+        _class_deltas(sample, sample.class_names),
         average=sample.delta(_average),
         worst_class=_lowest(sample, 1),
         worst_10pct=_lowest(sample, tenth),
@@ -84,24 +88,24 @@ def compare_methods(
 
 
 @dataclass(frozen=True, eq=False)
-class _Sample:
+class ResampledRuns:
     """Right images by run, class and fold, as observed and in B resamples of the images.
+
+    The resamples cost more than a comparison, and do not depend on who is compared.
 
     Attributes:
         present: the classes that have images; K counts only these.
-        split: the number of runs of the first method; the others are of the second.
-        by_seed: whether runs of the same place on both sides are pairs.
+        class_names: of all classes.
     """
 
     right_RKF: NDArray[np.int64]
     resampled_BRKF: NDArray[np.int64]
     n_KF: NDArray[np.int64]
     present: NDArray[np.int64]
-    split: int
-    by_seed: bool
+    class_names: tuple[str, ...]
 
     @classmethod
-    def of(cls, images: SameImages, split: int, *, by_seed: bool) -> _Sample:
+    def of(cls, images: SameImages) -> ResampledRuns:
         """Count, and draw the resamples within each class and fold."""
         K, R = len(images.class_names), len(images.right_RN)
         cell_N = images.label_N * FOLDS + images.fold_N
@@ -122,9 +126,43 @@ class _Sample:
             resampled_BRC.reshape(_RESAMPLES, R, K, FOLDS)[:, :, present],
             n_KF[present],
             present,
-            split,
+            images.class_names,
+        )
+
+    def compare(
+        self,
+        first: Sequence[int],
+        second: Sequence[int],
+        attack: str,
+        *,
+        by_seed: bool,
+        margin: float = MARGIN,
+    ) -> Comparison:
+        """Compare two methods whose runs are given by their places, as `compare_methods` does."""
+        chosen = [*first, *second]
+        sample = _Sample(
+            self.right_RKF[chosen],
+            self.resampled_BRKF[:, chosen],
+            self.n_KF,
+            self.present,
+            self.class_names,
+            len(first),
             by_seed,
         )
+        return _compare(sample, attack, margin)
+
+
+@dataclass(frozen=True, eq=False)
+class _Sample(ResampledRuns):
+    """The runs of two methods.
+
+    Attributes:
+        split: the number of runs of the first method; the others are of the second.
+        by_seed: whether runs of the same place on both sides are pairs.
+    """
+
+    split: int
+    by_seed: bool
 
     @property
     def freedom(self) -> int:

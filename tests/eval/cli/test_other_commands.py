@@ -109,7 +109,7 @@ def test_reports_are_rendered_again_without_torch(runs, tmp_path):
 def test_help_names_every_command_and_option(command):
     status, out, err = command("--help")
     assert (status, err) == (0, "")
-    for name in ("score", "demo", "report", "import", "gate", "inspect", "ls"):
+    for name in ("score", "demo", "report", "import", "gate", "leaderboard", "inspect", "ls"):
         assert re.search(rf"^\W*{name}\s", out, re.MULTILINE)
     status, out, _ = command("score", "-h")
     assert status == 0

@@ -1,0 +1,238 @@
+"""What a reader of a leaderboard must know: how to read it, what is in doubt, where it is from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ferd_eval.metrics import Standing, lowest_figure
+from ferd_eval.metrics.method_comparison import FEWEST_SEEDS
+from ferd_eval.outcomes import Outcomes
+from ferd_eval.report.figure import NOTHING, Table
+from ferd_eval.report.leaderboard.entry import Entry
+from ferd_eval.report.provenance import constants_table
+
+if TYPE_CHECKING:
+    from ferd_eval.report.leaderboard.view import Column
+
+#: Names listed in a sentence; the rest are counted.
+_MOST_NAMES = 6
+
+_WORST = {
+    "worst_class": "Worst class is the lowest of this sample; it is picked after the fact and "
+    "tends to look worse than it is.",
+    "worst_10pct": "Worst 10 % is the mean of the lowest tenth of the classes in this sample; "
+    "they are picked after the fact and tend to look worse than they are.",
+}
+_INTERVAL = {
+    "worst_class": "the class that truly is lowest, whichever it is",
+    "worst_10pct": "the tenth of the classes that truly is lowest",
+}
+
+
+def notes(
+    entries: Sequence[Entry],
+    columns: Sequence[tuple[Column, list[int]]],
+    standings: Sequence[Standing],
+    *,
+    source: str,
+) -> tuple[str, ...]:
+    """Sentences under a table, those that every reader needs first."""
+    found = list(_how_to_read(entries)) if entries else []
+    found += _seeds(entries)
+    found += _told_apart(columns, standings)
+    found += _in_doubt(entries)
+    found += _other_circumstances(entries)
+    if source:
+        found.append(
+            f"† Reported, not measured: {source.rstrip('.')}. Such rows stand apart and are never "
+            "ranked; their attacks, images and seeds are those of the source."
+        )
+    return tuple(found)
+
+
+def _how_to_read(entries: Sequence[Entry]) -> Iterator[str]:
+    several = len(entries) > 1
+    if several:
+        yield (
+            "Accuracy in per cent. The best is bold and the second underlined, by the printed "
+            "figure. ≈ is not told from the best: the 95 % interval of the difference, paired by "
+            "image, holds 0 (for NSD, less what chance adds to it). Each difference stands for "
+            "itself, without a correction for many rows."
+        )
+    else:
+        yield "Accuracy in per cent."
+    worst = lowest_figure(len(entries[0].runs[0].class_names))
+    yield _WORST[worst]
+    if any(len(entry.runs) == 1 for entry in entries):
+        yield (
+            "Intervals (95 %) beside the figures of one network are for other images like these; "
+            f"the one of the lowest is that of {_INTERVAL[worst]}."
+        )
+    yield (
+        "Floor: with 95 % confidence every class is right at least this often under the attack"
+        + (
+            "; of several seeds, every class of each of their networks."
+            if any(len(entry.runs) > 1 for entry in entries)
+            else "."
+        )
+    )
+    yield (
+        "NSD: standard deviation over classes divided by their mean; it falls whenever the mean "
+        "rises."
+    )
+
+
+def _seeds(entries: Sequence[Entry]) -> Iterator[str]:
+    methods = [entry for entry in entries if len(entry.runs) >= FEWEST_SEEDS]
+    few = [entry for entry in entries if 1 < len(entry.runs) < FEWEST_SEEDS]
+    single = [entry for entry in entries if len(entry.runs) == 1]
+    if methods:
+        yield (
+            "±: half the 95 % t interval of the mean over training seeds ("
+            + _listed([f"{entry.name}: {len(entry.runs)}" for entry in methods])
+            + "). Between such rows ≈ goes by the seeds and the images."
+        )
+    for entry in few:
+        yield (
+            f"{entry.name}: mean of {len(entry.runs)} seeds; fewer than {FEWEST_SEEDS} give no "
+            "interval and no ≈."
+        )
+    if single:
+        yield (
+            ("A row" if methods or few else "Each row")
+            + " of one network speaks of that checkpoint, not of a method."
+        )
+    if single and methods:
+        yield "One network and a method of several are not tested against each other: no ≈ there."
+
+
+def _told_apart(
+    columns: Sequence[tuple[Column, list[int]]], standings: Sequence[Standing]
+) -> Iterator[str]:
+    attacks = [column.attack for column, _ in columns]
+    for attack in dict.fromkeys(attack for attack in attacks if attacks.count(attack) > 1):
+        yield (
+            f"{attack} ran with other constants in some runs: it has a column for each, and rows "
+            "are ranked within a column only."
+        )
+    for standing in standings:
+        if not standing.same_images:
+            yield (
+                f"Under {standing.attack} the rows were not scored on the same images, image by "
+                "image: no ≈ there."
+            )
+
+
+def _in_doubt(entries: Sequence[Entry]) -> Iterator[str]:
+    if any(card.flags for entry in entries for card in entry.cards):
+        yield "! marks rows whose attacks are in doubt; the signs are listed below."
+    if any(
+        scores.audit is not None and scores.audit.leaves_open
+        for entry in entries
+        for card in entry.cards
+        for scores in card.attacks.values()
+    ):
+        yield (
+            "Audited: part of the attack saw only a sample of the images, so the figure may be too "
+            "high; the run's own report says by how much."
+        )
+    if any(run.manifest.get("engine") == "imported" for entry in entries for run in entry.runs):
+        yield (
+            "Imported: predictions that another tool made; what the attack did is not recorded "
+            "here."
+        )
+
+
+def _other_circumstances(entries: Sequence[Entry]) -> Iterator[str]:
+    """Versions, precisions and engines that differ; they may move figures, if hardly."""
+    runs = [run for entry in entries for run in entry.runs]
+    for what, values in {
+        "versions of the code": [_code(run) for run in runs],
+        "precisions": [_precision(run) for run in runs],
+        "engines": [str(run.manifest.get("engine") or NOTHING) for run in runs],
+        "seeds of the attacks": [_text(run.manifest.get("seed")) for run in runs],
+    }.items():
+        several = list(dict.fromkeys(values))
+        if len(several) > 1:
+            yield f"The runs differ in {what}: {_listed(several)}."
+
+
+def constants_of_columns(columns: Sequence[Column]) -> Table:
+    """Every constant behind each column."""
+    return constants_table(
+        {column.key: column.constants for column in columns if column.constants is not None}
+    )
+
+
+def origin_table(entries: Sequence[Entry]) -> Table:
+    """One line for each network: what was scored, by which code, how."""
+    return Table(
+        "Where the rows come from",
+        (
+            "Row", "Trained with seed", "Checkpoint SHA-256", "Architecture", "Engine",
+            "Attack seed", "Precision", "Device", "Code",
+        ),
+        tuple(
+            (
+                entry.name,
+                _text(seed),
+                str((run.manifest.get("checkpoint") or {}).get("sha256") or NOTHING)[:12],
+                str((run.manifest.get("model") or {}).get("architecture") or NOTHING),
+                str(run.manifest.get("engine") or NOTHING),
+                _text(run.manifest.get("seed")),
+                _precision(run),
+                _device(run),
+                _code(run),
+            )
+            for entry in entries
+            for run, seed in zip(entry.runs, entry.seeds, strict=True)
+        ),
+    )  # fmt: skip
+
+
+def trust_table(entries: Sequence[Entry]) -> Table | None:
+    """What the checks of each run warn of; None where there is nothing."""
+    rows = tuple(
+        (entry.name, _text(seed), sentence)
+        for entry in entries
+        for card, seed in zip(entry.cards, entry.seeds, strict=True)
+        for sentence in card.flags
+    )
+    if not rows:
+        return None
+    return Table(
+        "What is in doubt",
+        ("Row", "Trained with seed", "Sign"),
+        rows,
+        "Signs that an attack says more of itself than of the network, from the runs' own checks.",
+    )
+
+
+def _code(run: Outcomes) -> str:
+    code = run.manifest.get("code") or {}
+    version = f"ferd_eval {run.manifest.get('ferd_eval') or NOTHING}"
+    if not code.get("commit"):
+        return version
+    return f"{version}, {str(code['commit'])[:10]}" + (" with changes" if code.get("dirty") else "")
+
+
+def _precision(run: Outcomes) -> str:
+    precision = run.manifest.get("precision") or {}
+    if not precision.get("dtype"):
+        return NOTHING
+    return str(precision["dtype"]) + (" (TF32)" if precision.get("tf32") else "")
+
+
+def _device(run: Outcomes) -> str:
+    device = run.manifest.get("device") or {}
+    return ", ".join(str(device[key]) for key in ("kind", "name") if device.get(key)) or NOTHING
+
+
+def _text(value: Any) -> str:
+    return NOTHING if value is None else str(value)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,71 @@
+"""The leaderboard on a terminal: a table for each attack, so that each fits 80 columns."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from ferd_eval.report.leaderboard.markdown import RULE
+from ferd_eval.report.leaderboard.view import (
+    Board,
+    Column,
+    Leaderboard,
+    Place,
+    Row,
+    Score,
+)
+
+_STYLES = {Place.BEST: "bold", Place.SECOND: "underline", Place.NONE: ""}
+
+
+def render_terminal(board: Leaderboard) -> RenderableType:
+    """Lay the leaderboard out for a console of any width."""
+    parts: list[RenderableType] = []
+    for each in board.boards:
+        parts += [Text(each.title, style="bold"), Text()]
+        if not each.rows:
+            parts += [Text(f"{len(each.reported)} published rows stand in the files."), Text()]
+            continue
+        for column in each.columns:
+            parts += [Text(column.title, style="bold"), _table(each, column), Text()]
+        parts += [Text(note, style="dim") for note in each.notes]
+        parts.append(Text())
+    return Group(*parts)
+
+
+def _table(board: Board, column: Column) -> RichTable:
+    table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("Row", overflow="fold", min_width=12)
+    for figure in board.figures:
+        table.add_column(board.heading(figure), justify="right", no_wrap=True)
+        if figure in ("average", "worst"):
+            table.add_column("", no_wrap=True)
+    for row in board.rows:
+        table.add_row(*_cells(board, row, column))
+    if board.reported:
+        table.add_section()
+        table.add_row(Text(RULE, style="italic"))
+        for row in board.reported:
+            table.add_row(*_cells(board, row, column))
+    return table
+
+
+def _cells(board: Board, row: Row, column: Column) -> list[Text]:
+    cells = [Text(f"{row.name} {row.label}".rstrip())]
+    for figure in board.figures:
+        score = row.score(column, figure)
+        beside = figure in ("average", "worst")
+        cells.append(_figure(score, alone=not beside))
+        if beside:
+            cells.append(Text(score.sure, style="dim"))
+    return cells
+
+
+def _figure(score: Score, *, alone: bool) -> Text:
+    text = Text("≈ " if score.tied else "")
+    text.append(score.figure.text, style=_STYLES[score.place])
+    if alone and score.sure:
+        text.append(f" {score.sure}", style="dim")
+    return text

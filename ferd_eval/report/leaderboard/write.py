@@ -1,0 +1,32 @@
+"""Write a leaderboard's folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ferd_eval.output import make_folder, to_json, write_atomically
+from ferd_eval.report.leaderboard.latex import latex
+from ferd_eval.report.leaderboard.markdown import markdown
+from ferd_eval.report.leaderboard.page import page
+from ferd_eval.report.leaderboard.record import record
+from ferd_eval.report.leaderboard.spreadsheet import long_csv
+from ferd_eval.report.leaderboard.view import Leaderboard
+
+
+def write_leaderboard(folder: Path, board: Leaderboard) -> tuple[Path, ...]:
+    """Write ``leaderboard`` as .md, .csv, .tex, .json and .html, the last of which opens best.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    contents = {
+        "leaderboard.md": markdown(board),
+        "leaderboard.csv": long_csv(board),
+        "leaderboard.tex": latex(board),
+        "leaderboard.json": to_json(record(board)),
+        "leaderboard.html": page(board),
+    }
+    make_folder(folder)
+    for name, content in contents.items():
+        write_atomically(folder / name, content.encode())
+    return tuple(folder / name for name in contents)
