@@ -45,6 +45,8 @@ def start(job: Path, out: str, steps: int = 20) -> subprocess.Popen[str]:
         [sys.executable, "-c", "from ferd_eval.cli import main; main()", *arguments(out, steps)],
         cwd=job, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
+        # Whoever runs the tests in the background may ignore interrupts, which children inherit.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
 
 
