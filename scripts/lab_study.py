@@ -155,10 +155,11 @@ def _means(figures: Mapping[Run, Mapping[str, float]]) -> Iterator[str]:
     yield "|---|---|" + "---|" * len(titles)
     for arm, name in ARMS.items():
         cells = []
+        count = sum(run.arm == arm for run in figures)
         for title in titles:
             values = [f[title] for run, f in figures.items() if run.arm == arm and title in f]
-            cells.append(_interval(values, title) if values else "–")
-        count = sum(run.arm == arm for run in figures)
+            partly = f" ({len(values)} of {count})" if len(values) < count else ""
+            cells.append(_interval(values, title) + partly if values else "–")
         yield f"| {name} | {count} | {' | '.join(cells)} |"
 
 
