@@ -36,14 +36,14 @@ from torch.nn import functional as F
 from ferd_eval.memory import keep_freed_memory
 from ferd_eval.models import build_architecture, save_network
 from ferd_eval.models.demo import demo_checkpoints
+from ferd_train.distillation.student_loss import DIVERGENCES
 from ferd_train.frozen_teacher import FrozenTeacher, load_teacher
-from ferd_train.generator import Generator
-from ferd_train.generator_losses import ADVERSARIAL_TERMS
 from ferd_train.recipes import find_student_recipe
 from ferd_train.schedule import cosine
-from ferd_train.student_loss import DIVERGENCES
 from ferd_train.student_recipe import StudentRecipe
 from ferd_train.student_training import StudentTraining
+from ferd_train.synthesis.generator import Generator
+from ferd_train.synthesis.generator_losses import ADVERSARIAL_TERMS
 
 _CPU = torch.device("cpu")
 _PARTS = {
@@ -349,7 +349,7 @@ class BarePasses:
     def timed_epoch(self, watch: Stopwatch) -> None:
         """One epoch's."""
         recipe = self.recipe
-        attacked = self.teacher if recipe.utae.network == "teacher" else self.student
+        attacked = self.teacher if recipe.loss.network == "teacher" else self.student
         with watch.part("epoch"):
             self.student.eval().requires_grad_(False)
             with watch.part("making"):
@@ -364,7 +364,7 @@ class BarePasses:
                 for _ in range(recipe.distillation.steps):
                     self.forward(1)
                     self.student.eval().requires_grad_(False)
-                    self.attack(attacked, recipe.utae.steps)
+                    self.attack(attacked, recipe.loss.attack_steps)
                     self.student.train().requires_grad_(True)
                     (self.student(self.x_BCHW) + self.student(self.x_BCHW)).sum().backward()
 
@@ -397,8 +397,8 @@ def main() -> None:
         f"teacher {options.teacher}, student {recipe.arch}, variant {recipe.variant}, batch "
         f"{recipe.batch_size}, {recipe.image_size}×{recipe.image_size}, generator steps "
         f"{recipe.synthesis.steps} (width {recipe.synthesis.width}), student steps "
-        f"{recipe.distillation.steps} (attack of {recipe.utae.steps} on the "
-        f"{recipe.utae.network}), {options.threads} threads, {options.clock} seconds"
+        f"{recipe.distillation.steps} (attack of {recipe.loss.attack_steps} on the "
+        f"{recipe.loss.network}), {options.threads} threads, {options.clock} seconds"
     )
     with tempfile.TemporaryDirectory() as folder:
         measure_time(recipe, options, Path(folder))

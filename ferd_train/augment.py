@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from ferd_eval.attacks import Noise
+from ferd_train.fields import require_at_least
+
+
+@dataclass(frozen=True)
+class AugmentationRecipe:
+    """What happens to images before a network sees them.
+
+    Attributes:
+        crop_padding: random-crop padding in pixels; 0 for no cropping.
+        flip: mirror images at random.
+    """
+
+    crop_padding: int = 4
+    flip: bool = True
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 0, "crop_padding")
+
+    def __call__(self, x_BCHW: Tensor, seed: int, place_B: Tensor) -> Tensor:
+        """The images, moved and mirrored by their places in the batch."""
+        noise = Noise(seed, "augment", place_B)
+        return crop_and_flip(x_BCHW, noise, self.crop_padding, self.flip)
 
 
 def crop_and_flip(x_BCHW: Tensor, noise: Noise, padding: int, flip: bool) -> Tensor:

@@ -1,7 +1,7 @@
 """Recipes as frozen dataclasses that may nest: read from texts, changed by dotted names, written.
 
 A field's name is its path, ``synthesis.bottleneck.beta``. Values may be texts, as a command line
-gives them, or of the field's own type, as TOML gives them.
+gives them, or of the field's own type, as TOML gives them. Some sections come in several kinds.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Self, TypeVar, get_type_hints
@@ -23,6 +23,19 @@ R = TypeVar("R")
 _LARGEST = 1e30
 # torch takes no larger seed.
 _SEEDS = 2**63
+
+
+def kinds(known: Mapping[str, type], *, by: str) -> Mapping[str, Any]:
+    """Metadata of a section that comes in several kinds, each a dataclass with its own fields.
+
+    Changing the field `by` of the section turns it into that kind with the kind's own values; only
+    what is defined in a class that both kinds descend from stays as it was.
+
+    Args:
+        known: kinds by name. A kind holds its name in the field `by`, which has ``init=False``.
+        by: the field that says which kind a section is.
+    """
+    return {"kinds": known, "by": by}
 
 
 class Recipe:
@@ -48,7 +61,7 @@ def from_fields(kind: type[R], fields: Mapping[str, Any]) -> R:
     Raises:
         UserError: an unknown or a missing field, or a value of a wrong type.
     """
-    _require_known(kind, fields)
+    _require_known(names_of(kind), fields)
     needed = [
         field.name
         for field in dataclasses.fields(kind)  # type: ignore[arg-type]
@@ -57,8 +70,8 @@ def from_fields(kind: type[R], fields: Mapping[str, Any]) -> R:
     missing = [name for name in needed if name not in fields]
     if missing:
         raise UserError(f"a recipe needs {', '.join(needed)}: add {', '.join(missing)}.")
-    kinds = get_type_hints(kind)
-    begun = kind(**{name: _read(name, fields[name], kinds[name]) for name in needed})
+    types = get_type_hints(kind)
+    begun = kind(**{name: _read(name, fields[name], types[name]) for name in needed})
     return _changed(begun, fields, "")
 
 
@@ -68,19 +81,52 @@ def with_changes(recipe: R, changes: Mapping[str, Any]) -> R:
     Raises:
         UserError: an unknown field, or a value of a wrong type.
     """
-    _require_known(type(recipe), changes)
-    return _changed(recipe, changes, "")
+    sections, others = _turned(recipe, changes)
+    known = [
+        name
+        for field in dataclasses.fields(recipe)  # type: ignore[arg-type]
+        for name in _paths(sections.get(field.name, getattr(recipe, field.name)), field.name)
+    ]
+    _require_known(known, others)
+    return _changed(recipe, others, "", sections)
 
 
-def _changed(part: R, changes: Mapping[str, Any], path: str) -> R:
-    kinds = get_type_hints(type(part))
-    values: dict[str, Any] = {}
+def _turned(recipe: object, changes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The sections that are to be of another kind, as such, and what else is asked for."""
+    others, sections = dict(changes), {}
+    for field in dataclasses.fields(recipe):  # type: ignore[arg-type]
+        by = f"{field.name}.{field.metadata.get('by')}"
+        if by not in others:
+            continue
+        name, known = str(others.pop(by)), field.metadata["kinds"]
+        if name not in known:
+            raise UserError(f"no {by} is called {name!r}.{did_you_mean(name, known)}")
+        section = getattr(recipe, field.name)
+        if known[name] is not type(section):
+            sections[field.name] = _of_kind(known[name], section)
+    return sections, others
+
+
+def _of_kind(kind: type[R], before: object) -> R:
+    """A section of another kind; what the two have from a common class is kept."""
+    common = next(each for each in kind.__mro__ if isinstance(before, each))
+    shared = dataclasses.fields(common) if dataclasses.is_dataclass(common) else ()
+    return kind(**{each.name: getattr(before, each.name) for each in shared if each.init})
+
+
+def _changed(
+    part: R, changes: Mapping[str, Any], path: str, sections: Mapping[str, Any] | None = None
+) -> R:
+    """The part with changes in it and in its sections, of which some are other ones first."""
+    types = get_type_hints(type(part))
+    values = dict(sections or {})
     for field in dataclasses.fields(part):  # type: ignore[arg-type]
-        name, kind = field.name, kinds[field.name]
+        name, kind = field.name, types[field.name]
         if dataclasses.is_dataclass(kind):
             below = _below(changes, name)
             if below:
-                values[name] = _changed(getattr(part, name), below, f"{path}{name}.")
+                section = values.get(name, getattr(part, name))
+                values[name] = _changed(section, below, f"{path}{name}.")
         elif name in changes:
             values[name] = _read(path + name, changes[name], kind)
     try:
@@ -93,6 +139,13 @@ def _changed(part: R, changes: Mapping[str, Any], path: str) -> R:
 def flat(recipe: object) -> dict[str, Any]:
     """Dotted name → plain value, in the order of the fields; sizes as exact texts (``"8/255"``)."""
     return dict(_flat(recipe, ""))
+
+
+def _paths(value: object, name: str) -> list[str]:
+    """Dotted names of what lies in a field of that name."""
+    if not dataclasses.is_dataclass(value):
+        return [name]
+    return [f"{name}.{below}" for below in flat(value)]
 
 
 def _flat(part: Any, path: str) -> Iterator[tuple[str, Any]]:
@@ -150,8 +203,7 @@ def _names(kind: type, path: str) -> Iterator[str]:
             yield path + name
 
 
-def _require_known(kind: type, given: Mapping[str, Any]) -> None:
-    known = names_of(kind)
+def _require_known(known: Sequence[str], given: Mapping[str, Any]) -> None:
     for name in given:
         if inside := _below(dict.fromkeys(known), name):
             raise UserError(

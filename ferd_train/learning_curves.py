@@ -36,7 +36,7 @@ def learning_curves(logs: Sequence[StudentLog]) -> str:
         _panel("Generator, L_gen", "loss of the batch that was kept", {"": of_generator}),
         *(
             _panel(title, "unweighted term of L_gen", {"": _term(logs, term)})
-            for term, title in _TERMS.items()
+            for term, title in _titles(logs).items()
         ),
         _panel("Student, L_stu", "loss, mean of the epoch's steps", {"": of_student}),
         _panel(
@@ -62,6 +62,12 @@ def learning_curves(logs: Sequence[StudentLog]) -> str:
         columns=3,
         plot_size=(260, 150),
     )
+
+
+def _titles(logs: Sequence[StudentLog]) -> dict[str, str]:
+    """FERD's terms first, then those of other methods in the order they came."""
+    others = {term: f"Generator, {term}" for log in logs for term in log.generator_terms}
+    return {**_TERMS, **{term: others[term] for term in others if term not in _TERMS}}
 
 
 def _term(logs: Sequence[StudentLog], term: str) -> list[float | None]:

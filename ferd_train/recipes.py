@@ -10,15 +10,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from ferd_eval.errors import UserError, did_you_mean
+from ferd_train.augment import AugmentationRecipe
+from ferd_train.distillation import FERDLossRecipe
 from ferd_train.fields import Recipe, read_toml
-from ferd_train.student_recipe import (
-    AugmentationRecipe,
-    DistillationRecipe,
-    ReweightingRecipe,
-    StudentRecipe,
-    SynthesisRecipe,
-    UTAERecipe,
-)
+from ferd_train.student_recipe import DistillationRecipe, ReweightingRecipe, StudentRecipe
+from ferd_train.synthesis import FERDRecipe
 from ferd_train.teacher_recipe import TeacherRecipe
 
 R = TypeVar("R", bound=Recipe)
@@ -105,9 +101,9 @@ def ferd_lab() -> StudentRecipe:
         warmup=2,
         batch_size=128,
         # With so few steps the images are of the classes asked for only if that weighs more.
-        synthesis=SynthesisRecipe(steps=60, width=16, lambda_oh=5.0),
+        synthesis=FERDRecipe(steps=60, width=16, lambda_oh=5.0),
         reweighting=ReweightingRecipe(step_size=step),
-        utae=UTAERecipe(steps=4, step_size=2 * step),
+        loss=FERDLossRecipe(attack_steps=4, step_size=2 * step),
         distillation=DistillationRecipe(steps=80),
         augmentation=AugmentationRecipe(crop_padding=2, flip=False),
     )

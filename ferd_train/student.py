@@ -120,10 +120,17 @@ def _row(log: StudentLog) -> dict[str, Any]:
     """Figures of an epoch on one level, one column each."""
     row: dict[str, Any] = {}
     for name, value in vars(log).items():
-        if isinstance(value, Mapping):
-            row |= {f"{name}.{key}": each for key, each in value.items()}
-        elif isinstance(value, list):
-            row |= {f"{name}.{label}": each for label, each in enumerate(value)}
-        elif value is not None or name != "validation":
-            row[name] = value
+        if value is not None or name != "validation":
+            row |= _columns(name, value)
+    return row
+
+
+def _columns(name: str, value: Any) -> dict[str, Any]:
+    if isinstance(value, list):
+        value = dict(enumerate(value))
+    if not isinstance(value, Mapping):
+        return {name: value}
+    row: dict[str, Any] = {}
+    for key, each in value.items():
+        row |= _columns(f"{name}.{key}", each)
     return row

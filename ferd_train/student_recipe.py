@@ -1,7 +1,7 @@
-"""What a student's training is told: every constant of FERD, by section.
+"""What a student's training is told: every constant, by section.
 
-arXiv 2509.20793 where nothing else is said; "release" is the authors' code. Defaults are the
-variant `ferd` at the scale of CIFAR-10.
+arXiv 2509.20793 where nothing else is said; "release" is the authors' code. Defaults are those of
+FERD, in the variant `ferd`, at the scale of CIFAR-10.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from fractions import Fraction
 from typing import Any
 
 from ferd_eval.errors import UserError
-from ferd_train.bottleneck import PAPER, RELEASE, Bottleneck
+from ferd_train.augment import AugmentationRecipe
+from ferd_train.distillation import LOSSES, FERDLossRecipe, LossRecipe
 from ferd_train.fields import (
     Recipe,
     flat,
+    kinds,
     require_at_least,
     require_not_negative,
     require_one_of,
@@ -23,61 +25,12 @@ from ferd_train.fields import (
     require_seed,
     require_share,
 )
-from ferd_train.generator_losses import ADVERSARIAL_TERMS, GeneratorWeights
 from ferd_train.reweighting import STRATEGIES, Reweighting
-from ferd_train.student_loss import StudentLoss
-from ferd_train.utae import UTAE
+from ferd_train.synthesis import METHODS, FERDRecipe, SynthesisRecipe
+from ferd_train.synthesis.bottleneck import PAPER, RELEASE, Bottleneck
 
-#: Images that class weights can be measured on, and networks that UTAEs can be made against.
+#: Images that class weights can be measured on.
 MEASURED_ON = ("kept", "last")
-ATTACKED = ("teacher", "student")
-
-
-@dataclass(frozen=True)
-class SynthesisRecipe:
-    """How images are made.
-
-    Attributes:
-        steps: N_G, generator steps an epoch.
-        lr: Adam's, for the generator's weights.
-        latent_lr: Adam's, for the latents.
-        latent: numbers in a latent.
-        width: of the generator; 64 in the paper.
-        lambda_adv: weight of L_adv.
-        lambda_bn: weight of L_bn.
-        lambda_oh: weight of L_oh.
-        lambda_uni: weight of L_uni; 0 makes plain images in place of FAEs.
-        adversarial: what L_adv is, a name in `ADVERSARIAL_TERMS`.
-        match_student: L_bn over the student's layers too (paper), or the teacher's alone (release).
-        tap: layer after which the teacher is cut for L_uni; empty for its family's own.
-        bottleneck: which features are not robust.
-    """
-
-    steps: int = 400
-    lr: float = 2e-3
-    latent_lr: float = 0.015
-    latent: int = 100
-    width: int = 64
-    lambda_adv: float = 1.0
-    lambda_bn: float = 5.0
-    lambda_oh: float = 1.0
-    lambda_uni: float = 5.0
-    adversarial: str = "kl"
-    match_student: bool = False
-    tap: str = ""
-    bottleneck: Bottleneck = field(default_factory=Bottleneck)
-
-    def __post_init__(self) -> None:
-        require_at_least(self, 1, "steps", "latent", "width")
-        require_positive(self, "lr", "latent_lr")
-        require_one_of(self, "adversarial", ADVERSARIAL_TERMS)
-        _ = self.weights
-
-    @property
-    def weights(self) -> GeneratorWeights:
-        """The weights of equation 9."""
-        names = [each.name for each in fields(GeneratorWeights)]
-        return GeneratorWeights(**{name: getattr(self, name) for name in names})
 
 
 @dataclass(frozen=True)
@@ -123,49 +76,17 @@ class ReweightingRecipe:
 
 
 @dataclass(frozen=True)
-class UTAERecipe:
-    """The student's adversarial images, equation 10.
-
-    Attributes:
-        steps: of the attack.
-        step_size: length of one.
-        gamma: γ; 0 makes plain KL-PGD of it.
-        network: whose prediction is moved: the teacher's (paper) or the student's (release).
-    """
-
-    steps: int = 10
-    step_size: Fraction = Fraction(2, 255)
-    gamma: float = 0.5
-    network: str = "student"
-
-    def __post_init__(self) -> None:
-        require_at_least(self, 1, "steps")
-        require_not_negative(self, "gamma")
-        require_one_of(self, "network", ATTACKED)
-
-    def build(self) -> UTAE:
-        """The attack."""
-        return UTAE(steps=self.steps, step_size=self.step_size, gamma=self.gamma)
-
-
-@dataclass(frozen=True)
 class DistillationRecipe:
-    """How the student learns.
+    """The student's steps.
 
     Attributes:
         steps: N_S, student steps an epoch.
-        divergence: from the teacher, a name in `DIVERGENCES`.
-        clean_weight: λ1; 5/6 in the paper.
-        adversarial_weight: λ2; 1/6 in the paper.
         lr: of SGD, at the start of its cosine, which begins with the first epoch.
         momentum: of SGD.
         weight_decay: of SGD, on all parameters.
     """
 
     steps: int = 400
-    divergence: str = "kl"
-    clean_weight: float = 0.5
-    adversarial_weight: float = 0.5
     lr: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 5e-4
@@ -175,28 +96,6 @@ class DistillationRecipe:
         require_positive(self, "lr")
         require_share(self, "momentum")
         require_not_negative(self, "weight_decay")
-        _ = self.loss
-
-    @property
-    def loss(self) -> StudentLoss:
-        """Equation 11."""
-        return StudentLoss(self.divergence, self.clean_weight, self.adversarial_weight)
-
-
-@dataclass(frozen=True)
-class AugmentationRecipe:
-    """What happens to synthetic images before a network sees them.
-
-    Attributes:
-        crop_padding: random-crop padding in pixels; 0 for no cropping.
-        flip: mirror images at random.
-    """
-
-    crop_padding: int = 4
-    flip: bool = True
-
-    def __post_init__(self) -> None:
-        require_at_least(self, 0, "crop_padding")
 
 
 @dataclass(frozen=True)
@@ -224,16 +123,17 @@ class StudentRecipe(Recipe):
         arch: registered architecture of the student.
         image_size: height and width of the images to make, a multiple of 4.
         eps: radius of the L∞ ball in the pixel range [0, 1].
-        variant: whose reading of the method the fields began from, a name in `VARIANTS`. Setting
-            it sets all fields that the variants differ in.
-        ablation: what was switched off, a name in `ABLATIONS`. Setting it switches that off.
+        variant: whose reading of FERD the fields began from, a name in `VARIANTS`. Setting it sets
+            all fields that the variants differ in. Other methods have none.
+        ablation: what of FERD was switched off, a name in `ABLATIONS`. Setting it switches that
+            off.
         epochs: E; an epoch makes one batch, then trains the student on all batches so far.
         warmup: epochs at the start that only make batches.
         batch_size: B.
-        synthesis: how images are made.
+        synthesis: how images are made, by which method.
         reweighting: how often each class is asked for.
-        utae: the student's adversarial images.
-        distillation: how the student learns.
+        loss: what the student lowers, on which adversarial images.
+        distillation: the student's steps.
         augmentation: of synthetic images.
         validation: figures on real images.
         seed: of everything random.
@@ -247,9 +147,11 @@ class StudentRecipe(Recipe):
     epochs: int = 220
     warmup: int = 20
     batch_size: int = 256
-    synthesis: SynthesisRecipe = field(default_factory=SynthesisRecipe)
+    synthesis: SynthesisRecipe = field(
+        default_factory=FERDRecipe, metadata=kinds(METHODS, by="method")
+    )
     reweighting: ReweightingRecipe = field(default_factory=ReweightingRecipe)
-    utae: UTAERecipe = field(default_factory=UTAERecipe)
+    loss: LossRecipe = field(default_factory=FERDLossRecipe, metadata=kinds(LOSSES, by="name"))
     distillation: DistillationRecipe = field(default_factory=DistillationRecipe)
     augmentation: AugmentationRecipe = field(default_factory=AugmentationRecipe)
     validation: ValidationRecipe = field(default_factory=ValidationRecipe)
@@ -266,11 +168,28 @@ class StudentRecipe(Recipe):
             )
         require_one_of(self, "variant", VARIANTS)
         require_one_of(self, "ablation", ABLATIONS)
+        self._require_parts()
         require_seed(self.seed)
         if self.warmup >= self.epochs:
             raise UserError(
                 f"warmup is {self.warmup} of {self.epochs} epochs, so the student would never be "
                 "trained; lower warmup or raise epochs."
+            )
+
+    def _require_parts(self) -> None:
+        """Variants and ablations are of methods that have what they change."""
+        method, loss = self.synthesis.method, self.loss.name
+        if not isinstance(self.synthesis, FERDRecipe):
+            for name in ("variant", "ablation"):
+                if getattr(self, name) != "none":
+                    raise UserError(
+                        f"{name} {getattr(self, name)} is one of FERD, but synthesis.method is "
+                        f"{method}; leave {name} out, or set it to none."
+                    )
+        if "utae" in self.ablation and not isinstance(self.loss, FERDLossRecipe):
+            raise UserError(
+                f"ablation {self.ablation} switches FERD's attack off, but loss.name is {loss}; "
+                "leave it out, or set loss.name to ferd."
             )
 
     @classmethod
@@ -286,6 +205,8 @@ class StudentRecipe(Recipe):
         Raises:
             UserError: an unknown field, or a value that is wrong or does not go with the others.
         """
+        if changes.get("synthesis.method", "ferd") != "ferd":
+            changes = {"variant": "none", "ablation": "none", **changes}
         changed = super().with_changes(changes)
         implied: dict[str, Any] = {}
         if "variant" in changes:
@@ -293,6 +214,8 @@ class StudentRecipe(Recipe):
         if "variant" in changes or "ablation" in changes:
             # A variant sets fields that an earlier ablation may have switched off.
             implied |= ABLATIONS[changed.ablation](changed)
+        if not isinstance(changed.loss, FERDLossRecipe):
+            implied = {name: each for name, each in implied.items() if not name.startswith("loss.")}
         return super().with_changes({**implied, **changes})
 
 
@@ -315,11 +238,11 @@ def _paper(recipe: StudentRecipe) -> Changes:
         "reweighting.temperature": 1.0,
         "reweighting.smoothing": 0.0,
         "reweighting.measured_on": "kept",
-        "utae.network": "teacher",
-        "utae.gamma": 0.5,
-        "distillation.divergence": "kl",
-        "distillation.clean_weight": 5 / 6,
-        "distillation.adversarial_weight": 1 / 6,
+        "loss.network": "teacher",
+        "loss.gamma": 0.5,
+        "loss.divergence": "kl",
+        "loss.clean_weight": 5 / 6,
+        "loss.adversarial_weight": 1 / 6,
     }
 
 
@@ -333,11 +256,11 @@ def _release(recipe: StudentRecipe) -> Changes:
         "reweighting.strategy": "margin-minmax",
         "reweighting.smoothing": 0.0,
         "reweighting.measured_on": "last",
-        "utae.network": "student",
-        "utae.gamma": 0.0,
-        "distillation.divergence": "soft-cross-entropy",
-        "distillation.clean_weight": 5 / 6,
-        "distillation.adversarial_weight": 1 / 6,
+        "loss.network": "student",
+        "loss.gamma": 0.0,
+        "loss.divergence": "soft-cross-entropy",
+        "loss.clean_weight": 5 / 6,
+        "loss.adversarial_weight": 1 / 6,
     }
 
 
@@ -351,23 +274,24 @@ def _ferd(recipe: StudentRecipe) -> Changes:
         "reweighting.temperature": 4.0,
         "reweighting.smoothing": 0.0,
         "reweighting.measured_on": "kept",
-        "utae.network": "student",
-        "utae.gamma": 0.5,
-        "distillation.divergence": "kl",
-        "distillation.clean_weight": 0.5,
-        "distillation.adversarial_weight": 0.5,
+        "loss.network": "student",
+        "loss.gamma": 0.5,
+        "loss.divergence": "kl",
+        "loss.clean_weight": 0.5,
+        "loss.adversarial_weight": 0.5,
     }
 
 
-#: Readings of the method: recipe → the fields that they differ in.
+#: Readings of FERD, and that of no such method: recipe → the fields that they differ in.
 VARIANTS: Mapping[str, Callable[[StudentRecipe], Changes]] = {
     "ferd": _ferd,
     "paper": _paper,
     "release": _release,
+    "none": lambda recipe: {},
 }
 
 _NO_FAE: Changes = {"synthesis.lambda_uni": 0.0}
-_NO_UTAE: Changes = {"utae.gamma": 0.0}
+_NO_UTAE: Changes = {"loss.gamma": 0.0}
 
 #: The switches of the paper's Table 3: recipe → the fields that switch a part off.
 ABLATIONS: Mapping[str, Callable[[StudentRecipe], Changes]] = {

@@ -1,4 +1,7 @@
-"""FERD, epoch by epoch, that continues to the bit after a kill: algorithm 1 of arXiv 2509.20793.
+"""Distillation without data, epoch by epoch, that continues to the bit after a kill.
+
+The loop is algorithm 1 of FERD (arXiv 2509.20793), which any method of making images and any loss
+fit into.
 
 All randomness is keyed by (seed, epoch, purpose), so the only state is the student, its optimiser,
 how vulnerable each class was found, the figures of the finished epochs, and the bank, which lies
@@ -19,10 +22,9 @@ import torch
 from torch import Tensor
 
 from ferd_eval.acceptance import probe
-from ferd_eval.attacks import PGD, Batch, Noise, Passes, Threat, frozen
+from ferd_eval.attacks import PGD, Batch, Threat, frozen
 from ferd_eval.errors import UserError
 from ferd_eval.models import build_architecture, save_network
-from ferd_train.augment import crop_and_flip
 from ferd_train.bank import Bank
 from ferd_train.frozen_teacher import FrozenTeacher
 from ferd_train.randomness import Randomness
@@ -31,7 +33,7 @@ from ferd_train.schedule import cosine
 from ferd_train.shared_batchnorm import share_batch_norm
 from ferd_train.state import read_state, write_state
 from ferd_train.student_recipe import StudentRecipe
-from ferd_train.synthesis import Synthesis, Synthetic
+from ferd_train.synthesis import Setting, Synthetic
 from ferd_train.validation import Validation, ValidationFigures
 from ferd_train.workers import ALONE, Workers
 
@@ -50,6 +52,8 @@ class StudentLog:
         class_weights: probabilities that this epoch's classes were drawn with.
         class_counts: images made of each class.
         vulnerability: of each class afterwards, from which the next weights follow.
+        loss_per_class: what the student's loss goes by for each class in the next epoch, by name;
+            empty for losses that treat all alike.
         student_loss: mean of L_stu over the epoch's steps; None in the warm-up.
         student_agrees: share of the last step's clean images in which the student, in evaluation
             mode, sees what the teacher does.
@@ -68,6 +72,7 @@ class StudentLog:
     class_weights: Sequence[float]
     class_counts: Sequence[int]
     vulnerability: Sequence[float]
+    loss_per_class: Mapping[str, Sequence[float]]
     student_loss: float | None
     student_agrees: float | None
     validation: Mapping[str, float] | None
@@ -135,10 +140,21 @@ class StudentTraining:
         share_batch_norm(self.student, self._share)
         self._reweighting = recipe.reweighting.build()
         self._vulnerability_K = torch.zeros(self._num_classes, dtype=torch.float64)
-        self._synthesis = Synthesis(
-            recipe, self._teacher, self.student, self._image_shape, device, self._share
+        self._synthesis = recipe.synthesis.build(
+            Setting(
+                self._teacher,
+                self.student,
+                self._image_shape,
+                self._num_classes,
+                recipe.batch_size,
+                recipe.eps,
+                recipe.augmentation,
+                recipe.seed,
+                device,
+                self._share,
+            )
         )
-        self._loss = recipe.distillation.loss
+        self._objective = recipe.loss.build(self._num_classes)
         self._optimizer = torch.optim.SGD(
             self.student.parameters(),
             lr=recipe.distillation.lr,
@@ -177,11 +193,10 @@ class StudentTraining:
         randomness = Randomness(self.recipe.seed, number)
         weights_K = self.class_weights()
         drawn_B = draw_labels(weights_K, self.recipe.batch_size, randomness.stream("labels"))
-        labels_B = drawn_B.to(self._device)
-        made = self._synthesis.make(labels_B, randomness)
-        self._put_away(made.x_BCHW, labels_B)
-        agrees = self._teacher_agrees(made.x_BCHW, labels_B)
-        self._weigh(made, labels_B, randomness)
+        made = self._synthesis.make(drawn_B.to(self._device), randomness)
+        self._put_away(made)
+        agrees = self._teacher_agrees(made)
+        self._weigh(made, randomness)
         made_at = time.perf_counter()
         student_loss = student_agrees = None
         if number > self.recipe.warmup:
@@ -196,8 +211,11 @@ class StudentTraining:
             kept_step=made.step,
             teacher_agrees=agrees,
             class_weights=weights_K.tolist(),
-            class_counts=torch.bincount(drawn_B, minlength=self._num_classes).tolist(),
+            class_counts=torch.bincount(made.labels_B, minlength=self._num_classes).tolist(),
             vulnerability=self._vulnerability_K.tolist(),
+            loss_per_class={
+                name: each_K.tolist() for name, each_K in self._objective.per_class().items()
+            },
             student_loss=student_loss,
             student_agrees=student_agrees,
             validation=None if figures is None else vars(figures),
@@ -213,19 +231,20 @@ class StudentTraining:
         """The learning rate of the epoch that comes next; the warm-up is part of the cosine."""
         return self.recipe.distillation.lr * cosine(self.epochs_done / self.recipe.epochs)
 
-    def _put_away(self, x_BCHW: Tensor, labels_B: Tensor) -> None:
+    def _put_away(self, made: Synthetic) -> None:
         """Into the bank, which the first process writes; the others look at it again then."""
-        workers, all_BCHW = self._share.workers, self._share.gather(x_BCHW)
+        workers, all_BCHW = self._share.workers, self._share.gather(made.x_BCHW)
         with workers.in_turn():
             if workers.is_first:
-                self.bank.append(all_BCHW, labels_B)
+                self.bank.append(all_BCHW, made.labels_B)
             else:
-                self.bank = self.bank.grown(len(labels_B))
+                self.bank = self.bank.grown(len(made.labels_B))
 
-    def _weigh(self, made: Synthetic, labels_B: Tensor, randomness: Randomness) -> None:
+    def _weigh(self, made: Synthetic, randomness: Randomness) -> None:
         """Equations 1 and 2: attack the teacher on what was made."""
         if not self._reweighting.attacks:
             return
+        labels_B = made.labels_B
         asked = self.recipe.reweighting
         logits_BK = attacked_logits(
             self._teacher,
@@ -248,18 +267,19 @@ class StudentTraining:
         self._vulnerability_K = class_means(value_B, labels_B, self._vulnerability_K, smoothing)
 
     def _learn(self, randomness: Randomness) -> tuple[float, float]:
-        """N_S steps of SGD on equation 11; their mean loss, and the share of agreement after."""
+        """N_S steps of SGD on the student's loss; their mean, and the share of agreement after."""
         for group in self._optimizer.param_groups:
             group["lr"] = self._lr
-        draws = randomness.stream("draws")
+        draw = self._synthesis.feed(self.bank, randomness)
         losses = []
         with frozen(self._teacher):
             for step in range(self.recipe.distillation.steps):
-                x_BCHW, labels_B, slot_B = self._draw(draws, randomness, step)
+                x_BCHW, labels_B = draw(step)
                 with torch.no_grad():
                     teacher_BK = self._teacher(x_BCHW)
-                batch = Batch(x_BCHW, labels_B, slot_B, teacher_BK)
+                batch = Batch(x_BCHW, labels_B, self._share.places(x_BCHW), teacher_BK)
                 losses.append(self._step(batch, randomness.seed("utae", step)))
+        self._objective.end_epoch()
         mean_loss = float(torch.stack(losses).mean())
         with frozen(self.student), torch.no_grad():
             student_BK = self._share.gather(self.student(x_BCHW))
@@ -267,43 +287,23 @@ class StudentTraining:
         same_B = student_BK.argmax(1) == self._share.gather(teacher_BK).argmax(1)
         return mean_loss, float(same_B.double().mean())
 
-    def _draw(
-        self, draws: torch.Generator, randomness: Randomness, step: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Images from the bank, augmented, their classes, and their places in the batch."""
-        x_BCHW, labels_B, _ = self.bank.draw(
-            self.recipe.batch_size, draws, self._device, self._share
-        )
-        slot_B = self._share.places(x_BCHW)
-        noise = Noise(randomness.seed("augment draws", step), "augment", slot_B)
-        augmentation = self.recipe.augmentation
-        x_BCHW = crop_and_flip(x_BCHW, noise, augmentation.crop_padding, augmentation.flip)
-        return x_BCHW, labels_B, slot_B
-
     def _step(self, batch: Batch, seed: int) -> Tensor:
         """One step of SGD; returns the loss. The batch's logits are the teacher's."""
-        adv_BCHW = self._attack(batch, seed)
+        adv_BCHW = self._objective.examples(
+            self._teacher, self.student, batch, Threat(self.recipe.eps), seed
+        )
         self.student.train()
         self._optimizer.zero_grad(set_to_none=True)
-        loss = self._loss(
-            self.student, batch.x_BCHW, adv_BCHW, batch.clean_logits_BK, batch.labels_B, self._share
-        )
+        loss = self._objective(self.student, batch, adv_BCHW, self._share)
         loss.backward()  # type: ignore[no-untyped-call]
         self._share.workers.sum_gradients(self.student.parameters())
         self._optimizer.step()
         return loss.detach()
 
-    def _attack(self, batch: Batch, seed: int) -> Tensor:
-        """x_U of equation 10."""
-        asked = self.recipe.utae
-        network = self._teacher if asked.network == "teacher" else self.student
-        threat = Threat(self.recipe.eps)
-        return asked.build().examples(network, batch, threat, seed=seed, passes=Passes())
-
-    def _teacher_agrees(self, x_BCHW: Tensor, labels_B: Tensor) -> float:
+    def _teacher_agrees(self, made: Synthetic) -> float:
         with frozen(self._teacher), torch.no_grad():
-            logits_BK = self._share.gather(self._teacher(x_BCHW))
-        return float((logits_BK.argmax(1) == labels_B).double().mean())
+            logits_BK = self._share.gather(self._teacher(made.x_BCHW))
+        return float((logits_BK.argmax(1) == made.labels_B).double().mean())
 
     def _validate(self) -> ValidationFigures | None:
         """By the first process; none of the others has anything to say."""
@@ -338,6 +338,8 @@ class StudentTraining:
                 "student": self.student.state_dict(),
                 "optimizer": self._optimizer.state_dict(),
                 "vulnerability": self._vulnerability_K,
+                "synthesis": self._synthesis.state(),
+                "loss": self._objective.per_class(),
                 "bank": len(self.bank),
             },
         )
@@ -353,6 +355,8 @@ class StudentTraining:
             self.student.load_state_dict(state["student"])
             self._optimizer.load_state_dict(state["optimizer"])
             self._vulnerability_K = state["vulnerability"]
+            self._synthesis.load_state(state["synthesis"])
+            self._objective.load_per_class(state["loss"])
             self.logs = [StudentLog(**log) for log in state["logs"]]
             self._bank_count = int(state["bank"])
 

@@ -15,7 +15,7 @@ from ferd_train.fields import (
     require_share,
 )
 
-#: Names of the losses; `ferd_train.losses` makes them.
+#: Names of the losses; `ferd_train.teacher_loss` makes them.
 LOSS_NAMES = ("pgd-at", "trades")
 #: Names of precisions; `ferd_train.arithmetic` makes them.
 PRECISION_NAMES = ("float32", "tf32", "bfloat16")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ferd_train.student_training import StudentLog
 
@@ -57,9 +57,18 @@ def scalars(log: StudentLog) -> Iterator[tuple[str, float]]:
     Nothing of what was not measured.
     """
     for name, value in vars(log).items():
-        if isinstance(value, Mapping):
-            yield from ((f"{name}/{key}", each) for key, each in value.items())
-        elif isinstance(value, Sequence):
-            yield from ((f"{name}/{label}", each) for label, each in enumerate(value))
-        elif value is not None and name != "epoch":
-            yield name, value
+        if name != "epoch":
+            yield from _scalars(name, value)
+
+
+def _scalars(tag: str, value: Any) -> Iterator[tuple[str, float]]:
+    if isinstance(value, Mapping):
+        inner = value.items()
+    elif isinstance(value, Sequence):
+        inner = dict(enumerate(value)).items()
+    else:
+        if value is not None:
+            yield tag, value
+        return
+    for key, each in inner:
+        yield from _scalars(f"{tag}/{key}", each)

@@ -29,9 +29,9 @@ from ferd_eval.models import build_architecture, save_network
 from ferd_train.arithmetic import PRECISIONS, memory_format
 from ferd_train.augment import crop_and_flip
 from ferd_train.holdout import hold_out
-from ferd_train.losses import LOSSES
 from ferd_train.schedule import one_cycle
 from ferd_train.state import read_state, write_state
+from ferd_train.teacher_loss import LOSSES
 from ferd_train.teacher_recipe import TeacherRecipe
 from ferd_train.validation import Validation, take
 

@@ -10,7 +10,7 @@ from torch import nn
 from ferd_eval.attacks import frozen
 from ferd_eval.errors import UserError
 from ferd_eval.models import build_architecture
-from ferd_train.batchnorm_matching import BatchNormMatching, layers_with_statistics
+from ferd_train.synthesis.batchnorm_matching import BatchNormMatching, layers_with_statistics
 from tests.conftest import TinyNet
 
 

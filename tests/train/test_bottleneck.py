@@ -12,8 +12,8 @@ from torch import nn
 
 from ferd_eval.errors import UserError
 from ferd_eval.models import build_architecture
-from ferd_train.bottleneck import PAPER, RELEASE, Bottleneck
-from ferd_train.feature_tap import split
+from ferd_train.synthesis.bottleneck import PAPER, RELEASE, Bottleneck
+from ferd_train.synthesis.feature_tap import split
 
 B, C, H, W = 3, 4, 2, 3
 READINGS = [pytest.param(PAPER, id="paper"), pytest.param(RELEASE, id="release")]

@@ -9,7 +9,7 @@ from torch import nn
 from ferd_eval.errors import UserError
 from ferd_eval.models import Classifier, Normalization, build_architecture
 from ferd_eval.models.registry import FAMILIES as REGISTERED
-from ferd_train.feature_tap import split, steps_of
+from ferd_train.synthesis.feature_tap import split, steps_of
 
 FAMILIES = [
     ("wideresnet-10-1", 16, "bn1", 64, 4),

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ferd_eval.errors import UserError
-from ferd_train.generator import Generator
+from ferd_train.synthesis.generator import Generator
 
 SHAPES = [(1, 28, 28), (3, 32, 32), (3, 64, 64)]
 

@@ -13,9 +13,9 @@ from torch import nn
 from ferd_eval.attacks import frozen
 from ferd_eval.errors import UserError
 from ferd_eval.models import build_architecture
-from ferd_train.bottleneck import PAPER, RELEASE, Bottleneck
-from ferd_train.feature_tap import split
-from ferd_train.generator_losses import (
+from ferd_train.synthesis.bottleneck import PAPER, RELEASE, Bottleneck
+from ferd_train.synthesis.feature_tap import split
+from ferd_train.synthesis.generator_losses import (
     GeneratorObjective,
     GeneratorWeights,
     minus_decoupled_kl,

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from ferd_train.losses import LOSSES, TRADES, PGDAdversarialTraining
+from ferd_train.teacher_loss import LOSSES, TRADES, PGDAdversarialTraining
 from ferd_train.teacher_recipe import LOSS_NAMES
 from tests.conftest import TinyNet
 

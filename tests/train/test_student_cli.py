@@ -99,14 +99,14 @@ def test_the_file_says_what_it_is(words, tmp_path, capsys):
 
 def test_options_are_fields_and_win_over_set(words, tmp_path, capsys):
     more = ["--student", "resnet8-w3", "--variant", "release", "--ablation", "no-fae", "--seed", 7]
-    changes = ["arch=resnet8", "variant=paper", "seed=1", "utae.gamma=0.25", "batch-size=6"]
+    changes = ["arch=resnet8", "variant=paper", "seed=1", "loss.gamma=0.25", "batch-size=6"]
     sets = [word for change in changes for word in ("--set", change)]
     assert call(capsys, *words, *more, *sets)[0] == 0
     recipe = json.loads((tmp_path / "run/manifest.json").read_text())["recipe"]
     expected = {"arch": "resnet8-w3", "variant": "release", "ablation": "no-fae", "seed": 7}
     assert {name: recipe[name] for name in expected} == expected
-    assert (recipe["synthesis.lambda_uni"], recipe["utae.network"]) == (0, "student")
-    assert (recipe["utae.gamma"], recipe["batch_size"]) == (0.25, 6)
+    assert (recipe["synthesis.lambda_uni"], recipe["loss.network"]) == (0, "student")
+    assert (recipe["loss.gamma"], recipe["batch_size"]) == (0.25, 6)
 
 
 def test_seeds_have_folders_of_their_own(words, tmp_path, capsys):
@@ -410,7 +410,7 @@ def test_demo_takes_the_packaged_teacher(tmp_path, capsys, monkeypatch):
     """Its recipe cut to a second; all else is the command's own."""
     short = {"epochs": 2, "warmup": 1, "batch_size": 8, "synthesis.steps": 1}
     short |= {"synthesis.width": 2, "synthesis.bottleneck.steps": 1, "distillation.steps": 1}
-    short |= {"arch": "cnn28-2", "reweighting.attack_steps": 1, "utae.steps": 1}
+    short |= {"arch": "cnn28-2", "reweighting.attack_steps": 1, "loss.attack_steps": 1}
     from ferd_train.recipes import ferd_demo
 
     monkeypatch.setattr(

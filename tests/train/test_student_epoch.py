@@ -19,11 +19,11 @@ from ferd_eval.models import build_architecture
 from ferd_train.augment import crop_and_flip
 from ferd_train.bank import Bank
 from ferd_train.divergence import kl, kl_from_uniform
-from ferd_train.generator import Generator
-from ferd_train.generator_losses import GeneratorObjective
 from ferd_train.randomness import Randomness
 from ferd_train.student_recipe import StudentRecipe
 from ferd_train.student_training import StudentTraining
+from ferd_train.synthesis.generator import Generator
+from ferd_train.synthesis.generator_losses import GeneratorObjective
 from tests.train.student_runs import (
     CPU,
     bank,
@@ -193,14 +193,14 @@ class Reference:
             target = predict(self.teacher, x)
             noise = Noise(random.seed("utae", step), "utae", torch.arange(len(x)))
             adv = climb(
-                self.teacher if r.utae.network == "teacher" else self.student,
+                self.teacher if r.loss.network == "teacher" else self.student,
                 x,
                 (x + 0.001 * noise.normal((1, 8, 8), x.dtype)).clamp(0, 1),
                 lambda logits, target=target: (
-                    kl(target, logits) - r.utae.gamma * kl_from_uniform(logits)
+                    kl(target, logits) - r.loss.gamma * kl_from_uniform(logits)
                 ),
-                r.utae.steps,
-                float(r.utae.step_size),
+                r.loss.attack_steps,
+                float(r.loss.step_size),
                 float(r.eps),
             )
             self.student.train()
@@ -209,9 +209,9 @@ class Reference:
             def part(logits: Tensor, target: Tensor = target) -> Tensor:
                 soft = -(target.softmax(1) * logits.log_softmax(1)).sum(1).mean()
                 own = -(target.softmax(1) * target.log_softmax(1)).sum(1).mean()
-                return soft - own if r.distillation.divergence == "kl" else soft
+                return soft - own if r.loss.divergence == "kl" else soft
 
-            weights_ = (r.distillation.clean_weight, r.distillation.adversarial_weight)
+            weights_ = (r.loss.clean_weight, r.loss.adversarial_weight)
             loss = weights_[0] * part(clean) + weights_[1] * part(moved)
             self.sgd.zero_grad()
             loss.backward()
@@ -298,12 +298,12 @@ def test_student_terms_and_gamma(teacher_file, tmp_path):
     whole = tiny(**SHORT)
     changes = {
         "whole": {},
-        "no gamma": {"utae.gamma": 0},
-        "more gamma": {"utae.gamma": 5},
-        "clean alone": {"distillation.adversarial_weight": 0},
-        "moved alone": {"distillation.clean_weight": 0},
-        "nearer": {"utae.steps": 1},
-        "clean alone, nearer": {"distillation.adversarial_weight": 0, "utae.steps": 1},
+        "no gamma": {"loss.gamma": 0},
+        "more gamma": {"loss.gamma": 5},
+        "clean alone": {"loss.adversarial_weight": 0},
+        "moved alone": {"loss.clean_weight": 0},
+        "nearer": {"loss.attack_steps": 1},
+        "clean alone, nearer": {"loss.adversarial_weight": 0, "loss.attack_steps": 1},
     }
     runs = {
         name: outcome_of(whole.with_changes(each), teacher_file, tmp_path / name)
@@ -358,7 +358,7 @@ def test_the_bank_is_drawn_from_evenly_over_all_epochs(teacher_file, tmp_path, m
 
     monkeypatch.setattr(Bank, "draw", noted)
     train(
-        tiny(epochs=4, warmup=3, distillation__steps=60, utae__steps=1),
+        tiny(epochs=4, warmup=3, distillation__steps=60, loss__attack_steps=1),
         teacher_file,
         tmp_path / "run",
     )

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ferd_eval.errors import UserError
-from ferd_train.student_loss import DIVERGENCES, StudentLoss, improved_kl
+from ferd_train.distillation.student_loss import DIVERGENCES, StudentLoss, improved_kl
 from tests.conftest import TinyNet
 
 B = 12

@@ -26,14 +26,14 @@ TABLE = {
         "reweighting.unit": "logits",
         "reweighting.smoothing": 0.0,
         "reweighting.measured_on": "kept",
-        "utae.network": "teacher",
-        "utae.gamma": 0.5,
+        "loss.network": "teacher",
+        "loss.gamma": 0.5,
         "synthesis.match_student": True,
         "synthesis.steps": 400,
         "distillation.steps": 400,
-        "distillation.divergence": "kl",
-        "distillation.clean_weight": 5 / 6,
-        "distillation.adversarial_weight": 1 / 6,
+        "loss.divergence": "kl",
+        "loss.clean_weight": 5 / 6,
+        "loss.adversarial_weight": 1 / 6,
         "synthesis.bottleneck.regulariser": "sum",
         "synthesis.bottleneck.noise": "elementwise",
         "synthesis.bottleneck.mask_maximum": "sample",
@@ -46,14 +46,14 @@ TABLE = {
         "reweighting.high": 0.2,
         "reweighting.smoothing": 0.0,
         "reweighting.measured_on": "last",
-        "utae.network": "student",
-        "utae.gamma": 0.0,
+        "loss.network": "student",
+        "loss.gamma": 0.0,
         "synthesis.match_student": False,
         "synthesis.steps": 200,
         "distillation.steps": 400,
-        "distillation.divergence": "soft-cross-entropy",
-        "distillation.clean_weight": 5 / 6,
-        "distillation.adversarial_weight": 1 / 6,
+        "loss.divergence": "soft-cross-entropy",
+        "loss.clean_weight": 5 / 6,
+        "loss.adversarial_weight": 1 / 6,
         "synthesis.bottleneck.regulariser": "half-mean",
         "synthesis.bottleneck.noise": "channel",
         "synthesis.bottleneck.mask_maximum": "batch",
@@ -67,8 +67,8 @@ SWITCHES = {
     "none": {},
     "no-reweight": {"reweighting.strategy": "uniform"},
     "no-fae": {"synthesis.lambda_uni": 0.0},
-    "no-utae": {"utae.gamma": 0.0},
-    "no-fae-no-utae": {"synthesis.lambda_uni": 0.0, "utae.gamma": 0.0},
+    "no-utae": {"loss.gamma": 0.0},
+    "no-fae-no-utae": {"synthesis.lambda_uni": 0.0, "loss.gamma": 0.0},
 }
 
 # Constants of the method that no reading touches, from the specification.
@@ -90,8 +90,8 @@ CONSTANTS = {
     "synthesis.bottleneck.lr": 0.1,
     "reweighting.attack_steps": 20,
     "reweighting.step_size": "2/255",
-    "utae.steps": 10,
-    "utae.step_size": "2/255",
+    "loss.attack_steps": 10,
+    "loss.step_size": "2/255",
     "distillation.lr": 0.1,
     "distillation.momentum": 0.9,
     "distillation.weight_decay": 5e-4,
@@ -124,7 +124,7 @@ def test_a_variant_sets_what_the_table_says_and_nothing_else(variant):
         {
             "variant": other,
             "reweighting.smoothing": 0.5,
-            "distillation.clean_weight": 0.25,
+            "loss.clean_weight": 0.25,
             "synthesis.lambda_bn": 3.0,
             "reweighting.attack_steps": 7,
             "epochs": 50,
@@ -172,20 +172,20 @@ def test_an_ablation_sets_its_switch_and_nothing_else(variant, ablation):
 
 def test_a_variant_does_not_switch_on_what_an_ablation_switched_off():
     ablated = BASE.with_changes({"variant": "release", "ablation": "no-utae"})
-    assert ablated.with_changes({"variant": "paper"}).utae.gamma == 0
+    assert ablated.with_changes({"variant": "paper"}).loss.gamma == 0
     uniform = BASE.with_changes({"ablation": "no-reweight"}).with_changes({"variant": "paper"})
     assert uniform.reweighting.strategy == "uniform"
     assert uniform.with_changes({"epochs": 30}).reweighting.strategy == "uniform"
 
 
 def test_what_is_set_beside_a_variant_wins():
-    changes = {"variant": "release", "utae.gamma": 0.7, "synthesis.bottleneck.noise": "elementwise"}
+    changes = {"variant": "release", "loss.gamma": 0.7, "synthesis.bottleneck.noise": "elementwise"}
     for ordered in (changes, dict(reversed(changes.items()))):
         made = BASE.with_changes(ordered)
-        assert (made.utae.gamma, made.synthesis.bottleneck.noise) == (0.7, "elementwise")
-        assert made.utae.network == "student"
+        assert (made.loss.gamma, made.synthesis.bottleneck.noise) == (0.7, "elementwise")
+        assert made.loss.network == "student"
     beside = BASE.with_changes({"synthesis.lambda_uni": 2, "ablation": "no-fae-no-utae"})
-    assert (beside.synthesis.lambda_uni, beside.utae.gamma) == (2, 0)
+    assert (beside.synthesis.lambda_uni, beside.loss.gamma) == (2, 0)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_what_is_set_beside_a_variant_wins():
 )
 def test_every_recipe_written_reads_back_as_an_equal_one(name, variant, ablation, tmp_path):
     recipe = find_student_recipe(name).with_changes({"variant": variant, "ablation": ablation})
-    recipe = recipe.with_changes({"synthesis.steps": 3, "eps": "1/3", "utae.gamma": 0.1 + 0.2})
+    recipe = recipe.with_changes({"synthesis.steps": 3, "eps": "1/3", "loss.gamma": 0.1 + 0.2})
     file = tmp_path / "recipe.toml"
     file.write_text(to_toml(recipe), encoding="utf-8")
     assert find_student_recipe(str(file)) == recipe
@@ -205,10 +205,10 @@ def test_every_recipe_written_reads_back_as_an_equal_one(name, variant, ablation
 def test_a_file_may_name_a_variant_and_set_a_field_otherwise(tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text(
-        'utae.gamma = 0.25\nvariant = "paper"\n[synthesis]\nbottleneck = {beta = 0.5}\n'
+        'loss.gamma = 0.25\nvariant = "paper"\n[synthesis]\nbottleneck = {beta = 0.5}\n'
     )
     assert find_student_recipe(str(file)) == BASE.with_changes(
-        {"variant": "paper", "utae.gamma": 0.25, "synthesis.bottleneck.beta": 0.5}
+        {"variant": "paper", "loss.gamma": 0.25, "synthesis.bottleneck.beta": 0.5}
     )
 
 
@@ -230,7 +230,7 @@ def test_every_field_can_be_set_by_its_dotted_name():
         changed = TINY.with_changes({name: given})
         assert differences(changed, TINY) == {name}
         assert str(flat(changed)[name]) == given
-    assert TINY.with_changes({"utae.step_size": "3/255"}).utae.step_size == Fraction(3, 255)
+    assert TINY.with_changes({"loss.step_size": "3/255"}).loss.step_size == Fraction(3, 255)
     assert TINY.with_changes({"synthesis.tap": "layer2"}).synthesis.tap == "layer2"
 
 
@@ -239,7 +239,8 @@ WRONG = [
     ({"lambda_bn": 0}, "no field 'lambda_bn'. Did you mean synthesis.lambda_bn?"),
     (
         {"synthesis": 1},
-        "synthesis is a section of a recipe; set one of its fields: synthesis.steps",
+        "synthesis is a section of a recipe; set one of its fields: synthesis.method, "
+        "synthesis.steps",
     ),
     ({"synthesis.bottleneck": "x"}, "set one of its fields: synthesis.bottleneck.noise"),
     ({"variant": "papers"}, "no variant is called 'papers'. Did you mean paper?"),
@@ -270,12 +271,12 @@ WRONG = [
     ({"reweighting.smoothing": 1}, "smoothing is 1.0; give 0 <= smoothing < 1"),
     ({"reweighting.measured_on": "first"}, "no measured_on is called 'first'"),
     ({"reweighting.strategy": "margin-minmax", "reweighting.low": 0.3}, "low and high are 0.3"),
-    ({"utae.gamma": "inf"}, "gamma is inf"),
-    ({"utae.network": "tutor"}, "no network is called 'tutor'"),
-    ({"utae.step_size": 0}, "utae.step_size is 0"),
-    ({"distillation.divergence": "lk"}, "no divergence is called 'lk'"),
+    ({"loss.gamma": "inf"}, "gamma is inf"),
+    ({"loss.network": "tutor"}, "no network is called 'tutor'"),
+    ({"loss.step_size": 0}, "loss.step_size is 0"),
+    ({"loss.divergence": "lk"}, "no divergence is called 'lk'"),
     (
-        {"distillation.clean_weight": 0, "distillation.adversarial_weight": 0},
+        {"loss.clean_weight": 0, "loss.adversarial_weight": 0},
         "so the student learns nothing",
     ),
     ({"distillation.lr": 0}, "distillation: lr is 0.0; give 0 < lr"),
@@ -311,4 +312,4 @@ def test_the_paper_scale_recipes():
     assert tiny_imagenet == dataclasses.replace(
         BASE, arch="preactresnet18", image_size=64, batch_size=512
     )
-    assert math.isclose(BASE.utae.step_size * 4, BASE.eps)
+    assert math.isclose(BASE.loss.step_size * 4, BASE.eps)

@@ -23,10 +23,10 @@ from ferd_train.bank import Bank
 from ferd_train.cli import main
 from ferd_train.fields import to_toml
 from ferd_train.frozen_teacher import load_teacher
-from ferd_train.generator_losses import GeneratorObjective
 from ferd_train.run_folder import RunFolder
 from ferd_train.student import train_student
 from ferd_train.student_training import StudentTraining
+from ferd_train.synthesis.generator_losses import GeneratorObjective
 from tests.conftest import Killed
 from tests.train.student_runs import (
     CODE,

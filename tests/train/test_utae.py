@@ -10,7 +10,7 @@ from torch import nn
 
 from ferd_eval.attacks import Batch, Passes, Threat
 from ferd_train.adversary import KLPGD
-from ferd_train.utae import UTAE
+from ferd_train.distillation.utae import UTAE
 from tests.conftest import TinyNet
 
 EPS = Threat("8/255")

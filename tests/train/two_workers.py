@@ -20,12 +20,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ferd_eval.device import DeviceChoice
 from ferd_eval.models.demo import demo_checkpoints
-from ferd_train.batchnorm_matching import distance
 from ferd_train.frozen_teacher import load_teacher
 from ferd_train.recipes import ferd_lab
 from ferd_train.shared_batchnorm import share_batch_norm
 from ferd_train.student import train_student
 from ferd_train.student_recipe import StudentRecipe
+from ferd_train.synthesis.batchnorm_matching import distance
 from ferd_train.workers import ALONE, WHOLE, Share, Workers, join
 
 CHANGES: Mapping[str, Any] = {
@@ -39,7 +39,7 @@ CHANGES: Mapping[str, Any] = {
     "synthesis.bottleneck.steps": 3,
     "synthesis.bottleneck.lr": 2.0,
     "reweighting.attack_steps": 3,
-    "utae.steps": 3,
+    "loss.attack_steps": 3,
     "distillation.steps": 3,
     "augmentation.flip": True,
 }
@@ -49,7 +49,7 @@ RUNS: Mapping[str, Mapping[str, Any]] = {
     "ferd": {"variant": "ferd"},
     "paper": {"variant": "paper", "batch_size": 11},
     "release": {"variant": "release"},
-    "ikl": {"distillation.divergence": "ikl", "batch_size": 13},
+    "ikl": {"loss.divergence": "ikl", "batch_size": 13},
 }
 
 #: Layers whose sharing is looked at closely, and the shape of the batch's rows.

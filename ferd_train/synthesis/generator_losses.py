@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ferd_eval.errors import UserError, did_you_mean
-from ferd_train.batchnorm_matching import BatchNormMatching
-from ferd_train.bottleneck import Bottleneck
 from ferd_train.divergence import kl, kl_from_uniform, pairwise_gap, soft_cross_entropy
-from ferd_train.feature_tap import split
+from ferd_train.synthesis.batchnorm_matching import BatchNormMatching
+from ferd_train.synthesis.bottleneck import Bottleneck
+from ferd_train.synthesis.feature_tap import split
 from ferd_train.workers import WHOLE, Share
 
 # The release flattens the teacher's prediction by this much where it weighs pairs of classes.

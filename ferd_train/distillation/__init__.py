@@ -1,0 +1,13 @@
+"""Distillation losses with their attacks, one file each, and what they are told."""
+
+from collections.abc import Mapping
+
+from ferd_train.distillation.base import LossRecipe, StudentObjective
+from ferd_train.distillation.ferd import FERDLossRecipe
+
+#: Losses by name.
+LOSSES: Mapping[str, type[LossRecipe]] = {
+    "ferd": FERDLossRecipe,
+}
+
+__all__ = ["LOSSES", "FERDLossRecipe", "LossRecipe", "StudentObjective"]

@@ -1,0 +1,187 @@
+"""What every method of making images has in common. B batch, C channels, H × W pixels."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ferd_eval.errors import UserError
+from ferd_train.augment import AugmentationRecipe
+from ferd_train.bank import Bank
+from ferd_train.randomness import Randomness
+from ferd_train.workers import WHOLE, Share
+
+#: From the number of a student step, counted from 0, to the process's own images in [0, 1] and
+#: their labels.
+Feed = Callable[[int], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """Where images are made.
+
+    Attributes:
+        teacher: images to logits, in evaluation mode.
+        student: the network that learns meanwhile.
+        image_shape: C, H, W.
+        num_classes: of both networks.
+        batch_size: of the whole batch.
+        eps: radius of the L∞ ball.
+        augmentation: of what the networks see.
+        seed: the run's.
+        device: of both networks.
+        share: of each batch that this process makes.
+    """
+
+    teacher: nn.Module
+    student: nn.Module
+    image_shape: tuple[int, int, int]
+    num_classes: int
+    batch_size: int
+    eps: Fraction
+    augmentation: AugmentationRecipe
+    seed: int
+    device: torch.device
+    share: Share = WHOLE
+
+    def augment(self, x_BCHW: Tensor, seed: int) -> Tensor:
+        """The process's images as networks see them."""
+        return self.augmentation(x_BCHW, seed, self.share.places(x_BCHW))
+
+
+@dataclass(frozen=True, eq=False)
+class Synthetic:
+    """A batch that was made.
+
+    Attributes:
+        x_BCHW: the process's own images in [0, 1], as they go into the bank.
+        labels_B: classes of the whole batch.
+        last_BCHW: those of the last step, augmented as the networks saw them.
+        loss: what was lowered, of the kept images.
+        terms: its unweighted terms.
+        step: the step that the kept images come from, counted from 1.
+    """
+
+    x_BCHW: Tensor
+    labels_B: Tensor
+    last_BCHW: Tensor
+    loss: float
+    terms: Mapping[str, float]
+    step: int
+
+
+class Synthesis(ABC):
+    """A method of making images. The networks are frozen while it does, and unchanged after.
+
+    Attributes:
+        setting: where it works.
+    """
+
+    def __init__(self, setting: Setting) -> None:
+        """Everything that the setting lacks is said here."""
+        self.setting = setting
+
+    @abstractmethod
+    def make(self, labels_B: Tensor, randomness: Randomness) -> Synthetic:
+        """One epoch's images for the bank.
+
+        Args:
+            labels_B: classes asked for, of the whole batch.
+            randomness: of the epoch.
+
+        Raises:
+            UserError: nothing usable came out.
+        """
+
+    def feed(self, bank: Bank, randomness: Randomness) -> Feed:
+        """Images for the epoch's student steps, to be asked for in order.
+
+        Here: independent draws from the bank, augmented.
+        """
+        setting, draws = self.setting, randomness.stream("draws")
+
+        def draw(step: int) -> tuple[Tensor, Tensor]:
+            x_BCHW, labels_B, _ = bank.draw(
+                setting.batch_size, draws, setting.device, setting.share
+            )
+            return setting.augment(x_BCHW, randomness.seed("augment draws", step)), labels_B
+
+        return draw
+
+    def state(self) -> dict[str, Any]:
+        """What the next epoch needs of this one: tensors, numbers and containers of them."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        assert not state, f"{type(self).__name__} keeps nothing, so {[*state]} is not its state"
+
+
+@dataclass(frozen=True)
+class SynthesisRecipe(ABC):
+    """Constants of a method. A kind is a dataclass whose `method` is its name.
+
+    Attributes:
+        method: name of the method in `METHODS`. Setting it sets the whole section to that method's
+            own values.
+    """
+
+    method: str = field(default="", init=False)
+
+    @abstractmethod
+    def build(self, setting: Setting) -> Synthesis:
+        """The method, ready for its first epoch.
+
+        Raises:
+            UserError: it does not fit the setting.
+        """
+
+
+class BestBatch:
+    """The batch with the lowest loss so far, kept on the device without asking it for anything.
+
+    A copy: what makes the images may go on to change them in place.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._loss = torch.full((), torch.inf, device=device)
+        self._step = torch.zeros((), dtype=torch.int64, device=device)
+        self._x_BCHW: Tensor | None = None
+        self._terms: Mapping[str, Tensor] = {}
+
+    def see(self, loss: Tensor, x_BCHW: Tensor, terms: Mapping[str, Tensor], step: int) -> None:
+        """Keep this batch if its loss is lower; one that is not a number never is."""
+        lower = loss < self._loss
+        if self._x_BCHW is None:
+            self._x_BCHW, self._terms = x_BCHW, terms
+        # `where` makes new tensors, so nothing kept is written to later.
+        self._x_BCHW = torch.where(lower, x_BCHW, self._x_BCHW)
+        self._terms = {name: torch.where(lower, terms[name], self._terms[name]) for name in terms}
+        self._step = torch.where(lower, step, self._step)
+        self._loss = torch.where(lower, loss, self._loss)
+
+    def synthetic(self, labels_B: Tensor, last_BCHW: Tensor) -> Synthetic:
+        """What was kept, with the labels of the whole batch and what the networks saw last.
+
+        Raises:
+            UserError: no loss was finite.
+        """
+        assert self._x_BCHW is not None
+        loss = float(self._loss)
+        terms = {name: float(term) for name, term in self._terms.items()}
+        if not math.isfinite(loss):
+            # The first step's loss knows nothing of the generator's learning rates.
+            raise UserError(
+                "the generator's loss was not finite from its first step on "
+                f"({', '.join(f'{name} {term:g}' for name, term in terms.items())}): the student "
+                "has diverged, or the teacher's logits or the weights lambda_... are too large. "
+                "Start again in another folder with a lower --set distillation.lr=... ."
+            )
+        return Synthetic(self._x_BCHW, labels_B, last_BCHW, loss, terms, int(self._step))
