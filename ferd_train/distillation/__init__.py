@@ -4,10 +4,12 @@ from collections.abc import Mapping
 
 from ferd_train.distillation.base import LossRecipe, StudentObjective
 from ferd_train.distillation.ferd import FERDLossRecipe
+from ferd_train.distillation.rslad import RSLADRecipe
 
 #: Losses by name.
 LOSSES: Mapping[str, type[LossRecipe]] = {
     "ferd": FERDLossRecipe,
+    "rslad": RSLADRecipe,
 }
 
-__all__ = ["LOSSES", "FERDLossRecipe", "LossRecipe", "StudentObjective"]
+__all__ = ["LOSSES", "FERDLossRecipe", "LossRecipe", "RSLADRecipe", "StudentObjective"]

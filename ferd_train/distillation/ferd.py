@@ -1,20 +1,14 @@
-"""FERD's loss: equations 10 and 11 of arXiv 2509.20793. B batch, C × H × W pixels."""
+"""FERD's loss: equations 10 and 11 of arXiv 2509.20793."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from torch import Tensor, nn
-
-from ferd_eval.attacks import Batch, Passes, Threat
-from ferd_train.distillation.base import StudentObjective, WalkingLossRecipe
+from ferd_train.distillation.base import WalkingLossRecipe
 from ferd_train.distillation.student_loss import StudentLoss
+from ferd_train.distillation.two_terms import ATTACKED, TwoTerms
 from ferd_train.distillation.utae import UTAE
 from ferd_train.fields import require_not_negative, require_one_of
-from ferd_train.workers import WHOLE, Share
-
-#: Networks that UTAEs can be made against.
-ATTACKED = ("teacher", "student")
 
 
 @dataclass(frozen=True)
@@ -52,31 +46,6 @@ class FERDLossRecipe(WalkingLossRecipe):
         """Equation 10."""
         return UTAE(steps=self.attack_steps, step_size=self.step_size, gamma=self.gamma)
 
-    def build(self, num_classes: int) -> FERDLoss:
+    def build(self, num_classes: int) -> TwoTerms:
         """The loss."""
-        return FERDLoss(self)
-
-
-class FERDLoss(StudentObjective):
-    """λ1·D(p_T(x_F), p_S(x_F)) + λ2·D(p_T(x_F), p_S(x_U))."""
-
-    def __init__(self, recipe: FERDLossRecipe) -> None:
-        self._recipe = recipe
-        self._attack, self._divergences = recipe.attack, recipe.divergences
-
-    def examples(
-        self, teacher: nn.Module, student: nn.Module, batch: Batch, threat: Threat, seed: int
-    ) -> Tensor:
-        """x_U; the images themselves where their term has no weight."""
-        if not self._recipe.adversarial_weight:
-            return batch.x_BCHW
-        network = teacher if self._recipe.network == "teacher" else student
-        return self._attack.examples(network, batch, threat, seed=seed, passes=Passes())
-
-    def __call__(
-        self, student: nn.Module, batch: Batch, adv_BCHW: Tensor, share: Share = WHOLE
-    ) -> Tensor:
-        """Equation 11, the batch mean."""
-        return self._divergences(
-            student, batch.x_BCHW, adv_BCHW, batch.clean_logits_BK, batch.labels_B, share
-        )
+        return TwoTerms(self.attack, self.divergences, self.network)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ferd_eval.device import DeviceChoice
 from ferd_eval.models import Normalization, build_architecture, save_network
 from ferd_train.frozen_teacher import FrozenTeacher, load_teacher
-from ferd_train.recipes import ferd_lab
+from ferd_train.recipes.ferd import ferd_lab
 from ferd_train.student import train_student
 from ferd_train.student_recipe import StudentRecipe
 from ferd_train.student_training import StudentLog

@@ -411,7 +411,7 @@ def test_demo_takes_the_packaged_teacher(tmp_path, capsys, monkeypatch):
     short = {"epochs": 2, "warmup": 1, "batch_size": 8, "synthesis.steps": 1}
     short |= {"synthesis.width": 2, "synthesis.bottleneck.steps": 1, "distillation.steps": 1}
     short |= {"arch": "cnn28-2", "reweighting.attack_steps": 1, "loss.attack_steps": 1}
-    from ferd_train.recipes import ferd_demo
+    from ferd_train.recipes.ferd import ferd_demo
 
     monkeypatch.setattr(
         "ferd_train.distilling.find_student_recipe", lambda name: ferd_demo().with_changes(short)

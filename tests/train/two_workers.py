@@ -21,7 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ferd_eval.device import DeviceChoice
 from ferd_eval.models.demo import demo_checkpoints
 from ferd_train.frozen_teacher import load_teacher
-from ferd_train.recipes import ferd_lab
+from ferd_train.recipes.ferd import ferd_lab
 from ferd_train.shared_batchnorm import share_batch_norm
 from ferd_train.student import train_student
 from ferd_train.student_recipe import StudentRecipe

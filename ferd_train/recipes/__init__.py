@@ -1,0 +1,77 @@
+"""Recipes are functions: each returns a full configuration and says what it costs and gives."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from ferd_eval.errors import UserError, did_you_mean
+from ferd_train.fields import Recipe, read_toml
+from ferd_train.recipes import ferd, teachers
+from ferd_train.student_recipe import StudentRecipe
+from ferd_train.teacher_recipe import TeacherRecipe
+
+R = TypeVar("R", bound=Recipe)
+
+
+#: Recipes by the name the command line knows.
+TEACHER_RECIPES: Mapping[str, Callable[[], TeacherRecipe]] = {
+    "cifar10-resnet18": teachers.cifar10_resnet18,
+    "demo-resnet8": teachers.demo_resnet8,
+    "demo-cnn": teachers.demo_cnn,
+}
+STUDENT_RECIPES: Mapping[str, Callable[[], StudentRecipe]] = {
+    "ferd-cifar10": ferd.ferd_cifar10,
+    "ferd-cifar100": ferd.ferd_cifar100,
+    "ferd-tiny-imagenet": ferd.ferd_tiny_imagenet,
+    "ferd-lab": ferd.ferd_lab,
+    "ferd-demo": ferd.ferd_demo,
+}
+
+
+def find_teacher_recipe(name: str) -> TeacherRecipe:
+    """The recipe of that name, or the one in a ``.toml`` file.
+
+    Raises:
+        UserError: there is none, or the file holds none.
+    """
+    return _find(name, TEACHER_RECIPES, TeacherRecipe, "teachers", STUDENT_RECIPES)
+
+
+def find_student_recipe(name: str) -> StudentRecipe:
+    """The recipe of that name, or in a ``.toml`` file; what that leaves out is `ferd-cifar10`'s.
+
+    Raises:
+        UserError: there is none, or the file holds none.
+    """
+    return _find(name, STUDENT_RECIPES, StudentRecipe, "students", TEACHER_RECIPES)
+
+
+def _find(
+    name: str,
+    known: Mapping[str, Callable[[], R]],
+    kind: type[R],
+    whose: str,
+    others: Mapping[str, object],
+) -> R:
+    if name.endswith(".toml"):
+        values = read_toml(Path(name))
+        try:
+            return kind.from_fields(values)
+        except UserError as reason:
+            raise UserError(f"recipe {name}: {reason}") from reason
+    if name in known:
+        return known[name]()
+    if name in others:
+        raise UserError(f"recipe {name} is not one for {whose}; there are {', '.join(known)}.")
+    raise UserError(
+        f"no recipe for {whose} is called {name!r}.{did_you_mean(name, known)} A recipe of your "
+        "own is a file that ends in .toml."
+    )
+
+
+def summary(recipe: Callable[[], object]) -> str:
+    """First line of a recipe's docstring."""
+    return (inspect.getdoc(recipe) or "").splitlines()[0]
