@@ -270,6 +270,7 @@ class StudentTraining:
         """N_S steps of SGD on the student's loss; their mean, and the share of agreement after."""
         for group in self._optimizer.param_groups:
             group["lr"] = self._lr
+        self._objective.begin_epoch(randomness.epoch, self.recipe.epochs)
         draw = self._synthesis.feed(self.bank, randomness)
         losses = []
         with frozen(self._teacher):
@@ -294,11 +295,10 @@ class StudentTraining:
         )
         self.student.train()
         self._optimizer.zero_grad(set_to_none=True)
-        loss = self._objective(self.student, batch, adv_BCHW, self._share)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = self._objective.backward(self.student, batch, adv_BCHW, self._share)
         self._share.workers.sum_gradients(self.student.parameters())
         self._optimizer.step()
-        return loss.detach()
+        return loss
 
     def _teacher_agrees(self, made: Synthetic) -> float:
         with frozen(self._teacher), torch.no_grad():

@@ -47,6 +47,26 @@ class StudentObjective(ABC):
             share: of the batch, that these are.
         """
 
+    def backward(
+        self, student: nn.Module, batch: Batch, adv_BCHW: Tensor, share: Share = WHOLE
+    ) -> Tensor:
+        """Leave the gradient with the student's parameters, and return the loss without one.
+
+        Here the gradient of the loss. One of several tasks, or several teachers, may combine
+        theirs otherwise; arguments are as of `__call__`.
+        """
+        loss = self(student, batch, adv_BCHW, share)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def begin_epoch(self, epoch: int, epochs: int) -> None:  # noqa: B027 -- most stay as they are
+        """Set what goes by the epoch, such as a temperature.
+
+        Args:
+            epoch: that begins, counted from 1.
+            epochs: of the run.
+        """
+
     def end_epoch(self) -> None:  # noqa: B027 -- most have nothing to learn
         """Learn from the epoch's batches what the next epoch is to go by."""
 

@@ -83,6 +83,14 @@ class GeneratorWeights:
         if not any(values.values()):
             raise UserError(f"{', '.join(values)} are all 0, so the generator learns nothing.")
 
+    def __call__(self, terms: Mapping[str, Tensor]) -> Mapping[str, float]:
+        """The constant weights of these terms, see `Weigher`."""
+        return {name: getattr(self, f"lambda_{name}") for name in terms}
+
+
+#: From a step's terms by name to their weights. One that adapts looks at them detached.
+Weigher = Callable[[Mapping[str, Tensor]], Mapping[str, "float | Tensor"]]
+
 
 @dataclass(frozen=True, eq=False)
 class GeneratorLosses:
@@ -118,6 +126,7 @@ class GeneratorObjective:
         tap: str | None = None,
         adversarial: str = "kl",
         match_student: bool = True,
+        weigher: Weigher | None = None,
     ) -> None:
         """Compose the terms.
 
@@ -130,6 +139,7 @@ class GeneratorObjective:
             adversarial: a name in `ADVERSARIAL_TERMS`.
             match_student: L_bn over the student's layers too (paper), or the teacher's alone
                 (release).
+            weigher: of the terms that are on; None for the constant `weights`.
         """
         if adversarial not in ADVERSARIAL_TERMS:
             raise UserError(
@@ -137,6 +147,7 @@ class GeneratorObjective:
                 f"{did_you_mean(adversarial, ADVERSARIAL_TERMS)}"
             )
         self._teacher, self._student, self._weights = teacher, student, weights
+        self._weigher = weigher or weights
         self._bottleneck = bottleneck
         self._adversarial = ADVERSARIAL_TERMS[adversarial]
         self._halves = split(teacher, tap) if weights.lambda_uni else None
@@ -179,10 +190,10 @@ class GeneratorObjective:
             tail = self._halves.tail
             kept_BCHW = self._bottleneck.non_robust(tail, z_BCHW, labels_B, generator, share)
             terms["uni"] = uniformity(gather(tail(kept_BCHW)))
-        weighted = [getattr(weights, f"lambda_{name}") * term for name, term in terms.items()]
-        return GeneratorLosses(
-            torch.stack(weighted).sum(), {name: term.detach() for name, term in terms.items()}
-        )
+        seen = {name: term.detach() for name, term in terms.items()}
+        weight = self._weigher(seen)
+        weighted = [weight[name] * term for name, term in terms.items()]
+        return GeneratorLosses(torch.stack(weighted).sum(), seen)
 
     @contextmanager
     def _watch(self, share: Share) -> Iterator[list[Tensor]]:
