@@ -11,6 +11,7 @@ import pytest
 
 from ferd_eval.errors import UserError
 from ferd_eval.models import build_architecture
+from ferd_train.distillation import RSLADRecipe
 from ferd_train.fields import flat, names_of, to_toml
 from ferd_train.recipes import STUDENT_RECIPES, find_student_recipe, find_teacher_recipe, summary
 from ferd_train.student_recipe import ABLATIONS, VARIANTS, StudentRecipe
@@ -313,3 +314,55 @@ def test_the_paper_scale_recipes():
         BASE, arch="preactresnet18", image_size=64, batch_size=512
     )
     assert math.isclose(BASE.loss.step_size * 4, BASE.eps)
+
+
+def test_another_loss_brings_its_own_values_and_keeps_the_walk():
+    lab = find_student_recipe("ferd-lab")
+    made = lab.with_changes({"loss.name": "rslad"})
+    assert made.loss == RSLADRecipe(attack_steps=4, step_size=Fraction("0.05"))
+    assert (made.loss.clean_weight, made.loss.adversarial_weight) == (1 / 6, 5 / 6)
+    assert {name for name in flat(made) if name.startswith("loss.")} == {
+        "loss.name",
+        "loss.attack_steps",
+        "loss.step_size",
+        "loss.clean_weight",
+        "loss.adversarial_weight",
+    }
+    assert flat(made)["loss.name"] == "rslad"
+    assert differences(made.with_changes({"loss.name": "ferd"}), lab) == set()
+    beside = lab.with_changes({"loss.clean_weight": 0.5, "loss.name": "rslad"})
+    assert (beside.loss.clean_weight, beside.loss.adversarial_weight) == (0.5, 5 / 6)
+
+
+def test_a_variant_of_ferd_beside_another_loss_leaves_that_alone():
+    made = BASE.with_changes({"variant": "release", "loss.name": "rslad"})
+    assert made.synthesis.adversarial == "decoupled"
+    assert made.loss == RSLADRecipe()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"loss.name": "rlsad"}, "no loss.name is called 'rlsad'. Did you mean rslad?"),
+        ({"loss.name": "rslad", "loss.gamma": 1}, "a recipe has no field 'loss.gamma'."),
+        (
+            {"loss.name": "rslad", "ablation": "no-utae"},
+            "ablation no-utae switches FERD's attack off, but loss.name is rslad; leave it out",
+        ),
+        ({"loss.name": "rslad", "loss.clean_weight": -1}, "loss: clean_weight is -1.0; give 0"),
+        ({"synthesis.method": "fred"}, "no synthesis.method is called 'fred'. Did you mean ferd?"),
+    ],
+)
+def test_what_does_not_go_together_is_said_in_one_line(changes, message):
+    with pytest.raises(UserError) as caught:
+        BASE.with_changes(changes)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_recipes_of_another_loss_are_read_back(tmp_path):
+    recipe = BASE.with_changes({"loss.name": "rslad", "loss.clean_weight": 0.25})
+    file = tmp_path / "own.toml"
+    file.write_text(to_toml(recipe))
+    assert find_student_recipe(str(file)) == recipe
+    assert StudentRecipe.from_fields(recipe.to_json()) == recipe
