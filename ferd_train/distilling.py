@@ -153,11 +153,12 @@ def _score(
 
 def _print_epoch(log: StudentLog, epochs: int) -> None:
     heaviest = max(range(len(log.class_weights)), key=log.class_weights.__getitem__)
-    parts = [
-        f"epoch {log.epoch}/{epochs}",
-        f"images: loss {log.generator_loss:.2f}, as asked {log.teacher_agrees:.0%}",
-        f"heaviest class {heaviest} ({log.class_weights[heaviest]:.2f})",
-    ]
+    parts = [f"epoch {log.epoch}/{epochs}"]
+    if log.generator_loss is not None:
+        parts += [
+            f"images: loss {log.generator_loss:.2f}, as asked {log.teacher_agrees:.0%}",
+            f"heaviest class {heaviest} ({log.class_weights[heaviest]:.2f})",
+        ]
     if log.student_loss is not None:
         parts.append(f"student: loss {log.student_loss:.3f}, as teacher {log.student_agrees:.0%}")
     if log.validation is not None:

@@ -21,6 +21,8 @@ _INTERVAL = 30.0
 class Pictures:
     """``images.png``, ``class_weights.svg``, ``learning.svg`` and, where installed, TensorBoard's.
 
+    The first two only of runs that make images.
+
     All follow from the figures and the bank, so none is part of a run's state, and a kill between
     two drawings loses nothing.
     """
@@ -57,8 +59,9 @@ class Pictures:
         self._draw(logs, bank)
 
     def _draw(self, logs: Sequence[StudentLog], bank: Bank) -> None:
-        weights = weight_history([log.class_weights for log in logs], self._class_names)
-        write_atomically(self._folder / "class_weights.svg", weights.encode())
         write_atomically(self._folder / "learning.svg", learning_curves(logs).encode())
-        write_atomically(self._folder / "images.png", gallery(bank, self._class_names))
+        if len(bank):
+            weights = weight_history([log.class_weights for log in logs], self._class_names)
+            write_atomically(self._folder / "class_weights.svg", weights.encode())
+            write_atomically(self._folder / "images.png", gallery(bank, self._class_names))
         self._drawn = time.monotonic()

@@ -14,6 +14,7 @@ from ferd_train.pictures import Pictures
 from ferd_train.run_folder import RunFolder, describe_run, fitting_into_memory
 from ferd_train.student_recipe import StudentRecipe
 from ferd_train.student_training import StudentLog, StudentTraining
+from ferd_train.synthesis import RealImages, RealRecipe
 from ferd_train.validation import Validation
 from ferd_train.workers import ALONE, Workers
 
@@ -42,7 +43,7 @@ def train_student(
         out: the run's folder; a killed run continues from its last finished epoch, a finished one
             is left as it is.
         device: where to train.
-        data_dir: where the validation images lie, if the recipe wants any.
+        data_dir: where real images lie, if the recipe wants any.
         download: fetch them if they are missing.
         watch: called after each epoch with its figures and the number of epochs.
         workers: processes that all call this with the same arguments, and share each batch. The
@@ -53,14 +54,17 @@ def train_student(
             one, a batch does not fit into memory, or training diverged.
     """
     with workers.in_turn():  # the first one may have to fetch them
-        images = _validation_images(recipe, teacher, data_dir, download=download)
+        images = _training_split(
+            recipe.validation.dataset, "validation.dataset", teacher, data_dir, download=download
+        )
+        real = _real_images(recipe, teacher, data_dir, download=download)
     facts = {
         "processes": workers.count,
         "teacher": teacher.description,
+        "training_images": _learnt_from(real),
+        "dataset": None if real is None else real.images.describe(),
         "validation": None if images is None else images.describe(),
-        "checkpoint_selection": "last epoch; no images of the data set used"
-        if images is None
-        else "last epoch; held-out training images looked at, none used",
+        "checkpoint_selection": _selection(real, images),
     }
     run = RunFolder(out, RESULT, describe_run(recipe, recipe.seed, device, facts))
     workers.wait()  # all have looked at the folder before it changes
@@ -73,7 +77,7 @@ def train_student(
         validation = Validation(images, rows_N, recipe.eps, device.device, recipe.seed)
     with exact_arithmetic():
         training = StudentTraining(
-            recipe, teacher, device.device, validation=validation, workers=workers
+            recipe, teacher, device.device, real=real, validation=validation, workers=workers
         )
         continues = run.state.exists()
         if continues:
@@ -94,26 +98,56 @@ def train_student(
                 watch(log, recipe.epochs)
     if workers.is_first:
         pictures.finish(training.logs, training.bank)
-        training.export(run.network, _origin(teacher))
+        training.export(run.network, _origin(teacher, real))
         run.finish([vars(log) for log in training.logs], [_row(log) for log in training.logs])
     return run.network
 
 
-def _origin(teacher: FrozenTeacher) -> dict[str, str]:
-    """What a student's file says of its teacher."""
-    origin = {"ferd.teacher_sha256": str(teacher.description["sha256"])}
+def _origin(teacher: FrozenTeacher, real: RealImages | None) -> dict[str, str]:
+    """What a student's file says of its teacher, and of what it learnt from."""
+    origin = {
+        "ferd.teacher_sha256": str(teacher.description["sha256"]),
+        "ferd.training_images": _learnt_from(real),
+    }
     return {**origin, "ferd.dataset": teacher.dataset} if teacher.dataset else origin
 
 
-def _validation_images(
-    recipe: StudentRecipe, teacher: FrozenTeacher, data_dir: Path | None, *, download: bool
+def _learnt_from(real: RealImages | None) -> str:
+    if real is None:
+        return "synthetic, made from the teacher alone"
+    return f"real, {len(real.rows_N)} of the training split of {real.images.name}: not data-free"
+
+
+def _selection(real: RealImages | None, images: LabelledImages | None) -> str:
+    if images is not None:
+        return "last epoch; held-out training images looked at, none used"
+    used = "no" if real is None else "no held-out"
+    return f"last epoch; {used} images of the data set used"
+
+
+def _training_split(
+    name: str, setting: str, teacher: FrozenTeacher, data_dir: Path | None, *, download: bool
 ) -> LabelledImages | None:
-    wanted = recipe.validation.dataset
-    if not wanted:
+    """The images that a setting names, if it names any."""
+    if not name:
         return None
-    images = load_dataset(wanted, data_dir, split="train", download=download)
-    teacher.require_same_kind(images, "validation.dataset")
+    images = load_dataset(name, data_dir, split="train", download=download)
+    teacher.require_same_kind(images, setting)
     return images
+
+
+def _real_images(
+    recipe: StudentRecipe, teacher: FrozenTeacher, data_dir: Path | None, *, download: bool
+) -> RealImages | None:
+    """What a recipe that makes no images learns from, without what it would hold out."""
+    if not isinstance(recipe.synthesis, RealRecipe):
+        return None
+    images = _training_split(
+        recipe.synthesis.dataset, "synthesis.dataset", teacher, data_dir, download=download
+    )
+    assert images is not None, "recipes of real images name them"
+    rows_N, _ = hold_out(images.labels_N, recipe.validation.per_class)
+    return RealImages(images, rows_N)
 
 
 def _row(log: StudentLog) -> dict[str, Any]:

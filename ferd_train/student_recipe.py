@@ -26,7 +26,7 @@ from ferd_train.fields import (
     require_share,
 )
 from ferd_train.reweighting import STRATEGIES, Reweighting
-from ferd_train.synthesis import METHODS, FERDRecipe, SynthesisRecipe
+from ferd_train.synthesis import METHODS, FERDRecipe, RealRecipe, SynthesisRecipe
 from ferd_train.synthesis.bottleneck import PAPER, RELEASE, Bottleneck
 
 #: Images that class weights can be measured on.
@@ -117,7 +117,7 @@ class ValidationRecipe:
 
 @dataclass(frozen=True)
 class StudentRecipe(Recipe):
-    """Robust distillation without data.
+    """Robust distillation, without data unless the method says so.
 
     Attributes:
         arch: registered architecture of the student.
@@ -186,10 +186,30 @@ class StudentRecipe(Recipe):
                         f"{name} {getattr(self, name)} is one of FERD, but synthesis.method is "
                         f"{method}; leave {name} out, or set it to none."
                     )
+        if isinstance(self.synthesis, RealRecipe):
+            self._require_real(self.synthesis)
         if "utae" in self.ablation and not isinstance(self.loss, FERDLossRecipe):
             raise UserError(
                 f"ablation {self.ablation} switches FERD's attack off, but loss.name is {loss}; "
                 "leave it out, or set loss.name to ferd."
+            )
+
+    def _require_real(self, synthesis: RealRecipe) -> None:
+        """What makes images has nothing to do where there are some."""
+        if not synthesis.dataset:
+            raise UserError(
+                "synthesis.method data learns from real images; name them, e.g. --set "
+                "synthesis.dataset=fashion-mnist."
+            )
+        if self.warmup:
+            raise UserError(
+                f"warmup is {self.warmup}, but synthesis.method data has no images to make "
+                "beforehand; set warmup to 0."
+            )
+        if self.reweighting.strategy != "uniform":
+            raise UserError(
+                f"reweighting.strategy {self.reweighting.strategy} decides which images are made, "
+                "but synthesis.method data makes none; set it to uniform."
             )
 
     @classmethod
@@ -205,8 +225,9 @@ class StudentRecipe(Recipe):
         Raises:
             UserError: an unknown field, or a value that is wrong or does not go with the others.
         """
-        if changes.get("synthesis.method", "ferd") != "ferd":
-            changes = {"variant": "none", "ablation": "none", **changes}
+        method = METHODS.get(str(changes.get("synthesis.method")))
+        if method is not None and method is not type(self.synthesis):
+            changes = {**method.implied, **changes}
         changed = super().with_changes(changes)
         implied: dict[str, Any] = {}
         if "variant" in changes:

@@ -33,7 +33,7 @@ from ferd_train.schedule import cosine
 from ferd_train.shared_batchnorm import share_batch_norm
 from ferd_train.state import read_state, write_state
 from ferd_train.student_recipe import StudentRecipe
-from ferd_train.synthesis import Setting, Synthetic
+from ferd_train.synthesis import RealImages, Setting, Synthetic
 from ferd_train.validation import Validation, ValidationFigures
 from ferd_train.workers import ALONE, Workers
 
@@ -45,8 +45,8 @@ class StudentLog:
     Attributes:
         epoch: counted from 1.
         lr: the student's learning rate.
-        generator_loss: L_gen of the kept batch.
-        generator_terms: its unweighted terms.
+        generator_loss: L_gen of the kept batch; None where nothing was made, as of the next three.
+        generator_terms: its unweighted terms; none then.
         kept_step: the generator step it came from, counted from 1.
         teacher_agrees: share of the kept images in which the teacher sees the class asked for.
         class_weights: probabilities that this epoch's classes were drawn with.
@@ -65,10 +65,10 @@ class StudentLog:
 
     epoch: int
     lr: float
-    generator_loss: float
+    generator_loss: float | None
     generator_terms: Mapping[str, float]
-    kept_step: int
-    teacher_agrees: float
+    kept_step: int | None
+    teacher_agrees: float | None
     class_weights: Sequence[float]
     class_counts: Sequence[int]
     vulnerability: Sequence[float]
@@ -106,6 +106,7 @@ class StudentTraining:
         teacher: FrozenTeacher,
         device: torch.device,
         *,
+        real: RealImages | None = None,
         validation: Validation | None = None,
         workers: Workers = ALONE,
     ) -> None:
@@ -115,6 +116,7 @@ class StudentTraining:
             recipe: what to do.
             teacher: on the device.
             device: where to train.
+            real: images to learn from, for a method that makes none.
             validation: real images to look at after each epoch.
             workers: who share each batch. All hold the same student, and call the same methods
                 but those that write.
@@ -152,6 +154,7 @@ class StudentTraining:
                 recipe.seed,
                 device,
                 self._share,
+                real,
             )
         )
         self._objective = recipe.loss.build(self._num_classes)
@@ -194,9 +197,11 @@ class StudentTraining:
         weights_K = self.class_weights()
         drawn_B = draw_labels(weights_K, self.recipe.batch_size, randomness.stream("labels"))
         made = self._synthesis.make(drawn_B.to(self._device), randomness)
-        self._put_away(made)
-        agrees = self._teacher_agrees(made)
-        self._weigh(made, randomness)
+        agrees = None
+        if made is not None:
+            self._put_away(made)
+            agrees = self._teacher_agrees(made)
+            self._weigh(made, randomness)
         made_at = time.perf_counter()
         student_loss = student_agrees = None
         if number > self.recipe.warmup:
@@ -206,12 +211,12 @@ class StudentTraining:
         log = StudentLog(
             epoch=number,
             lr=self._lr,
-            generator_loss=made.loss,
-            generator_terms=made.terms,
-            kept_step=made.step,
+            generator_loss=None if made is None else made.loss,
+            generator_terms={} if made is None else made.terms,
+            kept_step=None if made is None else made.step,
             teacher_agrees=agrees,
             class_weights=weights_K.tolist(),
-            class_counts=torch.bincount(made.labels_B, minlength=self._num_classes).tolist(),
+            class_counts=self._counts(made),
             vulnerability=self._vulnerability_K.tolist(),
             loss_per_class={
                 name: each_K.tolist() for name, each_K in self._objective.per_class().items()
@@ -225,6 +230,11 @@ class StudentTraining:
         )
         self.logs.append(log)
         return log
+
+    def _counts(self, made: Synthetic | None) -> list[int]:
+        labels_B = torch.zeros(0, dtype=torch.int64) if made is None else made.labels_B
+        counts: list[int] = torch.bincount(labels_B, minlength=self._num_classes).tolist()
+        return counts
 
     @property
     def _lr(self) -> float:

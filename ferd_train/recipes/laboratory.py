@@ -23,6 +23,8 @@ def laboratory(
     loss: LossRecipe | None = None,
     reweighting: ReweightingRecipe | None = None,
     variant: str = "none",
+    epochs: int = 20,
+    warmup: int = 2,
 ) -> StudentRecipe:
     """Grey 28×28 images at ε = 0.1, a student of half the packaged teacher's width, 18 × 80 steps.
 
@@ -32,14 +34,16 @@ def laboratory(
             `ferd`, so that methods differ by their images.
         reweighting: how classes are drawn; None for evenly.
         variant: of FERD.
+        epochs: E.
+        warmup: epochs of it that only make images; 18 teach.
     """
     return StudentRecipe(
         arch="resnet8-w8",
         image_size=28,
         eps=Fraction("0.1"),
         variant=variant,
-        epochs=20,
-        warmup=2,
+        epochs=epochs,
+        warmup=warmup,
         batch_size=128,
         synthesis=synthesis,
         reweighting=reweighting or ReweightingRecipe(strategy="uniform"),

@@ -2,12 +2,31 @@
 
 from collections.abc import Mapping
 
-from ferd_train.synthesis.base import Feed, Setting, Synthesis, SynthesisRecipe, Synthetic
+from ferd_train.synthesis.base import (
+    Feed,
+    RealImages,
+    Setting,
+    Synthesis,
+    SynthesisRecipe,
+    Synthetic,
+)
 from ferd_train.synthesis.ferd import FERDRecipe
+from ferd_train.synthesis.real import RealRecipe
 
 #: Methods by name.
 METHODS: Mapping[str, type[SynthesisRecipe]] = {
     "ferd": FERDRecipe,
+    "data": RealRecipe,
 }
 
-__all__ = ["METHODS", "FERDRecipe", "Feed", "Setting", "Synthesis", "SynthesisRecipe", "Synthetic"]
+__all__ = [
+    "METHODS",
+    "FERDRecipe",
+    "Feed",
+    "RealImages",
+    "RealRecipe",
+    "Setting",
+    "Synthesis",
+    "SynthesisRecipe",
+    "Synthetic",
+]

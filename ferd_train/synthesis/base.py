@@ -7,11 +7,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ferd_eval.datasets import LabelledImages
 from ferd_eval.errors import UserError
 from ferd_train.augment import AugmentationRecipe
 from ferd_train.bank import Bank
@@ -21,6 +24,19 @@ from ferd_train.workers import WHOLE, Share
 #: From the number of a student step, counted from 0, to the process's own images in [0, 1] and
 #: their labels.
 Feed = Callable[[int], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True, eq=False)
+class RealImages:
+    """Training images of a data set.
+
+    Attributes:
+        images: the training split.
+        rows_N: rows of it that may be learnt from; the others are held out.
+    """
+
+    images: LabelledImages
+    rows_N: NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +54,7 @@ class Setting:
         seed: the run's.
         device: of both networks.
         share: of each batch that this process makes.
+        real: images to learn from; None without any, as data-free training has it.
     """
 
     teacher: nn.Module
@@ -50,6 +67,7 @@ class Setting:
     seed: int
     device: torch.device
     share: Share = WHOLE
+    real: RealImages | None = None
 
     def augment(self, x_BCHW: Tensor, seed: int) -> Tensor:
         """The process's images as networks see them."""
@@ -89,8 +107,8 @@ class Synthesis(ABC):
         self.setting = setting
 
     @abstractmethod
-    def make(self, labels_B: Tensor, randomness: Randomness) -> Synthetic:
-        """One epoch's images for the bank.
+    def make(self, labels_B: Tensor, randomness: Randomness) -> Synthetic | None:
+        """One epoch's images for the bank; None of a method that makes none.
 
         Args:
             labels_B: classes asked for, of the whole batch.
@@ -130,9 +148,16 @@ class SynthesisRecipe(ABC):
 
     Attributes:
         method: name of the method in `METHODS`. Setting it sets the whole section to that method's
-            own values.
+            own values, and `implied` fields of other sections.
+        implied: what a recipe of this method has unless it is told otherwise: no variant of FERD,
+            and classes drawn evenly.
     """
 
+    implied: ClassVar[Mapping[str, Any]] = {
+        "variant": "none",
+        "ablation": "none",
+        "reweighting.strategy": "uniform",
+    }
     method: str = field(default="", init=False)
 
     @abstractmethod

@@ -5,7 +5,9 @@ arXiv 2509.20793, algorithm 1, lines 3 to 9. B batch, C channels, H × W pixels,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -47,6 +49,7 @@ class FERDRecipe(SynthesisRecipe):
         bottleneck: which features are not robust.
     """
 
+    implied: ClassVar[Mapping[str, Any]] = {}
     method: str = field(default="ferd", init=False)
     steps: int = 400
     lr: float = 2e-3
