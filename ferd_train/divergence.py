@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 from torch.nn.functional import kl_div
 
@@ -23,6 +24,15 @@ def kl_from_uniform(logits_BK: Tensor) -> Tensor:
 def soft_cross_entropy(p_BK: Tensor, q_BK: Tensor) -> Tensor:
     """−Σ_k p_k log q_k of the softmaxes, shape B: KL plus the entropy of p."""
     return -(p_BK.softmax(dim=1) * q_BK.log_softmax(dim=1)).sum(dim=1)
+
+
+def jensen_shannon(p_BK: Tensor, q_BK: Tensor) -> Tensor:
+    """½ KL(p ‖ m) + ½ KL(q ‖ m) of the softmaxes, m their mean, shape B; at most log 2."""
+    log_p_BK, log_q_BK = p_BK.log_softmax(dim=1), q_BK.log_softmax(dim=1)
+    log_m_BK = torch.logaddexp(log_p_BK, log_q_BK) - math.log(2)
+    of_p_BK = log_p_BK.exp() * (log_p_BK - log_m_BK)
+    of_q_BK = log_q_BK.exp() * (log_q_BK - log_m_BK)
+    return (of_p_BK + of_q_BK).sum(dim=1) / 2
 
 
 def pairwise_gap(a_BK: Tensor, b_BK: Tensor, weights_BK: Tensor) -> Tensor:

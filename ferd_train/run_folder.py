@@ -86,11 +86,12 @@ class RunFolder:
 
         Args:
             epochs: figures of each epoch; the last one's go into the record.
-            table: the same as rows of ``metrics.csv``, all with the same columns.
+            table: the same as rows of ``metrics.csv``; one may lack columns that another has.
         """
         self.write_figures(epochs)
         text = io.StringIO()
-        writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")
+        columns = dict.fromkeys(name for row in table for name in row)
+        writer = csv.DictWriter(text, list(columns), lineterminator="\n")
         writer.writeheader()
         writer.writerows(table)
         write_atomically(self.folder / "metrics.csv", text.getvalue().encode())

@@ -10,18 +10,24 @@ from ferd_train.synthesis.base import (
     SynthesisRecipe,
     Synthetic,
 )
+from ferd_train.synthesis.deepinv import DeepInvRecipe
+from ferd_train.synthesis.fast import FastRecipe
 from ferd_train.synthesis.ferd import FERDRecipe
 from ferd_train.synthesis.real import RealRecipe
 
 #: Methods by name.
 METHODS: Mapping[str, type[SynthesisRecipe]] = {
     "ferd": FERDRecipe,
+    "deepinv": DeepInvRecipe,
+    "fast": FastRecipe,
     "data": RealRecipe,
 }
 
 __all__ = [
     "METHODS",
+    "DeepInvRecipe",
     "FERDRecipe",
+    "FastRecipe",
     "Feed",
     "RealImages",
     "RealRecipe",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from typing import Any, ClassVar
 
@@ -167,6 +167,38 @@ class SynthesisRecipe(ABC):
         Raises:
             UserError: it does not fit the setting.
         """
+
+    @property
+    def names_of_weights(self) -> list[str]:
+        """The fields that weigh a term, ``lambda_…``."""
+        return [each.name for each in fields(self) if each.name.startswith("lambda_")]
+
+    def require_any_weight(self) -> None:
+        """See that something is lowered.
+
+        Raises:
+            UserError: all weights are 0.
+        """
+        if not any(getattr(self, name) for name in self.names_of_weights):
+            raise UserError(
+                f"{', '.join(self.names_of_weights)} are all 0, so nothing is asked of the images."
+            )
+
+    def weighted(self, terms: Mapping[str, Tensor]) -> Tensor:
+        """The sum of terms, ``adv`` weighed by ``lambda_adv`` and so on; a scalar."""
+        return torch.stack([getattr(self, f"lambda_{name}") * terms[name] for name in terms]).sum()
+
+
+def require_alone(recipe: SynthesisRecipe, setting: Setting) -> None:
+    """See that no other process makes images too.
+
+    Raises:
+        UserError: some do.
+    """
+    if setting.share.workers.count > 1:
+        raise UserError(
+            f"synthesis.method {recipe.method} is for one process; start it without torchrun."
+        )
 
 
 class BestBatch:

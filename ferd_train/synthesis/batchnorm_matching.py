@@ -79,7 +79,16 @@ class BatchNormMatching:
 def distance(layer: _BatchNorm, input_BC: Tensor, share: Share = WHOLE) -> Tensor:
     """One layer's part of L_bn, a scalar, for its input B×C×…, which may be a share of a batch."""
     assert not layer.training, "batch statistics are matched in evaluation mode only"
-    total: Tensor = _Distance.apply(input_BC, layer.running_mean, layer.running_var, share)
+    assert layer.running_mean is not None
+    assert layer.running_var is not None
+    return distance_to(layer.running_mean, layer.running_var, input_BC, share)
+
+
+def distance_to(
+    mean_C: Tensor, variance_C: Tensor, input_BC: Tensor, share: Share = WHOLE
+) -> Tensor:
+    """‖mean of the batch − mean‖₂ + ‖variance of the batch − variance‖₂, a scalar."""
+    total: Tensor = _Distance.apply(input_BC, mean_C, variance_C, share)
     return total
 
 
