@@ -284,6 +284,14 @@ def require_positive(part: object, *names: str) -> None:
             raise UserError(f"{name} is {getattr(part, name)}; give 0 < {name} < 1e30.")
 
 
+def require_ordered(part: object, low: str, high: str) -> None:
+    """Two numbers from 0 on, the first not above the second."""
+    require_not_negative(part, low, high)
+    first, second = getattr(part, low), getattr(part, high)
+    if first > second:
+        raise UserError(f"{low} is {first} and {high} {second}; give {low} <= {high}.")
+
+
 def require_seed(seed: int) -> None:
     """A seed that torch takes."""
     if not 0 <= seed < _SEEDS:

@@ -2,14 +2,32 @@
 
 from collections.abc import Mapping
 
+from ferd_train.distillation.absld import ABSLDRecipe
 from ferd_train.distillation.base import LossRecipe, StudentObjective
+from ferd_train.distillation.dafa import DAFARecipe
+from ferd_train.distillation.fair_ard import FairARDRecipe
 from ferd_train.distillation.ferd import FERDLossRecipe
+from ferd_train.distillation.ikl import IKLRecipe
 from ferd_train.distillation.rslad import RSLADRecipe
 
 #: Losses by name.
 LOSSES: Mapping[str, type[LossRecipe]] = {
     "ferd": FERDLossRecipe,
     "rslad": RSLADRecipe,
+    "ikl": IKLRecipe,
+    "fair-ard": FairARDRecipe,
+    "absld": ABSLDRecipe,
+    "dafa": DAFARecipe,
 }
 
-__all__ = ["LOSSES", "FERDLossRecipe", "LossRecipe", "RSLADRecipe", "StudentObjective"]
+__all__ = [
+    "LOSSES",
+    "ABSLDRecipe",
+    "DAFARecipe",
+    "FERDLossRecipe",
+    "FairARDRecipe",
+    "IKLRecipe",
+    "LossRecipe",
+    "RSLADRecipe",
+    "StudentObjective",
+]

@@ -85,7 +85,8 @@ class LossRecipe(ABC):
 
     Attributes:
         name: of the loss, in `LOSSES`. Setting it sets the whole section to that loss's own values,
-            but for the attack's steps and their size where both losses walk.
+            but for the attack's steps and their size where both losses walk, and for the weights of
+            the two terms among RSLAD and its descendants.
     """
 
     name: str = field(default="", init=False)

@@ -5,15 +5,39 @@ B batch, C channels, H × W pixels.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor, nn
 
 from ferd_eval.attacks import PGD, Batch, Passes, Threat
-from ferd_train.distillation.base import StudentObjective
+from ferd_train.distillation.base import StudentObjective, WalkingLossRecipe
 from ferd_train.distillation.student_loss import StudentLoss
 from ferd_train.workers import WHOLE, Share
 
 #: Networks that images can be made against.
 ATTACKED = ("teacher", "student")
+
+
+@dataclass(frozen=True)
+class TwoTermsRecipe(WalkingLossRecipe):
+    """Weights of the two terms; of losses that share them, each keeps those of the one before.
+
+    Attributes:
+        clean_weight: of the clean images' term.
+        adversarial_weight: of the attacked images' term.
+    """
+
+    clean_weight: float = 1 / 6
+    adversarial_weight: float = 5 / 6
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _ = self.divergences
+
+    @property
+    def divergences(self) -> StudentLoss:
+        """Both terms."""
+        return StudentLoss("kl", self.clean_weight, self.adversarial_weight)
 
 
 class TwoTerms(StudentObjective):
