@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from ferd_eval.errors import UserError, did_you_mean
 from ferd_train.fields import Recipe, read_toml
-from ferd_train.recipes import deepinv, fast, ferd, rslad, teachers
+from ferd_train.recipes import cmi, deepinv, fast, ferd, rslad, teachers
 from ferd_train.student_recipe import StudentRecipe
 from ferd_train.teacher_recipe import TeacherRecipe
 
@@ -28,6 +28,8 @@ STUDENT_RECIPES: Mapping[str, Callable[[], StudentRecipe]] = {
     "ferd-tiny-imagenet": ferd.ferd_tiny_imagenet,
     "ferd-lab": ferd.ferd_lab,
     "ferd-demo": ferd.ferd_demo,
+    "cmi-cifar10": cmi.cmi_cifar10,
+    "cmi-lab": cmi.cmi_lab,
     "deepinv-cifar10": deepinv.deepinv_cifar10,
     "deepinv-lab": deepinv.deepinv_lab,
     "fast-cifar10": fast.fast_cifar10,

@@ -10,6 +10,7 @@ from ferd_train.synthesis.base import (
     SynthesisRecipe,
     Synthetic,
 )
+from ferd_train.synthesis.cmi import CMIRecipe
 from ferd_train.synthesis.deepinv import DeepInvRecipe
 from ferd_train.synthesis.fast import FastRecipe
 from ferd_train.synthesis.ferd import FERDRecipe
@@ -18,6 +19,7 @@ from ferd_train.synthesis.real import RealRecipe
 #: Methods by name.
 METHODS: Mapping[str, type[SynthesisRecipe]] = {
     "ferd": FERDRecipe,
+    "cmi": CMIRecipe,
     "deepinv": DeepInvRecipe,
     "fast": FastRecipe,
     "data": RealRecipe,
@@ -25,6 +27,7 @@ METHODS: Mapping[str, type[SynthesisRecipe]] = {
 
 __all__ = [
     "METHODS",
+    "CMIRecipe",
     "DeepInvRecipe",
     "FERDRecipe",
     "FastRecipe",

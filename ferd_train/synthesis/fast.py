@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from ferd_eval.attacks import frozen
-from ferd_train.divergence import kl
 from ferd_train.fields import (
     require_at_least,
     require_not_negative,
@@ -32,7 +31,7 @@ from ferd_train.synthesis.base import (
     require_alone,
 )
 from ferd_train.synthesis.generator import Generator
-from ferd_train.synthesis.generator_losses import one_hot
+from ferd_train.synthesis.generator_losses import agreeing_minus_kl, one_hot
 from ferd_train.synthesis.momentum_matching import MomentumMatching
 
 _BETAS = (0.5, 0.999)
@@ -202,12 +201,6 @@ class Fast(Synthesis):
         self._outer.load_state_dict(state["outer"])
         if self._matching is not None:
             self._matching.load_state(state["matching"], self.setting.device)
-
-
-def agreeing_minus_kl(teacher_BK: Tensor, student_BK: Tensor) -> Tensor:
-    """−KL(p_T ‖ p_S), 0 where they see different classes, the mean over all images."""
-    agree_B = teacher_BK.argmax(1) == student_BK.argmax(1)
-    return -(kl(teacher_BK, student_BK) * agree_B).mean()
 
 
 @torch.no_grad()

@@ -45,6 +45,15 @@ def minus_decoupled_kl(teacher_BK: Tensor, student_BK: Tensor) -> Tensor:
     return -(pairwise_B + soft_cross_entropy(teacher_BK.detach(), student_BK)).mean()
 
 
+def agreeing_minus_kl(teacher_BK: Tensor, student_BK: Tensor) -> Tensor:
+    """−KL(p_T ‖ p_S), 0 where they see different classes, the mean over all images.
+
+    The adversarial term of CMI and FastDFKD (Fang et al. 2021 and 2022).
+    """
+    agree_B = teacher_BK.argmax(1) == student_BK.argmax(1)
+    return -(kl(teacher_BK, student_BK) * agree_B).mean()
+
+
 #: L_adv by name: the paper's and the release's.
 ADVERSARIAL_TERMS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "kl": minus_kl,

@@ -13,8 +13,9 @@ from ferd_eval.models import build_architecture
 from ferd_train.randomness import Randomness
 from ferd_train.student_training import StudentTraining
 from ferd_train.synthesis import Setting
-from ferd_train.synthesis.fast import Fast, agreeing_minus_kl, renew_first_layer
+from ferd_train.synthesis.fast import Fast, renew_first_layer
 from ferd_train.synthesis.generator import Generator
+from ferd_train.synthesis.generator_losses import agreeing_minus_kl
 from ferd_train.synthesis.momentum_matching import MomentumMatching
 from ferd_train.workers import Share, Workers
 from tests.conftest import Killed
