@@ -10,17 +10,22 @@ from ferd_train.synthesis.base import (
     SynthesisRecipe,
     Synthetic,
 )
+from ferd_train.synthesis.dfhl import DFHLRecipe
 from ferd_train.synthesis.ferd import FERDRecipe
 from ferd_train.synthesis.real import RealRecipe
+from ferd_train.synthesis.zskt import ZSKTRecipe
 
 #: Methods by name.
 METHODS: Mapping[str, type[SynthesisRecipe]] = {
     "ferd": FERDRecipe,
+    "zskt": ZSKTRecipe,
+    "dfhl": DFHLRecipe,
     "data": RealRecipe,
 }
 
 __all__ = [
     "METHODS",
+    "DFHLRecipe",
     "FERDRecipe",
     "Feed",
     "RealImages",
@@ -29,4 +34,5 @@ __all__ = [
     "Synthesis",
     "SynthesisRecipe",
     "Synthetic",
+    "ZSKTRecipe",
 ]
