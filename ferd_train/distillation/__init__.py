@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from ferd_train.distillation.base import LossRecipe, StudentObjective
+from ferd_train.distillation.dfhl import DFHLLossRecipe
 from ferd_train.distillation.ferd import FERDLossRecipe
 from ferd_train.distillation.rslad import RSLADRecipe
 
@@ -10,6 +11,14 @@ from ferd_train.distillation.rslad import RSLADRecipe
 LOSSES: Mapping[str, type[LossRecipe]] = {
     "ferd": FERDLossRecipe,
     "rslad": RSLADRecipe,
+    "dfhl": DFHLLossRecipe,
 }
 
-__all__ = ["LOSSES", "FERDLossRecipe", "LossRecipe", "RSLADRecipe", "StudentObjective"]
+__all__ = [
+    "LOSSES",
+    "DFHLLossRecipe",
+    "FERDLossRecipe",
+    "LossRecipe",
+    "RSLADRecipe",
+    "StudentObjective",
+]
