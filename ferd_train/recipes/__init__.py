@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from ferd_eval.errors import UserError, did_you_mean
 from ferd_train.fields import Recipe, read_toml
-from ferd_train.recipes import ferd, rslad, teachers
+from ferd_train.recipes import dfhl, ferd, rslad, teachers, zskt
 from ferd_train.student_recipe import StudentRecipe
 from ferd_train.teacher_recipe import TeacherRecipe
 
@@ -28,6 +28,12 @@ STUDENT_RECIPES: Mapping[str, Callable[[], StudentRecipe]] = {
     "ferd-tiny-imagenet": ferd.ferd_tiny_imagenet,
     "ferd-lab": ferd.ferd_lab,
     "ferd-demo": ferd.ferd_demo,
+    "zskt-cifar10": zskt.zskt_cifar10,
+    "zskt-lab": zskt.zskt_lab,
+    "dfhl-cifar10": dfhl.dfhl_cifar10,
+    "dfhl-cifar100": dfhl.dfhl_cifar100,
+    "dfhl-lab": dfhl.dfhl_lab,
+    "dfhl-lab-hard": dfhl.dfhl_lab_hard,
     "rslad-cifar10": rslad.rslad_cifar10,
     "rslad-lab": rslad.rslad_lab,
 }
