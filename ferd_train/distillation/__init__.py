@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from ferd_train.distillation.absld import ABSLDRecipe
 from ferd_train.distillation.base import LossRecipe, StudentObjective
 from ferd_train.distillation.dafa import DAFARecipe
+from ferd_train.distillation.dfhl import DFHLLossRecipe
 from ferd_train.distillation.fair_ard import FairARDRecipe
 from ferd_train.distillation.ferd import FERDLossRecipe
 from ferd_train.distillation.ikl import IKLRecipe
@@ -18,12 +19,14 @@ LOSSES: Mapping[str, type[LossRecipe]] = {
     "fair-ard": FairARDRecipe,
     "absld": ABSLDRecipe,
     "dafa": DAFARecipe,
+    "dfhl": DFHLLossRecipe,
 }
 
 __all__ = [
     "LOSSES",
     "ABSLDRecipe",
     "DAFARecipe",
+    "DFHLLossRecipe",
     "FERDLossRecipe",
     "FairARDRecipe",
     "IKLRecipe",

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from ferd_eval.errors import UserError, did_you_mean
 from ferd_train.fields import Recipe, read_toml
-from ferd_train.recipes import cmi, deepinv, fast, ferd, rslad, teachers
+from ferd_train.recipes import cmi, deepinv, dfhl, fast, ferd, rslad, teachers, zskt
 from ferd_train.student_recipe import StudentRecipe
 from ferd_train.teacher_recipe import TeacherRecipe
 
@@ -34,6 +34,12 @@ STUDENT_RECIPES: Mapping[str, Callable[[], StudentRecipe]] = {
     "deepinv-lab": deepinv.deepinv_lab,
     "fast-cifar10": fast.fast_cifar10,
     "fast-lab": fast.fast_lab,
+    "zskt-cifar10": zskt.zskt_cifar10,
+    "zskt-lab": zskt.zskt_lab,
+    "dfhl-cifar10": dfhl.dfhl_cifar10,
+    "dfhl-cifar100": dfhl.dfhl_cifar100,
+    "dfhl-lab": dfhl.dfhl_lab,
+    "dfhl-lab-hard": dfhl.dfhl_lab_hard,
     "rslad-cifar10": rslad.rslad_cifar10,
     "rslad-lab": rslad.rslad_lab,
 }

@@ -12,9 +12,11 @@ from ferd_train.synthesis.base import (
 )
 from ferd_train.synthesis.cmi import CMIRecipe
 from ferd_train.synthesis.deepinv import DeepInvRecipe
+from ferd_train.synthesis.dfhl import DFHLRecipe
 from ferd_train.synthesis.fast import FastRecipe
 from ferd_train.synthesis.ferd import FERDRecipe
 from ferd_train.synthesis.real import RealRecipe
+from ferd_train.synthesis.zskt import ZSKTRecipe
 
 #: Methods by name.
 METHODS: Mapping[str, type[SynthesisRecipe]] = {
@@ -22,12 +24,15 @@ METHODS: Mapping[str, type[SynthesisRecipe]] = {
     "cmi": CMIRecipe,
     "deepinv": DeepInvRecipe,
     "fast": FastRecipe,
+    "zskt": ZSKTRecipe,
+    "dfhl": DFHLRecipe,
     "data": RealRecipe,
 }
 
 __all__ = [
     "METHODS",
     "CMIRecipe",
+    "DFHLRecipe",
     "DeepInvRecipe",
     "FERDRecipe",
     "FastRecipe",
@@ -38,4 +43,5 @@ __all__ = [
     "Synthesis",
     "SynthesisRecipe",
     "Synthetic",
+    "ZSKTRecipe",
 ]

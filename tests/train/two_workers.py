@@ -50,6 +50,8 @@ RUNS: Mapping[str, Mapping[str, Any]] = {
     "paper": {"variant": "paper", "batch_size": 11},
     "release": {"variant": "release"},
     "ikl": {"loss.divergence": "ikl", "batch_size": 13},
+    "zskt": {"synthesis.method": "zskt", "synthesis.width": 4, "synthesis.student_steps": 2},
+    "dfhl": {"synthesis.method": "dfhl", "synthesis.width": 4, "loss.name": "dfhl"},
 }
 
 #: Layers whose sharing is looked at closely, and the shape of the batch's rows.
@@ -64,6 +66,8 @@ ROWS = 7
 
 
 def recipe(run: str) -> StudentRecipe:
+    if "synthesis.method" in RUNS[run]:  # which has fields of its own
+        return ferd_lab().with_changes(CHANGES).with_changes(RUNS[run])
     return ferd_lab().with_changes({**CHANGES, **RUNS[run]})
 
 
@@ -116,7 +120,7 @@ def everything(folder: Path, workers: Workers) -> None:
         train(run, folder / run, workers)
     with (
         mock.patch("ferd_train.student_training.share_batch_norm"),
-        mock.patch("ferd_train.synthesis.share_batch_norm"),
+        mock.patch("ferd_train.synthesis.ferd.share_batch_norm"),
     ):
         train("ferd", folder / "apart", workers)
     train("ferd", folder / "killed", workers, watch=lambda *_: os.kill(os.getpid(), signal.SIGKILL))
