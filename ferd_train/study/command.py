@@ -55,6 +55,7 @@ def carry_out_study(asked: Studying) -> bool:
     rehearse_study(
         study,
         of_all,
+        wanted,
         work,
         device=asked.device,
         data_dir=asked.data_dir,
@@ -85,7 +86,9 @@ def _wanted(of_all: Sequence[CellState], study: Study, only: Sequence[str]) -> l
     known = dict.fromkeys(name for row in study.rows for name in (row.method, row.name))
     for name in only:
         if name not in known:
-            raise UserError(f"--only {name}: {study.file} has no such.{did_you_mean(name, known)}")
+            raise UserError(
+                f"--only: no method of {study.file} is called {name!r}.{did_you_mean(name, known)}"
+            )
     return [
         state
         for state in of_all

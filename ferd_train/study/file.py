@@ -102,11 +102,11 @@ def _study(file: Path, content: Mapping[str, Any]) -> Study:
         dataset=dataset,
         out=file.parent / _value(content, "out", str, "")
         if "out" in content
-        else _RUNS / file.stem,
+        else _RUNS / f"study-{file.stem}",
         seeds=seeds,
         teachers=teachers,
         rows=rows,
-        evaluations=_evaluations(content, dataset, used),
+        evaluations=_evaluations(content, _from_folder(dataset, file.parent), used),
         baseline=baseline,
         cells=tuple(cells),
     )
@@ -264,6 +264,12 @@ def _patterns(
         chosen = {key: tuple(table[key]) if key in table else None for key in known}
         patterns.append(_Pattern(**chosen))
     return patterns
+
+
+def _from_folder(dataset: str, folder: Path) -> str:
+    """A data set's name; that of ``npz:PATH`` and its like as seen from the study's folder."""
+    kind, colon, path = dataset.partition(":")
+    return f"{kind}:{folder / path}" if colon else dataset
 
 
 def _seeds(given: Any, where: str) -> tuple[int, ...]:

@@ -30,7 +30,8 @@ STUDY_RECORD = "study.json"
 
 def rehearse_study(
     study: Study,
-    states: Sequence[CellState],
+    of_all: Sequence[CellState],
+    wanted: Sequence[CellState],
     work: Path,
     *,
     device: str,
@@ -38,6 +39,13 @@ def rehearse_study(
     download: bool,
 ) -> None:
     """Load every teacher and data set, build every student, look at every folder; write nothing.
+
+    Args:
+        study: what is asked for.
+        of_all: its cells.
+        wanted: those of them that are to be carried out.
+        work: folder of the study.
+        device, data_dir, download: as of ``ferd-train study``.
 
     Raises:
         UserError: something cannot work, or what the folder holds is of another study.
@@ -47,8 +55,11 @@ def rehearse_study(
         _require_same_measurement(study, work)
         images = [_images(each, data_dir, download=download) for each in study.evaluations]
         for source in study.teachers:
-            of_teacher = [state for state in states if state.cell.teacher == source]
-            _rehearse_teacher(source, of_teacher, study, images, chosen, data_dir, download)
+            of_teacher = [state for state in of_all if state.cell.teacher == source]
+            teachers = _rehearse_teacher(source, of_teacher, images, data_dir, download=download)
+            # What is neither reported on nor continued may be as it likes.
+            used = [each for each in of_teacher if each in wanted or each.is_trained()]
+            _require_same_runs(used, teachers, study.evaluations, chosen, data_dir)
 
 
 def write_record(study: Study, work: Path) -> None:
@@ -65,34 +76,23 @@ def write_record(study: Study, work: Path) -> None:
 def _rehearse_teacher(
     source: TeacherSource,
     states: Sequence[CellState],
-    study: Study,
     images: Sequence[LabelledImages],
-    device: DeviceChoice,
     data_dir: Path | None,
+    *,
     download: bool,
-) -> None:
+) -> dict[int, FrozenTeacher]:
+    """The teacher by size of the images that its students are made with."""
     rows = {state.cell.row.name: state.cell.row for state in states if state.cell.row}
-    loaded: dict[int, FrozenTeacher] = {}
-    for row in rows.values():
-        size = row.recipe.image_size
-        with _placing(f"teachers.{source.name}: "):
-            teacher = loaded.get(size) or source.load(size)
-            loaded[size] = teacher
-        with _placing(f"{row.where}: "):
+    sizes = [row.recipe.image_size for row in rows.values()] or [images[0].image_shape[1]]
+    with _placing(f"teachers.{source.name}: "):
+        loaded = {size: source.load(size) for size in dict.fromkeys(sizes)}
+        for teacher in loaded.values():
             for each in images:
                 teacher.require_same_kind(each, "dataset")
-            _rehearse_row(row, teacher, data_dir, download=download)
-            for state in states:
-                if state.cell.row == row:
-                    _require_same_run(state, teacher, device, data_dir)
-    if not rows:
-        with _placing(f"teachers.{source.name}: "):
-            loaded[0] = source.load(images[0].image_shape[1])
-            loaded[0].require_same_kind(images[0], "dataset")
-    digest = str(next(iter(loaded.values())).description["sha256"])
-    for state in states:
-        if state.cell.row is None:
-            _require_same_teacher(state, digest, study.evaluations)
+    for row in rows.values():
+        with _placing(f"{row.where}: "):
+            _rehearse_row(row, loaded[row.recipe.image_size], data_dir, download=download)
+    return loaded
 
 
 def _rehearse_row(
@@ -105,11 +105,26 @@ def _rehearse_row(
     StudentTraining(row.recipe, teacher, torch.device("cpu"))
 
 
+def _require_same_runs(
+    states: Sequence[CellState],
+    teachers: Mapping[int, FrozenTeacher],
+    evaluations: Sequence[Evaluation],
+    device: DeviceChoice,
+    data_dir: Path | None,
+) -> None:
+    for state in states:
+        if state.cell.row is None:
+            digest = str(next(iter(teachers.values())).description["sha256"])
+            _require_same_teacher(state, digest, evaluations)
+        elif state.run.exists():
+            teacher = teachers[state.cell.row.recipe.image_size]
+            with _placing(f"{state.cell.row.where}: "):
+                _require_same_run(state, teacher, device, data_dir)
+
+
 def _require_same_run(
     state: CellState, teacher: FrozenTeacher, device: DeviceChoice, data_dir: Path | None
 ) -> None:
-    if not state.run.exists():
-        return
     recipe = state.cell.recipe
     try:
         with _one_thread():
