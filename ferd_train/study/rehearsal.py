@@ -19,7 +19,7 @@ from ferd_eval.manifest import RECORD, look_up, read_manifest
 from ferd_eval.output import to_json, write_atomically
 from ferd_train.frozen_teacher import FrozenTeacher
 from ferd_train.holdout import hold_out
-from ferd_train.student import student_run, validation_images
+from ferd_train.student import ShownImages, load_shown_images, student_run
 from ferd_train.student_training import StudentTraining
 from ferd_train.study.definition import Evaluation, Row, Study, TeacherSource
 from ferd_train.study.state import CellState
@@ -55,11 +55,7 @@ def rehearse_study(
         _require_same_measurement(study, work)
         images = [_images(each, data_dir, download=download) for each in study.evaluations]
         for source in study.teachers:
-            of_teacher = [state for state in of_all if state.cell.teacher == source]
-            teachers = _rehearse_teacher(source, of_teacher, images, data_dir, download=download)
-            # What is neither reported on nor continued may be as it likes.
-            used = [each for each in of_teacher if each in wanted or each.is_trained()]
-            _require_same_runs(used, teachers, study.evaluations, chosen, data_dir)
+            _rehearse_teacher(source, of_all, wanted, study, images, chosen, data_dir, download)
 
 
 def write_record(study: Study, work: Path) -> None:
@@ -75,73 +71,60 @@ def write_record(study: Study, work: Path) -> None:
 
 def _rehearse_teacher(
     source: TeacherSource,
-    states: Sequence[CellState],
+    of_all: Sequence[CellState],
+    wanted: Sequence[CellState],
+    study: Study,
     images: Sequence[LabelledImages],
+    device: DeviceChoice,
     data_dir: Path | None,
-    *,
     download: bool,
-) -> dict[int, FrozenTeacher]:
-    """The teacher by size of the images that its students are made with."""
-    rows = {state.cell.row.name: state.cell.row for state in states if state.cell.row}
+) -> None:
+    own = [state for state in of_all if state.cell.teacher == source]
+    rows = {state.cell.row.name: state.cell.row for state in own if state.cell.row}
     sizes = [row.recipe.image_size for row in rows.values()] or [images[0].image_shape[1]]
     with _placing(f"teachers.{source.name}: "):
         loaded = {size: source.load(size) for size in dict.fromkeys(sizes)}
         for teacher in loaded.values():
             for each in images:
                 teacher.require_same_kind(each, "dataset")
+        for state in own:
+            if state.cell.row is None:
+                _require_same_teacher(state, loaded[sizes[0]], study.evaluations)
     for row in rows.values():
+        teacher = loaded[row.recipe.image_size]
         with _placing(f"{row.where}: "):
-            _rehearse_row(row, loaded[row.recipe.image_size], data_dir, download=download)
-    return loaded
+            shown = load_shown_images(row.recipe, teacher, data_dir, download=download)
+            _rehearse_row(row, teacher, shown)
+            for state in own:
+                # What is neither reported on nor continued may be as it likes.
+                used = state in wanted or state.is_trained()
+                if state.cell.row == row and used and state.run.exists():
+                    _require_same_run(state, teacher, shown, device)
 
 
-def _rehearse_row(
-    row: Row, teacher: FrozenTeacher, data_dir: Path | None, *, download: bool
-) -> None:
+def _rehearse_row(row: Row, teacher: FrozenTeacher, shown: ShownImages) -> None:
     """Build everything that a student's run begins with, on the CPU."""
-    validation = validation_images(row.recipe, teacher, data_dir, download=download)
-    if validation is not None:
-        hold_out(validation.labels_N, row.recipe.validation.per_class)
-    StudentTraining(row.recipe, teacher, torch.device("cpu"))
-
-
-def _require_same_runs(
-    states: Sequence[CellState],
-    teachers: Mapping[int, FrozenTeacher],
-    evaluations: Sequence[Evaluation],
-    device: DeviceChoice,
-    data_dir: Path | None,
-) -> None:
-    for state in states:
-        if state.cell.row is None:
-            digest = str(next(iter(teachers.values())).description["sha256"])
-            _require_same_teacher(state, digest, evaluations)
-        elif state.run.exists():
-            teacher = teachers[state.cell.row.recipe.image_size]
-            with _placing(f"{state.cell.row.where}: "):
-                _require_same_run(state, teacher, device, data_dir)
+    if shown.validation is not None:
+        hold_out(shown.validation.labels_N, row.recipe.validation.per_class)
+    StudentTraining(row.recipe, teacher, torch.device("cpu"), real=shown.real)
 
 
 def _require_same_run(
-    state: CellState, teacher: FrozenTeacher, device: DeviceChoice, data_dir: Path | None
+    state: CellState, teacher: FrozenTeacher, shown: ShownImages, device: DeviceChoice
 ) -> None:
-    recipe = state.cell.recipe
     try:
         with _one_thread():
-            student_run(
-                recipe,
-                teacher,
-                state.run,
-                device=device,
-                images=validation_images(recipe, teacher, data_dir),
-            )
+            student_run(state.cell.recipe, teacher, state.run, device=device, shown=shown)
     except UserError as reason:
         raise UserError(
             f"{reason} Or give the method another name, or remove {state.folder}."
         ) from reason
 
 
-def _require_same_teacher(state: CellState, digest: str, evaluations: Sequence[Evaluation]) -> None:
+def _require_same_teacher(
+    state: CellState, teacher: FrozenTeacher, evaluations: Sequence[Evaluation]
+) -> None:
+    digest = str(teacher.description["sha256"])
     for evaluation in evaluations:
         folder = state.evaluation(evaluation)
         before = look_up(read_manifest(folder) or {}, "checkpoint.sha256")

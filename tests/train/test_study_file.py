@@ -159,6 +159,20 @@ def test_packaged_studies_are_sound():
     assert study.rows[0].recipe.eps == Fraction(1, 10)
 
 
+def test_the_example_of_the_docs_is_sound(tmp_path):
+    text = (ROOT / "docs/studies.md").read_text(encoding="utf-8")
+    first, second = (part.partition("```")[0] for part in text.split("```toml\n")[1:])
+    study = read_study(study_file(tmp_path, first))
+    rows = ["ferd-own", "ferd-rslad", "even-own", "even-rslad"]
+    assert [row.name for row in study.rows] == rows
+    assert len(study.cells) == 2 + 2 * 4 * 3
+    partial = read_study(study_file(tmp_path, second + first))
+    students = {(cell.row.name, cell.seed) for cell in partial.cells if cell.row}
+    everyone = {(name, seed) for name in rows for seed in (0, 1, 2)}
+    gone = {("even-rslad", 0), ("even-rslad", 1), ("even-rslad", 2), ("even-own", 2)}
+    assert students == everyone - gone
+
+
 WHOLE = HEAD + METHODS + EVALUATIONS
 # What of the sound file is replaced by what, and what is said.
 MISTAKES = {
