@@ -16,6 +16,7 @@ from ferd_train.study.file import read_study
 from ferd_train.study.forecast import forecast
 from ferd_train.study.report import write_study_report
 from ferd_train.study.state import CellState, states
+from tests.eval.metrics.simulated_run import simulate
 from tests.train.study_files import (
     accuracies,
     lay_out,
@@ -117,6 +118,18 @@ def test_means_and_intervals_are_those_of_the_outcomes(made):
                     continue
                 low, high = stats.t.interval(0.95, len(values) - 1, loc=0, scale=stats.sem(values))
                 assert float(half) == pytest.approx((high - low) / 2, rel=1e-9)
+
+
+@pytest.mark.parametrize(("classes", "lowest"), [(20, 1), (100, 10)])
+def test_of_many_classes_the_lowest_tenth_stands_for_the_lowest(made, tmp_path, classes, lowest):
+    study = read_study(made[0].parent.parent / "s.toml")
+    (teacher,) = (each for each in states(study, tmp_path) if each.cell.row is None)
+    run = simulate([f"class {k}" for k in range(classes)], per_class=10, attacks=("clean", "pgd"))
+    pretend_scored(teacher.evaluation(study.evaluations[0]), run, "a" * 64, {})
+    write_study_report(study, [teacher], tmp_path / "report")
+    (row,) = read_csv(tmp_path / "report/study.csv")
+    expected = sorted(accuracies(run, "pgd"))[:lowest]
+    assert float(row["pgd worst"]) == pytest.approx(statistics.mean(expected))
 
 
 def test_seconds_and_steps(made):
