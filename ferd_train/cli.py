@@ -138,6 +138,52 @@ def student(
 
 
 @app.command()
+def study(
+    file: Annotated[
+        Path, typer.Argument(metavar="STUDY.toml", help="Teachers, methods, losses, seeds.")
+    ],
+    work: Annotated[
+        Path | None,
+        typer.Option(
+            "--work", "--out", help="Folder of all runs and the report; else as the file says."
+        ),
+    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where the data set lies.")] = None,
+    download: Annotated[bool, typer.Option("--download", help="Fetch a missing set.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    only: Annotated[
+        str | None, typer.Option(metavar="METHOD,...", help="Work on these methods alone.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(help="Networks at once, each on one thread.")] = 1,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what is done and what is left; write nothing.")
+    ] = False,
+) -> None:
+    """Train and score methods × losses × seeds × teachers, and report which differ.
+
+    Killed at any moment, the same command continues it. A network that cannot be trained is
+    reported by name; the others go on, and the exit status is 1.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("a study starts its own processes (--jobs); start it without torchrun.")
+    from ferd_train.study.command import Studying, carry_out_study
+
+    all_finished = carry_out_study(
+        Studying(
+            file=file,
+            work=work,
+            data_dir=data_dir,
+            download=download,
+            device=device,
+            only=[] if only is None else [name.strip() for name in only.split(",")],
+            jobs=jobs,
+            dry_run=dry_run,
+        )
+    )
+    raise typer.Exit(0 if all_finished else 1)
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder of the student and its report.")] = Path(
         "reports/runs/ferd-demo"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,9 @@ from ferd_eval.cli.scoring import score_checkpoints
 from ferd_eval.cli.settings import ScoreSettings
 from ferd_eval.datasets import load_dataset
 from ferd_eval.errors import UserError
-from ferd_eval.models.demo import demo_checkpoints
 from ferd_eval.progress import duration
 from ferd_eval.runner import as_threats
-from ferd_train.frozen_teacher import FrozenTeacher, load_teacher
+from ferd_train.frozen_teacher import FrozenTeacher, load_teacher, teacher_file
 from ferd_train.recipes import find_student_recipe
 from ferd_train.student import train_student
 from ferd_train.student_recipe import StudentRecipe
@@ -52,7 +50,7 @@ def distil(job: Distilling) -> None:
     Everything that can be wrong with the input is found before the first epoch. Where several
     processes were started together, they train together and the first does the rest.
     """
-    with _teacher_file(job.teacher) as file:
+    with teacher_file(job.teacher) as file:
         with join() as workers:
             recipe = find_student_recipe(job.recipe).with_changes(job.changes)
             seeds = job.seeds or (recipe.seed,)
@@ -71,15 +69,6 @@ def distil(job: Distilling) -> None:
             _score(job, recipe, file, students, dataset)
     if dataset is None and workers.is_first:
         print(*students, sep="\n")
-
-
-@contextmanager
-def _teacher_file(teacher: str) -> Iterator[Path]:
-    if teacher != "demo":
-        yield Path(teacher)
-        return
-    with demo_checkpoints() as files:
-        yield files[0]
 
 
 def _scored_on(job: Distilling, recipe: StudentRecipe, teacher: FrozenTeacher) -> str:

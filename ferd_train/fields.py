@@ -170,7 +170,7 @@ def read_toml(file: Path) -> dict[str, Any]:
         UserError: it cannot be read, or is no TOML.
     """
     try:
-        return dict(_leaves(tomllib.loads(file.read_text(encoding="utf-8")), ""))
+        return flattened(tomllib.loads(file.read_text(encoding="utf-8")))
     except OSError as reason:
         raise UserError(
             f"recipe {file} cannot be read ({reason.strerror}); give --recipe a file or a name of "
@@ -180,6 +180,11 @@ def read_toml(file: Path) -> dict[str, Any]:
         raise UserError(
             f"recipe {file} is no TOML ({reason}); write lines such as epochs = 30."
         ) from reason
+
+
+def flattened(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of nested tables by dotted name."""
+    return dict(_leaves(table, ""))
 
 
 def _leaves(table: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:

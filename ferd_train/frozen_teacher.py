@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from ferd_eval.checkpoint import load_checkpoint
 from ferd_eval.datasets import LabelledImages, dataset_info
 from ferd_eval.errors import UserError
 from ferd_eval.models import Classifier, build_classifier
+from ferd_eval.models.demo import demo_checkpoints
 from ferd_eval.models.registry import guess_in_channels
 
 
@@ -65,6 +66,16 @@ class FrozenTeacher:
                 f"{setting}: {images.name} has images of {theirs}, but the student's are {ours}. "
                 "Give the right size with --set image_size=N, or other images."
             )
+
+
+@contextmanager
+def teacher_file(teacher: str) -> Iterator[Path]:
+    """The file of a teacher by its path; ``demo`` is the packaged one."""
+    if teacher != "demo":
+        yield Path(teacher)
+        return
+    with demo_checkpoints() as files:
+        yield files[0]
 
 
 def load_teacher(

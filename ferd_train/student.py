@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,19 +55,9 @@ def train_student(
             one, a batch does not fit into memory, or training diverged.
     """
     with workers.in_turn():  # the first one may have to fetch them
-        images = _training_split(
-            recipe.validation.dataset, "validation.dataset", teacher, data_dir, download=download
-        )
-        real = _real_images(recipe, teacher, data_dir, download=download)
-    facts = {
-        "processes": workers.count,
-        "teacher": teacher.description,
-        "training_images": _learnt_from(real),
-        "dataset": None if real is None else real.images.describe(),
-        "validation": None if images is None else images.describe(),
-        "checkpoint_selection": _selection(real, images),
-    }
-    run = RunFolder(out, RESULT, describe_run(recipe, recipe.seed, device, facts))
+        shown = load_shown_images(recipe, teacher, data_dir, download=download)
+    images, real = shown.validation, shown.real
+    run = student_run(recipe, teacher, out, device=device, shown=shown, workers=workers)
     workers.wait()  # all have looked at the folder before it changes
     if run.is_finished:
         return run.network
@@ -101,6 +92,63 @@ def train_student(
         training.export(run.network, _origin(teacher, real))
         run.finish([vars(log) for log in training.logs], [_row(log) for log in training.logs])
     return run.network
+
+
+@dataclass(frozen=True, eq=False)
+class ShownImages:
+    """Real images that a run sees; data-free ones see none.
+
+    Attributes:
+        validation: looked at after each epoch.
+        real: learnt from, by a method that makes no images.
+    """
+
+    validation: LabelledImages | None
+    real: RealImages | None
+
+
+def load_shown_images(
+    recipe: StudentRecipe, teacher: FrozenTeacher, data_dir: Path | None, *, download: bool
+) -> ShownImages:
+    """Load what the recipe names, if it names any.
+
+    Raises:
+        UserError: there are no such images, too few, or of another kind than the teacher's.
+    """
+    images = _training_split(
+        recipe.validation.dataset, "validation.dataset", teacher, data_dir, download=download
+    )
+    return ShownImages(images, _real_images(recipe, teacher, data_dir, download=download))
+
+
+def student_run(
+    recipe: StudentRecipe,
+    teacher: FrozenTeacher,
+    out: Path,
+    *,
+    device: DeviceChoice,
+    shown: ShownImages,
+    workers: Workers = ALONE,
+) -> RunFolder:
+    """The folder of this run, looked at and left as it is.
+
+    Args:
+        recipe, teacher, out, device, workers: as of `train_student`.
+        shown: as `load_shown_images` gives them.
+
+    Raises:
+        UserError: the folder holds another run, or a damaged one.
+    """
+    images, real = shown.validation, shown.real
+    facts = {
+        "processes": workers.count,
+        "teacher": teacher.description,
+        "training_images": _learnt_from(real),
+        "dataset": None if real is None else real.images.describe(),
+        "validation": None if images is None else images.describe(),
+        "checkpoint_selection": _selection(real, images),
+    }
+    return RunFolder(out, RESULT, describe_run(recipe, recipe.seed, device, facts))
 
 
 def _origin(teacher: FrozenTeacher, real: RealImages | None) -> dict[str, str]:

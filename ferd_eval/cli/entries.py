@@ -61,6 +61,18 @@ def read_entries(
     return entries, tuple(unfinished)
 
 
+def read_rows(rows: Sequence[tuple[str, Sequence[Path]]]) -> list[Entry]:
+    """Read rows whose names and runs are known: one run, or several over training seeds.
+
+    Raises:
+        UserError: a run cannot be read, or runs of one row do not belong together.
+    """
+    return [
+        _entry(name, folders, read_side([folder.resolve() for folder in folders], name))
+        for name, folders in rows
+    ]
+
+
 @dataclass(frozen=True)
 class _Row:
     """Runs of one row; the name is empty where the user gives none."""

@@ -152,6 +152,21 @@ def score_checkpoints(
     show(runs, root / "report.html", as_json=as_json)
 
 
+def rehearse(settings: ScoreSettings) -> LabelledImages:
+    """Find what can be wrong with the settings while there is no checkpoint yet.
+
+    Returns:
+        The images that would be scored on.
+
+    Raises:
+        UserError: something is.
+    """
+    data, _ = _load_data(_require_dataset(settings), settings)
+    _plan(settings, data, None)
+    _groups(settings, data)
+    return data
+
+
 def _status(folder: Path) -> str | None:
     """How far the run in a folder is; None where there is none."""
     return (read_manifest(folder) or {}).get("status")

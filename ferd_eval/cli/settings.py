@@ -81,21 +81,34 @@ def _read_toml(file: Path) -> dict[str, Any]:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as reason:
         raise UserError(f"--config {file} cannot be read: {reason}.") from reason
+    return read_settings(content, f"--config {file}")
+
+
+def read_settings(table: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Fields of `ScoreSettings` from a table of TOML, where ``-`` may stand for ``_``.
+
+    Args:
+        table: keys and values.
+        where: what messages begin with.
+
+    Raises:
+        UserError: an unknown key, one given twice, or a value of a wrong type.
+    """
     kinds = get_type_hints(ScoreSettings)
     values: dict[str, Any] = {}
-    for key, value in content.items():
+    for key, value in table.items():
         name = key.replace("-", "_")
         if name not in kinds:
             known = [field.name for field in dataclasses.fields(ScoreSettings)]
-            raise UserError(f"--config {file}: unknown key {key!r}.{did_you_mean(name, known)}")
+            raise UserError(f"{where}: unknown key {key!r}.{did_you_mean(name, known)}")
         if name in values:
-            twin = next(other for other in content if other.replace("-", "_") == name)
-            raise UserError(f"--config {file}: {twin} and {key} are one key. Keep one of them.")
-        values[name] = _convert(file, key, value, kinds[name])
+            twin = next(other for other in table if other.replace("-", "_") == name)
+            raise UserError(f"{where}: {twin} and {key} are one key. Keep one of them.")
+        values[name] = _convert(where, key, value, kinds[name])
     return values
 
 
-def _convert(file: Path, key: str, value: Any, kind: Any) -> Any:
+def _convert(where: str, key: str, value: Any, kind: Any) -> Any:
     allowed = get_args(kind) if isinstance(kind, UnionType) else (kind,)
     if isinstance(value, list) and str in allowed:
         return ",".join(map(str, value))
@@ -105,7 +118,7 @@ def _convert(file: Path, key: str, value: Any, kind: Any) -> Any:
         return Path(value)
     if type(value) not in allowed:
         expected = " or ".join(k.__name__ for k in allowed if k is not type(None))
-        raise UserError(f"--config {file}: {key} is {value!r}, expected {expected}.")
+        raise UserError(f"{where}: {key} is {value!r}, expected {expected}.")
     return value
 
 

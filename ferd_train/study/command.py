@@ -1,0 +1,170 @@
+"""What ``study`` does once torch may be loaded."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ferd_eval.errors import UserError, did_you_mean
+from ferd_eval.output import make_folder
+from ferd_train.study.cell import Done, Epoch, Event, Failed, Stage, Task
+from ferd_train.study.crew import carry_out_all
+from ferd_train.study.definition import Study
+from ferd_train.study.file import read_study
+from ferd_train.study.forecast import forecast
+from ferd_train.study.lock import sole_user
+from ferd_train.study.rehearsal import rehearse_study, write_record
+from ferd_train.study.report import write_study_report
+from ferd_train.study.state import RUN, CellState, states
+
+#: Seconds between two lines about epochs.
+_PATIENCE = 10.0
+
+
+@dataclass(frozen=True)
+class Studying:
+    """One study as asked for. Fields are the options of ``ferd-train study``."""
+
+    file: Path
+    work: Path | None = None
+    data_dir: Path | None = None
+    download: bool = False
+    device: str = "auto"
+    only: Sequence[str] = ()
+    jobs: int = 1
+    dry_run: bool = False
+
+
+def carry_out_study(asked: Studying) -> bool:
+    """Do what is left of a study and write its report; the report's path is the last line.
+
+    Everything that can be wrong with the input is found before the first epoch.
+
+    Returns:
+        Whether no cell failed.
+    """
+    if asked.jobs < 1:
+        raise UserError(f"--jobs is {asked.jobs}; give 1 or more.")
+    study = read_study(asked.file)
+    work = asked.work or study.out
+    of_all = states(study, work)
+    wanted = _wanted(of_all, study, asked.only)
+    rehearse_study(
+        study,
+        of_all,
+        wanted,
+        work,
+        device=asked.device,
+        data_dir=asked.data_dir,
+        download=asked.download,
+    )
+    if asked.dry_run:
+        print(*_plan(study, of_all, wanted, asked.jobs), sep="\n")
+        return True
+    make_folder(work)
+    with sole_user(work):
+        write_record(study, work)
+        left = [state for state in wanted if state.left(study.evaluations)]
+        progress = _Progress(study, of_all, left, asked.jobs)
+        tasks = [
+            Task(state.cell, study.evaluations, state.folder, asked.data_dir, asked.device)
+            for state in left
+        ]
+        carry_out_all(tasks, asked.jobs, progress.watch)
+        page = write_study_report(study, of_all, work / "report")
+    for state in progress.failed:
+        print(f"failed: {state.cell.path}: {state.failure()}", file=sys.stderr)
+    print(page)
+    return not progress.failed
+
+
+def _wanted(of_all: Sequence[CellState], study: Study, only: Sequence[str]) -> list[CellState]:
+    """Cells of these methods or rows; with students to train, their teachers' too."""
+    known = dict.fromkeys(name for row in study.rows for name in (row.method, row.name))
+    for name in only:
+        if name not in known:
+            raise UserError(
+                f"--only: no method of {study.file} is called {name!r}.{did_you_mean(name, known)}"
+            )
+    return [
+        state
+        for state in of_all
+        if not only
+        or state.cell.row is None
+        or {state.cell.row.method, state.cell.row.name} & {*only}
+    ]
+
+
+def _plan(
+    study: Study, of_all: Sequence[CellState], wanted: Sequence[CellState], jobs: int
+) -> Iterator[str]:
+    """The lines of ``--dry-run``."""
+    yield (
+        f"{study.title}: {len(of_all)} networks, scored on {study.dataset}: "
+        f"{', '.join(each.name for each in study.evaluations)}"
+    )
+    for state in wanted:
+        yield f"  {state.cell.path}: {_standing(state, study)}"
+    left = [state for state in wanted if state.left(study.evaluations)]
+    if left:
+        ahead = forecast(left, of_all, study.evaluations).words(jobs)
+        yield f"{len(wanted) - len(left)} of {len(wanted)} are done; {ahead} with --jobs {jobs}."
+    else:
+        yield f"all {len(wanted)} are done."
+
+
+def _standing(state: CellState, study: Study) -> str:
+    left = state.left(study.evaluations)
+    if not left:
+        return "done"
+    words = ["train" if stage == RUN else f"score {stage}" for stage in left]
+    if left[0] == RUN and state.cell.row is not None and (time := state.training_time()).epochs:
+        words[0] = f"train from epoch {time.epochs + 1} of {state.cell.row.recipe.epochs}"
+    failure = state.failure()
+    return ", ".join(words) + (f" (failed the last time: {failure})" if failure else "")
+
+
+@dataclass
+class _Progress:
+    """Keeps what failed, and prints a line when something is worth it."""
+
+    study: Study
+    of_all: Sequence[CellState]
+    left: Sequence[CellState]
+    jobs: int
+    failed: list[CellState] = field(default_factory=list)
+    _finished: int = 0
+    _said: float = 0.0
+
+    def watch(self, task: Task, event: Event) -> None:
+        """An event of a worker."""
+        state = CellState(task.cell, task.folder)
+        if isinstance(event, Done):
+            state.succeed()
+            self._finished += 1
+            self._say(state, "done")
+        elif isinstance(event, Failed):
+            state.fail(event.reason)
+            self.failed.append(state)
+            self._finished += 1
+            self._say(state, f"failed: {event.reason}")
+        elif isinstance(event, Stage):
+            self._say(state, "training" if event.name == RUN else f"scoring {event.name}")
+        elif isinstance(event, Epoch) and time.monotonic() - self._said > _PATIENCE:
+            self._say(state, f"epoch {event.number}/{event.of}")
+
+    def _say(self, state: CellState, what: str) -> None:
+        self._said = time.monotonic()
+        failed = {each.folder for each in self.failed}
+        left = [
+            each
+            for each in self.left
+            if each.folder not in failed and each.left(self.study.evaluations)
+        ]
+        ahead = forecast(left, self.of_all, self.study.evaluations).words(self.jobs)
+        count = f"[{self._finished}/{len(self.left)}]"
+        print(f"{count} {state.cell.path}: {what}", *([ahead] if left else []), sep="  ",
+              file=sys.stderr, flush=True)  # fmt: skip

@@ -1,0 +1,150 @@
+"""What a study file says: teachers × methods × losses × seeds, and how every network is scored.
+
+A *row* is what tables have a line of: a method, with one of the losses where there are any. A
+*cell* is one network: a row's student of one seed from one teacher, or a teacher itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from ferd_eval.cli.settings import ScoreSettings
+from ferd_train.frozen_teacher import FrozenTeacher, load_teacher, teacher_file
+from ferd_train.student_recipe import StudentRecipe
+
+#: The name of a teacher's own row.
+TEACHER = "teacher"
+
+
+@dataclass(frozen=True)
+class TeacherSource:
+    """A teacher by its file.
+
+    Attributes:
+        checkpoint: a path, or ``demo``.
+        arch, model_file, normalize: as of ``ferd-eval score``.
+    """
+
+    name: str
+    checkpoint: str
+    arch: str | None = None
+    model_file: str | None = None
+    normalize: str = "auto"
+
+    def load(self, image_size: int) -> FrozenTeacher:
+        """The network.
+
+        Raises:
+            UserError: it cannot be loaded, or does not take images of this size.
+        """
+        with teacher_file(self.checkpoint) as file:
+            return load_teacher(
+                file,
+                image_size,
+                arch=self.arch,
+                model_file=self.model_file,
+                normalize=self.normalize,
+            )
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method, with a loss where the study has any.
+
+    Attributes:
+        loss: empty for the recipe's own.
+        recipe: of the first seed.
+    """
+
+    method: str
+    loss: str
+    recipe: StudentRecipe
+
+    @property
+    def name(self) -> str:
+        """As tables have it."""
+        return f"{self.method}-{self.loss}" if self.loss else self.method
+
+    @property
+    def where(self) -> str:
+        """As messages have it."""
+        return f"methods.{self.method}" + (f" with losses.{self.loss}" if self.loss else "")
+
+    @property
+    def student_steps(self) -> int:
+        """Steps of SGD in the whole run."""
+        return (self.recipe.epochs - self.recipe.warmup) * self.recipe.distillation.steps
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One network of a study.
+
+    Attributes:
+        row, seed: None for the teacher itself.
+    """
+
+    teacher: TeacherSource
+    row: Row | None = None
+    seed: int | None = None
+
+    @property
+    def path(self) -> Path:
+        """Where it lies in the study's folder; its name in messages too."""
+        if self.row is None:
+            return Path(folder_name(self.teacher.name), TEACHER)
+        return Path(folder_name(self.teacher.name), folder_name(self.row.name), f"seed-{self.seed}")
+
+    @property
+    def recipe(self) -> StudentRecipe:
+        """Of its student."""
+        assert self.row is not None
+        return self.row.recipe.with_changes({"seed": self.seed})
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Attacks on some images, under a name.
+
+    Attributes:
+        settings: without what depends on the network or the machine.
+    """
+
+    name: str
+    settings: ScoreSettings
+
+    @property
+    def folder(self) -> str:
+        """Of its runs, in the folder of a cell."""
+        return folder_name(self.name)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study file, read.
+
+    Attributes:
+        file: it.
+        out: folder of everything, as the file or else its name says.
+        baseline: name of the row that the others are compared with.
+        cells: all that there are to be: the teachers first, then seed by seed.
+    """
+
+    file: Path
+    title: str
+    dataset: str
+    out: Path
+    seeds: tuple[int, ...]
+    teachers: tuple[TeacherSource, ...]
+    rows: tuple[Row, ...]
+    evaluations: tuple[Evaluation, ...]
+    baseline: str
+    cells: tuple[Cell, ...]
+
+
+def folder_name(name: str) -> str:
+    """Another folder for each name, whatever is in it: odd characters as %XX."""
+    quoted = quote(name, safe=" ")
+    return "%2E" + quoted[1:] if quoted.startswith(".") else quoted

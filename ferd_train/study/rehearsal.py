@@ -1,0 +1,201 @@
+"""Finds before the first epoch whatever can be wrong with a study."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ferd_eval.cli.scoring import rehearse
+from ferd_eval.datasets import LabelledImages
+from ferd_eval.device import DeviceChoice, choose_device
+from ferd_eval.errors import UserError
+from ferd_eval.manifest import RECORD, look_up, read_manifest
+from ferd_eval.output import to_json, write_atomically
+from ferd_train.frozen_teacher import FrozenTeacher
+from ferd_train.holdout import hold_out
+from ferd_train.student import ShownImages, load_shown_images, student_run
+from ferd_train.student_training import StudentTraining
+from ferd_train.study.definition import Evaluation, Row, Study, TeacherSource
+from ferd_train.study.state import CellState
+
+#: What a study's folder says of itself.
+STUDY_RECORD = "study.json"
+
+
+def rehearse_study(
+    study: Study,
+    of_all: Sequence[CellState],
+    wanted: Sequence[CellState],
+    work: Path,
+    *,
+    device: str,
+    data_dir: Path | None,
+    download: bool,
+) -> None:
+    """Load every teacher and data set, build every student, look at every folder; write nothing.
+
+    Args:
+        study: what is asked for.
+        of_all: its cells.
+        wanted: those of them that are to be carried out.
+        work: folder of the study.
+        device, data_dir, download: as of ``ferd-train study``.
+
+    Raises:
+        UserError: something cannot work, or what the folder holds is of another study.
+    """
+    chosen = choose_device(device)
+    with _placing(f"{study.file}: "):
+        _require_same_measurement(study, work)
+        images = [_images(each, data_dir, download=download) for each in study.evaluations]
+        for source in study.teachers:
+            _rehearse_teacher(source, of_all, wanted, study, images, chosen, data_dir, download)
+
+
+def write_record(study: Study, work: Path) -> None:
+    """Keep in the study's folder what evaluations mean there."""
+    known = _read_record(work)
+    record = {
+        "title": study.title,
+        "dataset": study.dataset,
+        "evaluations": {**known.get("evaluations", {}), **_measurement(study)},
+    }
+    write_atomically(work / STUDY_RECORD, to_json(record).encode())
+
+
+def _rehearse_teacher(
+    source: TeacherSource,
+    of_all: Sequence[CellState],
+    wanted: Sequence[CellState],
+    study: Study,
+    images: Sequence[LabelledImages],
+    device: DeviceChoice,
+    data_dir: Path | None,
+    download: bool,
+) -> None:
+    own = [state for state in of_all if state.cell.teacher == source]
+    rows = {state.cell.row.name: state.cell.row for state in own if state.cell.row}
+    sizes = [row.recipe.image_size for row in rows.values()] or [images[0].image_shape[1]]
+    with _placing(f"teachers.{source.name}: "):
+        loaded = {size: source.load(size) for size in dict.fromkeys(sizes)}
+        for teacher in loaded.values():
+            for each in images:
+                teacher.require_same_kind(each, "dataset")
+        for state in own:
+            if state.cell.row is None:
+                _require_same_teacher(state, loaded[sizes[0]], study.evaluations)
+    for row in rows.values():
+        teacher = loaded[row.recipe.image_size]
+        with _placing(f"{row.where}: "):
+            shown = load_shown_images(row.recipe, teacher, data_dir, download=download)
+            _rehearse_row(row, teacher, shown)
+            for state in own:
+                # What is neither reported on nor continued may be as it likes.
+                used = state in wanted or state.is_trained()
+                if state.cell.row == row and used and state.run.exists():
+                    _require_same_run(state, teacher, shown, device)
+
+
+def _rehearse_row(row: Row, teacher: FrozenTeacher, shown: ShownImages) -> None:
+    """Build everything that a student's run begins with, on the CPU."""
+    if shown.validation is not None:
+        hold_out(shown.validation.labels_N, row.recipe.validation.per_class)
+    StudentTraining(row.recipe, teacher, torch.device("cpu"), real=shown.real)
+
+
+def _require_same_run(
+    state: CellState, teacher: FrozenTeacher, shown: ShownImages, device: DeviceChoice
+) -> None:
+    try:
+        with _one_thread():
+            student_run(state.cell.recipe, teacher, state.run, device=device, shown=shown)
+    except UserError as reason:
+        raise UserError(
+            f"{reason} Or give the method another name, or remove {state.folder}."
+        ) from reason
+
+
+def _require_same_teacher(
+    state: CellState, teacher: FrozenTeacher, evaluations: Sequence[Evaluation]
+) -> None:
+    digest = str(teacher.description["sha256"])
+    for evaluation in evaluations:
+        folder = state.evaluation(evaluation)
+        before = look_up(read_manifest(folder) or {}, "checkpoint.sha256")
+        if before not in (None, digest):
+            raise UserError(
+                f"{folder / RECORD} is of another file of the teacher {state.cell.teacher.name} "
+                f"(sha256 {str(before)[:12]}, now {digest[:12]}). Give the teacher another name, "
+                f"or remove {state.folder}."
+            )
+
+
+def _images(evaluation: Evaluation, data_dir: Path | None, *, download: bool) -> LabelledImages:
+    with _placing(f"evaluations.{evaluation.name}: "):
+        return rehearse(replace(evaluation.settings, data_dir=data_dir, download=download))
+
+
+def _require_same_measurement(study: Study, work: Path) -> None:
+    """A name of an evaluation stands for one way of measuring in a folder."""
+    record = _read_record(work)
+    if record and record["dataset"] != study.dataset:
+        raise UserError(
+            f"{work} holds a study on {record['dataset']}, now dataset is {study.dataset}. Choose "
+            "another folder with --work."
+        )
+    for name, now in _measurement(study).items():
+        before = record.get("evaluations", {}).get(name, now)
+        for key, value in now.items():
+            if before.get(key) != value:
+                raise UserError(
+                    f"evaluations.{name}: {key} is {value} now and was {before.get(key)} in "
+                    f"{work}. Give the evaluation another name, or choose another folder with "
+                    "--work."
+                )
+
+
+def _measurement(study: Study) -> dict[str, dict[str, Any]]:
+    """What decides the outcomes of each evaluation, as JSON has it."""
+    return {
+        each.name: json.loads(to_json(vars(replace(each.settings, dataset=None))))
+        for each in study.evaluations
+    }
+
+
+def _read_record(work: Path) -> Mapping[str, Any]:
+    file = work / STUDY_RECORD
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        is_record = isinstance(record["evaluations"], dict) and "dataset" in record
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError, KeyError, TypeError):
+        is_record = False
+    if not is_record:
+        raise UserError(f"{file} is damaged. Restore it, or choose another folder with --work.")
+    return dict(record)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """As the processes have it that carry out cells: it is part of a run's record."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _placing(where: str) -> Iterator[None]:
+    try:
+        yield
+    except UserError as reason:
+        raise UserError(f"{where}{reason}") from reason

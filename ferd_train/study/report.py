@@ -1,0 +1,292 @@
+"""The report of a study: its tables, verdicts and leaderboard, and what is missing, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ferd_eval.metrics import Delta, SeedMean
+from ferd_eval.output import make_folder, write_atomically
+from ferd_eval.progress import duration
+from ferd_eval.report.comparison.sentences import interval_ends, lowest_delta_of
+from ferd_eval.report.figure import (
+    NOTHING,
+    difference,
+    percent,
+    ratio,
+    ratio_difference,
+)
+from ferd_eval.report.leaderboard import leaderboard, write_leaderboard
+from ferd_eval.report.leaderboard.view import TITLES
+from ferd_eval.report.markdown import escape
+from ferd_eval.report.spreadsheet import as_csv, guard
+from ferd_train.study.comparisons import AgainstBaseline, against_baseline
+from ferd_train.study.definition import Study, TeacherSource
+from ferd_train.study.state import CellState
+from ferd_train.study.tables import FIGURES, Column, StudyRow, columns, study_rows
+
+_HEADINGS = {"average": "avg", "worst": "worst", "nsd": "NSD"}
+
+
+@dataclass(frozen=True, eq=False)
+class StudyReport:
+    """What every file of the report is made from.
+
+    Attributes:
+        failed: cells with the reason.
+        missing: cells that are not finished and did not fail, with what is left of them.
+    """
+
+    study: Study
+    rows: tuple[StudyRow, ...]
+    columns: tuple[Column, ...]
+    comparisons: tuple[AgainstBaseline, ...]
+    failed: tuple[tuple[CellState, str], ...]
+    missing: tuple[tuple[CellState, tuple[str, ...]], ...]
+
+
+def write_study_report(study: Study, of_all: Sequence[CellState], folder: Path) -> Path:
+    """Write ``study.md``, ``study.csv``, ``comparisons.csv`` and the leaderboard; return the first.
+
+    Raises:
+        UserError: outcomes are damaged, or the folder cannot be written.
+    """
+    report = _gather(study, of_all)
+    make_folder(folder)
+    write_atomically(folder / "study.md", _markdown(report).encode())
+    write_atomically(folder / "study.csv", _study_csv(report).encode())
+    write_atomically(folder / "comparisons.csv", _comparisons_csv(report).encode())
+    if entries := [entry for row in report.rows for entry in row.entries.values()]:
+        write_leaderboard(folder, leaderboard(entries))
+    return folder / "study.md"
+
+
+def _gather(study: Study, of_all: Sequence[CellState]) -> StudyReport:
+    rows = study_rows(study, of_all)
+    shown = columns(rows, study)
+    unfinished = [(each, left) for each in of_all if (left := each.left(study.evaluations))]
+    reasons = [(each, each.failure()) for each, _ in unfinished]
+    failed = tuple((each, reason) for each, reason in reasons if reason is not None)
+    failures = {each.folder for each, _ in failed}
+    return StudyReport(
+        study,
+        rows,
+        shown,
+        against_baseline(rows, shown, study),
+        failed,
+        tuple((each, left) for each, left in unfinished if each.folder not in failures),
+    )
+
+
+def _markdown(report: StudyReport) -> str:
+    lines = [f"# {escape(report.study.title)}", "", _summary(report), ""]
+    lines += _unfinished(report)
+    for teacher in report.study.teachers:
+        lines += _teacher(report, teacher)
+    if any(row.entries for row in report.rows):
+        lines += ["## Leaderboard", ""]
+        lines += ["[leaderboard.html](leaderboard.html) has every row and figure, ranked.", ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _summary(report: StudyReport) -> str:
+    count = len(report.study.cells)
+    finished = count - len(report.failed) - len(report.missing)
+    return (
+        f"{finished} of {count} networks are finished, {len(report.failed)} failed, "
+        f"{len(report.missing)} are missing."
+    )
+
+
+def _unfinished(report: StudyReport) -> Iterator[str]:
+    if report.failed:
+        yield from ("## Failed", "")
+        for state, reason in report.failed:
+            yield f"- {escape(str(state.cell.path))}: {escape(reason)}"
+        yield ""
+    if report.missing:
+        yield from ("## Missing", "")
+        for state, left in report.missing:
+            yield f"- {escape(str(state.cell.path))}: {escape(', '.join(left))}"
+        yield ""
+
+
+def _teacher(report: StudyReport, teacher: TeacherSource) -> Iterator[str]:
+    rows = [row for row in report.rows if row.teacher == teacher]
+    yield from (f"## Teacher {escape(teacher.name)}", "")
+    headings = ["row", "seeds", "student steps", "making", "learning"]
+    headings[2:2] = [
+        f"{_title(column)} {_HEADINGS[figure]}" for column in report.columns for figure in FIGURES
+    ]
+    yield _line(map(escape, headings))
+    yield _line(["---"] + ["---:"] * (len(headings) - 1))
+    for row in rows:
+        yield _line(_cells(row, report.columns))
+    yield ""
+    for note in _notes(report):
+        yield f"- {escape(note)}"
+    yield ""
+    own = [each for each in report.comparisons if each.row.teacher == teacher]
+    yield from _verdicts(own, report.columns)
+    for column in report.columns:
+        yield from _against([each for each in own if each.column == column], column)
+
+
+def _cells(row: StudyRow, shown: Sequence[Column]) -> Iterator[str]:
+    yield escape(row.name)
+    yield NOTHING if row.row is None else f"{len(row.trained)} of {len(row.states)}"
+    for column in shown:
+        for figure in FIGURES:
+            found, seeds = row.figure(column, figure)
+            partly = f" ({seeds} of {len(row.states)})" if 0 < seeds < len(row.states) else ""
+            yield _mean(found, figure) + partly
+    seconds = row.seconds()
+    yield NOTHING if row.row is None else str(row.row.student_steps)
+    yield from [NOTHING, NOTHING] if seconds is None else map(duration, seconds)
+
+
+def _mean(found: SeedMean, figure: str) -> str:
+    printer = ratio if figure == "nsd" else percent
+    text = str(printer(found.value))
+    return text if found.half95 is None else f"{text} ± {printer(found.half95)}"
+
+
+def _notes(report: StudyReport) -> Iterator[str]:
+    yield (
+        "Accuracy in per cent, NSD as it is; mean over the seeds ± half the 95 % t interval over "
+        "seeds, which needs three. Means of fewer seeds, and the teacher, speak of those networks "
+        "only."
+    )
+    yield (
+        "worst: the class (from 100 classes on, the tenth of the classes) that is lowest in this "
+        "sample, network by network; it is picked after the fact and tends to look worse than it "
+        "is. NSD falls whenever the mean rises."
+    )
+    for column in report.columns:
+        yield f"{_title(column)}: {column.images} images ({column.evaluation.name})."
+    yield (
+        "student steps: steps of SGD of one student; making and learning: wall clock of one "
+        "student, with whatever else the machine did."
+    )
+
+
+def _verdicts(own: Sequence[AgainstBaseline], shown: Sequence[Column]) -> Iterator[str]:
+    """All of a teacher's, in one table."""
+    if not any(each.found for each in own):
+        return
+    yield from (f"### Verdicts: against {escape(own[0].baseline.name)}", "")
+    yield _line(["row", *(escape(_title(column)) for column in shown)])
+    yield _line(["---"] * (1 + len(shown)))
+    found = {(each.row.name, each.column): each.found for each in own}
+    for name in dict.fromkeys(each.row.name for each in own):
+        verdicts = [found.get((name, column)) for column in shown]
+        yield _line([escape(name), *(str(each.verdict) if each else NOTHING for each in verdicts)])
+    yield ""
+
+
+def _against(comparisons: Sequence[AgainstBaseline], column: Column) -> Iterator[str]:
+    if not comparisons:
+        return
+    baseline = comparisons[0].baseline.name
+    yield from (f"### {escape(_title(column))}: difference to {escape(baseline)}", "")
+    found = [each for each in comparisons if each.found is not None]
+    if found:
+        yield _line(["row", "seeds", "average", "worst", "NSD", "better", "worse", "verdict"])
+        yield _line(["---"] * 8)
+        for each in found:
+            yield _line(_comparison_cells(each))
+        yield ""
+        yield (
+            "Paired by seed, with 95 % intervals that allow for seeds and images (points; NSD "
+            "debiased, as it is); better, worse: classes that differ significantly (Holm). Each "
+            "row stands for itself, without a correction for many rows."
+        )
+        yield ""
+    for each in comparisons:
+        if each.found is None:
+            yield f"- not compared: {escape(each.why_not)}"
+    if len(found) < len(comparisons):
+        yield ""
+
+
+def _comparison_cells(each: AgainstBaseline) -> Iterator[str]:
+    assert each.found is not None
+    found = each.found
+    yield escape(each.row.name)
+    yield ", ".join(map(str, each.seeds))
+    yield _delta(found.average, found.margin)
+    yield _delta(lowest_delta_of(found), found.margin)
+    yield _delta(found.nsd, as_ratio=True)
+    for classes in (found.better, found.worse):
+        yield escape(", ".join(found.per_class[k].name for k in classes) or "none")
+    yield str(found.verdict)
+
+
+def _delta(delta: Delta, margin: float = 0.0, *, as_ratio: bool = False) -> str:
+    value = (ratio_difference if as_ratio else difference)(delta.value)
+    low, high = interval_ends(delta.interval95, margin, as_ratio=as_ratio)
+    return str(value) if low.value is None else f"{value} ({low} to {high})"
+
+
+def _title(column: Column) -> str:
+    return TITLES.get(column.attack, column.attack)
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _study_csv(report: StudyReport) -> str:
+    """A row for each row of the tables, in full precision; accuracies are fractions."""
+    heading = ["teacher", "row", "method", "loss", "seeds", "trained"]
+    for column in report.columns:
+        for figure in FIGURES:
+            name = f"{column.attack} {_HEADINGS[figure]}"
+            heading += [name, f"{name} half95", f"{name} seeds"]
+    heading += ["student steps", "seconds making", "seconds learning"]
+    return as_csv(heading, [_study_line(row, report.columns) for row in report.rows])
+
+
+def _study_line(row: StudyRow, shown: Sequence[Column]) -> list[str]:
+    method, loss = (row.row.method, row.row.loss) if row.row else ("", "")
+    cells = [guard(text) for text in (row.teacher.name, row.name, method, loss)]
+    cells += [str(len(row.states)), str(len(row.trained))] if row.row else ["", ""]
+    for column in shown:
+        for figure in FIGURES:
+            found, seeds = row.figure(column, figure)
+            cells += [_number(found.value), _number(found.half95), str(seeds) if seeds else ""]
+    cells.append(str(row.row.student_steps) if row.row else "")
+    return cells + [_number(each) for each in row.seconds() or (None, None)]
+
+
+def _comparisons_csv(report: StudyReport) -> str:
+    """A row for each row, baseline and attack; differences are fractions, row − baseline."""
+    heading = ["teacher", "row", "baseline", "attack", "evaluation", "seeds", "verdict"]
+    heading += [
+        f"{name}{end}"
+        for name in ("average", "worst", "nsd debiased")
+        for end in ("", " low", " high")
+    ]
+    return as_csv([*heading, "why not"], [_comparison_line(each) for each in report.comparisons])
+
+
+def _comparison_line(each: AgainstBaseline) -> list[str]:
+    names = (
+        each.row.teacher.name,
+        each.row.name,
+        each.baseline.name,
+        each.column.attack,
+        each.column.evaluation.name,
+    )
+    cells = [*map(guard, names), " ".join(map(str, each.seeds))]
+    if each.found is None:
+        return [*cells, *[""] * 10, guard(each.why_not)]
+    cells.append(str(each.found.verdict))
+    for delta in (each.found.average, lowest_delta_of(each.found), each.found.nsd):
+        cells += [_number(value) for value in (delta.value, *(delta.interval95 or (None, None)))]
+    return [*cells, ""]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else repr(value)
