@@ -15,7 +15,8 @@ def zskt_cifar10() -> StudentRecipe:
     RSLAD's loss, so images are made with the constants of the re-implementation in CMI's code (see
     `ZSKTRecipe`) and the student is trained with those of FERD. Deviations: 20 epochs pass before
     the student learns, as with the other methods, though nothing is gathered in them. The
-    loss's weights are in FERD's order, λ 5/6 clean and 1/6 attacked. Hardware: one GPU; not measured here.
+    loss's weights are in FERD's order, λ 5/6 clean and 1/6 attacked. Hardware: one GPU; not
+    measured here.
     """
     return StudentRecipe(
         variant="none",
