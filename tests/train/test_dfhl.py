@@ -263,7 +263,7 @@ def test_wrong_values_are_said_in_one_line(changes, message):
 
 
 def test_the_recipes():
-    """shared/spec/baselines.md, section 6."""
+    """Constants of the authors' release."""
     ten, hundred, soft, hard = (
         find_student_recipe(f"dfhl-{name}") for name in ("cifar10", "cifar100", "lab", "lab-hard")
     )
