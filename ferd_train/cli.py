@@ -108,7 +108,10 @@ def student(
     ] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
 ) -> None:
-    """Distil a robust student from a teacher alone, without its data (FERD).
+    """Distil a robust student from a teacher alone, without its data (FERD and its baselines).
+
+    Another way of making images: --set synthesis.method=NAME; another loss: --set loss.name=NAME;
+    names: ferd-train ls methods, ferd-train ls losses. Method data alone uses real images.
 
     On several GPUs: torchrun --nproc-per-node N -m ferd_train student ...
     """
@@ -201,16 +204,28 @@ def demo(
 
 @app.command()
 def ls(
-    what: Annotated[str, typer.Argument(metavar="[recipes]", show_default=False)] = "recipes",
+    what: Annotated[
+        str, typer.Argument(metavar="[recipes|methods|losses]", show_default=False)
+    ] = "recipes",
 ) -> None:
-    """List the recipes."""
+    """List the recipes, the methods of making images, or the students' losses."""
+    from ferd_train.distillation import LOSSES
     from ferd_train.recipes import STUDENT_RECIPES, TEACHER_RECIPES, summary
+    from ferd_train.synthesis import METHODS
 
-    if what != "recipes":
-        raise UserError(f"there is no list of {what!r}.{did_you_mean(what, ['recipes'])}")
-    for whose, recipes in (("teacher", TEACHER_RECIPES), ("student", STUDENT_RECIPES)):
-        for name, recipe in recipes.items():
-            print(f"{whose:8} {name:20} {summary(recipe)}")
+    lists: dict[str, list[tuple[str, str, str]]] = {
+        "recipes": [
+            (whose, name, summary(recipe))
+            for whose, recipes in (("teacher", TEACHER_RECIPES), ("student", STUDENT_RECIPES))
+            for name, recipe in recipes.items()
+        ],
+        "methods": [("method", name, summary(kind)) for name, kind in METHODS.items()],
+        "losses": [("loss", name, summary(kind)) for name, kind in LOSSES.items()],
+    }
+    if what not in lists:
+        raise UserError(f"there is no list of {what!r}.{did_you_mean(what, lists)}")
+    for kind, name, about in lists[what]:
+        print(f"{kind:8} {name:20} {about}")
 
 
 def _parse_changes(changes: list[str]) -> dict[str, str]:

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from ferd_train.cli import main
+from ferd_train.distillation import LOSSES
 from ferd_train.recipes import STUDENT_RECIPES, TEACHER_RECIPES
+from ferd_train.synthesis import METHODS
 
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -52,6 +54,16 @@ def test_ls_lists_the_recipes(words, capsys):
         *(["student", name] for name in STUDENT_RECIPES),
     ]
     assert all(len(text) > 20 for _, _, text in rows)
+
+
+@pytest.mark.parametrize(("what", "known"), [("methods", METHODS), ("losses", LOSSES)])
+def test_ls_lists_methods_and_losses(what, known, capsys):
+    status, out, _ = call(capsys, "ls", what)
+    assert status == 0
+    rows = [line.split(maxsplit=2) for line in out.splitlines()]
+    assert [name for _, name, _ in rows] == [*known]
+    assert {kind for kind, _, _ in rows} == {"method" if what == "methods" else "loss"}
+    assert all(len(text) > 15 and text.endswith(".") for _, _, text in rows)
 
 
 def test_the_last_line_is_the_result_and_progress_goes_elsewhere(striped_file, tmp_path, capsys):
