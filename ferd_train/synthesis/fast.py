@@ -76,8 +76,8 @@ class FastRecipe(SynthesisRecipe):
     lambda_oh: float = 0.5
     momentum: float = 0.9
     meta: str = "maml"
-    competes_from: int = 21
-    renewed_at: int = 141
+    competes_from: int = 20
+    renewed_at: int = 140
 
     def __post_init__(self) -> None:
         require_at_least(self, 1, "steps", "latent", "width", "competes_from")
