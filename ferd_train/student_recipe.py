@@ -175,6 +175,7 @@ class StudentRecipe(Recipe):
                 f"warmup is {self.warmup} of {self.epochs} epochs, so the student would never be "
                 "trained; lower warmup or raise epochs."
             )
+        self.loss.require_epochs(self.warmup, self.epochs)
 
     def _require_parts(self) -> None:
         """Variants and ablations are of methods that have what they change."""

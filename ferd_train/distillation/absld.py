@@ -21,6 +21,9 @@ from ferd_train.distillation.two_terms import TwoTermsRecipe
 from ferd_train.fields import require_not_negative, require_ordered, require_positive
 from ferd_train.workers import Share
 
+# Of the risks: smaller gaps come of rounding a mean, and would be blown up to a whole step.
+_ROUNDING = 1e-9
+
 
 @dataclass(frozen=True)
 class ABSLDRecipe(TwoTermsRecipe):
@@ -105,4 +108,5 @@ def relative_gap(risk_K: Tensor) -> Tensor:
     """Distance of each class from the mean of the classes, over the largest; 0 where all agree."""
     gap_K = risk_K - risk_K.mean()
     largest = gap_K.abs().max() if len(gap_K) else gap_K.new_zeros(())
-    return gap_K / largest if largest > 0 else torch.zeros_like(gap_K)
+    noise = _ROUNDING * risk_K.abs().max() if len(gap_K) else largest
+    return gap_K / largest if largest > noise else torch.zeros_like(gap_K)

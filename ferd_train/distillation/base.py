@@ -91,6 +91,17 @@ class LossRecipe(ABC):
 
     name: str = field(default="", init=False)
 
+    def require_epochs(self, warmup: int, epochs: int) -> None:  # noqa: B027 -- most need none
+        """Refuse a run in which the loss would never come to what makes it itself.
+
+        Args:
+            warmup: epochs at the start that do not teach.
+            epochs: of the run.
+
+        Raises:
+            UserError: so it is.
+        """
+
     @abstractmethod
     def build(self, num_classes: int) -> StudentObjective:
         """The loss, at its beginning."""

@@ -12,40 +12,71 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ferd_eval.errors import UserError
 from ferd_train.adversary import KLPGD
 from ferd_train.distillation.class_aware import ClassAware
 from ferd_train.distillation.class_means import ClassMeans
 from ferd_train.distillation.two_terms import TwoTermsRecipe
-from ferd_train.fields import require_at_least, require_not_negative
+from ferd_train.fields import require_not_negative, require_share
 from ferd_train.workers import Share
+
+# Σ_{j≠i} p_ij·p_jj over weaker classes j is less than (1 − p_ii)·p_ii, so at most 1/4.
+_SCALE_LIMIT = 4
 
 
 @dataclass(frozen=True)
 class DAFARecipe(TwoTermsRecipe):
     """RSLAD's two terms, each image weighed by its class: DAFA-style, for DAFA trains from labels.
 
-    After epoch `warmup` of the run, once: with p_ij the mean probability that the student gives
-    class j on attacked images of class i in that epoch,
-    W_i = 1 + λ Σ_{j≠i} sign(p_jj − p_ii)·p_ij·p_jj.
+    Once in the run: with p_ij the mean probability that the student gives class j on attacked
+    images of class i in the epoch that decides, W_i = 1 + λ Σ_{j≠i} sign(p_jj − p_ii)·p_ij·p_jj.
+    Weights lie from 1 − λ/4 to 1 + λ; their mean is not 1.
 
     Deviations: DAFA also scales each class's ε and step size by W_i, which would train for another
-    ball than is scored; here the weights alone are used. Classes that are equally strong leave each
-    other alone (the public code takes both down). In the paper λ is 1 and training has 110 epochs,
-    of which 70 are the warm-up.
+    ball than is scored; here the weights alone are used. The public code contradicts itself about
+    what they weigh: its TRADES the cross-entropy of clean images only, not KL; its PGD training
+    the attacked images, whose ε however is clipped to the common one after a second, unscaled step.
+    Here they weigh both terms. Classes that are equally strong leave each other alone (the public
+    code takes both down); one that did not come keeps the weight 1. The public code decides after
+    epoch 70 of 110, a share that is kept for runs of any length.
 
     Attributes:
-        scale: λ.
-        warmup: epochs of the run with even weights.
+        scale: λ; 1 in the public code.
+        even_share: of the run's epochs, to the nearest one, whose weights are even; 7/11 in the
+            public code.
     """
 
     name: str = field(default="dafa", init=False)
     scale: float = 1.0
-    warmup: int = 70
+    even_share: float = 7 / 11
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_not_negative(self, "scale")
-        require_at_least(self, 1, "warmup")
+        require_share(self, "even_share")
+        if self.scale >= _SCALE_LIMIT:
+            raise UserError(
+                f"scale is {self.scale}; give less than {_SCALE_LIMIT}, so that every class weighs "
+                "something."
+            )
+
+    def even_epochs(self, epochs: int) -> int:
+        """The epoch of the run that decides, counted from 1."""
+        return round(self.even_share * epochs)
+
+    def require_epochs(self, warmup: int, epochs: int) -> None:
+        """The epoch that decides must teach, and another one must follow.
+
+        Raises:
+            UserError: weights would stay even throughout.
+        """
+        decides = self.even_epochs(epochs)
+        if not warmup < decides < epochs:
+            raise UserError(
+                f"loss.even_share is {self.even_share:g}, so classes would be weighed after epoch "
+                f"{decides} of {epochs}, but warmup is {warmup}: give a share for which this epoch "
+                "lies after the warm-up and before the last, or raise epochs."
+            )
 
     def build(self, num_classes: int) -> DAFA:
         """The loss, with even weights."""
@@ -57,23 +88,23 @@ class DAFA(ClassAware):
 
     def __init__(self, recipe: DAFARecipe, num_classes: int) -> None:
         super().__init__(KLPGD(recipe.attack_steps, recipe.step_size), recipe, num_classes)
-        self._recipe, self._epoch = recipe, 0
+        self._recipe, self._decides = recipe, False
         self._predicted = ClassMeans(num_classes, columns=num_classes)
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
-        """Note which epoch it is."""
-        self._epoch = epoch
+        """Note whether it is the one that decides."""
+        self._decides = epoch == self._recipe.even_epochs(epochs)
 
     def observe(self, labels_B: Tensor, clean_BK: Tensor, adv_BK: Tensor, share: Share) -> None:
         """What attacked images are taken for, in the epoch that decides."""
-        if self._epoch == self._recipe.warmup:
+        if self._decides:
             self._predicted.add(adv_BK.softmax(dim=1), labels_B)
 
     def end_epoch(self) -> None:
-        """The weights, after the last even epoch; even ones if a class did not come in it."""
+        """The weights, after the last even epoch."""
         similarity_KK, seen_K = self._predicted.take()
-        if bool(seen_K.all()):
-            self.weight_K = distance_aware_weights(similarity_KK, self._recipe.scale)
+        weight_K = distance_aware_weights(similarity_KK[seen_K][:, seen_K], self._recipe.scale)
+        self.weight_K[seen_K] = weight_K
 
     def per_class(self) -> dict[str, Tensor]:
         """The weights."""

@@ -32,7 +32,9 @@ class FairARDRecipe(TwoTermsRecipe):
 
     κ is the mean number, over a class's images of the last epoch, of the attack's iterates that the
     student still gets right, from the start to the last but one. Weights are κ^−β, made to have the
-    mean 1, then held between `lowest` and `highest`; 1 in the first epoch.
+    mean 1, then held between `lowest` and `highest` (so that their mean is no longer 1); 1 in the
+    first epoch. The paper speaks of the least number of steps until the prediction is wrong; its
+    public code counts all right iterates, also those after a wrong one, and so does this.
 
     Deviations: κ is a mean over the images that came (the public code divides by the size of the
     data set over K); a κ below 1/100 counts as that (there its inverse is infinite, and with it the

@@ -12,16 +12,31 @@ from ferd_train.divergence import class_mean_probabilities, kl, pairwise_gap, so
 from ferd_train.workers import WHOLE, Share
 
 
-def improved_kl(teacher_BK: Tensor, student_BK: Tensor, labels_B: Tensor) -> Tensor:
+def improved_kl(
+    teacher_BK: Tensor,
+    student_BK: Tensor,
+    labels_B: Tensor,
+    *,
+    pairwise_weight: float = 1.0,
+    cross_entropy_weight: float = 1.0,
+) -> Tensor:
     """IKL of Cui et al., NeurIPS 2024, equation 7, shape B; the later version of FERD uses it.
 
     ¼ of the squared pairwise differences of the logits, with gradient, weighed by the mean
     prediction of the image's class, and the soft cross-entropy. The teacher's means are taken over
     the batch; they are constants.
+
+    Args:
+        teacher_BK: logits.
+        student_BK: logits.
+        labels_B: of the images.
+        pairwise_weight: β of the authors' code; 1 is equation 7.
+        cross_entropy_weight: α of their code.
     """
     weights_BK = class_mean_probabilities(teacher_BK.detach(), labels_B)
     pairwise_B = pairwise_gap(teacher_BK, student_BK, weights_BK)
-    return pairwise_B + soft_cross_entropy(teacher_BK, student_BK)
+    crossed_B = soft_cross_entropy(teacher_BK, student_BK)
+    return pairwise_weight * pairwise_B + cross_entropy_weight * crossed_B
 
 
 #: From teacher's logits, student's logits and labels to a value for each image, by name. The
@@ -66,6 +81,10 @@ class StudentLoss:
                 "clean_weight and adversarial_weight are both 0, so the student learns nothing."
             )
 
+    def per_image(self, teacher_BK: Tensor, student_BK: Tensor, labels_B: Tensor) -> Tensor:
+        """D for each image, from logits; shape B."""
+        return DIVERGENCES[self.divergence](teacher_BK, student_BK, labels_B)
+
     def __call__(
         self,
         student: nn.Module,
@@ -88,11 +107,10 @@ class StudentLoss:
             labels_B: the classes x_F was made for.
             share: of the batch, that all these are; the loss is then the whole batch's.
         """
-        divergence = DIVERGENCES[self.divergence]
         teacher_BK, labels_B = share.gather(teacher_BK), share.gather(labels_B)
         parts = ((self.clean_weight, clean_BCHW), (self.adversarial_weight, adv_BCHW))
         terms = [
-            weight * divergence(teacher_BK, share.gather(student(x_BCHW)), labels_B).mean()
+            weight * self.per_image(teacher_BK, share.gather(student(x_BCHW)), labels_B).mean()
             for weight, x_BCHW in parts
             if weight
         ]

@@ -6,9 +6,13 @@ from fractions import Fraction
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ferd_eval.attacks import Batch, Threat, frozen
+from ferd_eval.datasets import load_dataset
 from ferd_eval.errors import UserError
+from ferd_eval.models.demo import demo_checkpoints
 from ferd_train.distillation import (
     ABSLDRecipe,
     DAFARecipe,
@@ -20,9 +24,13 @@ from ferd_train.distillation.absld import relative_gap
 from ferd_train.distillation.class_means import ClassMeans
 from ferd_train.distillation.dafa import distance_aware_weights
 from ferd_train.distillation.fair_ard import fair_weights
+from ferd_train.divergence import class_mean_probabilities, pairwise_gap
+from ferd_train.frozen_teacher import load_teacher
+from ferd_train.recipes import find_student_recipe
 from ferd_train.student_training import StudentTraining
+from ferd_train.workers import WHOLE
 from tests.conftest import Killed, TinyNet
-from tests.train.student_runs import figures, outcome, tiny, train
+from tests.train.student_runs import CPU, figures, outcome, tiny, train
 
 pytestmark = pytest.mark.usefixtures("same_code")
 
@@ -188,6 +196,10 @@ def test_temperatures_stay_within_their_bounds():
 
 def test_gaps_of_equal_classes_are_nothing():
     assert relative_gap(torch.full((4,), 2.0)).tolist() == [0.0] * 4
+    for risk in (0.1, 0.7, 2.7):  # three of these have a mean that is rounded
+        assert relative_gap(torch.full((3,), risk).double()).tolist() == [0.0] * 3
+    tiny_gap = relative_gap(torch.tensor([1.0, 1.0 + 1e-6]).double())
+    assert tiny_gap.tolist() == pytest.approx([-1, 1])
     assert relative_gap(torch.zeros(0)).tolist() == []
     assert relative_gap(torch.tensor([1.0, 2.0, 6.0])).tolist() == pytest.approx(
         [-2 / 3, -1 / 3, 1]
@@ -243,10 +255,10 @@ def test_distance_aware_weights_are_the_formula():
 
 def test_dafa_decides_after_its_warm_up_and_once(networks):
     teacher, student = networks
-    loss = DAFARecipe(**WALK, warmup=2).build(K)
+    loss = DAFARecipe(**WALK, even_share=0.5).build(K)
     history = []
     for epoch in (1, 2, 3):
-        loss.begin_epoch(epoch, 3)
+        loss.begin_epoch(epoch, 4)
         batch = batch_of(teacher, epoch)
         with frozen(student):
             adv = loss.examples(teacher, student, batch, THREAT, epoch)
@@ -263,7 +275,124 @@ def test_dafa_decides_after_its_warm_up_and_once(networks):
     assert torch.equal(history[2], history[1])
 
 
+def test_dafa_leaves_classes_out_that_do_not_come(networks):
+    """The others are weighed by one another; not all stay even for it."""
+    teacher, student = networks
+    loss = DAFARecipe(**WALK, even_share=0.5).build(K)
+    batch = batch_of(teacher, labels=2 * (torch.arange(B) % 2))
+    loss.begin_epoch(1, 2)
+    with frozen(student):
+        adv = loss.examples(teacher, student, batch, THREAT, 1)
+    loss(student, batch, adv)
+    with torch.no_grad():
+        p = student(adv).softmax(1)
+    first, last = p[batch.labels_B == 0].mean(0), p[batch.labels_B == 2].mean(0)
+    sign = 1 if first[0] < last[2] else -1
+    loss.end_epoch()
+    expected = [1 + sign * float(first[2] * last[2]), 1, 1 - sign * float(last[0] * first[0])]
+    assert loss.per_class()["weight"].tolist() == pytest.approx(expected)
+    assert expected[0] != 1
+
+
+@pytest.mark.parametrize(("epochs", "decides"), [(110, 70), (220, 140), (20, 13), (3, 2)])
+def test_dafa_decides_at_the_papers_share_of_any_run(epochs, decides):
+    """An absolute 70 would leave a run of 20 epochs plain RSLAD, and say nothing."""
+    assert DAFARecipe().even_epochs(epochs) == decides
+    DAFARecipe().require_epochs(decides - 1, epochs)
+    with pytest.raises(UserError, match=f"after epoch {decides} of {epochs}, but warmup is"):
+        DAFARecipe().require_epochs(decides, epochs)
+
+
+# Properties
+
+Shares = st.lists(st.integers(1, 1000), min_size=K, max_size=K)
+
+
+@given(st.lists(Shares, min_size=K, max_size=K), st.floats(0, 3.99))
+def test_distance_aware_weights_are_positive_and_bounded(rows, scale):
+    similarity = torch.tensor(rows, dtype=torch.float64)
+    similarity /= similarity.sum(1, keepdim=True)
+    weights = distance_aware_weights(similarity, scale)
+    assert weights.min() > 0
+    assert weights.min() >= 1 - scale / 4 - 1e-9
+    assert weights.max() <= 1 + scale
+
+
+def test_the_bound_of_distance_aware_weights_is_reached():
+    """Half of a class goes to one hardly weaker: 1 − λ/4 nearly, which is 0 for λ = 4."""
+    similarity = torch.tensor([[0.5, 0.5], [0.501, 0.499]], dtype=torch.float64)
+    assert distance_aware_weights(similarity, 3.99)[0].item() == pytest.approx(0.0025, abs=3e-3)
+
+
+@given(st.lists(st.floats(0, 10), min_size=1, max_size=12), st.floats(0, 4))
+def test_fair_weights_are_positive_with_mean_one_and_fall_with_kappa(kappas, beta):
+    kappa = torch.tensor(kappas, dtype=torch.float64)
+    free = fair_weights(kappa, beta, 0.0, 1e20)
+    assert free.min() > 0
+    assert free.mean().item() == pytest.approx(1)
+    held = fair_weights(kappa, beta, 5 / 6, 5 / 2)
+    assert 5 / 6 <= held.min() <= held.max() <= 5 / 2
+    order = kappa.argsort()
+    assert (free[order].diff() <= 1e-9 * free.max()).all()
+
+
+@given(st.lists(st.floats(0, 50), min_size=K, max_size=K), st.integers(1, 60))
+def test_temperatures_stay_held_however_long(risks, epochs):
+    loss = ABSLDRecipe().build(K)
+    for _ in range(epochs):
+        # Logits whose cross-entropy to the label is the wanted risk, or log K where less.
+        logits = torch.zeros(K, K, dtype=torch.float64)
+        logits[range(K), range(K)] = -torch.tensor(risks, dtype=torch.float64)
+        loss.observe(torch.arange(K), logits, logits, WHOLE)
+        loss.end_epoch()
+    found = loss.per_class()["clean temperature"]
+    assert 0.5 <= found.min() <= found.max() <= 5
+    if len({*risks}) == 1:
+        assert found.tolist() == [1.0] * K
+
+
 # IKL
+
+
+def test_weights_of_one_hot_labels_kill_the_pairwise_term():
+    """The known fault of FERD's release: with its weights the term and its gradient are 0."""
+    generator = torch.Generator().manual_seed(0)
+    teacher, logits = torch.randn(2, B, K, generator=generator, dtype=torch.float64)
+    logits.requires_grad_()
+    labels = torch.arange(B) % K
+    one_hot = torch.nn.functional.one_hot(labels, K).double()
+    gap = teacher - logits
+    differences = (gap[:, :, None] - gap[:, None, :]) ** 2
+    as_released = (one_hot[:, :, None] * one_hot[:, None, :] * differences).sum() / 4
+    ours = pairwise_gap(teacher, logits, one_hot).sum()
+    for dead in (as_released, ours):
+        (gradient,) = torch.autograd.grad(dead, logits, retain_graph=True)
+        assert dead.item() == 0
+        assert not gradient.any()
+    means = class_mean_probabilities(teacher, labels)
+    (alive,) = torch.autograd.grad(pairwise_gap(teacher, logits, means).sum(), logits)
+    assert alive.abs().amax(1).min() > 1e-3
+
+
+def test_weights_of_ikls_parts_are_those_of_the_parts(networks):
+    teacher, student = networks
+    batch = batch_of(teacher)
+    adv = (batch.x_BCHW + 0.03).clamp(0, 1)
+
+    def value(pairwise: float, crossed: float) -> float:
+        recipe = IKLRecipe(pairwise_weight=pairwise, cross_entropy_weight=crossed)
+        with torch.no_grad():
+            return recipe.build(K)(student, batch, adv).item()
+
+    with torch.no_grad():
+        crossed = sum(
+            weight * -(batch.clean_logits_BK.softmax(1) * student(x).log_softmax(1)).sum(1).mean()
+            for weight, x in ((1 / 6, batch.x_BCHW), (5 / 6, adv))
+        ).item()
+    assert value(0, 1) == pytest.approx(crossed, rel=1e-12)
+    assert value(1, 0) == pytest.approx(value(1, 1) - crossed, rel=1e-9)
+    assert value(20, 4) == pytest.approx(20 * value(1, 0) + 4 * crossed, rel=1e-12)
+    assert value(1, 0) > 0
 
 
 def test_the_pairwise_term_of_ikl_is_alive(networks):
@@ -325,8 +454,7 @@ def test_classes_that_do_not_come_keep_what_they_had(name):
 
 @pytest.mark.parametrize("name", CLASS_AWARE)
 def test_a_killed_run_continues_to_the_bit(name, teacher_file, tmp_path, monkeypatch):
-    changes = {"loss__warmup": 2} if name == "dafa" else {}
-    recipe = tiny(epochs=4, loss__name=name, **changes)
+    recipe = tiny(epochs=4, loss__name=name)
     whole = train(recipe, teacher_file, tmp_path / "whole").parent
     save = StudentTraining.save
 
@@ -363,7 +491,12 @@ def test_losses_of_one_family_keep_the_weights_of_the_terms():
         ("fair-ard", {"lowest": 3}, "lowest is 3.0 and highest 2.5; give lowest <= highest"),
         ("absld", {"coldest": 0}, "coldest is 0.0; give 0 < coldest"),
         ("absld", {"coldest": 6}, "coldest is 6.0 and hottest 5.0"),
-        ("dafa", {"warmup": 0}, "warmup is 0; give 1 or more"),
+        ("dafa", {"scale": 4}, "scale is 4.0; give less than 4"),
+        ("dafa", {"even_share": 1}, "even_share is 1.0; give 0 <= even_share < 1"),
+        ("dafa", {"even_share": 0.3}, "after epoch 1 of 3, but warmup is 1"),
+        ("dafa", {"even_share": 0.9}, "after epoch 3 of 3, but warmup is 1"),
+        ("ikl", {"pairwise_weight": -1}, "pairwise_weight is -1.0"),
+        ("ikl", {"pairwise_weight": 0, "cross_entropy_weight": 0}, "are both 0"),
         ("dafa", {"clean_weight": 0, "adversarial_weight": 0}, "so the student learns nothing"),
     ],
 )
@@ -372,3 +505,36 @@ def test_wrong_constants_are_said_in_one_line(name, changes, message):
         tiny(loss__name=name, **{f"loss__{key}": value for key, value in changes.items()})
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["fair-ard", "absld", "dafa", "ikl"])
+def test_a_short_run_learns(name, tmp_path):
+    """From the packaged teacher; packaged real images tell. Chance is 10 %; RSLAD has 22 % here."""
+    recipe = find_student_recipe("ferd-lab").with_changes(
+        {
+            "arch": "resnet8-w4",
+            "epochs": 4,
+            "warmup": 1,
+            "batch_size": 32,
+            "loss.name": name,
+            "loss.attack_steps": 1,
+            "loss.clean_weight": 0.8,
+            "loss.adversarial_weight": 0.2,
+            "distillation.steps": 50,
+            "synthesis.width": 16,
+            "synthesis.steps": 50,
+        }
+    )
+    images = load_dataset("demo")
+    x_NCHW = torch.from_numpy(images.images_NCHW).float() / 255
+    with demo_checkpoints() as files:
+        training = StudentTraining(recipe, load_teacher(files[0], 28), CPU.device)
+    training.begin(tmp_path / "bank")
+    logs = [training.epoch() for _ in range(4)]
+    before, after = logs[0].loss_per_class, logs[-1].loss_per_class
+    assert all(before[each] != after[each] for each in after)
+    with torch.no_grad():
+        predicted_N = training.student.eval()(x_NCHW).argmax(1)
+    right = float((predicted_N == torch.from_numpy(images.labels_N)).double().mean())
+    assert right > 0.1 + 3 * 0.0095  # standard error of 1000 guesses

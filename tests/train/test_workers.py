@@ -96,6 +96,12 @@ def test_two_processes_train_the_student_of_one(run, two, tmp_path):
             assert their[figure] == our[figure], figure
         for figure in ("generator_loss", "vulnerability"):
             assert their[figure] == pytest.approx(our[figure], rel=1e-3, abs=1e-3), figure
+        assert their["loss_per_class"].keys() == our["loss_per_class"].keys()
+        for name, figure in our["loss_per_class"].items():
+            assert their["loss_per_class"][name] == pytest.approx(figure, abs=1e-3), name
+    if run in ("fair-ard", "absld", "dafa"):
+        learnt = ours[-1]["loss_per_class"].values()
+        assert all(any(each != 1 for each in figure) for figure in learnt)
     assert theirs[-1]["student_loss"] == pytest.approx(ours[-1]["student_loss"], rel=1e-2)
     assert json.loads((two / run / "manifest.json").read_text())["processes"] == 2
 

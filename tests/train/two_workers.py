@@ -51,6 +51,9 @@ RUNS: Mapping[str, Mapping[str, Any]] = {
     "release": {"variant": "release"},
     "ikl": {"loss.divergence": "ikl", "batch_size": 13},
     "zskt": {"synthesis.method": "zskt", "synthesis.width": 4, "synthesis.student_steps": 2},
+    "fair-ard": {"loss.name": "fair-ard", "batch_size": 13},
+    "absld": {"loss.name": "absld", "batch_size": 13},
+    "dafa": {"loss.name": "dafa", "batch_size": 13},
     "dfhl": {"synthesis.method": "dfhl", "synthesis.width": 4, "loss.name": "dfhl"},
 }
 
