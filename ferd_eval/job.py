@@ -1,27 +1,26 @@
 """A run: every attack on every image, stage by stage, in units that survive a crash.
 
-Writes outcomes and nothing else; figures are made from them later. S images that still stand.
+Writes outcomes and nothing else; figures are made from them later.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from ferd_eval.acceptance import as_images, check_network, dtype_of, memory_format_of, need_gradient
+from ferd_eval.acceptance import check_network, dtype_of, memory_format_of, need_gradient
 from ferd_eval.attacks import Cascade, PlannedAttack
 from ferd_eval.datasets import LabelledImages
-from ferd_eval.device import DeviceChoice
-from ferd_eval.diagnosis import SAMPLE, diagnose
+from ferd_eval.diagnosis import SAMPLE
 from ferd_eval.effort import operations, search_unit
 from ferd_eval.errors import UserError
-from ferd_eval.folding import Agreement, fold_batchnorm
 from ferd_eval.ledger import concatenate
 from ferd_eval.manifest import environment, now, read_manifest, require_same_run
 from ferd_eval.outcomes import Outcomes, conform
@@ -30,8 +29,10 @@ from ferd_eval.part import Part
 from ferd_eval.progress import Watcher
 from ferd_eval.quantity import format_quantity
 from ferd_eval.remaining import Remaining
+from ferd_eval.schedule import Errand, Order
 from ferd_eval.units import FolderUnits, MemoryUnits, UnitStore
-from ferd_eval.worker import Worker
+from ferd_eval.worker import Bench
+from ferd_eval.workforce import Examine, Workforce
 
 #: Images per forward pass under ``auto``, for 32×32 colour images; halved when memory runs out.
 AUTO_BATCH = {"cpu": 128, "cuda": 1024, "mps": 256}
@@ -45,56 +46,100 @@ _UNIT_IMAGES = 128
 #: must not take longer than what it is to tell the worth of.
 _DIAGNOSED, _FEWEST_DIAGNOSED = 10, 32
 
-#: Images on which a network with folded batch norms is compared with itself.
-_COMPARED = 64
 
-#: Share of the images expected to stand when a later stage begins, until it is known.
-_STANDING = 0.5
-
-
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Job:
-    """One network on one data set under a list of attacks."""
+    """One network on one data set under a list of attacks.
+
+    Attributes:
+        workforce: who does the work; it says on what kind of device.
+        beside: what is left of the jobs that go on at the same time.
+        weight: what a pass costs, beside those of the other jobs.
+        title: put before each line of progress; empty for a job that goes on alone.
+        result: the outcomes, once all errands are done.
+    """
 
     model: nn.Module
     data: LabelledImages
     plan: tuple[PlannedAttack, ...]
     seed: int
     batch_size: int | None
-    device: DeviceChoice
+    workforce: Workforce
     folder: Path | None
     save_adv: bool
     fold: bool
     facts: Mapping[str, Any]
     watcher: Watcher
+    beside: list[Remaining] = field(default_factory=list)
+    weight: float = 1.0
+    title: str = ""
+    result: Outcomes | None = None
 
-    def outcomes(self) -> Outcomes:
-        """Run what is not yet done. A finished folder is read, and nothing in it changes."""
-        check_network(
+    def errands(self) -> list[Errand]:
+        """What is not yet done, to be carried out in any order; the last one makes the result.
+
+        A finished folder is read, and nothing in it changes.
+        """
+        check_network(self.model, self.data, dtype_of(self.model), by_gradient=self._by_gradient)
+        manifest = self._manifest()
+        store: UnitStore = MemoryUnits()
+        if self.folder is not None:
+            earlier = read_manifest(self.folder)
+            if earlier is not None:
+                require_same_run(earlier, manifest, self.folder)
+                if earlier["status"] == "finished":
+                    self.result = self._read_finished()
+                    return []
+                manifest = earlier
+            self._write_manifest(manifest)
+            store = FolderUnits(self.folder / "units")
+        if count := store.count():
+            self.watcher.note(f"{self.name}: continuing after {count} finished units")
+        remaining = Remaining(
+            self.plan, len(self.data), self.data.num_classes, self.weight, self.beside
+        )
+        bench = Bench(
             self.model,
             self.data,
-            dtype_of(self.model),
-            by_gradient=need_gradient(self.plan, self.data),
+            self.seed,
+            manifest["batch_size"],
+            manifest["unit_images"],
+            fold=self.fold and any(isinstance(each.attack, Cascade) for each in self.plan),
         )
-        manifest = self._manifest()
-        if self.folder is None:
-            manifest["diagnosis"] = self._diagnosis(manifest["batch_size"])
-            return self._work(manifest, MemoryUnits())
-        earlier = read_manifest(self.folder)
-        if earlier is not None:
-            require_same_run(earlier, manifest, self.folder)
-            if earlier["status"] == "finished":
-                return self._read_finished()
-            manifest = earlier
-        self._write_manifest(manifest)
-        if "diagnosis" not in manifest:
-            manifest["diagnosis"] = self._diagnosis(manifest["batch_size"])
-            self._write_manifest(manifest)
-        units = FolderUnits(self.folder / "units")
-        outcomes = self._work(manifest, units)
-        outcomes.save(self.folder)
-        units.discard()
-        return outcomes
+        parts = [
+            Part(
+                planned,
+                self.data,
+                manifest,
+                self.folder,
+                store,
+                bench,
+                remaining,
+                self.watcher,
+                self.title,
+            )
+            for planned in self.plan
+        ]
+        todo = [self._examination(manifest, bench), *(part.orders() for part in parts)]
+        left = len(todo)
+
+        def counted(errand: Errand) -> Errand:
+            nonlocal left
+            yield from errand
+            left -= 1
+            if not left:
+                self._finish(manifest, parts)
+
+        return [counted(errand) for errand in todo]
+
+    @property
+    def name(self) -> str:
+        """What people call the network."""
+        return str(self.facts.get("checkpoint", {}).get("name", type(self.model).__name__))
+
+    @cached_property
+    def _by_gradient(self) -> bool:
+        return need_gradient(self.plan, self.data)
 
     def _read_finished(self) -> Outcomes:
         assert self.folder is not None
@@ -108,65 +153,47 @@ class Job:
         FolderUnits(self.folder / "units").discard()  # left by a run killed at its very end
         return outcomes
 
-    def _work(self, manifest: dict[str, Any], store: UnitStore) -> Outcomes:
-        search_with, agreement = self._proposer()
-        worker = Worker(
-            self.model,
-            self.data,
-            self.device.device,
-            self.seed,
-            manifest["batch_size"],
-            manifest["unit_images"],
-            self.watcher,
-            search_with,
-        )
-        self._announce(store)
-        remaining = Remaining(self.plan, len(self.data), self.data.num_classes)
-        parts = [
-            Part(planned, self.data, manifest, self.folder, store, worker, remaining, self.watcher)
-            for planned in self.plan
-        ]
-        tables = [part.carry_out() for part in parts]
+    def _examination(self, manifest: dict[str, Any], bench: Bench) -> Iterator[list[Order]]:
+        """What masks gradients, and what became of the batch norms; kept in the manifest."""
+        if "diagnosis" in manifest:
+            return
+        largest = max((planned.threat for planned in self.plan), key=lambda threat: threat.eps)
+        sample = min(max(len(self.data) // _DIAGNOSED, _FEWEST_DIAGNOSED), SAMPLE)
+
+        def keep(found: Mapping[str, Any]) -> None:
+            manifest.update(found)
+            if self.folder is not None:
+                self._write_manifest(manifest)
+
+        yield [Order(bench, Examine(largest, self._by_gradient, sample), keep)]
+
+    def _finish(self, manifest: Mapping[str, Any], parts: Sequence[Part]) -> None:
+        tables = [part.table for part in parts if part.table is not None]
+        assert len(tables) == len(parts)
         audits = {
             part.planned.id: self.data.indices_N[part.audited].tolist()
             for part in parts
             if part.audited is not None
         }
+        clean = [part.clean_cost() for part in parts]
         finished = {
             **manifest,
             "status": "finished",
             "finished": now(),
             "cost": {
-                "clean logits": worker.clean_cost,
+                "clean logits": {key: sum(cost[key] for cost in clean) for key in clean[0]},
                 **{part.planned.id: part.cost() for part in parts},
             },
             "batch_sizes_used": sorted({size for part in parts for size in part.batch_sizes}),
             **({"audits": audits} if audits else {}),
-            **({"folding": agreement.describe()} if agreement else {}),
         }
-        return Outcomes(conform(concatenate(tables)), finished)
-
-    def _diagnosis(self, batch_size: int) -> dict[str, Any]:
-        return diagnose(
-            self.model,
-            self.data,
-            max((planned.threat for planned in self.plan), key=lambda threat: threat.eps),
-            seed=self.seed,
-            batch_size=batch_size,
-            device=self.device.device,
-            by_gradient=need_gradient(self.plan, self.data),
-            sample=min(max(len(self.data) // _DIAGNOSED, _FEWEST_DIAGNOSED), SAMPLE),
-        )
-
-    def _proposer(self) -> tuple[nn.Module, Agreement | None]:
-        """What searches look for hits with, and how it compares with the network under test."""
-        if not self.fold or not any(isinstance(each.attack, Cascade) for each in self.plan):
-            return self.model, None
-        few = self.data.images_NCHW[:_COMPARED]
-        return fold_batchnorm(self.model, as_images(few, self.model, self.device.device))
+        self.result = Outcomes(conform(concatenate(tables)), finished)
+        if self.folder is not None:
+            self.result.save(self.folder)
+            FolderUnits(self.folder / "units").discard()
 
     def _manifest(self) -> dict[str, Any]:
-        batch_size = self.batch_size or _auto_batch(self.device.device, self.data)
+        batch_size = self.batch_size or _auto_batch(self.workforce.choice.device, self.data)
         known = (self.facts.get("checkpoint") or {}).get("sha256")
         digest = known or _weights_digest(self.model)
         manifest = {
@@ -192,7 +219,7 @@ class Job:
                 "memory_format": str(memory_format_of(self.model)).removeprefix("torch."),
                 "searches_fold_batchnorm": self.fold,
             },
-            "device": self.device.describe(),
+            "device": self.workforce.choice.describe(),
             "batch_size": batch_size,
             "batch_size_asked": self.batch_size or "auto",
             "unit_images": -(-max(batch_size, _UNIT_IMAGES) // batch_size) * batch_size,
@@ -221,10 +248,10 @@ class Job:
             return batch_size
         each = [attack.passes_per_image(self.data.num_classes) for attack in attacks]
         passes = max(forward + 2 * backward for forward, backward in each)
-        x_BCHW = torch.zeros(
-            1, *self.data.image_shape, dtype=dtype_of(self.model), device=self.device.device
-        )
-        return search_unit(operations(self.model, x_BCHW), passes, self.device.device.type, at_once)
+        where = next(self.model.parameters(), torch.empty(0)).device
+        x_BCHW = torch.zeros(1, *self.data.image_shape, dtype=dtype_of(self.model), device=where)
+        kind = self.workforce.choice.device.type
+        return search_unit(operations(self.model, x_BCHW), passes, kind, at_once)
 
     def _write_manifest(self, manifest: Mapping[str, Any]) -> None:
         assert self.folder is not None
@@ -232,12 +259,6 @@ class Job:
         write_atomically(self.folder / "manifest.json", to_json(manifest).encode())
         if self.save_adv:
             make_folder(self.folder / "adversarial")
-
-    def _announce(self, store: UnitStore) -> None:
-        title = str(self.facts.get("checkpoint", {}).get("name", type(self.model).__name__))
-        if count := store.count():
-            self.watcher.note(f"{title}: continuing after {count} finished units")
-        self.watcher.start(title)
 
 
 def _few_classes(plan: Sequence[PlannedAttack], data: LabelledImages) -> list[str]:

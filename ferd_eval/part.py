@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,12 @@ from ferd_eval.datasets import LabelledImages
 from ferd_eval.ledger import concatenate, fold_stages, settle
 from ferd_eval.progress import Watcher, duration
 from ferd_eval.remaining import Remaining
+from ferd_eval.schedule import Order
 from ferd_eval.units import FolderUnits, Unit, UnitStore, file_name, split_units
-from ferd_eval.worker import Worker
+from ferd_eval.worker import Bench
+from ferd_eval.workforce import AttackUnit
+
+Orders = Sequence[Order]
 
 
 @dataclass(eq=False)
@@ -29,9 +34,11 @@ class Part:
     manifest: Mapping[str, Any]
     folder: Path | None
     store: UnitStore
-    worker: Worker
+    bench: Bench
     remaining: Remaining
     watcher: Watcher
+    title: str = ""
+    table: pd.DataFrame | None = None
     stages: list[list[Unit]] = field(default_factory=list)
     costs: list[dict[str, Any]] = field(default_factory=list)
     audited: NDArray[np.int64] | None = None
@@ -41,21 +48,20 @@ class Part:
         """Batch sizes that fitted into memory."""
         return {cost["batch_size"] for cost in self.costs}
 
-    def carry_out(self) -> pd.DataFrame:
-        """All rows of the attack, in the order of the data set."""
+    def orders(self) -> Generator[Orders, None, None]:
+        """What is to be done, stage by stage; in the end `table` has all rows, in order."""
         attack = self.planned.attack
         everyone = np.arange(len(self.data))
         if isinstance(attack, Cascade):
-            table, source_N = fold_stages(self._stages(attack, everyone))
+            self.table, source_N = fold_stages((yield from self._stages(attack, everyone)))
         else:
-            table = self._stage(0, everyone)
-            source_N = np.zeros(len(table), dtype=np.int64)
-        standing = table.groupby("index")["correct"].all().mean()
+            self.table = yield from self._stage(0, everyone)
+            source_N = np.zeros(len(self.table), dtype=np.int64)
+        standing = self.table.groupby("index")["correct"].all().mean()
         self.remaining.learn(self.planned, float(standing))
         if self._saves and isinstance(self.store, FolderUnits) and self.folder is not None:
             file = self.folder / "adversarial" / f"{file_name(self.planned.id)}.npz"
             self.store.collect_images(self.stages, source_N, file)
-        return table
 
     def cost(self) -> dict[str, Any]:
         """Seconds and passes, over all units and, in a cascade, of each stage."""
@@ -63,11 +69,17 @@ class Part:
         by_stage = {stage: _total(c for c in self.costs if c["stage"] == stage) for stage in stages}
         return {**_total(self.costs), **({"stages": by_stage} if stages != {"": None} else {})}
 
+    def clean_cost(self) -> dict[str, float]:
+        """What the clean logits cost that were made on the way."""
+        return _total(self.costs, before="clean_")
+
     @property
     def _saves(self) -> bool:
         return self.manifest["save_adv"] and not isinstance(self.planned.attack, Clean)
 
-    def _stages(self, cascade: Cascade, standing_S: NDArray[np.int64]) -> list[pd.DataFrame]:
+    def _stages(
+        self, cascade: Cascade, standing_S: NDArray[np.int64]
+    ) -> Generator[Orders, None, list[pd.DataFrame]]:
         """Rows of each stage that had anyone to attack; the first one sees everyone."""
         tables: list[pd.DataFrame] = []
         for number in range(len(cascade.attacks)):
@@ -76,7 +88,7 @@ class Part:
             if tables and len(standing_S) == 0:
                 self.remaining.begin(self.planned, number, 0)
                 continue
-            tables.append(self._stage(number, standing_S))
+            tables.append((yield from self._stage(number, standing_S)))
             standing_S = standing_S[tables[-1]["correct"].to_numpy()]
         return tables
 
@@ -84,7 +96,9 @@ class Part:
         labels_S, indices_S = self.data.labels_N[standing_S], self.data.indices_N[standing_S]
         return standing_S[draw_sample(labels_S, indices_S, size, self.manifest["seed"])]
 
-    def _stage(self, number: int, positions_S: NDArray[np.int64]) -> pd.DataFrame:
+    def _stage(
+        self, number: int, positions_S: NDArray[np.int64]
+    ) -> Generator[Orders, None, pd.DataFrame]:
         """All rows of one of the attack's stages, by its place."""
         attack = self.planned.attacks[number]
         in_cascade = isinstance(self.planned.attack, Cascade)
@@ -93,38 +107,46 @@ class Part:
         units = split_units(self.planned.id, name, positions_S.tolist(), size)
         self.stages.append(units)
         self.remaining.begin(self.planned, number, len(positions_S))
-        return concatenate([self._unit(number, unit, len(units)) for unit in units])
+        rows_of: dict[Unit, pd.DataFrame] = {}
 
-    def _unit(self, number: int, unit: Unit, of: int) -> pd.DataFrame:
-        attack = self.planned.attacks[number]
-        indices = self.data.indices_N[list(unit.positions)]
-        rows = self.store.get(unit, indices, images=self._saves)
-        done = rows is not None
-        if rows is None:
-            rows, images_RCHW = self.worker.attack(unit, attack, self.planned.threat)
-            if unit.stage:
-                rows = settle(rows, unit.stage)
-            self.store.put(unit, rows, images_RCHW if self._saves else None)
+        def keep(unit: Unit, answer: tuple[pd.DataFrame, NDArray[np.float32] | None]) -> None:
+            rows, images_RCHW = answer
+            rows_of[unit] = rows = settle(rows, unit.stage) if unit.stage else rows
+            self.store.put(unit, rows, images_RCHW)
+            cost, left = self._count(number, unit, rows)
+            self.watcher.advance(self._summary(unit, len(units), rows), cost, left)
+
+        orders = []
+        for unit in units:
+            indices = self.data.indices_N[list(unit.positions)]
+            done = self.store.get(unit, indices, images=self._saves)
+            if done is None:
+                task = AttackUnit(unit, attack, self.planned.threat, self._saves)
+                orders.append(Order(self.bench, task, partial(keep, unit)))
+            else:
+                rows_of[unit] = done
+                self.watcher.skip(*self._count(number, unit, done))
+        yield orders
+        return concatenate([rows_of[unit] for unit in units])
+
+    def _count(self, number: int, unit: Unit, rows: pd.DataFrame) -> tuple[float, float]:
+        """Note what a unit cost; its passes and those that are left."""
         self.costs.append({**{str(key): v for key, v in rows.attrs.items()}, "stage": unit.stage})
-        cost, left = self.remaining.spend(self.planned, number, len(unit))
-        if done:
-            self.watcher.skip(cost, left)
-        else:
-            self.watcher.advance(_summary(unit, of, rows), cost, left)
-        return rows
+        return self.remaining.spend(self.planned, number, len(unit))
+
+    def _summary(self, unit: Unit, of: int, rows: pd.DataFrame) -> str:
+        right = rows.groupby("index")["correct"].all().mean()
+        stage = unit.stage if unit.stage != unit.attack else ""
+        name = " ".join(filter(None, (self.title, unit.attack, stage)))
+        return (
+            f"{name} {unit.number + 1}/{of}  {len(unit)} images in "
+            f"{duration(rows.attrs['seconds'])}, {right:.1%} right"
+        )
 
 
-def _total(costs: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+def _total(costs: Iterable[Mapping[str, Any]], before: str = "") -> dict[str, float]:
     listed = list(costs)
     return {
-        key: sum(cost.get(key, 0) for cost in listed) for key in ("seconds", "forward", "backward")
+        key: sum(cost.get(before + key, 0) for cost in listed)
+        for key in ("seconds", "forward", "backward")
     }
-
-
-def _summary(unit: Unit, of: int, rows: pd.DataFrame) -> str:
-    right = rows.groupby("index")["correct"].all().mean()
-    name = f"{unit.attack} {unit.stage}".strip() if unit.stage != unit.attack else unit.attack
-    return (
-        f"{name} {unit.number + 1}/{of}  {len(unit)} images in "
-        f"{duration(rows.attrs['seconds'])}, {right:.1%} right"
-    )

@@ -11,10 +11,26 @@ from ferd_eval.attacks import Cascade, PlannedAttack
 class Remaining:
     """Counts down. How many survive to a stage is a guess until it begins: as many as survived the
     hardest attack so far in a ball no larger.
+
+    Args:
+        plan: of the run.
+        images: that it sees.
+        num_classes: K.
+        weight: what a pass costs, beside those of the runs it is counted with.
+        beside: runs that go on at the same time; this one joins them.
     """
 
-    def __init__(self, plan: Sequence[PlannedAttack], images: int, num_classes: int) -> None:
-        self._plan = tuple(plan)
+    def __init__(
+        self,
+        plan: Sequence[PlannedAttack],
+        images: int,
+        num_classes: int,
+        weight: float = 1.0,
+        beside: list[Remaining] | None = None,
+    ) -> None:
+        self._plan, self._weight = tuple(plan), weight
+        self._all = [] if beside is None else beside
+        self._all.append(self)
         self._images = images
         self._classes = num_classes
         self._standing: dict[Fraction, float] = {}
@@ -29,10 +45,10 @@ class Remaining:
         self._left[planned.id, stage] = images * self._cost(planned, stage)
 
     def spend(self, planned: PlannedAttack, stage: int, images: int) -> tuple[float, float]:
-        """So many images are through: what they cost, and what is left of everything."""
+        """So many images are through: what they cost, and what is left of all runs."""
         cost = images * self._cost(planned, stage)
         self._left[planned.id, stage] -= cost
-        return cost, sum(self._left.values())
+        return cost, sum(sum(each._left.values()) for each in self._all)
 
     def learn(self, planned: PlannedAttack, share: float) -> None:
         """An attack is over, and left this share of the images standing."""
@@ -53,4 +69,4 @@ class Remaining:
 
     def _cost(self, planned: PlannedAttack, stage: int) -> float:
         forward, backward = planned.attacks[stage].passes_per_image(self._classes)
-        return forward + 2.0 * backward
+        return self._weight * (forward + 2.0 * backward)

@@ -31,7 +31,9 @@ from ferd_eval.job import Job
 from ferd_eval.outcomes import ATTACK_ID, Outcomes
 from ferd_eval.progress import Silent, Watcher
 from ferd_eval.quantity import parse_quantity
+from ferd_eval.schedule import carry_out
 from ferd_eval.units import file_name
+from ferd_eval.workforce import Alone, Workforce
 
 
 def score(
@@ -99,21 +101,37 @@ def score(
         device = DeviceChoice(where, "where the model was")
     elif isinstance(device, str):
         device = choose_device(device)
+    watcher = watcher or Silent()
+    alone = Alone(device, watcher.note)
     job = Job(
         model=model.to(device.device),
         data=data,
         plan=tuple(plan),
         seed=seed,
         batch_size=batch_size,
-        device=device,
+        workforce=alone,
         folder=None if out is None else Path(out),
         save_adv=save_adv,
         fold=fold_batchnorm,
         facts=facts or {},
-        watcher=watcher or Silent(),
+        watcher=watcher,
     )
+    watcher.start(job.name)
+    (outcomes,) = carry_out_jobs([job], alone)
+    return outcomes
+
+
+def carry_out_jobs(jobs: Sequence[Job], workforce: Workforce) -> list[Outcomes]:
+    """Do what is left of each; the work of all is handed out together, the first job's first.
+
+    Raises:
+        UserError: something cannot be done; finished units and jobs are kept.
+    """
     with exact_arithmetic():
-        return job.outcomes()
+        carry_out([errand for job in jobs for errand in job.errands()], workforce)
+    outcomes = [job.result for job in jobs if job.result is not None]
+    assert len(outcomes) == len(jobs)
+    return outcomes
 
 
 def as_threats(

@@ -6,8 +6,8 @@ N data set, P positions, B batch, C channels, K classes, H × W pixels.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -20,42 +20,60 @@ from ferd_eval.attacks import Attack, Batch, Passes, SearchAttack, Threat, Verdi
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.device import is_out_of_memory
 from ferd_eval.errors import UserError
+from ferd_eval.folding import Agreement, fold_batchnorm
 from ferd_eval.ledger import concatenate, rows_of
-from ferd_eval.progress import Watcher
 from ferd_eval.units import Unit
 from ferd_eval.user_code import brief
 
+#: Images on which a network with folded batch norms is compared with itself.
+_COMPARED = 64
 
-@dataclass(eq=False)
-class Worker:
-    """One network and one data set on one device.
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """A network and images, with all that decides what comes of an attack on them.
 
     Attributes:
+        seed: key of all random numbers.
         batch_size: images per pass, to begin with; halved where memory runs out.
         block: clean logits are made for this many neighbours at a time, so that they are the same
             to the bit whichever images are attacked and in which order.
-        search_with: what the searches of a cascade look for hits with; `model` decides.
-        clean_cost: what the clean logits cost.
+        fold: let searches look for hits with batch norms folded away; `model` decides.
     """
 
     model: nn.Module
     data: LabelledImages
-    device: torch.device
     seed: int
     batch_size: int
     block: int
-    watcher: Watcher
-    search_with: nn.Module
-    clean_cost: dict[str, float] = field(
-        default_factory=lambda: {"seconds": 0.0, "forward": 0, "backward": 0}
-    )
-    _clean_logits: dict[int, Tensor] = field(default_factory=dict)
+    fold: bool
+
+
+class Worker:
+    """Does the work at one bench, on one device.
+
+    Attributes:
+        folding: how the network that searches use compares with the one under test; None where
+            nothing was folded.
+    """
+
+    def __init__(self, bench: Bench, device: torch.device, note: Callable[[str], None]) -> None:
+        self.bench, self.device = bench, device
+        self.folding: Agreement | None = None
+        self._note = note
+        self._search_with = bench.model
+        self._clean_logits: dict[int, Tensor] = {}
+        self._clean_cost: dict[Hashable, float] = {"clean_seconds": 0.0, "clean_forward": 0}
+        if bench.fold:
+            few = np.arange(min(_COMPARED, len(bench.data)))
+            self._search_with, self.folding = fold_batchnorm(bench.model, self.images(few))
 
     def attack(
-        self, unit: Unit, attack: Attack, threat: Threat
-    ) -> tuple[pd.DataFrame, NDArray[np.float32]]:
+        self, unit: Unit, attack: Attack, threat: Threat, *, keep_images: bool
+    ) -> tuple[pd.DataFrame, NDArray[np.float32] | None]:
         """Rows of a unit with what they cost in their `attrs`, and its perturbed images."""
         began, passes = time.perf_counter(), Passes()
+        self._clean_cost = dict.fromkeys(self._clean_cost, 0)
         positions_P = np.asarray(unit.positions, dtype=np.int64)
         clean_PK = self.clean_logits(positions_P)
         frames: list[pd.DataFrame] = []
@@ -64,9 +82,9 @@ class Worker:
         def part(start: int, stop: int, size: int) -> None:
             batch = self._batch(positions_P[start:stop], clean_PK[start:stop])
             verdicts = self._perturb(unit.attack, attack, batch, threat, passes, size)
-            rows, adv_RCHW = rows_of(batch, verdicts, unit.attack), verdicts.adv_RCHW.float().cpu()
-            frames.append(rows)
-            images.append(adv_RCHW.numpy())
+            frames.append(rows_of(batch, verdicts, unit.attack))
+            if keep_images:
+                images.append(verdicts.adv_RCHW.float().cpu().numpy())
 
         size = self._in_batches(len(unit), attack.images_at_once, part)
         rows = concatenate(frames)
@@ -75,8 +93,9 @@ class Worker:
             "forward": passes.forward,
             "backward": passes.backward,
             "batch_size": size,
+            **self._clean_cost,
         }
-        return rows, np.concatenate(images)
+        return rows, np.concatenate(images) if keep_images else None
 
     def clean_logits(self, positions_P: NDArray[np.int64]) -> Tensor:
         """Output on clean images, on the CPU, P×K.
@@ -84,16 +103,15 @@ class Worker:
         Raises:
             UserError: the network returns NaN or infinity for a clean image.
         """
-        for block in sorted(set((positions_P // self.block).tolist())):
+        size = self.bench.block
+        for block in sorted(set((positions_P // size).tolist())):
             if block not in self._clean_logits:
                 self._clean_logits[block] = self._block_logits(block)
-        return torch.stack(
-            [self._clean_logits[p // self.block][p % self.block] for p in positions_P.tolist()]
-        )
+        return torch.stack([self._clean_logits[p // size][p % size] for p in positions_P.tolist()])
 
     def images(self, positions_P: NDArray[np.int64]) -> Tensor:
         """Pixels in [0, 1], on the device, in the network's precision and layout."""
-        return as_images(self.data.images_NCHW[positions_P], self.model, self.device)
+        return as_images(self.bench.data.images_NCHW[positions_P], self.bench.model, self.device)
 
     def _perturb(
         self,
@@ -107,13 +125,13 @@ class Worker:
         proposes = isinstance(attack, SearchAttack) and not attack.reference_stream
         try:
             return attack(
-                self.model,
+                self.bench.model,
                 batch,
                 threat,
-                seed=self.seed,
+                seed=self.bench.seed,
                 passes=passes,
                 lanes=size,
-                search_with=self.search_with if proposes else None,
+                search_with=self._search_with if proposes else None,
             )
         except UserError:
             raise
@@ -128,20 +146,20 @@ class Worker:
     def _batch(self, positions_B: NDArray[np.int64], clean_logits_BK: Tensor) -> Batch:
         return Batch(
             x_BCHW=self.images(positions_B),
-            labels_B=torch.from_numpy(self.data.labels_N[positions_B]).to(self.device),
-            indices_B=torch.from_numpy(self.data.indices_N[positions_B]).to(self.device),
+            labels_B=torch.from_numpy(self.bench.data.labels_N[positions_B]).to(self.device),
+            indices_B=torch.from_numpy(self.bench.data.indices_N[positions_B]).to(self.device),
             clean_logits_BK=clean_logits_BK.to(self.device),
         )
 
     def _block_logits(self, block: int) -> Tensor:
-        began, first = time.perf_counter(), block * self.block
-        positions_P = np.arange(first, min(first + self.block, len(self.data)))
+        began, first = time.perf_counter(), block * self.bench.block
+        positions_P = np.arange(first, min(first + self.bench.block, len(self.bench.data)))
         pieces: list[Tensor] = []
 
         def part(start: int, stop: int, _: int) -> None:
-            with frozen(self.model), torch.no_grad():
-                torch.manual_seed(self.seed)  # a randomised network is to repeat itself too
-                output = self.model(self.images(positions_P[start:stop]))
+            with frozen(self.bench.model), torch.no_grad():
+                torch.manual_seed(self.bench.seed)  # a randomised network is to repeat itself too
+                output = self.bench.model(self.images(positions_P[start:stop]))
             logits_BK = as_logits(output, stop - start)
             if not bool(logits_BK.isfinite().all()):
                 raise UserError(
@@ -150,10 +168,10 @@ class Worker:
                     "belong to it."
                 )
             pieces.append(logits_BK.cpu())
-            self.clean_cost["forward"] += stop - start
+            self._clean_cost["clean_forward"] += stop - start
 
         self._in_batches(len(positions_P), lambda size: size, part)
-        self.clean_cost["seconds"] += time.perf_counter() - began
+        self._clean_cost["clean_seconds"] += time.perf_counter() - began
         return torch.cat(pieces)
 
     def _in_batches(
@@ -163,7 +181,7 @@ class Worker:
 
         A batch that does not fit into memory is halved and repeated.
         """
-        start, size = 0, self.batch_size
+        start, size = 0, self.bench.batch_size
         while start < count:
             stop = min(start + stride(size), count)
             try:
@@ -182,7 +200,7 @@ class Worker:
                 "not even one image fits into memory. Use another --device, or free memory on "
                 "this one; finished units are kept."
             )
-        self.watcher.note(f"out of memory at batch size {size}; going on with {size // 2}")
+        self._note(f"out of memory at batch size {size}; going on with {size // 2}")
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         return size // 2

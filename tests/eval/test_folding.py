@@ -113,7 +113,7 @@ def test_the_network_itself_decides(net, monkeypatch):
         def forward(self, x_BCHW):
             return -net(x_BCHW)
 
-    monkeypatch.setattr("ferd_eval.job.fold_batchnorm", lambda model, x: (Liar(), None))
+    monkeypatch.setattr("ferd_eval.worker.fold_batchnorm", lambda model, x: (Liar(), None))
     liar = score(net, data, [short()], EPS)
     monkeypatch.undo()
     honest = score(net, data, "clean", EPS)
@@ -125,7 +125,7 @@ def test_the_network_itself_decides(net, monkeypatch):
     pd.testing.assert_series_equal(rows["correct"], rows["adv_pred"] == rows["label"],
                                    check_names=False)  # fmt: skip
     # In the reference's own stream nothing is folded, for parity.
-    monkeypatch.setattr("ferd_eval.job.fold_batchnorm", lambda model, x: (Liar(), None))
+    monkeypatch.setattr("ferd_eval.worker.fold_batchnorm", lambda model, x: (Liar(), None))
     parity = score(net, data, [short(reference_stream=True)], EPS, batch_size=40)
     monkeypatch.undo()
     pd.testing.assert_frame_equal(
