@@ -13,18 +13,32 @@ from ferd_eval.errors import UserError, did_you_mean
 
 @dataclass(frozen=True)
 class DeviceChoice:
-    """A device and the sentence that says why it was chosen."""
+    """A device and the sentence that says why it was chosen.
+
+    Attributes:
+        device: where.
+        reason: why.
+        name: of the hardware.
+        threads: of a CPU.
+    """
 
     device: torch.device
     reason: str
+    name: str
+    threads: int
+
+    @classmethod
+    def here(cls, device: torch.device, reason: str) -> DeviceChoice:
+        """A device of this process."""
+        return cls(device, reason, device_name(device), torch.get_num_threads())
 
     def describe(self) -> dict[str, str | int]:
         """Facts for the manifest."""
         return {
             "kind": self.device.type,
-            "name": device_name(self.device),
+            "name": self.name,
             "reason": self.reason,
-            "threads": torch.get_num_threads(),
+            "threads": self.threads,
         }
 
 
@@ -36,10 +50,12 @@ def choose_device(wanted: str = "auto") -> DeviceChoice:
     """
     if wanted == "auto":
         if torch.cuda.is_available():
-            return DeviceChoice(torch.device("cuda"), "auto: a CUDA device is present")
+            return DeviceChoice.here(torch.device("cuda"), "auto: a CUDA device is present")
         if torch.backends.mps.is_available():
-            return DeviceChoice(torch.device("mps"), "auto: no CUDA device, Apple MPS is present")
-        return DeviceChoice(torch.device("cpu"), "auto: neither CUDA nor MPS is present")
+            return DeviceChoice.here(
+                torch.device("mps"), "auto: no CUDA device, Apple MPS is present"
+            )
+        return DeviceChoice.here(torch.device("cpu"), "auto: neither CUDA nor MPS is present")
     try:
         device = torch.device(wanted)
     except RuntimeError as reason:
@@ -52,7 +68,7 @@ def choose_device(wanted: str = "auto") -> DeviceChoice:
         raise UserError(
             f"--device {wanted} cannot be used here ({why}). Use --device auto, cpu or cuda."
         ) from reason
-    return DeviceChoice(device, "named by the user")
+    return DeviceChoice.here(device, "named by the user")
 
 
 def device_name(device: torch.device) -> str:

@@ -6,7 +6,7 @@ Writes outcomes and nothing else; figures are made from them later.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -56,7 +56,8 @@ class Job:
         beside: what is left of the jobs that go on at the same time.
         weight: what a pass costs, beside those of the other jobs.
         title: put before each line of progress; empty for a job that goes on alone.
-        result: the outcomes, once all errands are done.
+        told: called with the outcomes, once all errands are done.
+        result: these.
     """
 
     model: nn.Module
@@ -73,6 +74,7 @@ class Job:
     beside: list[Remaining] = field(default_factory=list)
     weight: float = 1.0
     title: str = ""
+    told: Callable[[Outcomes], None] | None = None
     result: Outcomes | None = None
 
     def errands(self) -> list[Errand]:
@@ -88,7 +90,7 @@ class Job:
             if earlier is not None:
                 require_same_run(earlier, manifest, self.folder)
                 if earlier["status"] == "finished":
-                    self.result = self._read_finished()
+                    self._end_with(self._read_finished())
                     return []
                 manifest = earlier
             self._write_manifest(manifest)
@@ -187,10 +189,16 @@ class Job:
             "batch_sizes_used": sorted({size for part in parts for size in part.batch_sizes}),
             **({"audits": audits} if audits else {}),
         }
-        self.result = Outcomes(conform(concatenate(tables)), finished)
+        outcomes = Outcomes(conform(concatenate(tables)), finished)
         if self.folder is not None:
-            self.result.save(self.folder)
+            outcomes.save(self.folder)
             FolderUnits(self.folder / "units").discard()
+        self._end_with(outcomes)
+
+    def _end_with(self, outcomes: Outcomes) -> None:
+        self.result = outcomes
+        if self.told is not None:
+            self.told(outcomes)
 
     def _manifest(self) -> dict[str, Any]:
         batch_size = self.batch_size or _auto_batch(self.workforce.choice.device, self.data)

@@ -98,7 +98,7 @@ def score(
             raise UserError(f"{name} is {number}; give 1 or more.")
     if device is None:
         where = next(model.parameters(), torch.empty(0)).device
-        device = DeviceChoice(where, "where the model was")
+        device = DeviceChoice.here(where, "where the model was")
     elif isinstance(device, str):
         device = choose_device(device)
     watcher = watcher or Silent()

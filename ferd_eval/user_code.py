@@ -13,6 +13,9 @@ from typing import Any
 
 from ferd_eval.errors import UserError, did_you_mean
 
+#: Names of the user's files as modules begin so.
+MODULE_PREFIX = "ferd_user_file_"
+
 
 @dataclass(frozen=True)
 class UserCode:
@@ -60,7 +63,7 @@ def brief(error: BaseException) -> str:
 
 
 def _import_file(path: Path, sha256: str, who: str) -> ModuleType:
-    name = f"ferd_user_file_{sha256[:16]}"
+    name = f"{MODULE_PREFIX}{sha256[:16]}"
     module_spec = importlib.util.spec_from_file_location(name, path.resolve())
     if module_spec is None or module_spec.loader is None:
         raise UserError(f"{who}: {path.name} is not a Python file.")

@@ -72,7 +72,7 @@ class Workers:
         choice = choose_device(f"cuda:{self.local_rank}" if wanted == "cuda" else wanted)
         if choice.device.type == "cuda":
             torch.cuda.set_device(choice.device)
-        return DeviceChoice(choice.device, f"one of {self.count} processes")
+        return DeviceChoice.here(choice.device, f"one of {self.count} processes")
 
     def share(self, total: int) -> Share:
         """This process's share of batches of `total` rows.

@@ -101,7 +101,19 @@ def score(
         str | None, typer.Option(help="auto or a number.", rich_help_panel=_RUN)
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", rich_help_panel=_RUN)
+        str | None,
+        typer.Option(
+            help="auto, cpu, cuda, cuda:1, mps; several with commas work at once (needs Ray).",
+            rich_help_panel=_RUN,
+        ),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|ADDRESS",
+            help="Work on all GPUs or CPUs of a cluster of Ray.",
+            rich_help_panel=_RUN,
+        ),
     ] = None,
     precision: Annotated[
         str | None, typer.Option(help="float32 or float64.", rich_help_panel=_RUN)

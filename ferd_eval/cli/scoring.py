@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +22,22 @@ from ferd_eval.cli.reporting import as_run, is_current, show
 from ferd_eval.cli.settings import ScoreSettings
 from ferd_eval.cli.training_record import training_record
 from ferd_eval.datasets import LabelledImages, list_datasets, load_dataset
-from ferd_eval.device import choose_device
+from ferd_eval.device import DeviceChoice, choose_device
 from ferd_eval.errors import UserError
 from ferd_eval.groups import read_groups
+from ferd_eval.job import Job
 from ferd_eval.manifest import read_manifest
 from ferd_eval.models import Classifier, ModelFacts, build_classifier
+from ferd_eval.outcomes import Outcomes
 from ferd_eval.output import make_folder
 from ferd_eval.preflight import normalization_hint
 from ferd_eval.progress import Bar, Lines, Watcher
 from ferd_eval.quantity import parse_quantity
+from ferd_eval.remaining import Remaining
 from ferd_eval.report import Run, write_report
-from ferd_eval.runner import as_threats, require_own_names, score
+from ferd_eval.runner import as_threats, carry_out_jobs, require_own_names
 from ferd_eval.user_code import brief, load_user_code
+from ferd_eval.workforce import Alone, Workforce
 
 #: Where runs go when nobody says otherwise.
 RUNS = Path("reports/runs")
@@ -80,7 +85,8 @@ def score_checkpoints(
     elif make_attack is not None:
         own = make_attack(data)
     plan = _plan(settings, data, own)
-    device = choose_device(settings.device)
+    remote = settings.cluster is not None or "," in settings.device
+    device = choose_device("cpu" if remote else settings.device)
     groups = _groups(settings, data)
     candidates = [_candidate(each, name, settings, data) for name, each in checkpoints]
     for candidate in candidates:
@@ -100,31 +106,42 @@ def score_checkpoints(
     for name in names:
         require_own_folder(root / name)
     make_folder(root)
-    runs: list[Run] = []
-    fresh = False
+    folders = [root / each.name if several else root for each in candidates]
+    runs: dict[str, Run] = {}
     with ExitStack() as stack:
         watcher = _watcher(stack)
         fresh_ones = [
             each.classifier
-            for each in candidates
-            if _status(root / each.name if several else root) is None
+            for each, folder in zip(candidates, folders, strict=True)
+            if _status(folder) is None
         ]
-        if said := forecast(fresh_ones, data, plan, device.device, _batch_size(settings)):
+        if not remote and (
+            said := forecast(fresh_ones, data, plan, device.device, _batch_size(settings))
+        ):
             watcher.note(said)
-        for candidate in candidates:
-            folder = root / candidate.name if several else root
-            was_finished = _status(folder) == "finished"
-            outcomes = score(
-                candidate.classifier,
-                data,
-                attack_plan=plan,
+        workforce = _workforce(settings, device, watcher, stack)
+        beside: list[Remaining] = []
+
+        def told(candidate: Candidate, folder: Path, outcomes: Outcomes) -> None:
+            runs[candidate.name] = run = as_run(candidate.name, outcomes)
+            if not is_current(folder, [run]):
+                write_report(folder, [run])
+
+        jobs = [
+            Job(
+                model=candidate.classifier,
+                data=data,
+                plan=tuple(plan),
                 seed=settings.seed,
                 batch_size=_batch_size(settings),
-                device=device,
-                out=folder,
+                workforce=workforce,
+                folder=folder,
                 save_adv=settings.save_adv,
-                fold_batchnorm=settings.fold_batchnorm,
+                fold=settings.fold_batchnorm,
                 watcher=watcher,
+                beside=beside,
+                title=candidate.name if several else "",
+                told=partial(told, candidate, folder),
                 facts={
                     "command": list(command),
                     "checkpoint": _describe_checkpoint(candidate),
@@ -142,14 +159,14 @@ def score_checkpoints(
                     **(facts or {}),
                 },
             )
-            run = as_run(candidate.name, outcomes)
-            runs.append(run)
-            if not was_finished or not is_current(folder, [run]):
-                write_report(folder, [run])
-                fresh = True
-    if several and (fresh or not is_current(root, runs)):
-        write_report(root, runs)
-    show(runs, root / "report.html", as_json=as_json)
+            for candidate, folder in zip(candidates, folders, strict=True)
+        ]
+        watcher.start(f"{len(jobs)} checkpoints" if several else candidates[0].name)
+        carry_out_jobs(jobs, workforce)
+    in_order = [runs[candidate.name] for candidate in candidates]
+    if several and not is_current(root, in_order):
+        write_report(root, in_order)
+    show(in_order, root / "report.html", as_json=as_json)
 
 
 def rehearse(settings: ScoreSettings) -> LabelledImages:
@@ -333,7 +350,9 @@ def _run_name(
     settings: ScoreSettings,
 ) -> str:
     """A readable name that other settings do not share, so that runs never collide by default."""
-    digest = hashlib.sha256(repr((settings, selection, data.fingerprint)).encode())
+    devices = settings.device.split(",")  # how many and whose does not matter
+    shared = replace(settings, cluster=None, device=devices[0].partition(":")[0])
+    digest = hashlib.sha256(repr((shared, selection, data.fingerprint)).encode())
     for candidate in candidates:
         digest.update(candidate.checkpoint.sha256.encode())
     first = candidates[0].name if len(candidates) == 1 else f"{len(candidates)}-checkpoints"
@@ -345,6 +364,22 @@ def _watcher(stack: ExitStack) -> Watcher:
     if console.is_terminal:
         return stack.enter_context(Bar(console))
     return Lines(console)
+
+
+def _workforce(
+    settings: ScoreSettings, device: DeviceChoice, watcher: Watcher, stack: ExitStack
+) -> Workforce:
+    """Who does the work; sent home when the stack is left."""
+    workforce: Workforce
+    if settings.cluster is None and "," not in settings.device:
+        workforce = Alone(device, watcher.note)
+    else:
+        from ferd_eval.cluster import Cluster
+
+        devices = [] if settings.cluster else settings.device.split(",")
+        workforce = Cluster(settings.cluster, devices, note=watcher.note)
+    stack.callback(workforce.end)
+    return workforce
 
 
 def _batch_size(settings: ScoreSettings) -> int | None:

@@ -33,6 +33,7 @@ class ScoreSettings:
     per_class: int | None = None
     batch_size: str = "auto"
     device: str = "auto"
+    cluster: str | None = None
     precision: str = "float32"
     fold_batchnorm: bool = True
     seed: int = 0
@@ -51,6 +52,11 @@ class ScoreSettings:
             self.batch_size.isdecimal() and int(self.batch_size) > 0
         ):
             raise UserError(f"--batch-size is {self.batch_size!r}; give auto or a number from 1.")
+        if self.cluster is not None and self.device != "auto":
+            raise UserError(
+                "--cluster and --device exclude each other: a cluster's workers take its GPUs, or "
+                "its CPUs where it has none. Leave one of them out."
+            )
         for name, known in (("precision", PRECISIONS), ("engine", ENGINES)):
             value = getattr(self, name)
             if value not in known:

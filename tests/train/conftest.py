@@ -76,7 +76,7 @@ def tiny() -> TeacherRecipe:
 
 @pytest.fixture(scope="session")
 def cpu() -> DeviceChoice:
-    return DeviceChoice(torch.device("cpu"), "test")
+    return DeviceChoice.here(torch.device("cpu"), "test")
 
 
 @pytest.fixture(scope="session")

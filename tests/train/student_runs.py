@@ -19,7 +19,7 @@ from ferd_train.student import train_student
 from ferd_train.student_recipe import StudentRecipe
 from ferd_train.student_training import StudentLog
 
-CPU = DeviceChoice(torch.device("cpu"), "test")
+CPU = DeviceChoice.here(torch.device("cpu"), "test")
 RESULT, STATE = "student.safetensors", "state.pt"
 
 #: What runs record of the checkout, so that a commit made meanwhile stops none of them.

@@ -78,7 +78,7 @@ def train(run: str, out: Path, workers: Workers = ALONE, watch: Any = lambda *_:
     asked = recipe(run)
     with demo_checkpoints() as files:
         teacher = load_teacher(files[0], asked.image_size)
-        cpu = DeviceChoice(torch.device("cpu"), "test")
+        cpu = DeviceChoice.here(torch.device("cpu"), "test")
         return train_student(asked, teacher, out, device=cpu, watch=watch, workers=workers)
 
 
