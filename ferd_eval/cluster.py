@@ -115,7 +115,8 @@ class Cluster:
 
     Args:
         address: of a cluster; ``auto`` for one that runs already, else one on this machine; None
-            for one on this machine with `devices`.
+            for one on this machine with `devices`. Where this process has joined Ray already, that
+            is used.
         devices: of the workers on this machine. Else each GPU of the cluster has one or, where it
             has none, each CPU.
         note: told of what is worth a line.
@@ -140,7 +141,7 @@ class Cluster:
         self._busy: dict[ObjectRef[Any], _Member] = {}
         self._idle: list[_Member] = []
         self._looked = 0.0
-        _connect(self._ray, address, len(devices))
+        self._joined = _connect(self._ray, address, len(devices))
         try:
             self._hire()
             while not self._idle:
@@ -186,6 +187,11 @@ class Cluster:
             except self._ray.exceptions.RayActorError as loss:
                 self._replace(member, loss)
                 continue
+            except self._ray.exceptions.RaySystemError as reason:  # not to be unpacked there
+                raise UserError(
+                    f"a worker cannot load what it is to work on ({_brief(reason)}). Put your own "
+                    "modules where all machines can import them."
+                ) from reason
             if member.choice is None:
                 self._take_on(member, *found)
             else:
@@ -196,12 +202,13 @@ class Cluster:
         return answers
 
     def end(self) -> None:
-        """Send the workers home and leave Ray."""
+        """Send the workers home, and leave Ray if it was joined for them."""
         for member in [*self._busy.values(), *self._idle]:
             self._ray.kill(member.actor)
         self._busy.clear()
         self._idle.clear()
-        self._ray.shutdown()
+        if self._joined:
+            self._ray.shutdown()
 
     def _give(self, ticket: int) -> None:
         """A task to the worker that has waited longest."""
@@ -291,7 +298,7 @@ class Cluster:
         Raises:
             UserError: it was lost to the same task as others before, or before it had begun.
         """
-        why = " ".join(str(loss).split())[:160]
+        why = _brief(loss)
         self._losses[member.ticket] += 1
         if self._losses[member.ticket] >= _LOSSES:
             over = "before they had begun" if member.ticket is None else "over the same images"
@@ -316,12 +323,20 @@ def _ray() -> ModuleType:
     return ray
 
 
-def _connect(ray: ModuleType, address: str | None, workers: int) -> None:
-    """Join a cluster, or start one on this machine.
+def _brief(error: Exception) -> str:
+    """The last line of what Ray says, which names the reason."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1].strip()[:160]
+
+
+def _connect(ray: ModuleType, address: str | None, workers: int) -> bool:
+    """Join a cluster, or start one on this machine; whether that had to be done.
 
     Raises:
         UserError: nobody answers at the address.
     """
+    if ray.is_initialized():
+        return False
     # Nothing goes over the network but to the cluster itself, and workers that name their device
     # themselves see it.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -329,13 +344,14 @@ def _connect(ray: ModuleType, address: str | None, workers: int) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     if address is None:
         ray.init("local", num_cpus=workers, num_gpus=0, include_dashboard=False, **quiet)
-        return
+        return True
     try:
         ray.init(address, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as reason:
         if address != "auto":
             raise UserError(
                 f"--cluster {address}: no cluster of Ray answers there "
-                f"({' '.join(str(reason).split())[:120]}). Start one with: ray start --head"
+                f"({_brief(reason)}). Start one with: ray start --head"
             ) from reason
         ray.init("local", include_dashboard=False, **quiet)
+    return True

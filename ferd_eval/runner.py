@@ -53,6 +53,7 @@ def score(
     facts: Mapping[str, Any] | None = None,
     watcher: Watcher | None = None,
     attack_plan: Sequence[PlannedAttack] | None = None,
+    workforce: Workforce | None = None,
 ) -> Outcomes:
     """Attack every image and return what happened to each.
 
@@ -77,6 +78,8 @@ def score(
         facts: entries for the manifest: ``checkpoint``, ``model``, ``command``, …
         watcher: told of progress.
         attack_plan: resolved attacks, in place of `attacks` and `threat`.
+        workforce: who does the work, in place of `device`: a `ferd_eval.cluster.Cluster` for many
+            devices and machines. The caller ends it.
 
     Raises:
         UserError: the input cannot be scored, or `out` holds another run.
@@ -96,20 +99,19 @@ def score(
     for name, number in (("batch_size", batch_size), ("steps", steps)):
         if number is not None and number < 1:
             raise UserError(f"{name} is {number}; give 1 or more.")
-    if device is None:
-        where = next(model.parameters(), torch.empty(0)).device
-        device = DeviceChoice.here(where, "where the model was")
-    elif isinstance(device, str):
-        device = choose_device(device)
     watcher = watcher or Silent()
-    alone = Alone(device, watcher.note)
+    if workforce is None:
+        workforce = Alone(_choice(device, model), watcher.note)
+        model = model.to(workforce.choice.device)
+    elif device is not None:
+        raise UserError("device and workforce exclude each other; give one of them.")
     job = Job(
-        model=model.to(device.device),
+        model=model,
         data=data,
         plan=tuple(plan),
         seed=seed,
         batch_size=batch_size,
-        workforce=alone,
+        workforce=workforce,
         folder=None if out is None else Path(out),
         save_adv=save_adv,
         fold=fold_batchnorm,
@@ -117,7 +119,7 @@ def score(
         watcher=watcher,
     )
     watcher.start(job.name)
-    (outcomes,) = carry_out_jobs([job], alone)
+    (outcomes,) = carry_out_jobs([job], workforce)
     return outcomes
 
 
@@ -132,6 +134,13 @@ def carry_out_jobs(jobs: Sequence[Job], workforce: Workforce) -> list[Outcomes]:
     outcomes = [job.result for job in jobs if job.result is not None]
     assert len(outcomes) == len(jobs)
     return outcomes
+
+
+def _choice(device: DeviceChoice | str | None, model: nn.Module) -> DeviceChoice:
+    if device is None:
+        where = next(model.parameters(), torch.empty(0)).device
+        return DeviceChoice.here(where, "where the model was")
+    return choose_device(device) if isinstance(device, str) else device
 
 
 def as_threats(

@@ -63,7 +63,7 @@ class CMIRecipe(SynthesisRecipe):
         lambda_cr: weight of the contrast; with 0 nothing is remembered.
         temperature: of the contrast.
         features: means over the pixels of the inputs of ``all`` batch norms (the public code), or
-            of the last of each width, that is the ends of the network's ``stages``.
+            of the last of each width, ``stages``: their ends in WideResNets and PreActResNets.
         projected: numbers that the head leaves of them.
         remembered: images whose features are kept.
         negatives: of them, compared with in each step.

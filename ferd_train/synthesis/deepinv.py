@@ -48,10 +48,12 @@ _CENTRE, _SPREAD = 0.5, 0.25
 class DeepInvRecipe(SynthesisRecipe):
     """Pixels optimised without a generator.
 
-    Deviations, all because networks here take [0, 1] and no normalised pixels: images begin at
+    Deviations, most because networks here take [0, 1] and no normalised pixels: images begin at
     0.5 + 0.25·N(0, 1) in place of N(0, 1), are kept within [0, 1], and move by a quarter of the
     public code's learning rate, 0.1 in units of normalised pixels. The Jensen–Shannon divergence is
-    exact, where the public code clamps probabilities to [0.01, 0.99].
+    the paper's and exact; the public code clamps probabilities to [0.01, 0.99] and swaps the
+    arguments of both KL, which weighs disagreement up to twice as much. It also takes 0.001 times
+    the student's own L_bn away, which the paper does not have.
 
     Attributes:
         steps: of Adam, an epoch.
@@ -63,8 +65,8 @@ class DeepInvRecipe(SynthesisRecipe):
             columns; FERD's authors have 0.
         lambda_l2: weight of the mean norm of an image.
         jitter: images are rolled by up to this share of their side, and mirrored by a coin.
-        keep: the ``last`` iterate, as the public code does (what it calls the best is the tensor
-            that it goes on to change), or the ``best``.
+        keep: the ``last`` iterate that was scored, as the public code does but for a step (what it
+            calls the best is the tensor that it goes on to change), or the ``best``.
     """
 
     method: str = field(default="deepinv", init=False)

@@ -24,7 +24,7 @@ from ferd_train.fields import (
 from ferd_train.randomness import Randomness
 from ferd_train.shared_batchnorm import share_batch_norm
 from ferd_train.synthesis.base import BestBatch, Setting, Synthesis, SynthesisRecipe, Synthetic
-from ferd_train.synthesis.generator import Generator
+from ferd_train.synthesis.generator import Generator, usual_weights
 
 # Adam's, as in the authors' release.
 _BETAS = (0.5, 0.999)
@@ -103,6 +103,7 @@ class DFHL(Synthesis):
             Randomness(setting.seed, 0).stream("generator"),
             latent=recipe.latent,
             width=recipe.width,
+            draw=usual_weights,
         ).to(setting.device)
         share_batch_norm(self._generator, setting.share)
 

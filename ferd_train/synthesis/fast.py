@@ -30,7 +30,7 @@ from ferd_train.synthesis.base import (
     Synthetic,
     require_alone,
 )
-from ferd_train.synthesis.generator import Generator
+from ferd_train.synthesis.generator import Generator, usual_weights
 from ferd_train.synthesis.generator_losses import agreeing_minus_kl, one_hot
 from ferd_train.synthesis.momentum_matching import MomentumMatching
 
@@ -45,7 +45,9 @@ _SPREAD = 0.02
 class FastRecipe(SynthesisRecipe):
     """A meta-learnt generator. Coefficients are the authors' for ResNet teachers.
 
-    Deviation: no normaliser, so images are the generator's sigmoid.
+    (For WideResNets their script has 1.1, 10 and 0.4.) Deviation: no normaliser, so images are the
+    generator's sigmoid. Rounds are absolute, where theirs follow the warm-up: another `warmup` or
+    `epochs` asks for other `competes_from` and `renewed_at`.
 
     Attributes:
         steps: k, of the clone, a round; the authors have 2, 5 and 10.
@@ -116,7 +118,11 @@ class Fast(Synthesis):
         """The same at each call."""
         stream = Randomness(self.setting.seed, 0).stream("generator")
         return Generator(
-            self.setting.image_shape, stream, latent=self._recipe.latent, width=self._recipe.width
+            self.setting.image_shape,
+            stream,
+            latent=self._recipe.latent,
+            width=self._recipe.width,
+            draw=usual_weights,
         ).to(self.setting.device)
 
     def make(self, labels_B: Tensor, randomness: Randomness) -> Synthetic:

@@ -7,12 +7,18 @@ H × W pixels, Z latent numbers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv_transpose2d, pad
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ferd_eval.errors import UserError
+
+Layer = nn.Linear | nn.Conv2d | _BatchNorm
+#: Draws a layer's weights, in place.
+Draw = Callable[[Layer, torch.Generator], None]
 
 _SLOPE = 0.2
 _SPREAD = 0.02
@@ -43,9 +49,19 @@ class Generator(nn.Module):
         *,
         latent: int = 100,
         width: int = 64,
+        draw: Draw | None = None,
     ) -> None:
-        """Make the network with weights from `generator` (on the CPU), as `reset` does."""
+        """Make the network with weights from `generator` (on the CPU), as `reset` does.
+
+        Args:
+            image_shape: C, H, W.
+            generator: random numbers.
+            latent: Z.
+            width: maps before the last layer.
+            draw: how a layer's weights are drawn; None for `small_weights`.
+        """
         super().__init__()
+        self._draw = draw or small_weights
         channels, height, across = image_shape
         if height % _FACTOR or across % _FACTOR:
             raise UserError(
@@ -76,25 +92,44 @@ class Generator(nn.Module):
     def reset(self, generator: torch.Generator) -> None:
         """Draw all weights anew, on the CPU, so that they are the same on every device.
 
-        Weights N(0, 0.02²), those of batch normalisation N(1, 0.02²), biases 0, running statistics
-        as new.
+        Running statistics are as new.
         """
         for layer in self.layers:
             if isinstance(layer, _BatchNorm):
                 layer.reset_running_stats()
-            if not isinstance(layer, nn.Linear | nn.Conv2d | _BatchNorm):
-                continue
-            centre = 1.0 if isinstance(layer, _BatchNorm) else 0.0
-            drawn = torch.randn(layer.weight.shape, generator=generator)
-            layer.weight.copy_(drawn * _SPREAD + centre)
-            if layer.bias is not None:
-                layer.bias.zero_()
+            if isinstance(layer, nn.Linear | nn.Conv2d | _BatchNorm):
+                self._draw(layer, generator)
         self.zero_grad(set_to_none=True)
 
     def draw_latents(self, count: int, generator: torch.Generator) -> Tensor:
         """`count` latents N(0, I), B×Z, drawn on the CPU, on the network's device."""
         z_BZ = torch.randn(count, self.latent, generator=generator)
         return z_BZ.to(next(self.parameters()).device)
+
+
+def small_weights(layer: Layer, generator: torch.Generator) -> None:
+    """Weights N(0, 0.02²), those of batch normalisation N(1, 0.02²), biases 0: as CMI's reset."""
+    centre = 1.0 if isinstance(layer, _BatchNorm) else 0.0
+    drawn = torch.randn(layer.weight.shape, generator=generator)
+    layer.weight.copy_(drawn * _SPREAD + centre)
+    if layer.bias is not None:
+        layer.bias.zero_()
+
+
+def usual_weights(layer: Layer, generator: torch.Generator) -> None:
+    """As torch makes layers: U(−1/√n, 1/√n) for n inputs, batch normalisation 1 and 0.
+
+    So begin the generators that public code makes once and never resets.
+    """
+    if isinstance(layer, _BatchNorm):
+        layer.weight.fill_(1.0)
+        layer.bias.zero_()
+        return
+    bound = layer.weight[0].numel() ** -0.5
+    for tensor in (layer.weight, layer.bias):
+        if tensor is not None:
+            drawn = torch.rand(tensor.shape, generator=generator)
+            tensor.copy_((2 * drawn - 1) * bound)
 
 
 def _doubling(in_maps: int, out_maps: int) -> list[nn.Module]:

@@ -17,7 +17,8 @@ AREAS, RATIOS = (0.25, 1.0), (3 / 4, 4 / 3)
 def random_parts(x_BCHW: Tensor, noise: Noise) -> Tensor:
     """Of each image a random part, as large as the image, mirrored by a coin.
 
-    As the random resized crop of the usual libraries, with parts that may begin between pixels.
+    As the random resized crop of the usual libraries, with parts that may begin between pixels; one
+    that does not fit is cut to the side of the image, where those draw another.
     """
     drawn_B5 = noise.uniform((5,), torch.float64).to(x_BCHW.device)
     area_B = AREAS[0] + (AREAS[1] - AREAS[0]) * drawn_B5[:, 0]

@@ -26,7 +26,7 @@ from ferd_train.synthesis.base import (
     SynthesisRecipe,
     Synthetic,
 )
-from ferd_train.synthesis.generator import Generator
+from ferd_train.synthesis.generator import Generator, usual_weights
 from ferd_train.synthesis.generator_losses import minus_kl
 
 # Adam's, as in the re-implementation; the authors leave them at (0.9, 0.999).
@@ -35,9 +35,11 @@ _BETAS = (0.5, 0.999)
 
 @dataclass(frozen=True)
 class ZSKTRecipe(SynthesisRecipe):
-    """Zero-shot knowledge transfer; values of its re-implementation in CMI's code for CIFAR-10.
+    """Zero-shot knowledge transfer; values of its re-implementation in FastDFKD's code.
 
-    That is the version whose classes FERD's code (arXiv 2509.20793) inherits. Deviations from the
+    That is the version whose classes FERD's code (arXiv 2509.20793) inherits, but for the student,
+    which is the student here; CMI's later one has a first layer twice as wide, and makes images for
+    the student in evaluation mode. Deviations from the
     authors' own: a sigmoid in place of the last batch normalisation, for ε-balls live in [0, 1];
     new images for each student step, where they take `student_steps` steps on the same; the
     student in evaluation mode while the generator learns; constant lr, gradients not clipped; no
@@ -45,7 +47,7 @@ class ZSKTRecipe(SynthesisRecipe):
 
     Attributes:
         student_steps: of the student for each of the generator's; 10 with the authors.
-        lr: Adam's; FERD gives 2e-3 for all methods.
+        lr: Adam's; 2e-3 in FERD, perhaps for all methods.
         latent: numbers in a latent; 100 with the authors.
         width: of the generator.
     """
@@ -85,6 +87,7 @@ class ZSKT(Synthesis):
             Randomness(setting.seed, 0).stream("generator"),
             latent=recipe.latent,
             width=recipe.width,
+            draw=usual_weights,
         ).to(setting.device)
         share_batch_norm(self._generator, setting.share)
         self._adam = torch.optim.Adam(self._generator.parameters(), lr=recipe.lr, betas=_BETAS)

@@ -21,7 +21,7 @@ from ferd_train.student_recipe import StudentRecipe
 from ferd_train.student_training import StudentTraining
 from ferd_train.synthesis import Setting
 from ferd_train.synthesis.dfhl import DFHL, concentration, label_divergence
-from ferd_train.synthesis.generator import Generator
+from ferd_train.synthesis.generator import Generator, usual_weights
 from tests.conftest import Killed
 from tests.train.student_runs import CPU, figures, outcome, teacher_of, tiny, train
 
@@ -121,7 +121,11 @@ def by_hand(recipe: StudentRecipe, student: nn.Module, epochs: int):
     """What `DFHL` keeps in each epoch: the loss, the step, the images, the last ones seen."""
     made = recipe.synthesis
     generator = Generator(
-        SHAPE, Randomness(0, 0).stream("generator"), latent=made.latent, width=made.width
+        SHAPE,
+        Randomness(0, 0).stream("generator"),
+        latent=made.latent,
+        width=made.width,
+        draw=usual_weights,
     )
     for epoch in range(1, epochs + 1):
         random = Randomness(0, epoch)

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ferd_eval.errors import UserError
-from ferd_train.synthesis.generator import Generator
+from ferd_train.synthesis.generator import Generator, usual_weights
 
 SHAPES = [(1, 28, 28), (3, 32, 32), (3, 64, 64)]
 
@@ -87,6 +87,28 @@ def test_weights_are_drawn_from_their_normals():
             continue
         assert stats.kstest(z, "norm").pvalue > 0.001
         assert layer.bias is None or not layer.bias.any()
+
+
+def test_usual_weights_are_torchs_own_by_their_spread():
+    """A larger network than any made here, so that spreads are known to a percent."""
+    theirs, ours = torch.nn.Linear(400, 300), torch.nn.Linear(400, 300)
+    kernel = torch.nn.Conv2d(40, 50, 3)
+    with torch.no_grad():
+        usual_weights(ours, source())
+        usual_weights(kernel, source(1))
+    for layer, inputs in ((ours, 400), (kernel, 360)):
+        for tensor in (layer.weight, layer.bias):
+            share = tensor.detach().flatten().numpy() * inputs**0.5
+            assert stats.kstest(share, "uniform", args=(-1, 2)).pvalue > 0.001
+    assert ours.weight.std().item() == pytest.approx(theirs.weight.std().item(), rel=0.02)
+    network = Generator((1, 12, 12), source(), width=3, draw=usual_weights)
+    norms = [layer for layer in network.layers if isinstance(layer, torch.nn.BatchNorm2d)]
+    assert all((norm.weight == 1).all() and not norm.bias.any() for norm in norms)
+    assert network.layers[0].weight.abs().max() <= 0.1
+    assert network.layers[0].weight.abs().max() > 0.09
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    network.reset(source())
+    assert all(torch.equal(t, before[name]) for name, t in network.state_dict().items())
 
 
 def test_reset_forgets_everything_but_the_seed():

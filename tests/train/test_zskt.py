@@ -20,7 +20,7 @@ from ferd_train.recipes import find_student_recipe
 from ferd_train.student_recipe import StudentRecipe
 from ferd_train.student_training import StudentTraining
 from ferd_train.synthesis import Setting
-from ferd_train.synthesis.generator import Generator
+from ferd_train.synthesis.generator import Generator, usual_weights
 from ferd_train.synthesis.zskt import ZSKT
 from tests.conftest import Killed
 from tests.train.student_runs import CPU, figures, outcome, teacher_of, tiny, train
@@ -117,7 +117,9 @@ def test_what_is_put_away_bears_the_loss_and_the_class_that_the_teacher_sees(net
 def test_the_generators_steps_are_adams_on_minus_the_divergence(networks):
     """Three of them, against a generator that is taught here, the student changing meanwhile."""
     synthesis, (teacher, student) = method(networks, synthesis__lr=0.01), networks
-    reference = Generator(SHAPE, Randomness(0, 0).stream("generator"), latent=8, width=4)
+    reference = Generator(
+        SHAPE, Randomness(0, 0).stream("generator"), latent=8, width=4, draw=usual_weights
+    )
     adam = torch.optim.Adam(reference.parameters(), lr=0.01, betas=(0.5, 0.999))
     own = Randomness(0, 4).stream("latents of the generator")
     draw = feed(synthesis, epoch=4)
