@@ -17,6 +17,7 @@ from ferd_train.student_training import StudentTraining
 from ferd_train.synthesis import Setting
 from ferd_train.synthesis.cmi import CMI
 from ferd_train.synthesis.contrast import Head, Ring, contrast
+from ferd_train.synthesis.generator import Generator
 from ferd_train.synthesis.views import AREAS, RATIOS, enlarge, random_parts
 from ferd_train.workers import Share, Workers
 from tests.conftest import Killed
@@ -249,6 +250,102 @@ def test_every_term_is_its_formula(networks):
     assert terms["oh"].item() == pytest.approx(float(picked), rel=1e-5)
     assert terms["adv"].item() == pytest.approx(-float(apart), rel=1e-4, abs=1e-7)
     assert terms["cr"].item() == pytest.approx(crossed, rel=1e-4)
+
+
+def round_by_hand(method: CMI, networks, epoch: int, past: dict) -> dict:
+    """One round written out: lowest loss, its step and images, what head and ring become.
+
+    `past` holds the head's layers, its optimiser and what is remembered, of the rounds before.
+    """
+    teacher, student = networks
+    recipe, setting, random = method._recipe, method.setting, Randomness(0, epoch)
+    made = Generator(SHAPE, random.stream("generator"), latent=recipe.latent, width=recipe.width)
+    z = made.draw_latents(len(LABELS), random.stream("latents")).requires_grad_()
+    adam = torch.optim.Adam([{"params": made.parameters()}, {"params": [z]}], 1e-2, (0.5, 0.999))
+    norms = [m for m in teacher.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    first, second, head_adam, ring = (past[key] for key in ("first", "second", "adam", "ring"))
+
+    def project(features):
+        return torch.nn.functional.normalize(second(first(features).clamp(min=0)), dim=1)
+
+    def look(images):
+        inputs = []
+        handles = [m.register_forward_pre_hook(lambda m, a: inputs.append(a[0])) for m in norms]
+        logits = teacher(images)
+        for handle in handles:
+            handle.remove()
+        return logits, inputs
+
+    best = {"loss": math.inf}
+    for step in range(1, recipe.steps + 1):
+        x = made(z)
+        view = setting.augment(x, random.seed("augment images", step))
+        logits, inputs = look(view)
+        places = Noise(random.seed("parts", step), "parts", torch.arange(len(x)))
+        _, of_parts = look(random_parts(x, places))
+        bn = sum(
+            (i.mean((0, 2, 3)) - m.running_mean).norm()
+            + (i.var((0, 2, 3), correction=0) - m.running_var).norm()
+            for m, i in zip(norms, inputs, strict=True)
+        )
+        oh = torch.nn.functional.cross_entropy(logits, LABELS)
+        p, q = logits.softmax(1), student(view).softmax(1)
+        same = (p.argmax(1) == q.argmax(1)).float()
+        adv = -((p * (p.log() - q.log())).sum(1) * same).mean()
+        local = torch.cat([i.mean((2, 3)) for i in of_parts], 1)
+        whole = torch.cat([i.mean((2, 3)) for i in inputs], 1).detach()
+        stream = torch.Generator().manual_seed(random.seed("negatives", step))
+        drawn = [ring[place] for place in torch.randperm(len(ring), generator=stream)[:4]]
+        drawn = torch.stack(drawn) if drawn else torch.zeros(0, 2 * local.shape[1])
+        half = local.shape[1]
+        sides = project(torch.cat([local, drawn[:, :half]]))
+        against = project(torch.cat([whole, drawn[:, half:]])).detach()
+        losses = -(sides @ against.T / 0.2).log_softmax(1).diagonal()
+        cr = losses[: len(x)].mean() + (losses[len(x) :].mean() if len(drawn) else 0)
+        loss = 0.5 * adv + 1.0 * bn + 1.0 * oh + 0.8 * cr
+        if loss.item() < best["loss"]:
+            best = {"loss": loss.item(), "step": step, "x": x.detach().clone(), "seen": view}
+            best["both"] = torch.cat([local, whole], 1).detach()
+        adam.zero_grad()
+        head_adam.zero_grad()
+        loss.backward()
+        adam.step()
+        head_adam.step()
+    past["ring"] = [*ring, *best["both"]][-12:]
+    return best
+
+
+def test_rounds_are_what_they_are_written_out(networks):
+    """With crops and flips, so that views, plain images and parts are told apart."""
+    changes = {
+        "synthesis__features": "all",
+        "synthesis__steps": 5,
+        "synthesis__lr": 1e-2,
+        "augmentation__crop_padding": 1,
+        "augmentation__flip": True,
+    }
+    method = method_of(networks, **changes)
+    with torch.random.fork_rng():
+        torch.manual_seed(Randomness(0, 0).seed("head"))
+        width = sum(
+            m.num_features for m in networks[0].modules() if isinstance(m, torch.nn.BatchNorm2d)
+        )
+        first, second = torch.nn.Linear(width, width), torch.nn.Linear(width, 5)
+    adam = torch.optim.Adam([*first.parameters(), *second.parameters()], 1e-2)
+    past = {"first": first, "second": second, "adam": adam, "ring": []}
+    for epoch in (1, 2):
+        torch.manual_seed(epoch)  # has no say
+        ours = method.make(LABELS, Randomness(0, epoch))
+        with frozen(networks[0]), frozen(networks[1]):
+            theirs = round_by_hand(method, networks, epoch, past)
+        assert ours.step == theirs["step"]
+        assert ours.loss == pytest.approx(theirs["loss"], rel=1e-4)
+        assert torch.allclose(ours.x_BCHW, theirs["x"], atol=1e-4)
+        kept = method._contrast._ring._kept_R2D
+        assert torch.allclose(kept, torch.stack(past["ring"]), atol=1e-4)
+        head = method._contrast._head
+        assert torch.allclose(head.first.weight, first.weight, atol=1e-4)
+        assert torch.allclose(head.second.weight, second.weight, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ALL)
