@@ -115,8 +115,8 @@ class Cluster:
 
     Args:
         address: of a cluster; ``auto`` for one that runs already, else one on this machine; None
-            for one on this machine with `devices`. Where this process has joined Ray already, that
-            is used.
+            for one on this machine with `devices`. Where this process has joined Ray already and no
+            address is given, that is used.
         devices: of the workers on this machine. Else each GPU of the cluster has one or, where it
             has none, each CPU.
         note: told of what is worth a line.
@@ -133,7 +133,8 @@ class Cluster:
         *,
         note: Callable[[str], None],
     ) -> None:
-        self._ray, self._note, self._devices = _ray(), note, devices
+        self._note, self._devices = note, devices
+        self._ray, self._joined = join(address, len(devices))
         self._benches: list[tuple[Bench, list[ObjectRef[Any]]]] = []
         self._orders: dict[int, tuple[int, Task]] = {}
         self._losses: Counter[int | None] = Counter()
@@ -141,7 +142,6 @@ class Cluster:
         self._busy: dict[ObjectRef[Any], _Member] = {}
         self._idle: list[_Member] = []
         self._looked = 0.0
-        self._joined = _connect(self._ray, address, len(devices))
         try:
             self._hire()
             while not self._idle:
@@ -160,6 +160,11 @@ class Cluster:
     def choice(self) -> DeviceChoice:
         """What the first worker works on; others are of the same kind."""
         return self._choice
+
+    @property
+    def ready(self) -> int:
+        """Workers that wait for a task."""
+        return len(self._idle)
 
     @property
     def has_room(self) -> bool:
@@ -189,8 +194,8 @@ class Cluster:
                 continue
             except self._ray.exceptions.RaySystemError as reason:  # not to be unpacked there
                 raise UserError(
-                    f"a worker cannot load what it is to work on ({_brief(reason)}). Put your own "
-                    "modules where all machines can import them."
+                    f"a worker cannot load what it is to work on ({in_brief(reason)}). Put "
+                    "your own modules where all machines can import them."
                 ) from reason
             if member.choice is None:
                 self._take_on(member, *found)
@@ -298,7 +303,7 @@ class Cluster:
         Raises:
             UserError: it was lost to the same task as others before, or before it had begun.
         """
-        why = _brief(loss)
+        why = in_brief(loss)
         self._losses[member.ticket] += 1
         if self._losses[member.ticket] >= _LOSSES:
             over = "before they had begun" if member.ticket is None else "over the same images"
@@ -323,20 +328,28 @@ def _ray() -> ModuleType:
     return ray
 
 
-def _brief(error: Exception) -> str:
+def in_brief(error: Exception) -> str:
     """The last line of what Ray says, which names the reason."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[-1].strip()[:160]
 
 
-def _connect(ray: ModuleType, address: str | None, workers: int) -> bool:
-    """Join a cluster, or start one on this machine; whether that had to be done.
+def join(address: str | None, workers: int = 0) -> tuple[ModuleType, bool]:
+    """Join a cluster, or start one on this machine.
+
+    Args:
+        address: as for `Cluster`.
+        workers: CPUs of a cluster without address.
+
+    Returns:
+        Ray, and whether it had to be joined, so that it is to be left again.
 
     Raises:
-        UserError: nobody answers at the address.
+        UserError: Ray is missing, or nobody answers at the address.
     """
-    if ray.is_initialized():
-        return False
+    ray = _ray()
+    if ray.is_initialized() and address in (None, "auto"):
+        return ray, False
     # Nothing goes over the network but to the cluster itself, and workers that name their device
     # themselves see it.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -344,14 +357,14 @@ def _connect(ray: ModuleType, address: str | None, workers: int) -> bool:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     if address is None:
         ray.init("local", num_cpus=workers, num_gpus=0, include_dashboard=False, **quiet)
-        return True
+        return ray, True
     try:
         ray.init(address, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as reason:
         if address != "auto":
             raise UserError(
                 f"--cluster {address}: no cluster of Ray answers there "
-                f"({_brief(reason)}). Start one with: ray start --head"
+                f"({in_brief(reason)}). Start one with: ray start --head"
             ) from reason
         ray.init("local", include_dashboard=False, **quiet)
-    return True
+    return ray, True

@@ -158,6 +158,12 @@ def study(
         str | None, typer.Option(metavar="METHOD,...", help="Work on these methods alone.")
     ] = None,
     jobs: Annotated[int, typer.Option(help="Networks at once, each on one thread.")] = 1,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|ADDRESS", help="Work on a cluster of Ray that shares the folder's disk."
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what is done and what is left; write nothing.")
     ] = False,
@@ -180,6 +186,7 @@ def study(
             device=device,
             only=[] if only is None else [name.strip() for name in only.split(",")],
             jobs=jobs,
+            cluster=cluster,
             dry_run=dry_run,
         )
     )

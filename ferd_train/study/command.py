@@ -35,6 +35,7 @@ class Studying:
     device: str = "auto"
     only: Sequence[str] = ()
     jobs: int = 1
+    cluster: str | None = None
     dry_run: bool = False
 
 
@@ -48,6 +49,11 @@ def carry_out_study(asked: Studying) -> bool:
     """
     if asked.jobs < 1:
         raise UserError(f"--jobs is {asked.jobs}; give 1 or more.")
+    if asked.cluster is not None and asked.jobs != 1:
+        raise UserError(
+            "--cluster and --jobs exclude each other: a cluster works on as many networks at once "
+            "as it has GPUs or, without any, CPUs. Leave one of them out."
+        )
     study = read_study(asked.file)
     work = asked.work or study.out
     of_all = states(study, work)
@@ -73,7 +79,12 @@ def carry_out_study(asked: Studying) -> bool:
             Task(state.cell, study.evaluations, state.folder, asked.data_dir, asked.device)
             for state in left
         ]
-        carry_out_all(tasks, asked.jobs, progress.watch)
+        if asked.cluster is None:
+            carry_out_all(tasks, asked.jobs, progress.watch)
+        else:
+            from ferd_train.study.cluster import carry_out_on_cluster  # needs Ray
+
+            carry_out_on_cluster(tasks, work, asked.cluster, progress.watch)
         page = write_study_report(study, of_all, work / "report")
     for state in progress.failed:
         print(f"failed: {state.cell.path}: {state.failure()}", file=sys.stderr)

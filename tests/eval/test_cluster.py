@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 from ferd_eval import UserError, score
-from ferd_eval.cli import main
 from ferd_eval.progress import Silent
 from tests.conftest import Killed, StopAfter, TinyNet, tiny_data
 from tests.eval.cluster_attacks import KillsItsWorker, Wrong
@@ -89,6 +88,8 @@ def test_two_workers_one_of_them_killed_give_the_outcomes_of_one_process(
     assert both.manifest["device"]["threads"] == 1
     kept = pd.read_parquet(tmp_path / "run" / "outcomes.parquet")
     pd.testing.assert_frame_equal(kept, both.table, check_exact=True)
+    for outcomes in (alone, both):
+        del outcomes.manifest["diagnosis"]["cost"]["seconds"]
     assert alone.manifest["diagnosis"] == both.manifest["diagnosis"]
     assert alone.manifest["folding"] == both.manifest["folding"]
 
@@ -127,97 +128,6 @@ def test_workers_of_other_versions_are_refused(monkeypatch, notes):
         Cluster(None, ["cpu"], note=notes.note)
 
 
-def test_no_cluster_at_the_address(notes):
-    with pytest.raises(UserError, match=r"--cluster 127\.0\.0\.1:1: .*ray start --head"):
-        Cluster("127.0.0.1:1", note=notes.note)
-
-
 def test_device_and_workforce_exclude_each_other(data, two):
     with pytest.raises(UserError, match="exclude each other"):
         score(TinyNet().eval(), data, **ASKED, device="cpu", workforce=two)
-
-
-# A cluster of two machines, as far as Ray can tell
-
-
-def test_a_lost_machine_costs_nothing_but_time(data, tmp_path, notes, capsys):
-    from ray.cluster_utils import Cluster as Machines
-
-    machines = Machines(initialize_head=True, head_node_args={"num_cpus": 1})
-    second = machines.add_node(num_cpus=1)
-    net = TinyNet().eval()
-    alone = score(net, data, **ASKED)
-
-    class Unplug(Notes):
-        done = 0
-
-        def advance(self, text, cost, left):
-            self.done += 1
-            if self.done == 5:
-                machines.remove_node(second, allow_graceful=False)
-
-    watcher = Unplug()
-    try:
-        cluster = Cluster(machines.address, note=watcher.note)
-        try:
-            both = score(net, data, **ASKED, workforce=cluster, watcher=watcher)
-        finally:
-            cluster.end()
-    finally:
-        machines.shutdown()
-    assert watcher.done > 5
-    pd.testing.assert_frame_equal(alone.table, both.table, check_exact=True)
-    assert (
-        both.manifest["device"]["reason"]
-        == f"--cluster {machines.address}: "
-        + (both.manifest["device"]["reason"].partition(": ")[2])
-    )
-
-
-# The command line
-
-
-def run(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main([*arguments])
-    return int(ended.value.code or 0)
-
-
-@pytest.mark.slow
-def test_several_checkpoints_and_an_attack_of_the_users_on_two_devices(tmp_path, capsys):
-    from ferd_eval.models.demo import demo_checkpoints
-
-    mine = tmp_path / "mine.py"
-    mine.write_text(
-        "from ferd_eval import Attack\n"
-        "class Still(Attack):\n"
-        "    family, steps = 'still', 1\n"
-        "    def perturb(self, problem):\n"
-        "        return problem.x_BCHW\n"
-    )
-    with demo_checkpoints() as files:
-        arguments = ["score", *map(str, files), "--dataset", "demo", "--limit", "40"]
-        arguments += ["--attacks", "fgsm,pgd", "--attack-file", f"{mine}:Still"]
-        assert run(*arguments, "--out", str(tmp_path / "one"), "--device", "cpu") == 0
-        assert run(*arguments, "--out", str(tmp_path / "two"), "--device", "cpu,cpu") == 0
-        assert capsys.readouterr().out.strip().endswith("two/report.html")
-        for file in files:
-            tables = [
-                pd.read_parquet(tmp_path / each / file.stem / "outcomes.parquet")
-                for each in ("one", "two")
-            ]
-            pd.testing.assert_frame_equal(*tables, check_exact=True)
-            assert (tmp_path / "two" / file.stem / "report.html").is_file()
-
-
-def test_without_ray_it_says_what_to_install(monkeypatch, tmp_path, capsys):
-    from ferd_eval.models.demo import demo_checkpoints
-
-    monkeypatch.setitem(__import__("sys").modules, "ray", None)
-    with demo_checkpoints() as files:
-        for flags in (["--device", "cpu,cpu"], ["--cluster", "auto"]):
-            out = ["--out", str(tmp_path / flags[0])]
-            assert run("score", str(files[0]), "--dataset", "demo", *flags, *out) == 2
-            assert "pip install 'ferd[cluster]'" in capsys.readouterr().err
-    assert run("score", "x.pt", "--dataset", "demo", "--cluster", "auto", "--device", "cpu") == 2
-    assert "exclude each other" in capsys.readouterr().err
