@@ -3,11 +3,12 @@
     python benchmarks/scaling.py                    # 1 and 2 workers of one thread, on a CPU
     python benchmarks/scaling.py --device cuda      # ResNet-18 on a card, with the peers
 
-On CPUs: clean and PGD-20 on the packaged network, by `Cluster` with one worker and with two, who are
-there before the clock starts; in the order 1, 2, 2, 1, so that a machine that gets slower favours
-neither. Needs Ray, two cores and an idle machine. On a card: PGD-20 in batches of 1024 in single
-precision and in TF32, with its share of the card's peak (operations are counted, a backward pass as
-two forward ones), and AutoAttack in single precision; torchattacks and pyautoattack in the same run.
+On CPUs: clean and PGD-20 on the packaged network, by `Cluster` with one worker and with two, who
+are there before the clock starts; in the order 1, 2, 2, 1, so that a machine that gets slower
+favours neither. Needs Ray, two cores and an idle machine. On a card: PGD-20 in batches of 1024 in
+single precision and in TF32, with its share of the card's peak (operations are counted, a backward
+pass as two forward ones), and AutoAttack in single precision; torchattacks and pyautoattack in the
+same run.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ Writes outcomes and nothing else; figures are made from them later.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -41,6 +42,9 @@ _CIFAR_PIXELS = 32 * 32
 #: A unit of a plain attack holds at least this many images, so that small batches do not make
 #: thousands of files.
 _UNIT_IMAGES = 128
+
+#: Most bytes of the perturbed images of a unit, which are kept until it is written.
+_UNIT_BYTES = 2**30
 
 #: One image in so many is looked at in the diagnosis, from `_FEWEST_DIAGNOSED` to its own limit: it
 #: must not take longer than what it is to tell the worth of.
@@ -254,6 +258,7 @@ class Job:
         at_once = min(attack.images_at_once(batch_size) for attack in attacks)
         if at_once == batch_size:  # batches that must be as they are asked for
             return batch_size
+        at_once = min(at_once, _UNIT_BYTES // (4 * math.prod(self.data.image_shape)))
         each = [attack.passes_per_image(self.data.num_classes) for attack in attacks]
         passes = max(forward + 2 * backward for forward, backward in each)
         where = next(self.model.parameters(), torch.empty(0)).device

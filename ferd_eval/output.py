@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -37,10 +37,17 @@ def _plain(value: Any) -> Any:
 
 def write_atomically(file: Path, content: bytes) -> None:
     """Write the whole file or nothing: a temporary neighbour, flushed to disk, then renamed."""
+    with writing_atomically(file) as stream:
+        stream.write(content)
+
+
+@contextmanager
+def writing_atomically(file: Path) -> Iterator[BinaryIO]:
+    """As `write_atomically`, piece by piece."""
     part = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as stream:
-            stream.write(content)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         part.replace(file)

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Mapping, Sequence
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from ferd_eval.outcomes import COLUMNS
-from ferd_eval.output import make_folder, write_atomically
+from ferd_eval.output import make_folder, write_atomically, writing_atomically
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ class FolderUnits:
     def collect_images(
         self, stages: Sequence[Sequence[Unit]], source_N: NDArray[np.int64], file: Path
     ) -> None:
-        """Join the adversarial images of an attack.
+        """Join the adversarial images of an attack, a unit of each stage in memory at a time.
 
         Args:
             stages: its units, stage by stage.
@@ -141,17 +142,50 @@ class FolderUnits:
                 stage.
             file: an ``.npz`` to write.
         """
-        parts = [_read_npz(self.file(unit, ".npz")) for unit in stages[0]]
-        whole = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-        place = {index: row for row, index in enumerate(whole["index"].tolist())}
-        for number, units in enumerate(stages[1:], start=1):
-            for unit in units:
-                part = _read_npz(self.file(unit, ".npz"))
-                for row, index in enumerate(part["index"].tolist()):
-                    if source_N[place[index]] == number:
-                        for key, values in part.items():
-                            whole[key][place[index]] = values[row]
-        write_atomically(file, _npz(whole))
+        few: dict[str, list[NDArray[Any]]] = {}
+        with (
+            writing_atomically(file) as stream,
+            zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive,
+        ):
+            with archive.open("images.npy", "w", force_zip64=True) as images:
+                for number, part in enumerate(self._joined(stages, source_N)):
+                    pixels_RCHW = part.pop("images")
+                    if number == 0:
+                        shape = (len(source_N), *pixels_RCHW.shape[1:])
+                        _write_header(images, shape, pixels_RCHW.dtype)
+                    images.write(np.ascontiguousarray(pixels_RCHW).data)
+                    for key, values in part.items():
+                        few.setdefault(key, []).append(values)
+            for key, pieces in few.items():
+                with archive.open(f"{key}.npy", "w") as column:
+                    np.lib.format.write_array(column, np.concatenate(pieces))
+
+    def _joined(
+        self, stages: Sequence[Sequence[Unit]], source_N: NDArray[np.int64]
+    ) -> Iterator[dict[str, NDArray[Any]]]:
+        """Arrays of the first stage's units, each row replaced by that of the stage it comes from.
+
+        Units of every stage are in the order of the data set, so each is read once.
+        """
+        later = [self._row_by_row(units) for units in stages[1:]]
+        begin = 0
+        for unit in stages[0]:
+            part = _read_npz(self.file(unit, ".npz"))
+            source_R = source_N[begin : begin + len(part["index"])]
+            for number, rows in enumerate(later, start=1):
+                for place in np.flatnonzero(source_R == number).tolist():
+                    wanted = int(part["index"][place])
+                    row = next(row for row in rows if row["index"] == wanted)
+                    for key, value in row.items():
+                        part[key][place] = value
+            begin += len(source_R)
+            yield part
+
+    def _row_by_row(self, units: Sequence[Unit]) -> Iterator[dict[str, Any]]:
+        for unit in units:
+            part = _read_npz(self.file(unit, ".npz"))
+            for row in range(len(part["index"])):
+                yield {key: values[row] for key, values in part.items()}
 
     def discard(self) -> None:
         """Remove the units once the whole table is written."""
@@ -167,6 +201,14 @@ class FolderUnits:
     def file(self, unit: Unit, suffix: str = ".parquet") -> Path:
         """Where a unit is, or will be."""
         return self.folder / file_name(unit.attack) / unit.stage / f"{unit.number:05d}{suffix}"
+
+
+def _write_header(stream: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """The head of an ``.npy`` file whose values follow in C order."""
+    descr = np.lib.format.dtype_to_descr(dtype)
+    np.lib.format.write_array_header_1_0(
+        stream, {"descr": descr, "fortran_order": False, "shape": shape}
+    )
 
 
 def _npz(arrays: Mapping[str, Any]) -> bytes:

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ferd_eval.datasets.bounded_file import require_memory, unreadable
+from ferd_eval.datasets.bounded_file import unreadable
+from ferd_eval.datasets.pixel_room import room_for
 from ferd_eval.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp")
@@ -54,8 +55,7 @@ def decode_images(
         model = f"expected are {size[0]} x {size[1]}"
     width, height = size
     shape = (len(paths), 3, height, width)
-    require_memory(int(np.prod(shape)), f"{len(paths)} images of {width} x {height} pixels")
-    images_NCHW = np.empty(shape, dtype=np.uint8)
+    images_NCHW = room_for(shape, f"{len(paths)} images of {width} x {height} pixels")
     for pixels_CHW, path in zip(images_NCHW, paths, strict=True):
         with _opened(path) as image:
             if image.size != size:

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ferd_eval.datasets.pixel_room import rows_of
 from ferd_eval.errors import UserError
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledImages:
-    """An in-memory image classification set.
+    """An image classification set; pixels of a large one may lie in a mapped file.
 
     Attributes:
         name: what reports call it, e.g. ``"cifar10"``.
@@ -138,7 +139,7 @@ class LabelledImages:
         return replace(
             self,
             selection=selection + before,
-            images_NCHW=self.images_NCHW[positions],
+            images_NCHW=rows_of(self.images_NCHW, positions),
             labels_N=self.labels_N[positions],
             indices_N=self.indices_N[positions],
         )

@@ -81,13 +81,17 @@ def cpu() -> DeviceChoice:
 
 @pytest.fixture(scope="session")
 def train(tiny: TeacherRecipe, striped: LabelledImages, cpu: DeviceChoice) -> Train:
-    """``train(out, data=…, watch=…, epochs=2)``: the tiny recipe with changes."""
+    """``train(out, data=…, device=…, watch=…, epochs=2)``: the tiny recipe with changes."""
 
     def run(
-        out: Path, data: LabelledImages = striped, watch: Any = lambda *_: None, **changes: Any
+        out: Path,
+        data: LabelledImages = striped,
+        device: DeviceChoice = cpu,
+        watch: Any = lambda *_: None,
+        **changes: Any,
     ) -> Path:
         recipe = tiny.with_changes(changes)
-        return train_teacher(recipe, out, device=cpu, data=data, watch=watch)
+        return train_teacher(recipe, out, device=device, data=data, watch=watch)
 
     return run
 

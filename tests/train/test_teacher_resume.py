@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 
+from ferd_eval.device import choose_device
 from ferd_eval.errors import UserError
 from ferd_train.cli import main
 
@@ -264,14 +265,19 @@ def test_another_environment_is_refused(field, path, train, unfinished):
         train(unfinished)
 
 
-def test_threads_are_part_of_the_environment(train, unfinished):
-    threads = torch.get_num_threads()
-    torch.set_num_threads(threads + 1)
+def test_threads_are_part_of_the_environment(train, unfinished, cpu):
+    now = cpu.threads + 1
+    with pytest.raises(UserError, match=f"threads was {cpu.threads} and is {now} now"):
+        train(unfinished, device=replace(cpu, threads=now))
+
+
+def test_a_device_knows_the_threads_it_has():
+    before = torch.get_num_threads()
+    torch.set_num_threads(before + 1)
     try:
-        with pytest.raises(UserError, match=f"threads was {threads} and is {threads + 1} now"):
-            train(unfinished)
+        assert choose_device("cpu").threads == before + 1
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("name", [RESULT, STATE])
