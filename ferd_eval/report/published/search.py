@@ -107,16 +107,17 @@ def _without_scores(
 
 
 def _require_new(run: PublishedRun, known: dict[tuple[object, ...], str]) -> None:
-    """A network is published once under an attack on the same images.
+    """A network is published once in its method, under an attack on the same images.
 
     Raises:
-        UserError: it stands elsewhere too: as another seed it would count twice.
+        UserError: it stands there twice: as another seed it would count twice.
     """
+    network = (run.place.method, run.sha256, run.fingerprint)
     keys: list[tuple[object, ...]] = [
-        (run.sha256, run.fingerprint, each.attack, str(sorted(each.constants.items(), key=str)))
+        (*network, each.attack, str(sorted(each.constants.items(), key=str)))
         for each in run.attacks
         if not each.is_clean
-    ] or [(run.sha256, run.fingerprint, "clean")]
+    ] or [(*network, "clean")]
     for key in keys:
         if key in known:
             raise UserError(
