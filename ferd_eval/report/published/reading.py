@@ -23,7 +23,7 @@ from ferd_eval.report.published.published_run import CodeState, Place, Published
 _OUTCOMES, _PAGE, _README = "outcomes.parquet", "report.html", "README.md"
 
 #: What the record of a scoring run has, and what that of a training run has.
-SCORING, TRAINING = frozenset({"attacks", "status"}), frozenset({"recipe", "result"})
+SCORING, TRAINING = frozenset({"attacks", "status"}), frozenset({"recipe", "status"})
 
 _COMMIT = re.compile("[0-9a-f]{7,64}")
 _DAY = re.compile(r"(\d{4}-\d\d-\d\d)T")

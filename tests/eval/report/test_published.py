@@ -31,7 +31,9 @@ def publish(make_run: Any, tmp_path: Path) -> Publish:
     """Put a made-up run into a folder as somebody publishes it, without its outcomes."""
     from simulated_run import simulate
 
-    def put(folder: str, *, seed: int = 0, outcomes: bool = False, **more: Any) -> Outcomes:
+    def put(
+        folder: str, *, seed: int = 0, outcomes: bool = False, uneven: bool = False, **more: Any
+    ) -> Outcomes:
         manifest = {k: more.pop(k) for k in ("code", "dataset", "checkpoint") if k in more}
         run = simulate(seed=seed, **more)
         record: dict[str, Any] = {**run.manifest}
@@ -39,7 +41,8 @@ def publish(make_run: Any, tmp_path: Path) -> Publish:
         record["checkpoint"] = {**record["checkpoint"], "sha256": digest}
         for key, value in manifest.items():
             record[key] = {**(record.get(key) or {}), **value}
-        run = Outcomes(run.table, record)
+        some = run.table[(run.table["index"] % (run.table["label"] + 1)) == 0]
+        run = Outcomes(some if uneven else run.table, record)
         target = tmp_path / folder
         if outcomes:
             run.save(target)
@@ -119,7 +122,9 @@ def limits(x_K: Any, n_K: Any) -> tuple[float, float]:
 def test_every_figure_is_what_the_outcomes_give(
     publish: Publish, tmp_path: Path, outcomes: bool
 ) -> None:
-    run = publish("lab/net", seed=3, empty=[4], targeted=True, outcomes=outcomes)
+    run = publish(
+        "lab/net", seed=3, per_class=90, empty=[4], targeted=True, uneven=True, outcomes=outcomes
+    )
     lines = results(made(tmp_path))
     assert [line["attack"] for line in lines] == list(run.attacks)
     for line in lines:
@@ -391,6 +396,7 @@ def test_broken_and_partial_folders_are_one_line_each(publish: Publish, tmp_path
     publish("lab/no-card", seed=3)
     (tmp_path / "lab/no-card/scorecard.json").unlink()
     trained(tmp_path / "lab/unscored/seed-0/run", "ab" * 32)
+    write(tmp_path / "lab/diverged/seed-0/run/manifest.json", {"status": "running", "recipe": {}})
     run = publish("lab/untrained/seed-0/full", seed=4)
     trained(tmp_path / "lab/untrained/seed-0/run", run.manifest["checkpoint"]["sha256"],
             status="running")  # fmt: skip
@@ -407,7 +413,7 @@ def test_broken_and_partial_folders_are_one_line_each(publish: Publish, tmp_path
     found = search(tmp_path)
     assert [str(run.place.network) for run in found.runs] == ["lab/good"]
     assert [line.split()[0].split("/")[1].rstrip(",:") for line in found.problems] == [
-        "altered", "deep", "linked", "no-card", "nonsense", "other", "unfinished", "unscored",
+        "altered", "deep", "diverged", "linked", "no-card", "nonsense", "other", "unfinished", "unscored",
         "untrained", "weights",
     ]  # fmt: skip
     assert all("\n" not in line and len(line) < 400 for line in found.problems)
