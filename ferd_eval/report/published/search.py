@@ -102,7 +102,9 @@ def _without_scores(
                 "ferd-eval report."
             )
         elif fields >= TRAINING and folder not in trained:
-            problems.append(f"{folder} holds a training run without scores. Score its network, or take it away.")
+            problems.append(
+                f"{folder} holds a training run without scores. Score its network, or take it away."
+            )
     return [_line(problem) for problem in problems]
 
 

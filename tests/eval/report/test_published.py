@@ -413,8 +413,8 @@ def test_broken_and_partial_folders_are_one_line_each(publish: Publish, tmp_path
     found = search(tmp_path)
     assert [str(run.place.network) for run in found.runs] == ["lab/good"]
     assert [line.split()[0].split("/")[1].rstrip(",:") for line in found.problems] == [
-        "altered", "deep", "diverged", "linked", "no-card", "nonsense", "other", "unfinished", "unscored",
-        "untrained", "weights",
+        "altered", "deep", "diverged", "linked", "no-card", "nonsense", "other", "unfinished",
+        "unscored", "untrained", "weights",
     ]  # fmt: skip
     assert all("\n" not in line and len(line) < 400 for line in found.problems)
 
