@@ -9,7 +9,18 @@ from typing import Annotated
 import typer
 
 import ferd_eval
-from ferd_eval.cli import compare, demo, gate, import_, inspect, leaderboard, listing, report, score
+from ferd_eval.cli import (
+    compare,
+    demo,
+    gate,
+    import_,
+    inspect,
+    leaderboard,
+    listing,
+    publish,
+    report,
+    score,
+)
 from ferd_eval.errors import UserError
 from ferd_eval.memory import keep_freed_memory
 
@@ -51,6 +62,7 @@ app.command("compare")(compare.compare)
 app.command("import")(import_.import_)
 app.command("gate")(gate.gate)
 app.command("leaderboard")(leaderboard.leaderboard)
+app.command("publish")(publish.publish)
 app.command("inspect")(inspect.inspect)
 app.command("ls")(listing.ls)
 

@@ -36,6 +36,9 @@ def escape(cell: Cell) -> str:
     text = re.sub(r"([\\`*|\[\]~])", r"\\\1", text)
     text = re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)
     text = re.sub(r"&(?=#?\w+;)", "&amp;", text)
+    # GitHub makes links of bare addresses.
+    text = re.sub(r"(?<=\w):(?=//)|(?<=\w)@(?=[\w.-]*\.[A-Za-z])", r"\\\g<0>", text)
+    text = re.sub(r"(?i)(?<=\bwww)\.", r"\\.", text)
     return text.replace("<", "&lt;")
 
 

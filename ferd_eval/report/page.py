@@ -68,8 +68,10 @@ def script_json(value: Any) -> Markup:
 
 
 def keep_units(text: str) -> str:
-    """Keep a number and its per-cent sign on one line."""
-    return text.replace(" %", "\N{NO-BREAK SPACE}%")
+    """Keep a number and its per-cent sign, and ε and its value, on one line."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%").replace(
+        "ε = ", "ε\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"
+    )
 
 
 def _run_data(run: RunView) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from ferd_eval.report.figure import Figure, Table
 from ferd_eval.report.leaderboard.view import Board, Leaderboard, Place, Row, Score
@@ -24,6 +24,21 @@ def markdown(board: Leaderboard) -> str:
 
 def _board(board: Board) -> Iterator[str]:
     yield from (f"## {escape(board.title)}", "")
+    yield from ranking_lines(board)
+    yield ""
+    for note in board.notes:
+        yield f"- {escape(note)}"
+    yield ""
+    for table in board.tables:
+        yield from table_lines(table)
+
+
+def ranking_lines(board: Board, links: Mapping[str, str] | None = None) -> Iterator[str]:
+    """The rows of a leaderboard.
+
+    Args:
+        links: name of a row → where it leads.
+    """
     headings = [
         f"{escape(column.title)} {board.heading(figure)}"
         for column in board.columns
@@ -32,24 +47,18 @@ def _board(board: Board) -> Iterator[str]:
     yield _line(["Row", *headings])
     yield _line(["---", *["---:"] * len(headings)])
     for row in board.rows:
-        yield _row(board, row)
+        yield _row(board, row, (links or {}).get(row.name, ""))
     if board.reported:
         yield _line([f"*{RULE}*", *[""] * len(headings)])
     for row in board.reported:
         yield _row(board, row)
-    yield ""
-    for note in board.notes:
-        yield f"- {escape(note)}"
-    yield ""
-    for table in board.tables:
-        yield from _table(table)
 
 
-def _row(board: Board, row: Row) -> str:
-    name = escape(row.name) + (f" {escape(row.label)}" if row.label else "")
+def _row(board: Board, row: Row, link: str = "") -> str:
+    name = f"[{escape(row.name)}]({link})" if link else escape(row.name)
     return _line(
         [
-            name,
+            name + (f" {escape(row.label)}" if row.label else ""),
             *(_cell(row.score(column, key)) for column in board.columns for key in board.figures),
         ]
     )
@@ -60,8 +69,9 @@ def _cell(score: Score) -> str:
     return ("≈ " if score.tied else "") + text + (f" ({score.sure})" if score.sure else "")
 
 
-def _table(table: Table) -> Iterator[str]:
-    yield from (f"### {escape(table.title)}", "")
+def table_lines(table: Table, level: int = 3) -> Iterator[str]:
+    """A table under a heading of its own."""
+    yield from (f"{'#' * level} {escape(table.title)}", "")
     yield _line([escape(column) for column in table.columns])
     numbers = [bool(table.rows) and isinstance(cell, Figure) for cell in _first(table)]
     yield _line(["---:" if number else "---" for number in numbers])

@@ -18,6 +18,7 @@ from ferd_eval.report.leaderboard.notes import (
     trust_table,
 )
 from ferd_eval.report.leaderboard.reported import Reported, ReportedTables
+from ferd_eval.report.leaderboard.variants import apart, variants
 
 #: Columns of a papers' table in their order, and what stands above them.
 TITLES: Mapping[str, str] = {
@@ -27,9 +28,6 @@ TITLES: Mapping[str, str] = {
     "cw": "CW∞",
     "aa": "AA",
 }
-
-#: Constants that say the same as another, for print.
-_FOR_PRINT = ("eps_text", "step_size_text")
 
 #: Figures under each attack: key → heading. `worst` says itself which figure it is.
 FIGURES: Mapping[str, str] = {"average": "Avg", "worst": "Worst", "nsd": "NSD", "floor": "Floor"}
@@ -233,7 +231,7 @@ def _board(
         dataset=_dataset(first),
         images=images,
         eps=eps,
-        worst=_worst_heading(worst_figure),
+        worst=worst_heading(worst_figure),
         worst_figure=worst_figure,
         columns=shown,
         rows=tuple(
@@ -267,7 +265,7 @@ def _published_board(
         dataset=dataset,
         images=None,
         eps="",
-        worst=_worst_heading(figure) if classes else FIGURES["worst"],
+        worst=worst_heading(figure) if classes else FIGURES["worst"],
         worst_figure=figure,
         columns=columns,
         rows=(),
@@ -287,55 +285,17 @@ def _columns(
     wanted = attacks or [a for a in TITLES if a in found] + [a for a in found if a not in TITLES]
     columns: list[tuple[Column, list[int]]] = []
     for attack in wanted:
-        variants = _variants(entries, attack)
-        if not variants:
+        met = {i: e.constants(attack) for i, e in enumerate(entries) if attack in e.attacks}
+        found_here = variants(met)
+        if not found_here:
             columns.append((Column(attack, attack, TITLES.get(attack, attack), None), []))
-        for constants, members in variants:
-            apart = _apart(constants, [other for other, _ in variants])
+        for constants, members in found_here:
+            own = apart(constants, [other for other, _ in found_here])
             key, title = (
-                f"{name} ({apart})" if apart else name
-                for name in (attack, TITLES.get(attack, attack))
+                f"{name} ({own})" if own else name for name in (attack, TITLES.get(attack, attack))
             )
             columns.append((Column(key, attack, title, constants), members))
     return columns
-
-
-def _variants(entries: Sequence[Entry], attack: str) -> list[tuple[dict[str, Any], list[int]]]:
-    """Entries by constants that do not contradict each other; what a record lacks, it may have."""
-    found: list[tuple[dict[str, Any], list[int]]] = []
-    places = [i for i, entry in enumerate(entries) if attack in entry.attacks]
-    known = {i: _known(entries[i].constants(attack)) for i in places}
-    for i in sorted(places, key=lambda i: -len(known[i])):
-        for constants, members in found:
-            if all(constants.get(name, value) == value for name, value in known[i].items()):
-                constants |= known[i] | constants
-                members.append(i)
-                break
-        else:
-            found.append((dict(known[i]), [i]))
-    for _, members in found:
-        members.sort()
-    return sorted(found, key=lambda item: item[1][0])
-
-
-def _known(constants: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in constants.items() if value is not None}
-
-
-def _apart(constants: Mapping[str, Any], all_of_them: Sequence[Mapping[str, Any]]) -> str:
-    """What sets these constants apart from the others of the attack."""
-    differing = [
-        name
-        for name in dict.fromkeys(name for each in all_of_them for name in each)
-        if name not in _FOR_PRINT
-        and len({str(each[name]) for each in all_of_them if name in each}) > 1
-    ]
-    return ", ".join(
-        f"{'ε' if name == 'eps' else name.replace('_', ' ')} "
-        f"{constants.get(f'{name}_text', constants[name])}"
-        for name in differing
-        if name in constants
-    )
 
 
 def _scores(entry: Entry, attack: str, worst_figure: str) -> dict[str, Score]:
@@ -487,7 +447,8 @@ def _sorted_by(board: Board, attack: str) -> Column:
     return (shared or measured or board.columns)[-1]
 
 
-def _worst_heading(worst_figure: str) -> str:
+def worst_heading(worst_figure: str) -> str:
+    """Heading of the column of the lowest classes."""
     return "Worst 10 %" if worst_figure == "worst_10pct" else "Worst class"
 
 

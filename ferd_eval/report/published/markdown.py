@@ -1,0 +1,53 @@
+"""``index.md``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ferd_eval.report.figure import Cell, Figure
+from ferd_eval.report.leaderboard.markdown import ranking_lines, table_lines
+from ferd_eval.report.markdown import escape
+from ferd_eval.report.published.hub import HOW_TO_ADD, TITLE, Hub, LinkedTable
+from ferd_eval.report.published.link import Link
+from ferd_eval.report.published.rankings import Ranking
+
+
+def markdown(hub: Hub) -> str:
+    """Render as GitHub-flavoured Markdown; names from files are escaped."""
+    lines = [f"# {TITLE}", "", HOW_TO_ADD, ""]
+    lines += _linked(hub.reports)
+    for each in hub.rankings:
+        lines += _ranking(each)
+    lines += _linked(hub.origins)
+    if hub.doubts is not None:
+        lines += table_lines(hub.doubts, level=2)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _ranking(ranking: Ranking) -> Iterator[str]:
+    yield from (f"## {escape(ranking.title)}", "")
+    if ranking.methods is not None:
+        yield from ("### Methods", "", *ranking_lines(ranking.methods), "")
+    yield from ("### Networks", "", *ranking_lines(ranking.networks, ranking.links), "")
+    for note in ranking.notes:
+        yield f"- {escape(note)}"
+    yield ""
+    yield from table_lines(ranking.lowest)
+    yield from table_lines(ranking.constants)
+
+
+def _linked(table: LinkedTable) -> Iterator[str]:
+    yield from (f"## {escape(table.title)}", "")
+    yield f"| {' | '.join(map(escape, table.columns))} |"
+    yield f"|{'---|' * len(table.columns)}"
+    for row in table.rows:
+        yield f"| {' | '.join(map(_cell, row))} |"
+    yield ""
+    if table.note:
+        yield from (escape(table.note), "")
+
+
+def _cell(cell: Cell | Link) -> str:
+    if isinstance(cell, Link) and cell.href:
+        return f"[{escape(cell.text)}]({cell.href})"
+    return escape(cell if isinstance(cell, Figure) else str(cell))

@@ -1,0 +1,134 @@
+"""What is published below a folder of reports, and what is there but cannot stand."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from ferd_eval.errors import UserError
+from ferd_eval.manifest import RECORD
+from ferd_eval.report.published.fields import Fields
+from ferd_eval.report.published.published_run import Place, PublishedRun
+from ferd_eval.report.published.reading import SCORING, TRAINING, read_run
+
+#: Where the pages are written, inside the folder of reports.
+PUBLISHED = "published"
+
+#: Folders of reports that are not published: runs of one's own, and the pages themselves.
+_NOT_PUBLISHED = ("runs", PUBLISHED)
+
+_CARD = "scorecard.json"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found.
+
+    Attributes:
+        runs: in the order of their paths.
+        problems: one line for each folder or file that is left out: what, and the next step.
+    """
+
+    runs: tuple[PublishedRun, ...]
+    problems: tuple[str, ...]
+
+
+def search(reports: Path) -> Found:
+    """Read every published run below a folder.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    if not reports.is_dir():
+        raise UserError(f"there is no folder {reports}. Give the folder of published reports.")
+    cards, problems = _walk(reports)
+    runs: list[PublishedRun] = []
+    known: dict[tuple[object, ...], str] = {}
+    for card in cards:
+        try:
+            run = read_run(reports, Place(card))
+            _require_new(run, known)
+        except UserError as reason:
+            problems.append(_line(str(reason)))
+        else:
+            runs.append(run)
+    return Found(tuple(runs), tuple(sorted(problems)))
+
+
+def _walk(reports: Path) -> tuple[list[PurePosixPath], list[str]]:
+    """Scorecards, and folders that should have one; nothing is followed out of the reports."""
+    cards: list[PurePosixPath] = []
+    records: list[tuple[PurePosixPath, frozenset[str]]] = []
+    problems: list[str] = []
+    for at, folders, files in os.walk(reports):
+        here = PurePosixPath(Path(at).relative_to(reports).as_posix())
+        if here == PurePosixPath():
+            folders[:] = [name for name in folders if name not in _NOT_PUBLISHED]
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        problems += [
+            _line(f"{here / name} is a link. Put a copy of the file or folder there.")
+            for name in sorted([*folders, *files])
+            if (Path(at) / name).is_symlink()
+        ]
+        folders[:] = [name for name in folders if not (Path(at) / name).is_symlink()]
+        real = sorted(name for name in files if not (Path(at) / name).is_symlink())
+        found = [here / name for name in real if name == _CARD or name.endswith(f"-{_CARD}")]
+        if found and not here.parts:
+            problems.append(f"{found[0]} is in no folder of a report. Give it a folder of its own.")
+            continue
+        cards += found
+        if RECORD in real and here.parts:
+            try:
+                fields = frozenset(Fields.read(Path(at) / RECORD, str(here / RECORD)).values)
+            except UserError as reason:
+                problems.append(_line(str(reason)))
+                continue
+            records.append((here, fields))
+    return cards, problems + _without_scores(cards, records)
+
+
+def _without_scores(
+    cards: list[PurePosixPath], records: list[tuple[PurePosixPath, frozenset[str]]]
+) -> list[str]:
+    """Folders of runs that lack what is published of a run."""
+    scored = {card.parent for card in cards}
+    trained = {folder for card in cards for folder in Place(card).training}
+    problems = []
+    for folder, fields in records:
+        if fields >= SCORING and folder not in scored:
+            problems.append(
+                f"{folder} holds a scoring run without {_CARD}. Finish it, or make the file with "
+                "ferd-eval report."
+            )
+        elif fields >= TRAINING and folder not in trained:
+            problems.append(
+                f"{folder} holds a training run without scores. Score its network, or take it away."
+            )
+    return [_line(problem) for problem in problems]
+
+
+def _require_new(run: PublishedRun, known: dict[tuple[object, ...], str]) -> None:
+    """A network is published once in its method, under an attack on the same images.
+
+    Raises:
+        UserError: it stands there twice: as another seed it would count twice.
+    """
+    network = (run.place.method, run.sha256, run.fingerprint)
+    keys: list[tuple[object, ...]] = [
+        (*network, each.attack, str(sorted(each.constants.items(), key=str)))
+        for each in run.attacks
+        if not each.is_clean
+    ] or [(*network, "clean")]
+    for key in keys:
+        if key in known:
+            raise UserError(
+                f"{run.place.file}: the same network on the same images stands in {known[key]}. "
+                "Publish it once."
+            )
+    known.update(dict.fromkeys(keys, str(run.place.file)))
+
+
+def _line(text: str) -> str:
+    """One line, whatever a file or its name holds."""
+    return "".join(c if c.isprintable() else "�" for c in " ".join(text.split()))
