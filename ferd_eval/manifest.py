@@ -13,6 +13,7 @@ from typing import Any
 
 import ferd_eval
 from ferd_eval.errors import UserError
+from ferd_eval.output import parse_json
 
 #: What decides the outcomes. A folder is continued only if all of these agree.
 IDENTITY = (
@@ -126,7 +127,7 @@ def read_manifest(
     """
     file = folder / RECORD
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
+        manifest = parse_json(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as reason:

@@ -5,17 +5,18 @@ One row per (attack, sample), or per (attack, sample, target) for targeted attac
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 
 from ferd_eval.errors import UserError
-from ferd_eval.output import to_json, write_atomically
+from ferd_eval.output import parse_json, to_json, write_atomically
+from ferd_eval.run_record import require_record
 
 #: What an attack may be called: its id stands in tables, file names and command lines.
 ATTACK_ID = re.compile(r"\w[\w@:./+-]*")
@@ -35,6 +36,10 @@ COLUMNS: Mapping[str, str] = {
     "steps": "int32",  # gradient steps (or queries) spent on the image, over all targets
     "linf": "float32",  # ‖x_adv − x‖∞ in [0, 1]
 }
+
+
+#: Rows that one byte of a file may stand for. Real runs have less than one: pictures differ.
+_MOST_INFLATED = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,16 +86,46 @@ class Outcomes:
                     "Score a checkpoint into it first, or give the folder of one checkpoint."
                 )
         try:
-            manifest = json.loads(manifest_file.read_text(encoding="utf-8"))
-            table = pd.read_parquet(table_file)
-        except (ValueError, OSError) as reason:
+            manifest = parse_json(manifest_file.read_text(encoding="utf-8"))
+            table = conform(_read_table(table_file))
+        except UserError as reason:
+            raise UserError(f"{table_file}: {reason}") from reason
+        except Exception as reason:  # parsers raise whatever they tripped over
+            said = " ".join(str(reason).split())[:300] or type(reason).__name__
             raise UserError(
-                f"{folder} cannot be read as a run: {reason}. "
+                f"{folder} cannot be read as a run: {said}. "
                 "Remove the folder and score the checkpoint again."
             ) from reason
-        if not isinstance(manifest, dict) or not {"dataset", "attacks"} <= {*manifest}:
-            raise UserError(f"{manifest_file} is not a run's manifest. Give another folder.")
-        return cls(conform(table), manifest)
+        require_record(manifest, str(manifest_file))
+        return cls(table, manifest)
+
+
+def _read_table(file: Path) -> pd.DataFrame:
+    """The known columns of a parquet file, once it is sure that they fit into memory.
+
+    Raises:
+        UserError: a column is missing, or would take far more than the file holds.
+    """
+    with pq.ParquetFile(file) as parquet:
+        _require_columns(parquet.schema_arrow.names)
+        content = parquet.metadata
+        groups = [content.row_group(i) for i in range(content.num_row_groups)]
+        claimed = sum(group.num_rows for group in groups)
+        claimed = max(claimed, content.num_rows, *(group.total_byte_size for group in groups), 0)
+        most = _MOST_INFLATED * file.stat().st_size
+        if claimed > most:
+            raise UserError(
+                f"it claims {claimed} rows or bytes in a file of {file.stat().st_size} bytes, so "
+                "it is damaged or hostile; score the checkpoint again."
+            )
+        return parquet.read(columns=list(COLUMNS), use_threads=False).to_pandas()
+
+
+def _require_columns(names: Iterable[str]) -> None:
+    missing = {*COLUMNS} - {*names}
+    if missing:
+        listed = ", ".join(name for name in COLUMNS if name in missing)
+        raise UserError(f"outcomes table lacks the columns {listed}.")
 
 
 def conform(table: pd.DataFrame) -> pd.DataFrame:
@@ -99,7 +134,5 @@ def conform(table: pd.DataFrame) -> pd.DataFrame:
     Raises:
         UserError: a column is missing.
     """
-    missing = [name for name in COLUMNS if name not in table.columns]
-    if missing:
-        raise UserError(f"outcomes table lacks the columns {', '.join(missing)}.")
+    _require_columns(table.columns)
     return table[list(COLUMNS)].astype(dict(COLUMNS)).reset_index(drop=True)

@@ -19,7 +19,7 @@ from ferd_eval.errors import UserError
 from ferd_eval.manifest import RECORD, environment, now
 from ferd_eval.metrics.budget import eps_of
 from ferd_eval.outcomes import Outcomes
-from ferd_eval.output import make_folder, to_json
+from ferd_eval.output import make_folder, parse_json, to_json
 from ferd_eval.prediction_file import PredictionFile
 from ferd_eval.predictions import Predictions, read_predictions
 from ferd_eval.quantity import format_quantity, parse_quantity
@@ -168,7 +168,7 @@ def _require_room(folder: Path, manifest: Mapping[str, Any]) -> None:
     """
     require_own_folder(folder)
     try:
-        earlier = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        earlier = parse_json((folder / RECORD).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         if runs := sorted(file.parent.name for file in folder.glob(f"*/{RECORD}")):
             raise UserError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from types import UnionType
 from typing import Any, get_args, get_type_hints
 
 from ferd_eval.errors import UserError, did_you_mean
+from ferd_eval.toml_file import parse_toml
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ ENGINES = ("native", "autoattack", "torchattacks")
 
 def _read_toml(file: Path) -> dict[str, Any]:
     try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as reason:
+        content = parse_toml(file)
+    except (OSError, ValueError) as reason:
         raise UserError(f"--config {file} cannot be read: {reason}.") from reason
     return read_settings(content, f"--config {file}")
 
