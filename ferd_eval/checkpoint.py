@@ -303,7 +303,7 @@ def _read_torch(path: Path, size: int, format_: Format) -> object:
     try:
         require_modest(path)
     except ValueError as reason:
-        _refuse(path, f"would take more than it holds ({reason}); it is damaged or hostile")
+        _refuse(path, f"is a damaged, truncated or hostile torch file: {reason}; fetch it again")
     try:
         # A stream, because torch lets the suffix of a path choose the format.
         with (

@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 #: Bytes of one number by the name of its storage; others count as one byte.
 _ITEM_BYTES = {
@@ -61,8 +61,6 @@ class _Thing:
 def require_modest(path: Path) -> None:
     """Refuse a torch file that would take more than it holds, before torch reads it.
 
-    What is damaged is left for torch to say.
-
     Raises:
         ValueError: it would, or what it holds cannot be told; the message says what asks for it.
         OSError: it cannot be read.
@@ -104,10 +102,23 @@ def _require_modest_zip(stream: IO[bytes], size: int) -> None:
 def _require_modest_legacy(stream: IO[bytes], size: int) -> None:
     """Five pickles in a row: magic number, version, system, content, keys of the storages."""
     claimed = 0
+    bounded = cast(IO[bytes], _Bounded(stream, size))
     for _ in range(5):
-        claimed += sum(_Walk().run(stream).values())
+        claimed += sum(_Walk().run(bounded).values())
     if claimed > size:
         raise ValueError(f"it claims {claimed} bytes of content in a file of {size}")
+
+
+class _Bounded:
+    """A file that never makes room for more than is left of it, whatever it is asked for."""
+
+    def __init__(self, stream: IO[bytes], size: int) -> None:
+        self._stream = stream
+        self._size = size
+        self.readline, self.tell = stream.readline, stream.tell
+
+    def read(self, count: int) -> bytes:
+        return self._stream.read(min(count, self._size - self._stream.tell()))
 
 
 class _Walk:
@@ -127,7 +138,7 @@ class _Walk:
         What torch does not read ends the walk: torch refuses it there, too.
 
         Raises:
-            ValueError: it would take more than it holds.
+            ValueError: it would take more than it holds, or is damaged.
         """
         try:
             for opcode, argument, _ in pickletools.genops(stream):
@@ -135,9 +146,10 @@ class _Walk:
                 if opcode.name == "STOP" or not self._step(opcode.name, argument):
                     break
         except _TooCostly as reason:
-            raise ValueError(str(reason)) from None
-        except Exception:
-            pass  # damaged, which torch says in its own words
+            raise ValueError(f"{reason}, so it would take more than it holds") from None
+        except Exception as reason:  # whatever the parsers tripped over
+            said = " ".join(str(reason).split()) or type(reason).__name__
+            raise ValueError(f"its pickle is damaged: {said[:100]}") from reason
         return self._storages
 
     def _step(self, name: str, argument: Any) -> bool:
