@@ -38,8 +38,9 @@ COLUMNS: Mapping[str, str] = {
 }
 
 
-#: Rows that one byte of a file may stand for. Real runs have less than one: pictures differ.
-_MOST_INFLATED = 100
+#: Rows, and bytes once inflated, that one byte of a file may stand for. Real runs have less than
+#: one row a byte: images have numbers of their own.
+_MOST_ROWS, _MOST_INFLATED = 10, 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,13 +111,13 @@ def _read_table(file: Path) -> pd.DataFrame:
         _require_columns(parquet.schema_arrow.names)
         content = parquet.metadata
         groups = [content.row_group(i) for i in range(content.num_row_groups)]
-        claimed = sum(group.num_rows for group in groups)
-        claimed = max(claimed, content.num_rows, *(group.total_byte_size for group in groups), 0)
-        most = _MOST_INFLATED * file.stat().st_size
-        if claimed > most:
+        rows = max(content.num_rows, sum(group.num_rows for group in groups))
+        claimed = sum(group.total_byte_size for group in groups)
+        size = file.stat().st_size
+        if rows > _MOST_ROWS * max(size, 10_000) or claimed > _MOST_INFLATED * size:
             raise UserError(
-                f"it claims {claimed} rows or bytes in a file of {file.stat().st_size} bytes, so "
-                "it is damaged or hostile; score the checkpoint again."
+                f"it claims {rows} rows of {claimed} bytes in a file of {size} bytes, so it is "
+                "damaged or hostile; score the checkpoint again."
             )
         return parquet.read(columns=list(COLUMNS), use_threads=False).to_pandas()
 

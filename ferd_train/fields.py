@@ -234,7 +234,7 @@ def _read(name: str, value: Any, kind: type) -> Any:
     try:
         return read(text)
     except (ValueError, KeyError):
-        raise UserError(f"{name} is {text!r}; give {expected}.") from None
+        raise UserError(f"{name} is {text[:60]!r}; give {expected}.") from None
 
 
 _TRUTHS = {"true": True, "1": True, "false": False, "0": False}

@@ -111,5 +111,8 @@ def run(app: Callable[..., object], arguments: Sequence[str], program: str) -> i
 
 
 def _complain(message: str) -> int:
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    line = " ".join(message.split())
+    # A name from a file may hold escape sequences, which a terminal obeys.
+    line = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line)
+    print(f"error: {line}", file=sys.stderr)
     return MISTAKE

@@ -49,9 +49,10 @@ class ScoreSettings:
         if self.limit is not None and self.per_class is not None:
             raise UserError("--limit and --per-class exclude each other; give one of them.")
         if self.batch_size != "auto" and not (
-            self.batch_size.isdecimal() and int(self.batch_size) > 0
+            self.batch_size.isdecimal() and len(self.batch_size) < 10 and int(self.batch_size) > 0
         ):
-            raise UserError(f"--batch-size is {self.batch_size!r}; give auto or a number from 1.")
+            said = self.batch_size[:60]
+            raise UserError(f"--batch-size is {said!r}; give auto or a number from 1.")
         if self.cluster is not None and self.device != "auto":
             raise UserError(
                 "--cluster and --device exclude each other: a cluster's workers take its GPUs, or "

@@ -45,7 +45,7 @@ def wide_csv(view: View) -> str:
 
 def guard(text: str) -> str:
     """Keep a spreadsheet from taking a name for a formula."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") else text
 
 
 def _long_rows(view: View) -> Iterator[list[str]]:
