@@ -119,7 +119,8 @@ def _read_table(file: Path) -> pd.DataFrame:
                 f"it claims {rows} rows of {claimed} bytes in a file of {size} bytes, so it is "
                 "damaged or hostile; score the checkpoint again."
             )
-        return parquet.read(columns=list(COLUMNS), use_threads=False).to_pandas()
+        table: pd.DataFrame = parquet.read(columns=list(COLUMNS), use_threads=False).to_pandas()
+    return table
 
 
 def _require_columns(names: Iterable[str]) -> None:

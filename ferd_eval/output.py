@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,22 +14,30 @@ import numpy as np
 
 from ferd_eval.errors import UserError
 
+#: UTF-8 has no halves of surrogate pairs, but JSON may ask for one.
+_HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
+
 
 def to_json(value: Any) -> str:
     """Serialise strictly: two-space indent, numpy scalars as numbers, NaN and ±inf as null."""
     return json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def parse_json(text: str | bytes) -> Any:
+def parse_json(text: str) -> Any:
     """Read JSON.
 
     Raises:
-        ValueError: it is none, or nests too deeply.
+        ValueError: it is none, nests too deeply, or has a character that no file can hold.
     """
     try:
-        return json.loads(text)
+        value = json.loads(text)
+        if _HALF_CHARACTER.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("it nests too deeply") from None
+    except UnicodeEncodeError:
+        raise ValueError("a text in it has half of a surrogate pair") from None
+    return value
 
 
 def _plain(value: Any) -> Any:

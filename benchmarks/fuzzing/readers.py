@@ -36,14 +36,20 @@ from ferd_eval.cli.importing import _named_classes
 from ferd_eval.cli.reporting import read_run
 from ferd_eval.cli.settings import ScoreSettings
 from ferd_eval.datasets import LabelledImages, load_dataset
+from ferd_eval.errors import UserError
 from ferd_eval.groups import read_groups
+from ferd_eval.metrics import scorecard
 from ferd_eval.models import build_classifier
 from ferd_eval.outcomes import Outcomes, conform
+from ferd_eval.output import to_json
 from ferd_eval.prediction_file import PredictionFile
 from ferd_eval.predictions import Predictions, read_predictions
 from ferd_eval.report import Run, view
 from ferd_eval.report.leaderboard.reported import ReportedTables, read_reported
 from ferd_eval.report.markdown import markdown
+from ferd_eval.report.published import hub, search
+from ferd_eval.report.published.markdown import markdown as published_markdown
+from ferd_eval.report.published.spreadsheet import results_csv
 from ferd_eval.saved_images import SavedFile, read_saved_images
 from ferd_train.fields import to_toml
 from ferd_train.recipes import find_student_recipe
@@ -405,7 +411,7 @@ def _runs() -> tuple[Reader, ...]:
 
     def shown(folder: Path) -> object:
         found = read_run(folder)
-        return found if markdown(view([found])) else None
+        return found if markdown(view([found])).encode() else None
 
     keys = tuple(json.dumps(key).encode() for key in run.manifest)
     return (
@@ -414,6 +420,30 @@ def _runs() -> tuple[Reader, ...]:
                beside={"manifest.json": manifest}),
         Reader("run-manifest", "manifest.json", (manifest,), shown, Run, keys,
                change=changed_json, beside={"outcomes.parquet": table}),
+        *_published(run),
+    )  # fmt: skip
+
+
+def _published(run: Outcomes) -> tuple[Reader, ...]:
+    """What somebody publishes of a run, without its outcomes."""
+    card = to_json(scorecard(run).to_dict()).encode()
+    record = json.dumps(run.manifest).encode()
+    files = {"lab/a/seed-0/scorecard.json": card, "lab/a/seed-0/manifest.json": record}
+
+    def shown(folder: Path) -> object:
+        found = search(folder)
+        if not found.runs:
+            raise UserError("; ".join(found.problems))
+        made = hub(found.runs)
+        return published_markdown(made).encode() + results_csv(made).encode()
+
+    return tuple(
+        Reader(
+            f"published-{Path(name).stem}", name, (content,), shown, bytes,
+            (b"attacks", b"per_class", b"flags"), change=changed_json,
+            beside={other: theirs for other, theirs in files.items() if other != name},
+        )
+        for name, content in files.items()
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -15,8 +16,9 @@ def markdown(view: View) -> str:
     return environment().get_template("report.md.j2").render(view=view)
 
 
+@cache
 def environment() -> Environment:
-    """Templates of Markdown, with the filter `md` that escapes."""
+    """Templates of Markdown, with the filter `md` that escapes; compiled once."""
     made = Environment(
         loader=PackageLoader("ferd_eval.report", "templates"),
         autoescape=False,
