@@ -23,6 +23,7 @@ from ferd_eval.cli import (
 )
 from ferd_eval.errors import UserError
 from ferd_eval.memory import keep_freed_memory
+from ferd_eval.terminal_text import one_line
 
 #: Exit status of a mistake the user can mend, and of an interrupted run.
 MISTAKE, INTERRUPTED = 2, 130
@@ -111,8 +112,5 @@ def run(app: Callable[..., object], arguments: Sequence[str], program: str) -> i
 
 
 def _complain(message: str) -> int:
-    line = " ".join(message.split())
-    # A name from a file may hold escape sequences, which a terminal obeys.
-    line = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line)
-    print(f"error: {line}", file=sys.stderr)
+    print(f"error: {one_line(message)}", file=sys.stderr)
     return MISTAKE

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.text import Text
 
+from ferd_eval.cli.console import console
 from ferd_eval.cli.own_folder import require_own_folder
 from ferd_eval.cli.reporting import as_run, show
 from ferd_eval.datasets import dataset_info
@@ -54,9 +54,9 @@ def import_predictions(
         name, outcomes
     )  # what is wrong with the figures is found before anything is written
     _require_room(settings.out, manifest)
-    console = Console(stderr=True)
+    screen = console(stderr=True)
     for note in [*said, *found.notes]:
-        console.print(Text(note), soft_wrap=True)
+        screen.print(Text(note), soft_wrap=True)
     make_folder(settings.out)
     outcomes.save(settings.out)
     write_report(settings.out, [run])

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-
+from ferd_eval.cli.console import console
 from ferd_eval.errors import UserError
 from ferd_eval.groups import read_groups
 from ferd_eval.metrics import scorecard
@@ -82,7 +81,7 @@ def show(runs: Sequence[Run], report: Path, *, as_json: bool) -> None:
         print(to_json(scorecards(runs)), end="")
         print(report, file=sys.stderr)
     else:
-        Console().print(render_terminal(view(runs)))
+        console().print(render_terminal(view(runs)))
         print(report)
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from ferd_eval.acceptance import check_network, need_gradient, wrong_class_count
 from ferd_eval.attacks import Attack, PlannedAttack, plan_attacks
 from ferd_eval.checkpoint import Checkpoint, load_checkpoint
+from ferd_eval.cli.console import console
 from ferd_eval.cli.forecast import forecast
 from ferd_eval.cli.own_folder import require_own_folder
 from ferd_eval.cli.reporting import as_run, is_current, show
@@ -360,10 +360,10 @@ def _run_name(
 
 
 def _watcher(stack: ExitStack) -> Watcher:
-    console = Console(stderr=True)
-    if console.is_terminal:
-        return stack.enter_context(Bar(console))
-    return Lines(console)
+    screen = console(stderr=True)
+    if screen.is_terminal:
+        return stack.enter_context(Bar(screen))
+    return Lines(screen)
 
 
 def _workforce(
