@@ -6,8 +6,9 @@
     python -m benchmarks.fuzz --atheris 60                # coverage-guided, a minute for each
     python -m benchmarks.fuzz --only npz --number 1234    # one input again, with its traceback
 
-Each reader works in a process of its own that may take 1 GiB more than it starts with and ten
-seconds for an input, while an audit hook listens for code, programs, sockets and files written.
+Each reader works in a process of its own that may take 1 GiB more than it starts with and, for an
+input, ten seconds of a processor or two minutes of waiting, while an audit hook listens for code,
+programs, sockets and files written.
 Killed at any moment, the same command goes on where it stopped. What should not be is kept in
 --out with the command that repeats it, and makes the exit status 1. Linux only.
 """
@@ -41,8 +42,11 @@ if TYPE_CHECKING:
 #: What a process may take beyond what it starts with, in bytes.
 HEADROOM = 1 << 30
 
-#: Seconds that one input may take.
+#: Seconds of a processor that one input may take. A busy machine makes none of them a fault.
 PATIENCE = 10
+
+#: Seconds by the clock, for what waits for something.
+WAITING = 120
 
 #: Files kept of one fault.
 _KEPT = 3
@@ -128,7 +132,7 @@ def main(
     print(f"| {' | '.join(_COLUMNS)} |\n|---|{'---:|' * (len(_COLUMNS) - 1)}", flush=True)
     tallies = []
     for name in names:
-        tally = _guided(name, atheris, out) if atheris else _fuzz(known[name], inputs, seed, out)
+        tally = _guided(name, atheris, out) if atheris else fuzz(known[name], inputs, seed, out)
         print(_line(tally), flush=True)
         tallies.append(tally)
     for tally in tallies:
@@ -160,26 +164,38 @@ def _workplace() -> Iterator[Path]:
 
 
 class _Board:
-    """What parent and child both see: the input at work and since when, in nanoseconds."""
+    """What parent and child both see: the input at work and since when.
+
+    In nanoseconds: by the clock, and of the processor that the child had taken by then.
+    """
 
     def __init__(self) -> None:
         self._cells = memoryview(mmap.mmap(-1, 64)).cast("q")
 
     def begin(self, number: int) -> None:
         self._cells[1] = time.monotonic_ns()
+        self._cells[2] = time.process_time_ns()
         self._cells[0] = number
 
     @property
     def number(self) -> int:
         return self._cells[0]
 
-    @property
-    def waits(self) -> float:
-        """Seconds since the input at work began."""
-        return (time.monotonic_ns() - self._cells[1]) / 1e9
+    def is_hung(self, child: int) -> bool:
+        """Whether the input at work takes too long."""
+        waits = (time.monotonic_ns() - self._cells[1]) / 1e9
+        return waits > PATIENCE and (
+            waits > WAITING or _processor(child) - self._cells[2] / 1e9 > PATIENCE
+        )
 
 
-def _fuzz(reader: Reader, inputs: int, seed: int, out: Path) -> Tally:
+def _processor(process: int) -> float:
+    """Seconds of a processor that a process has taken."""
+    said = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(said[11]) + int(said[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def fuzz(reader: Reader, inputs: int, seed: int, out: Path) -> Tally:
     """All inputs of a reader, in as many processes as it takes."""
     file = out / f"{reader.name}.json"
     while (tally := Tally.load(file, reader.name, seed)).done < inputs:
@@ -209,7 +225,7 @@ def _wait(child: int, board: _Board) -> Kind | None:
             if os.WIFEXITED(status) and os.WEXITSTATUS(status) == _BROKEN:
                 raise SystemExit("the fuzzing itself failed, see above.")
             return None if status == 0 else "crashed"
-        if board.waits > PATIENCE:
+        if board.is_hung(child):
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
             return "hung"

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from ferd_eval.errors import UserError
 from ferd_eval.numpy_values import STAND_INS, StoredArray, StoredScalar
+from ferd_eval.output import is_text
 from ferd_eval.torch_pickle import require_modest
 
 Format = Literal["torch-zip", "torch-legacy", "safetensors"]
@@ -203,6 +204,8 @@ def _check_file(path: Path) -> int:
         ]
         hint = f"; there is {', '.join(near)} beside it" if near else "; check the path"
         _refuse(path, f"does not exist{hint}")
+    if not is_text(str(path)):
+        _refuse(path, "has a name that is no text in UTF-8; rename it")
     if path.is_dir():
         _refuse(path, "is a folder; name the file of weights inside it")
     if not path.is_file():

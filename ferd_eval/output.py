@@ -14,13 +14,23 @@ import numpy as np
 
 from ferd_eval.errors import UserError
 
-#: UTF-8 has no halves of surrogate pairs, but JSON may ask for one.
-_HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
+#: Halves of surrogate pairs, which UTF-8 has not: as JSON may ask for them, and as texts.
+_HALF_ASKED = re.compile(r"\\u[dD][89a-fA-F]")
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+def is_text(text: str) -> bool:
+    """Whether files can hold it."""
+    return not _HALF.search(text)
 
 
 def to_json(value: Any) -> str:
-    """Serialise strictly: two-space indent, numpy scalars as numbers, NaN and ±inf as null."""
-    return json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    """Serialise strictly: two-space indent, numpy scalars as numbers, NaN and ±inf as null.
+
+    What is no text, such as half of a surrogate pair, becomes �.
+    """
+    text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return _HALF.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def parse_json(text: str) -> Any:
@@ -31,7 +41,7 @@ def parse_json(text: str) -> Any:
     """
     try:
         value = json.loads(text)
-        if _HALF_CHARACTER.search(text):
+        if _HALF_ASKED.search(text):
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("it nests too deeply") from None

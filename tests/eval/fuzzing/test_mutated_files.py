@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from benchmarks import fuzz
 from benchmarks.fuzzing.attempt import FINE, attempt
 from benchmarks.fuzzing.readers import Reader, readers
 from ferd_eval.errors import UserError
@@ -51,7 +54,7 @@ def test_mutated_files_are_read_or_refused(name: str, tmp_path: Path, number: in
 def test_an_input_follows_from_its_number_alone() -> None:
     for reader in READERS.values():
         assert reader.input(123, 0) == reader.input(123, 0)
-        assert reader.input(123, 0) != reader.input(124, 0)
+        assert len({reader.input(number, 0) for number in range(100, 120)}) > 5
 
 
 def test_the_command_counts_within_limits_and_goes_on(tmp_path: Path) -> None:
@@ -144,3 +147,57 @@ def test_a_bad_reader_is_caught(
     )
     assert found.kind == kind
     assert said in found.said
+
+
+# --- What ends a process -------------------------------------------------------------------------
+
+
+def run_for_ever(folder: Path) -> object:
+    while (folder / "x").read_bytes() == b"bad":
+        pass
+    return ""
+
+
+def wait_for_ever(folder: Path) -> object:
+    while (folder / "x").read_bytes() == b"bad":
+        time.sleep(0.01)
+    return ""
+
+
+def fall_over(folder: Path) -> object:
+    if (folder / "x").read_bytes() == b"bad":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return ""
+
+
+def ask_for_more_than_a_gigabyte(folder: Path) -> object:
+    return str(len(bytearray(3 << 29 if (folder / "x").read_bytes() == b"bad" else 1)))
+
+
+@dataclass(frozen=True)
+class Third(Reader):
+    """Its fourth input is bad."""
+
+    def input(self, number: int, seed: int) -> bytes:
+        return b"bad" if number == 3 else b"good"
+
+
+@pytest.mark.parametrize(
+    ("read", "kind"),
+    [
+        (run_for_ever, "hung"),
+        (wait_for_ever, "hung"),
+        (fall_over, "crashed"),
+        (ask_for_more_than_a_gigabyte, "memory"),
+    ],
+)
+def test_what_ends_a_process_is_counted_and_the_rest_is_read(
+    read: Callable[[Path], object], kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fuzz, "PATIENCE", 0.3)
+    monkeypatch.setattr(fuzz, "WAITING", 1.0)
+    tally = fuzz.fuzz(Third("bad", "x", (b"good",), read, str), 6, 0, tmp_path)
+    assert tally.kinds == {"accepted": 5, kind: 1}
+    assert not tally.is_clean
+    assert (tmp_path / f"bad-3-{kind}").read_bytes() == b"bad"
+    assert "--number 3" in (tmp_path / f"bad-3-{kind}.txt").read_text()
