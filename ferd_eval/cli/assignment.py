@@ -46,7 +46,7 @@ def read_assignment(
     Raises:
         UserError: something is.
     """
-    data, selection = _load_data(_require_dataset(settings), settings)
+    data, selection = _load_data(require_dataset(settings), settings)
     own, own_digest = None, None
     if settings.attack_file is not None:
         own, own_digest = _own_attack(settings.attack_file)
@@ -56,7 +56,12 @@ def read_assignment(
     return Assignment(data, selection, plan, _groups(settings, data), own_digest)
 
 
-def _require_dataset(settings: ScoreSettings) -> str:
+def require_dataset(settings: ScoreSettings) -> str:
+    """The data set's name.
+
+    Raises:
+        UserError: the user gave none.
+    """
     if settings.dataset is None:
         names = ", ".join(info.name for info in list_datasets())
         raise UserError(f"--dataset is missing. There are: {names}.")

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from ferd_eval.attacks import Attack
-from ferd_eval.cli.assignment import Assignment, read_assignment
+from ferd_eval.cli.assignment import Assignment, read_assignment, require_dataset
 from ferd_eval.cli.candidate import Candidate, load_named, make_candidates
 from ferd_eval.cli.forecast import forecast
 from ferd_eval.cli.own_folder import require_own_folder
@@ -60,6 +60,7 @@ def score_checkpoints(
         make_attack: one more attack, made for the data.
         facts: more entries for the manifests.
     """
+    require_dataset(settings)
     named = load_named(files)
     assignment = read_assignment(settings, make_attack)
     device = choose_device("cpu" if settings.is_remote else settings.device)
