@@ -78,6 +78,16 @@ class ScoreSettings:
             from_file = {k: v for k, v in from_file.items() if k not in ("limit", "per_class")}
         return cls(**{**from_file, **named})
 
+    @property
+    def batch(self) -> int | None:
+        """Images a pass, None where the run may choose."""
+        return None if self.batch_size == "auto" else int(self.batch_size)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether workers of a cluster do the work."""
+        return self.cluster is not None or "," in self.device
+
 
 PRECISIONS = ("float32", "float64")
 ENGINES = ("native", "autoattack", "torchattacks")

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ferd_eval.cli.scoring import rehearse
+from ferd_eval.cli.assignment import read_assignment
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.device import DeviceChoice, choose_device
 from ferd_eval.errors import UserError
@@ -138,7 +138,8 @@ def _require_same_teacher(
 
 def _images(evaluation: Evaluation, data_dir: Path | None, *, download: bool) -> LabelledImages:
     with _placing(f"evaluations.{evaluation.name}: "):
-        return rehearse(replace(evaluation.settings, data_dir=data_dir, download=download))
+        settings = replace(evaluation.settings, data_dir=data_dir, download=download)
+        return read_assignment(settings).data
 
 
 def _require_same_measurement(study: Study, work: Path) -> None:
