@@ -56,7 +56,7 @@ def _or_none(check: Check) -> Check:
 
 #: Dotted field → what it is, where it is there; ``*`` is any name.
 _FIELDS: Mapping[str, tuple[str, Check]] = {
-    "status": ("a text", _is_text),
+    "status": ("a text", _or_none(_is_text)),
     "started": ("a text", _or_none(_is_text)),
     "finished": ("a text", _or_none(_is_text)),
     "command": ("a list", _is_list),
