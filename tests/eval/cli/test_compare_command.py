@@ -110,9 +110,7 @@ def test_every_format_says_the_same(command, tmp_path):
     assert said["constants"]["steps"] == 20
     flat = " ".join(out.split())
     for text in (unescape(files["compare.html"]), flat):
-        assert said["headline"].replace(" %", "\N{NO-BREAK SPACE}%") in text.replace(
-            " %", "\N{NO-BREAK SPACE}%"
-        )
+        assert said["headline"] in text.replace("\N{NO-BREAK SPACE}", " ")
     for name, key, digits, scale in (
         ("Average", "average", 1, 100),
         ("Worst class", "worst_class", 1, 100),
