@@ -95,8 +95,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 def _content(path: Path) -> io.BytesIO:
     """The file in memory, where no length in it can ask for more than there is."""
-    if not path.is_file():  # a pipe would be waited for
-        raise UserError(f"{path} is no file, or a link to none; remove it.")
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise UserError(f"{path} is no file; remove it.")
     size = path.stat().st_size
     if size > _MAX_BYTES:
         raise UserError(
