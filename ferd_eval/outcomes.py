@@ -5,6 +5,8 @@ One row per (attack, sample), or per (attack, sample, target) for targeted attac
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import re
 from collections.abc import Mapping
@@ -15,7 +17,11 @@ from typing import Any
 import pandas as pd
 
 from ferd_eval.errors import UserError
-from ferd_eval.output import to_json, write_atomically
+from ferd_eval.output import make_folder, write_atomically
+from ferd_eval.seal import sealed, unsealed
+
+#: Entry of a written manifest: SHA-256 of ``outcomes.parquet``.
+_DIGEST = "outcomes_sha256"
 
 #: What an attack may be called: its id stands in tables, file names and command lines.
 ATTACK_ID = re.compile(r"\w[\w@:./+-]*")
@@ -65,14 +71,23 @@ class Outcomes:
         return self.table[self.table["attack"] == attack]
 
     def save(self, folder: Path) -> None:
-        """Write ``outcomes.parquet`` and ``manifest.json`` atomically, the manifest last."""
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "outcomes.parquet", self.table.to_parquet(index=False))
-        write_atomically(folder / "manifest.json", to_json(self.manifest).encode())
+        """Write ``outcomes.parquet`` and ``manifest.json`` atomically, the manifest last.
+
+        The manifest keeps the table's digest, and one of itself.
+        """
+        make_folder(folder)
+        content = self.table.to_parquet(index=False)
+        write_atomically(folder / "outcomes.parquet", content)
+        record = {**self.manifest, _DIGEST: hashlib.sha256(content).hexdigest()}
+        write_atomically(folder / "manifest.json", sealed(record))
 
     @classmethod
     def load(cls, folder: Path) -> Outcomes:
-        """Read a finished run's folder."""
+        """Read a finished run's folder.
+
+        Raises:
+            UserError: there is none, or it is not as it was written.
+        """
         table_file, manifest_file = folder / "outcomes.parquet", folder / "manifest.json"
         for file in (table_file, manifest_file):
             if not file.is_file():
@@ -81,8 +96,14 @@ class Outcomes:
                     "Score a checkpoint into it first, or give the folder of one checkpoint."
                 )
         try:
-            manifest = json.loads(manifest_file.read_text(encoding="utf-8"))
-            table = pd.read_parquet(table_file)
+            manifest = unsealed(
+                json.loads(manifest_file.read_text(encoding="utf-8")), manifest_file
+            )
+            content = table_file.read_bytes()
+            digest = manifest.pop(_DIGEST, None) if isinstance(manifest, dict) else None
+            if digest not in (None, hashlib.sha256(content).hexdigest()):
+                raise ValueError(f"{table_file.name} is not the one its manifest was written with")
+            table = pd.read_parquet(io.BytesIO(content))
         except (ValueError, OSError) as reason:
             raise UserError(
                 f"{folder} cannot be read as a run: {reason}. "

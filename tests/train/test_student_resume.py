@@ -229,6 +229,7 @@ def edit_manifest(folder: Path, **changes: object) -> None:
         for parent in parents:
             part = part[parent]
         part[key] = value
+    manifest.pop("seal")  # as whoever edits one is told to
     file.write_text(json.dumps(manifest))
 
 
