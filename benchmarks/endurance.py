@@ -3,11 +3,11 @@
     python benchmarks/endurance.py [--scorings 200] [--trainings 50] [--seed 0] [--folder FOLDER]
 
 Two victims that take about a second, on a tiny network and 8×8 images: `ferd-eval score`, and
-`ferd-train student` with that network as its teacher. Each is ended by SIGKILL as often as asked for, half of the
-times after a random delay around its length, the other half right when it changes a file. The same
-command then continues it, which may be killed again, until it finishes. What must be the same to
-the bit: outcomes, scorecard and adversarial images; the student's file, its figures but for
-seconds, and its bank.
+`ferd-train student` with that network as its teacher. Each is ended by SIGKILL as often as asked
+for, half of the times after a random delay around its length, the other half right when it changes
+a file. The same command then continues it, which may be killed again, until it finishes. What must
+be the same to the bit: outcomes, scorecard and adversarial images; the student's file, its figures
+but for seconds, and its bank.
 
 Every tenth process is started afresh, the others are forked from this one, which has imported
 everything: what is written comes later. Prints, for each victim, the kills by what they hit: the

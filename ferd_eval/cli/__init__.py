@@ -108,8 +108,8 @@ def run(app: Callable[..., object], arguments: Sequence[str], program: str) -> i
         if debug or reason.errno not in _FULL:
             raise
         return _complain(
-            f"cannot write{_where(reason)}: {reason.strerror}. Free some space, or have the disk "
-            "looked after, and run the same command again; finished units are kept."
+            f"{reason.filename or 'writing'}: {reason.strerror}. Free some space, or have the disk "
+            "looked after, and run the same command again; finished work is kept."
         )
     except Exception as mistake:
         # Typer's own parse errors know how to say themselves; anything else is a bug of ours.
@@ -125,10 +125,6 @@ def run(app: Callable[..., object], arguments: Sequence[str], program: str) -> i
             file=sys.stderr,
         )
     return status if isinstance(status, int) else 0
-
-
-def _where(reason: OSError) -> str:
-    return "" if reason.filename is None else f" {reason.filename}"
 
 
 def _complain(message: str) -> int:
