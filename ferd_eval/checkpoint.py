@@ -28,6 +28,8 @@ from torch import Tensor
 
 from ferd_eval.errors import UserError
 from ferd_eval.numpy_values import STAND_INS, StoredArray, StoredScalar
+from ferd_eval.output import is_text
+from ferd_eval.torch_pickle import require_modest
 
 Format = Literal["torch-zip", "torch-legacy", "safetensors"]
 Scalar = str | int | float | bool
@@ -202,6 +204,8 @@ def _check_file(path: Path) -> int:
         ]
         hint = f"; there is {', '.join(near)} beside it" if near else "; check the path"
         _refuse(path, f"does not exist{hint}")
+    if not is_text(str(path)):
+        _refuse(path, "has a name that is no text in UTF-8; rename it")
     if path.is_dir():
         _refuse(path, "is a folder; name the file of weights inside it")
     if not path.is_file():
@@ -299,6 +303,10 @@ def _read_safetensors(path: Path, size: int) -> tuple[dict[str, Tensor], dict[st
 def _read_torch(path: Path, size: int, format_: Format) -> object:
     if format_ == "torch-zip":
         _check_zip(path, size)
+    try:
+        require_modest(path)
+    except ValueError as reason:
+        _refuse(path, f"is a damaged, truncated or hostile torch file: {reason}; fetch it again")
     try:
         # A stream, because torch lets the suffix of a path choose the format.
         with (
@@ -425,13 +433,37 @@ def _is_lightning(content: object) -> bool:
 
 
 def _find_state_dict(
-    content: object, *, lightning: bool = False, depth: int = 0
+    content: object,
+    *,
+    lightning: bool = False,
+    depth: int = 0,
+    searched: dict[int, tuple[int, str | None]] | None = None,
 ) -> _Found | str | None:
-    """Return the state dict in `content`, a sentence if it is not clear which, or None."""
+    """Return the state dict in `content`, a sentence if it is not clear which, or None.
+
+    `searched` has the containers without one: from which depth on, and what was said. Dictionaries
+    that hold one another many times over would otherwise be walked through in every combination.
+    """
     if depth > _MAX_NESTING:
         return None
+    searched = {} if searched is None else searched
+    earlier, said = searched.get(id(content), (_MAX_NESTING + 1, None))
+    if depth >= earlier:
+        return said
+    found = _search(content, lightning, depth, searched)
+    if not isinstance(found, _Found):
+        searched[id(content)] = depth, found
+    return found
+
+
+def _search(
+    content: object, lightning: bool, depth: int, searched: dict[int, tuple[int, str | None]]
+) -> _Found | str | None:
+    """`_find_state_dict` one level down."""
     if isinstance(content, list | tuple) and len(content) == 1:
-        inner = _find_state_dict(content[0], lightning=lightning, depth=depth + 1)
+        inner = _find_state_dict(
+            content[0], lightning=lightning, depth=depth + 1, searched=searched
+        )
         if isinstance(inner, _Found):
             inner.wrappers.insert(0, "[0]")
         return inner
@@ -439,7 +471,9 @@ def _find_state_dict(
         return None
     for key in WRAPPERS:
         if key in content and not isinstance(content[key], Tensor):
-            inner = _find_state_dict(content[key], lightning=lightning, depth=depth + 1)
+            inner = _find_state_dict(
+                content[key], lightning=lightning, depth=depth + 1, searched=searched
+            )
             if isinstance(inner, _Found):
                 return _beside(content, key, inner)
     tensors = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
@@ -451,7 +485,7 @@ def _find_state_dict(
     for key, value in content.items():
         if not isinstance(key, str) or key.startswith(("optim", "sched", "scaler")):
             continue
-        inner = _find_state_dict(value, lightning=lightning, depth=depth + 1)
+        inner = _find_state_dict(value, lightning=lightning, depth=depth + 1, searched=searched)
         if isinstance(inner, _Found):
             candidates.append((key, inner))
     if len(candidates) > 1:

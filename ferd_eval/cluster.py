@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import socket
 import sys
 import time
 from collections import Counter, deque
@@ -37,6 +38,9 @@ _LOSSES = 3
 
 #: Seconds without any worker after which there is no hope for one.
 _PATIENCE = 300.0
+
+#: Seconds in which somebody must answer at an address.
+_KNOCK = 10.0
 
 #: Seconds between two looks for machines that have joined.
 _LOOK = 15.0
@@ -334,6 +338,24 @@ def in_brief(error: Exception) -> str:
     return lines[-1].strip()[:160]
 
 
+def _require_answer(address: str) -> None:
+    """Knock first: Ray itself waits at a door nobody opens, for longer than anybody would.
+
+    Raises:
+        UserError: it is no address, or nobody answers there.
+    """
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise UserError(f"--cluster {address} is no address. Give HOST:PORT of ray start, or auto.")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK).close()
+    except OSError as reason:
+        raise UserError(
+            f"--cluster {address}: no cluster of Ray answers there ({in_brief(reason)}). "
+            "Start one with: ray start --head"
+        ) from reason
+
+
 def join(address: str | None, workers: int = 0) -> tuple[ModuleType, bool]:
     """Join a cluster, or start one on this machine.
 
@@ -358,6 +380,8 @@ def join(address: str | None, workers: int = 0) -> tuple[ModuleType, bool]:
     if address is None:
         ray.init("local", num_cpus=workers, num_gpus=0, include_dashboard=False, **quiet)
         return ray, True
+    if address != "auto":
+        _require_answer(address)
     try:
         ray.init(address, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as reason:

@@ -61,7 +61,8 @@ def read_groups(
 def _class_name(word: str, class_names: tuple[str, ...], spec: str) -> str:
     if word in class_names:
         return word
-    if word.isdecimal() and int(word) < len(class_names):
+    if word.isdecimal() and len(word) < 10 and int(word) < len(class_names):
         return class_names[int(word)]
     known = get_close_matches(word, class_names, n=1) or class_names[:20]
-    raise UserError(f"--groups {spec}: no class is called {word!r}.{did_you_mean(word, known)}")
+    near = did_you_mean(word, known)
+    raise UserError(f"--groups {spec}: no class is called {word[:60]!r}.{near}")

@@ -32,7 +32,7 @@ from ferd_eval.quantity import format_quantity
 from ferd_eval.remaining import Remaining
 from ferd_eval.schedule import Errand, Order
 from ferd_eval.seal import sealed
-from ferd_eval.units import FolderUnits, MemoryUnits, UnitStore
+from ferd_eval.units import FolderUnits, UnitStore, UnwrittenUnits
 from ferd_eval.worker import Bench
 from ferd_eval.workforce import Examine, Workforce
 
@@ -89,7 +89,7 @@ class Job:
         """
         check_network(self.model, self.data, dtype_of(self.model), by_gradient=self._by_gradient)
         manifest = self._manifest()
-        store: UnitStore = MemoryUnits()
+        store: UnitStore = UnwrittenUnits()
         if self.folder is not None:
             earlier = read_manifest(self.folder)
             if earlier is not None:

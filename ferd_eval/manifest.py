@@ -13,6 +13,7 @@ from typing import Any
 
 import ferd_eval
 from ferd_eval.errors import UserError
+from ferd_eval.output import parse_json
 from ferd_eval.seal import unsealed
 
 #: What decides the outcomes. A folder is continued only if all of these agree.
@@ -128,7 +129,7 @@ def read_manifest(
     """
     file = folder / RECORD
     try:
-        manifest = unsealed(json.loads(file.read_text(encoding="utf-8")), file)
+        manifest = unsealed(parse_json(file.read_text(encoding="utf-8")), file)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as reason:

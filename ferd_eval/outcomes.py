@@ -6,18 +6,19 @@ One row per (attack, sample), or per (attack, sample, target) for targeted attac
 from __future__ import annotations
 
 import hashlib
-import io
-import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 
 from ferd_eval.errors import UserError
-from ferd_eval.output import make_folder, write_atomically
+from ferd_eval.output import make_folder, parse_json, write_atomically
+from ferd_eval.run_record import require_record
 from ferd_eval.seal import sealed, unsealed
 
 #: Entry of a written manifest: SHA-256 of ``outcomes.parquet``.
@@ -41,6 +42,11 @@ COLUMNS: Mapping[str, str] = {
     "steps": "int32",  # gradient steps (or queries) spent on the image, over all targets
     "linf": "float32",  # ‖x_adv − x‖∞ in [0, 1]
 }
+
+
+#: Rows, and bytes once inflated, that one byte of a file may stand for. Real runs have less than
+#: one row a byte: images have numbers of their own.
+_MOST_ROWS, _MOST_INFLATED = 10, 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,23 +101,65 @@ class Outcomes:
                     f"{folder} holds no finished run: {file.name} is missing. "
                     "Score a checkpoint into it first, or give the folder of one checkpoint."
                 )
-        try:
-            manifest = unsealed(
-                json.loads(manifest_file.read_text(encoding="utf-8")), manifest_file
-            )
-            content = table_file.read_bytes()
-            digest = manifest.pop(_DIGEST, None) if isinstance(manifest, dict) else None
-            if digest not in (None, hashlib.sha256(content).hexdigest()):
+        with _reading(manifest_file):
+            said = parse_json(manifest_file.read_text(encoding="utf-8"))
+        manifest = unsealed(said, manifest_file)
+        require_record(manifest, str(manifest_file))
+        digest = manifest.pop(_DIGEST, None)
+        with _reading(table_file):
+            if digest not in (None, _digest(table_file)):
                 raise ValueError(f"{table_file.name} is not the one its manifest was written with")
-            table = pd.read_parquet(io.BytesIO(content))
-        except (ValueError, OSError) as reason:
+            table = conform(_read_table(table_file))
+        return cls(table, manifest)
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """Name the file, whatever its parser trips over."""
+    try:
+        yield
+    except UserError as reason:
+        raise UserError(f"{file}: {reason}") from reason
+    except Exception as reason:
+        said = " ".join(str(reason).split())[:300] or type(reason).__name__
+        raise UserError(
+            f"{file.parent} cannot be read as a run: {said}. "
+            "Remove the folder and score the checkpoint again."
+        ) from reason
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _read_table(file: Path) -> pd.DataFrame:
+    """The known columns of a parquet file, once it is sure that they fit into memory.
+
+    Raises:
+        UserError: a column is missing, or would take far more than the file holds.
+    """
+    with pq.ParquetFile(file) as parquet:
+        _require_columns(parquet.schema_arrow.names)
+        content = parquet.metadata
+        groups = [content.row_group(i) for i in range(content.num_row_groups)]
+        rows = max(content.num_rows, sum(group.num_rows for group in groups))
+        claimed = sum(group.total_byte_size for group in groups)
+        size = file.stat().st_size
+        if rows > _MOST_ROWS * max(size, 10_000) or claimed > _MOST_INFLATED * size:
             raise UserError(
-                f"{folder} cannot be read as a run: {reason}. "
-                "Remove the folder and score the checkpoint again."
-            ) from reason
-        if not isinstance(manifest, dict) or not {"dataset", "attacks"} <= {*manifest}:
-            raise UserError(f"{manifest_file} is not a run's manifest. Give another folder.")
-        return cls(conform(table), manifest)
+                f"it claims {rows} rows of {claimed} bytes in a file of {size} bytes, so it is "
+                "damaged or hostile; score the checkpoint again."
+            )
+        table: pd.DataFrame = parquet.read(columns=list(COLUMNS), use_threads=False).to_pandas()
+    return table
+
+
+def _require_columns(names: Iterable[str]) -> None:
+    missing = {*COLUMNS} - {*names}
+    if missing:
+        listed = ", ".join(name for name in COLUMNS if name in missing)
+        raise UserError(f"outcomes table lacks the columns {listed}.")
 
 
 def conform(table: pd.DataFrame) -> pd.DataFrame:
@@ -120,7 +168,5 @@ def conform(table: pd.DataFrame) -> pd.DataFrame:
     Raises:
         UserError: a column is missing.
     """
-    missing = [name for name in COLUMNS if name not in table.columns]
-    if missing:
-        raise UserError(f"outcomes table lacks the columns {', '.join(missing)}.")
+    _require_columns(table.columns)
     return table[list(COLUMNS)].astype(dict(COLUMNS)).reset_index(drop=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -14,10 +15,40 @@ import numpy as np
 
 from ferd_eval.errors import UserError
 
+#: Halves of surrogate pairs, which UTF-8 has not: as JSON may ask for them, and as texts.
+_HALF_ASKED = re.compile(r"\\u[dD][89a-fA-F]")
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+def is_text(text: str) -> bool:
+    """Whether files can hold it."""
+    return not _HALF.search(text)
+
 
 def to_json(value: Any) -> str:
-    """Serialise strictly: two-space indent, numpy scalars as numbers, NaN and ±inf as null."""
-    return json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    """Serialise strictly: two-space indent, numpy scalars as numbers, NaN and ±inf as null.
+
+    What is no text, such as half of a surrogate pair, becomes �.
+    """
+    text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return _HALF.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def parse_json(text: str) -> Any:
+    """Read JSON.
+
+    Raises:
+        ValueError: it is none, nests too deeply, or has a character that no file can hold.
+    """
+    try:
+        value = json.loads(text)
+        if _HALF_ASKED.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError:
+        raise ValueError("it nests too deeply") from None
+    except UnicodeEncodeError:
+        raise ValueError("a text in it has half of a surrogate pair") from None
+    return value
 
 
 def _plain(value: Any) -> Any:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from ferd_eval.attacks import Cascade, Clean, PlannedAttack, draw_sample
 from ferd_eval.datasets import LabelledImages
-from ferd_eval.ledger import concatenate, fold_stages, settle
+from ferd_eval.gathered_rows import GatheredRows
+from ferd_eval.ledger import fold_stages, settle
 from ferd_eval.progress import Watcher, duration
 from ferd_eval.remaining import Remaining
 from ferd_eval.schedule import Order
@@ -107,11 +108,12 @@ class Part:
         units = split_units(self.planned.id, name, positions_S.tolist(), size)
         self.stages.append(units)
         self.remaining.begin(self.planned, number, len(positions_S))
-        rows_of: dict[Unit, pd.DataFrame] = {}
+        gathered = GatheredRows()
 
         def keep(unit: Unit, answer: tuple[pd.DataFrame, NDArray[np.float32] | None]) -> None:
             rows, images_RCHW = answer
-            rows_of[unit] = rows = settle(rows, unit.stage) if unit.stage else rows
+            rows = settle(rows, unit.stage) if unit.stage else rows
+            gathered.add(unit.number, rows)
             self.store.put(unit, rows, images_RCHW)
             cost, left = self._count(number, unit, rows)
             self.watcher.advance(self._summary(unit, len(units), rows), cost, left)
@@ -124,10 +126,10 @@ class Part:
                 task = AttackUnit(unit, attack, self.planned.threat, self._saves)
                 orders.append(Order(self.bench, task, partial(keep, unit)))
             else:
-                rows_of[unit] = done
+                gathered.add(unit.number, done)
                 self.watcher.skip(*self._count(number, unit, done))
         yield orders
-        return concatenate([rows_of[unit] for unit in units])
+        return gathered.in_order()
 
     def _count(self, number: int, unit: Unit, rows: pd.DataFrame) -> tuple[float, float]:
         """Note what a unit cost; its passes and those that are left."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 
 from ferd_eval.errors import UserError
+
+_NUMBER = re.compile(r"[+-]?(\d{1,40}\.?\d{0,40}|\.\d{1,40})([eE][+-]?\d{1,3})?", re.ASCII)
 
 
 def parse_quantity(text: str | float | Fraction, what: str) -> Fraction:
@@ -19,15 +22,26 @@ def parse_quantity(text: str | float | Fraction, what: str) -> Fraction:
     """
     try:
         numerator, _, denominator = str(text).replace(" ", "").partition("/")
-        value = Fraction(numerator) / Fraction(denominator or 1)
+        value = exact(numerator) / exact(denominator or "1")
     except (ValueError, ZeroDivisionError):
         raise UserError(
-            f"{what} is {str(text)!r}, which is no number. Write it as 8/255 or 0.031."
+            f"{what} is {str(text)[:60]!r}, which is no number. Write it as 8/255 or 0.031."
         ) from None
     if not 0 < value <= 1 or float(value) == 0:
         hint = f" For pixels from 0 to 255 write {text}/255." if value > 1 else ""
         raise UserError(f"{what} is {text}, but pixels are in [0, 1]: give 0 < {what} <= 1.{hint}")
     return value
+
+
+def exact(text: str) -> Fraction:
+    """A number at face value.
+
+    Raises:
+        ValueError: it is none, or one of thousands of digits: ``1e999999999`` would take for ever.
+    """
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(text[:60])
+    return Fraction(text)
 
 
 def format_quantity(value: Fraction) -> str:

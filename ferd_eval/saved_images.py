@@ -18,6 +18,7 @@ from ferd_eval.attacks.saved import SavedImages
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.datasets.npz_archive import open_npz
 from ferd_eval.errors import UserError
+from ferd_eval.torch_pickle import require_modest
 
 #: Under which name a dictionary holds the images, first match wins.
 _NAMES = ("adv_complete", "x_adv", "adv", "images")
@@ -142,9 +143,15 @@ def read_saved_images(path: Path) -> SavedFile:
 
 def _read_torch(path: Path) -> Tensor:
     try:
+        require_modest(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as reason:
         raise UserError(f"{path} cannot be read: {reason.strerror or reason}.") from reason
+    except ValueError as reason:
+        raise UserError(
+            f"{path} is damaged or hostile: {' '.join(str(reason).split())}. Save the "
+            "images again with torch.save({'adv_complete': x_adv}, FILE)."
+        ) from reason
     except pickle.UnpicklingError as reason:
         raise UserError(
             f"{path} holds more than tensors, or is no file of torch, and nothing in it is "

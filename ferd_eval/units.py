@@ -10,7 +10,7 @@ import io
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -70,22 +70,22 @@ class UnitStore(Protocol):
 
 
 @dataclass
-class MemoryUnits:
-    """Units of a run that is not written anywhere."""
+class UnwrittenUnits:
+    """Units of a run that is not written anywhere: there is nothing to go on from."""
 
-    frames: dict[Unit, pd.DataFrame] = field(default_factory=dict)
+    finished: int = 0
 
     def get(self, unit: Unit, indices: NDArray[np.int64], images: bool) -> pd.DataFrame | None:
-        """Rows of a finished unit."""
-        return self.frames.get(unit)
+        """None: nothing is kept."""
+        return None
 
     def put(self, unit: Unit, rows: pd.DataFrame, images_RCHW: NDArray[np.float32] | None) -> None:
-        """Keep the rows; images are not kept in memory."""
-        self.frames[unit] = rows
+        """Count it."""
+        self.finished += 1
 
     def count(self) -> int:
         """How many units are finished."""
-        return len(self.frames)
+        return self.finished
 
 
 @dataclass(frozen=True)

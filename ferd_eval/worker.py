@@ -22,6 +22,7 @@ from ferd_eval.device import is_out_of_memory
 from ferd_eval.errors import UserError
 from ferd_eval.folding import Agreement, fold_batchnorm
 from ferd_eval.ledger import concatenate, rows_of
+from ferd_eval.memory import give_back_freed_memory
 from ferd_eval.units import Unit
 from ferd_eval.user_code import brief
 
@@ -62,7 +63,8 @@ class Worker:
         self.folding: Agreement | None = None
         self._note = note
         self._search_with = bench.model
-        self._clean_logits: dict[int, Tensor] = {}
+        self._clean_logits_NK: Tensor | None = None
+        self._clean_blocks: set[int] = set()
         self._clean_cost: dict[Hashable, float] = {"clean_seconds": 0.0, "clean_forward": 0}
         if bench.fold:
             few = np.arange(min(_COMPARED, len(bench.data)))
@@ -95,6 +97,7 @@ class Worker:
             "batch_size": size,
             **self._clean_cost,
         }
+        give_back_freed_memory()
         return rows, np.concatenate(images) if keep_images else None
 
     def clean_logits(self, positions_P: NDArray[np.int64]) -> Tensor:
@@ -103,11 +106,11 @@ class Worker:
         Raises:
             UserError: the network returns NaN or infinity for a clean image.
         """
-        size = self.bench.block
-        for block in sorted(set((positions_P // size).tolist())):
-            if block not in self._clean_logits:
-                self._clean_logits[block] = self._block_logits(block)
-        return torch.stack([self._clean_logits[p // size][p % size] for p in positions_P.tolist()])
+        for block in sorted(set((positions_P // self.bench.block).tolist())):
+            if block not in self._clean_blocks:
+                self._look_at(block)
+        assert self._clean_logits_NK is not None, "a unit has images"
+        return self._clean_logits_NK[torch.from_numpy(positions_P)]
 
     def images(self, positions_P: NDArray[np.int64]) -> Tensor:
         """Pixels in [0, 1], on the device, in the network's precision and layout."""
@@ -151,10 +154,10 @@ class Worker:
             clean_logits_BK=clean_logits_BK.to(self.device),
         )
 
-    def _block_logits(self, block: int) -> Tensor:
+    def _look_at(self, block: int) -> None:
+        """Make the logits of a block of clean images."""
         began, first = time.perf_counter(), block * self.bench.block
         positions_P = np.arange(first, min(first + self.bench.block, len(self.bench.data)))
-        pieces: list[Tensor] = []
 
         def part(start: int, stop: int, _: int) -> None:
             with frozen(self.bench.model), torch.no_grad():
@@ -167,12 +170,15 @@ class Worker:
                     f"{first + stop - 1}: the checkpoint is damaged, or --normalize does not "
                     "belong to it."
                 )
-            pieces.append(logits_BK.cpu())
+            if self._clean_logits_NK is None:  # one for all: see `GatheredRows`
+                shape = len(self.bench.data), logits_BK.shape[1]
+                self._clean_logits_NK = torch.empty(shape, dtype=logits_BK.dtype)
+            self._clean_logits_NK[positions_P[start] : positions_P[stop - 1] + 1] = logits_BK.cpu()
             self._clean_cost["clean_forward"] += stop - start
 
         self._in_batches(len(positions_P), lambda size: size, part)
         self._clean_cost["clean_seconds"] += time.perf_counter() - began
-        return torch.cat(pieces)
+        self._clean_blocks.add(block)
 
     def _in_batches(
         self, count: int, stride: Callable[[int], int], work: Callable[[int, int, int], None]

@@ -9,7 +9,6 @@ B batch, C channels, H × W pixels, N images.
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ferd_eval.errors import UserError
-from ferd_eval.output import make_folder, to_json, write_atomically
+from ferd_eval.output import make_folder, parse_json, to_json, write_atomically
 from ferd_train.workers import WHOLE, Share
 
 _IMAGES, _LABELS, _INDEX = "images.u8", "labels.i64", "bank.json"
@@ -71,7 +70,7 @@ class Bank:
             UserError: there is none, or it is damaged or too small.
         """
         try:
-            index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+            index = parse_json((folder / _INDEX).read_text(encoding="utf-8"))
             channels, height, width = (int(side) for side in index["image_shape"])
             recorded = int(index["count"])
             bank = cls(folder, (channels, height, width), count)

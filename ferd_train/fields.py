@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, Self, TypeVar, get_type_hints
 
 from ferd_eval.errors import UserError, did_you_mean
 from ferd_eval.quantity import format_quantity, parse_quantity
+from ferd_eval.toml_file import parse_toml
 
 R = TypeVar("R")
 
@@ -170,7 +170,7 @@ def read_toml(file: Path) -> dict[str, Any]:
         UserError: it cannot be read, or is no TOML.
     """
     try:
-        return flattened(tomllib.loads(file.read_text(encoding="utf-8")))
+        return flattened(parse_toml(file))
     except OSError as reason:
         raise UserError(
             f"recipe {file} cannot be read ({reason.strerror}); give --recipe a file or a name of "
@@ -234,7 +234,7 @@ def _read(name: str, value: Any, kind: type) -> Any:
     try:
         return read(text)
     except (ValueError, KeyError):
-        raise UserError(f"{name} is {text!r}; give {expected}.") from None
+        raise UserError(f"{name} is {text[:60]!r}; give {expected}.") from None
 
 
 _TRUTHS = {"true": True, "1": True, "false": False, "0": False}

@@ -17,6 +17,9 @@ from ferd_eval.datasets import LabelledImages
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 
+# On a busy machine Ray takes longer to start than it gives itself.
+os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _few_threads() -> None:

@@ -27,6 +27,7 @@ from ferd_eval.cli import (
 from ferd_eval.errors import UserError
 from ferd_eval.interruption import terminating_as_interrupting
 from ferd_eval.memory import keep_freed_memory
+from ferd_eval.terminal_text import one_line
 
 #: Exit status of a mistake the user can mend, and of an interrupted run.
 MISTAKE, INTERRUPTED = 2, 130
@@ -128,5 +129,5 @@ def run(app: Callable[..., object], arguments: Sequence[str], program: str) -> i
 
 
 def _complain(message: str) -> int:
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    print(f"error: {one_line(message)}", file=sys.stderr)
     return MISTAKE

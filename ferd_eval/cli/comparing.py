@@ -8,8 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
+from ferd_eval.cli.console import console
 from ferd_eval.cli.seed_pairs import SeedPairs, pair_seeds
 from ferd_eval.cli.sides import Side, read_sides
 from ferd_eval.errors import UserError, did_you_mean
@@ -65,7 +64,7 @@ def compare_sides(asked: Comparing, *, as_json: bool) -> None:
         print(to_json(record(contest, view)), end="")
         print(folder / "compare.html", file=sys.stderr)
     else:
-        Console().print(render_comparison(view))
+        console().print(render_comparison(view))
         print(folder / "compare.html")
 
 

@@ -15,6 +15,7 @@ from ferd_eval.errors import UserError
 from ferd_eval.manifest import RECORD, look_up
 from ferd_eval.metrics import Scorecard, scorecard
 from ferd_eval.outcomes import Outcomes
+from ferd_eval.output import parse_json
 from ferd_eval.report.leaderboard import Entry
 from ferd_eval.report.leaderboard.entry import images_of
 
@@ -123,7 +124,7 @@ def _is_unfinished(folder: Path) -> bool:
     if (folder / _OUTCOMES).exists():
         return False
     try:
-        manifest = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        manifest = parse_json((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return isinstance(manifest, dict) and {"attacks", "unit_images"} <= {*manifest}
@@ -249,7 +250,7 @@ def _names(rows: Sequence[_Row], sides: Sequence[Side]) -> list[str]:
 
 def _manifest(folder: Path) -> Mapping[str, Any]:
     try:
-        manifest = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        manifest = parse_json((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError) as reason:
         raise UserError(f"{folder / RECORD} cannot be read: {reason}.") from reason
     return manifest if isinstance(manifest, dict) else {}

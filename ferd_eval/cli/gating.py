@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from ferd_eval.output import to_json
 from ferd_eval.report import Run
 from ferd_eval.report.figure import percent
 from ferd_eval.report.sentences import headline_attack
+from ferd_eval.terminal_text import one_line
 
 #: Digits after which two figures that print alike are not told apart any more.
 _MOST_DIGITS = 6
@@ -75,7 +75,7 @@ class Verdict:
             if count
             else ""
         )
-        return _one_line(f"{'pass' if self.passed else 'fail'}: {'; '.join(said)}.{doubt}")
+        return one_line(f"{'pass' if self.passed else 'fail'}: {'; '.join(said)}.{doubt}")
 
     def to_json(self) -> str:
         """The verdict for a program."""
@@ -216,11 +216,3 @@ def _against(value: float, other: float) -> str:
         if f"{100 * value:.{digits}f}" != f"{100 * other:.{digits}f}" or value == other:
             break
     return f"{100 * value:.{1 if value == other else digits}f}"
-
-
-def _one_line(text: str) -> str:
-    """Names of classes are whatever a file says: no line break, no control character."""
-    words: Sequence[str] = text.split()
-    return "".join(
-        each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in " ".join(words)
-    )

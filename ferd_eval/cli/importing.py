@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.text import Text
 
+from ferd_eval.cli.console import console
 from ferd_eval.cli.own_folder import require_own_folder
 from ferd_eval.cli.reporting import as_run, show
 from ferd_eval.datasets import dataset_info
@@ -20,7 +20,7 @@ from ferd_eval.folder_lock import sole_user
 from ferd_eval.manifest import RECORD, environment, now
 from ferd_eval.metrics.budget import eps_of
 from ferd_eval.outcomes import Outcomes
-from ferd_eval.output import to_json
+from ferd_eval.output import parse_json, to_json
 from ferd_eval.prediction_file import PredictionFile
 from ferd_eval.predictions import Predictions, read_predictions
 from ferd_eval.quantity import format_quantity, parse_quantity
@@ -55,9 +55,9 @@ def import_predictions(
         name, outcomes
     )  # what is wrong with the figures is found before anything is written
     _require_room(settings.out, manifest)
-    console = Console(stderr=True)
+    screen = console(stderr=True)
     for note in [*said, *found.notes]:
-        console.print(Text(note), soft_wrap=True)
+        screen.print(Text(note), soft_wrap=True)
     with sole_user(settings.out):
         outcomes.save(settings.out)
         write_report(settings.out, [run])
@@ -169,7 +169,7 @@ def _require_room(folder: Path, manifest: Mapping[str, Any]) -> None:
     """
     require_own_folder(folder)
     try:
-        earlier = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        earlier = parse_json((folder / RECORD).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         if runs := sorted(file.parent.name for file in folder.glob(f"*/{RECORD}")):
             raise UserError(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from ferd_eval.checkpoint import load_checkpoint
+from ferd_eval.cli.console import console
 from ferd_eval.models import build_classifier
 from ferd_eval.output import to_json
 from ferd_eval.report.provenance import fold_keys
@@ -41,7 +41,7 @@ def inspect_checkpoint(
     for key, value in described.items():
         if value not in (None, [], {}, ""):
             table.add_row(key.replace("_", " "), Text(_say(value)))
-    Console().print(table)
+    console().print(table)
 
 
 def _say(value: Any) -> str:

@@ -6,8 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rich.console import Console
-
+from ferd_eval.cli.console import console
 from ferd_eval.cli.entries import read_entries
 from ferd_eval.datasets import list_datasets
 from ferd_eval.errors import UserError
@@ -48,7 +47,7 @@ def rank_runs(
         print(to_json(record(board)), end="")
         print(page, file=sys.stderr)
     else:
-        Console().print(render_terminal(board))
+        console().print(render_terminal(board))
         print(page)
 
 

@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-
+from ferd_eval.cli.console import console
 from ferd_eval.errors import UserError
 from ferd_eval.groups import read_groups
 from ferd_eval.metrics import scorecard
 from ferd_eval.outcomes import Outcomes
-from ferd_eval.output import to_json
+from ferd_eval.output import parse_json, to_json
 from ferd_eval.report import (
     Run,
     render_terminal,
@@ -36,7 +35,7 @@ def report_folder(folder: Path, groups: str | None, *, audit: bool = False, as_j
         audit: whether to write an audit appendix beside the report of each run.
     """
     folders = run_folders(folder)
-    runs = [_read(each, groups) for each in folders]
+    runs = [read_run(each, groups) for each in folders]
     if len({run.name for run in runs}) < len(runs):
         # A checkpoint scored twice: its folders tell the runs apart.
         runs = [replace(run, name=each.name) for each, run in zip(folders, runs, strict=True)]
@@ -82,7 +81,7 @@ def show(runs: Sequence[Run], report: Path, *, as_json: bool) -> None:
         print(to_json(scorecards(runs)), end="")
         print(report, file=sys.stderr)
     else:
-        Console().print(render_terminal(view(runs)))
+        console().print(render_terminal(view(runs)))
         print(report)
 
 
@@ -91,13 +90,18 @@ def is_current(folder: Path, runs: Sequence[Run]) -> bool:
     if not all((folder / name).exists() for name in REPORT_FILES):
         return False
     try:
-        written = json.loads((folder / scorecard_file(runs)).read_text(encoding="utf-8"))
+        written = parse_json((folder / scorecard_file(runs)).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return bool(written == json.loads(to_json(scorecards(runs))))
 
 
-def _read(folder: Path, groups: str | None) -> Run:
+def read_run(folder: Path, groups: str | None = None) -> Run:
+    """A finished run with its figures.
+
+    Raises:
+        UserError: it cannot be read as one.
+    """
     outcomes = Outcomes.load(folder)
     if groups is not None:
         built_in = outcomes.manifest["dataset"].get("groupings", {})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from types import UnionType
 from typing import Any, get_args, get_type_hints
 
 from ferd_eval.errors import UserError, did_you_mean
+from ferd_eval.toml_file import parse_toml
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,10 @@ class ScoreSettings:
         if self.limit is not None and self.per_class is not None:
             raise UserError("--limit and --per-class exclude each other; give one of them.")
         if self.batch_size != "auto" and not (
-            self.batch_size.isdecimal() and int(self.batch_size) > 0
+            self.batch_size.isdecimal() and len(self.batch_size) < 10 and int(self.batch_size) > 0
         ):
-            raise UserError(f"--batch-size is {self.batch_size!r}; give auto or a number from 1.")
+            said = self.batch_size[:60]
+            raise UserError(f"--batch-size is {said!r}; give auto or a number from 1.")
         if self.cluster is not None and self.device != "auto":
             raise UserError(
                 "--cluster and --device exclude each other: a cluster's workers take its GPUs, or "
@@ -77,6 +78,16 @@ class ScoreSettings:
             from_file = {k: v for k, v in from_file.items() if k not in ("limit", "per_class")}
         return cls(**{**from_file, **named})
 
+    @property
+    def batch(self) -> int | None:
+        """Images a pass, None where the run may choose."""
+        return None if self.batch_size == "auto" else int(self.batch_size)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether workers of a cluster do the work."""
+        return self.cluster is not None or "," in self.device
+
 
 PRECISIONS = ("float32", "float64")
 ENGINES = ("native", "autoattack", "torchattacks")
@@ -84,8 +95,8 @@ ENGINES = ("native", "autoattack", "torchattacks")
 
 def _read_toml(file: Path) -> dict[str, Any]:
     try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as reason:
+        content = parse_toml(file)
+    except (OSError, ValueError) as reason:
         raise UserError(f"--config {file} cannot be read: {reason}.") from reason
     return read_settings(content, f"--config {file}")
 

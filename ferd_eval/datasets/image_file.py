@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ferd_eval.datasets.bounded_file import unreadable
 from ferd_eval.datasets.pixel_room import room_for
@@ -19,6 +20,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".
 # Named, so that no file can pick one of Pillow's decoders that start other programs.
 _FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP")
 _MAX_PIXELS = 1 << 24
+_MAX_BYTES = 1 << 28
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -70,7 +72,11 @@ def decode_images(
 def _opened(path: Path) -> Iterator[Image.Image]:
     """Open an image whose header is known to be harmless; nothing is decoded yet."""
     try:
-        image = Image.open(path, formats=_FORMATS)
+        image = Image.open(_content(path), formats=_FORMATS)
+    except UserError:
+        raise
+    except UnidentifiedImageError as error:
+        raise UserError(f"cannot read {path}: cannot identify image file.") from error
     except Exception as error:  # a decoder raises whatever its parser tripped over
         raise unreadable(path, error) from error
     with image:
@@ -85,6 +91,19 @@ def _opened(path: Path) -> Iterator[Image.Image]:
                 "or put the images into an npz file as float32 in [0, 1]."
             )
         yield image
+
+
+def _content(path: Path) -> io.BytesIO:
+    """The file in memory, where no length in it can ask for more than there is."""
+    if not path.is_file():  # a pipe would be waited for
+        raise UserError(f"{path} is no file, or a link to none; remove it.")
+    size = path.stat().st_size
+    if size > _MAX_BYTES:
+        raise UserError(
+            f"{path} has {size} bytes, more than the {_MAX_BYTES} allowed; save it as PNG."
+        )
+    with path.open("rb") as stream:
+        return io.BytesIO(stream.read(size))
 
 
 def _rgb(image: Image.Image, path: Path) -> NDArray[np.uint8]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ferd_eval.datasets.pixel_room import rows_of
 from ferd_eval.errors import UserError
+from ferd_eval.output import is_text
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +61,12 @@ class LabelledImages:
                 f"data set {self.name} at {self.source} has labels from {low} to {high}, "
                 f"but {len(self.class_names)} classes (0 to {len(self.class_names) - 1}): "
                 "give every class a name, or correct the labels."
+            )
+        odd = [each for each in (self.source, *self.class_names) if not is_text(each)]
+        if odd:
+            raise UserError(
+                f"data set {self.name} at {self.source} has the name {odd[0]!r}, which is no text "
+                "in UTF-8: rename it."
             )
         twice = [name for name, count in Counter(self.class_names).items() if count > 1]
         if twice:

@@ -154,6 +154,10 @@ def _class_names(arrays: NpzArchive, labels_N: NDArray[np.int64]) -> tuple[str, 
             f"{arrays.path}: class_names has type {header.dtype} and shape {header.shape}; "
             "save a list of texts, one a class."
         )
+    if header.shape[0] > _MAX_CLASSES:
+        raise UserError(
+            f"{arrays.path}: class_names has {header.shape[0]} names; give at most {_MAX_CLASSES}."
+        )
     names = arrays.read("class_names")
     if header.dtype.kind == "S":
         names = np.char.decode(names, "utf-8")

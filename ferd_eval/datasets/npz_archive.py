@@ -16,6 +16,10 @@ from numpy.typing import NDArray
 from ferd_eval.datasets.bounded_file import require_memory, unreadable
 from ferd_eval.errors import UserError
 
+#: Pictures deflate to a tenth at best; blank ones to a thousandth, and so do bombs. Arrays below
+#: `_SMALL` bytes are let off.
+_MOST_INFLATED, _SMALL = 100, 1 << 24
+
 
 @dataclass(frozen=True)
 class NpzHeader:
@@ -85,11 +89,18 @@ class NpzArchive:
                 "loaded; save a plain array of numbers or text."
             )
         promised = prod(header.shape) * header.dtype.itemsize
-        stored = self._archive.getinfo(f"{key}.npy").file_size - length
+        entry = self._archive.getinfo(f"{key}.npy")
+        stored = entry.file_size - length
         if promised != stored:
             raise UserError(
                 f"{self.path}: {key} says shape {header.shape} of {header.dtype}, {promised} "
                 f"bytes, but {stored} are stored; save it again with np.savez."
+            )
+        if promised > max(_SMALL, _MOST_INFLATED * self.path.stat().st_size):
+            raise UserError(
+                f"{self.path}: {key} inflates to {promised} bytes in a file of "
+                f"{self.path.stat().st_size}, more than {_MOST_INFLATED}-fold; save it "
+                "uncompressed, with np.savez."
             )
         require_memory(promised, f"{self.path}: {key} of shape {header.shape}")
         return header

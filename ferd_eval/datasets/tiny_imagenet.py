@@ -84,7 +84,7 @@ def _annotated(annotations: Path) -> list[tuple[Path, str]]:
     records = []
     for number, line in enumerate(_lines(annotations), start=1):
         match line.split("\t"):
-            case [name, wnid, *_] if re.fullmatch(_WNID, wnid) and Path(name).name == name:
+            case [name, wnid, *_] if re.fullmatch(_WNID, wnid) and _is_file_name(name):
                 records.append((images / name, wnid))
             case _:
                 raise UserError(
@@ -92,6 +92,11 @@ def _annotated(annotations: Path) -> list[tuple[Path, str]]:
                     f"a tab and a WordNet id; unpack {TINY_IMAGENET.url} again."
                 )
     return records
+
+
+def _is_file_name(name: str) -> bool:
+    """Whether it names something in the folder itself, and can."""
+    return Path(name).name == name and name.isprintable() and len(name) < 256
 
 
 def _sorted_into_folders(root: Path) -> list[tuple[Path, str]]:

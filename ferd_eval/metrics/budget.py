@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fractions import Fraction
 from typing import Any
+
+from ferd_eval.quantity import exact
 
 
 def eps_of(attack: str, constants: Mapping[str, Any]) -> float | None:
@@ -12,8 +13,9 @@ def eps_of(attack: str, constants: Mapping[str, Any]) -> float | None:
     if constants.get("eps") is not None:
         return float(constants["eps"])
     try:
-        return float(Fraction(attack.rpartition("@")[2]))
-    except (ValueError, ZeroDivisionError):
+        numerator, _, denominator = attack.rpartition("@")[2].partition("/")
+        return float(exact(numerator) / exact(denominator or "1"))
+    except (ValueError, ZeroDivisionError, OverflowError):
         return None
 
 

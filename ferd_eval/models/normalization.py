@@ -52,7 +52,7 @@ class Normalization:
         try:
             content = json.loads(text)
             mean, std = (tuple(float(v) for v in content[key]) for key in ("mean", "std"))
-        except (ValueError, TypeError, KeyError, RecursionError):
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             raise UserError(
                 f"the checkpoint's ferd.normalization is {text[:60]!r}, neither none nor JSON "
                 "with mean and std; name the normalisation with --normalize."

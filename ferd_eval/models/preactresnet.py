@@ -149,7 +149,7 @@ class PreActResNet(Architecture):
     @classmethod
     def parse(cls, name: str, *, num_classes: int, in_channels: int) -> Self | None:
         """Read ``preactresnet18``, ``preact-resnet-18``, ``preactresnet18-raw-w32``."""
-        match = re.fullmatch(r"pre-?act-?resnet-?(18|34)(-raw)?(?:-w([1-9]\d*))?", name)
+        match = re.fullmatch(r"pre-?act-?resnet-?(18|34)(-raw)?(?:-w([1-9]\d{0,3}))?", name)
         if match is None:
             return None
         return cls(

@@ -185,7 +185,7 @@ class CifarResNet(Architecture):
     @classmethod
     def parse(cls, name: str, *, num_classes: int, in_channels: int) -> Self | None:
         """Read ``resnet18``, ``resnet-18`` or ``resnet18-w32``."""
-        match = re.fullmatch(r"resnet-?(18|34|50)(?:-w([1-9]\d*))?", name)
+        match = re.fullmatch(r"resnet-?(18|34|50)(?:-w([1-9]\d{0,3}))?", name)
         if match is None:
             return None
         return cls(
@@ -261,7 +261,7 @@ class ThinResNet(Architecture):
     @classmethod
     def parse(cls, name: str, *, num_classes: int, in_channels: int) -> Self | None:
         """Read ``resnet20``, ``resnet20-cifar``, ``resnet20-b``, ``resnet20-w8``."""
-        match = re.fullmatch(r"resnet-?(\d{1,4})(?:-cifar)?(-b)?(?:-w([1-9]\d*))?", name)
+        match = re.fullmatch(r"resnet-?(\d{1,4})(?:-cifar)?(-b)?(?:-w([1-9]\d{0,3}))?", name)
         if match is None or not _is_thin_depth(int(match[1])):
             return None
         return cls(

@@ -125,7 +125,7 @@ class WideResNet(Architecture):
     @classmethod
     def parse(cls, name: str, *, num_classes: int, in_channels: int) -> Self | None:
         """Read ``wideresnet-34-10`` or ``wrn-34-10``."""
-        match = re.fullmatch(r"(?:wide-?resnet|wrn)-?(\d{1,4})-([1-9]\d{0,2})", name)
+        match = re.fullmatch(r"(?:wide-?resnet|wrn)-?(\d{1,3})-([1-9]\d{0,2})", name)
         if match is None or int(match[1]) < 10 or int(match[1]) % 6 != 4:
             return None
         return cls(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ferd_eval.report.figure import Cell, Figure
 from ferd_eval.report.view import View
+from ferd_eval.terminal_text import one_line
 
 
 def markdown(view: View) -> str:
@@ -15,8 +17,9 @@ def markdown(view: View) -> str:
     return environment().get_template("report.md.j2").render(view=view)
 
 
+@cache
 def environment() -> Environment:
-    """Templates of Markdown, with the filter `md` that escapes."""
+    """Templates of Markdown, with the filter `md` that escapes; compiled once."""
     made = Environment(
         loader=PackageLoader("ferd_eval.report", "templates"),
         autoescape=False,
@@ -32,7 +35,7 @@ def environment() -> Environment:
 
 def escape(cell: Cell) -> str:
     """Neutralise what Markdown or the HTML inside it would act on; a line break becomes a space."""
-    text = " ".join(str(cell).split())
+    text = one_line(str(cell))
     text = re.sub(r"([\\`*|\[\]~])", r"\\\1", text)
     text = re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)
     text = re.sub(r"&(?=#?\w+;)", "&amp;", text)

@@ -14,6 +14,9 @@ LONG_COLUMNS = (
     "run", "attack", "scope", "grouping", "index", "name", "metric", "value", "printed",
 )  # fmt: skip
 
+#: What begins a formula, or may be skipped before one; programs for East Asia take wide forms, too.
+_FORMULA = (*"=+-@\t\n", *"\uff1d\uff0b\uff0d\uff20")
+
 
 def long_csv(view: View) -> str:
     """One row for each figure: ``value`` as in ``scorecard.json``, ``printed`` as in the report."""
@@ -44,8 +47,9 @@ def wide_csv(view: View) -> str:
 
 
 def guard(text: str) -> str:
-    """Keep a spreadsheet from taking a name for a formula."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+    """Keep a spreadsheet from taking a name, or a line of it, for a formula."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")  # a lone \r is written without quotes
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def _long_rows(view: View) -> Iterator[list[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -11,6 +10,7 @@ from typing import Any
 
 from ferd_eval.cli.settings import ScoreSettings, read_settings
 from ferd_eval.errors import UserError, did_you_mean
+from ferd_eval.toml_file import parse_toml
 from ferd_train.fields import flattened
 from ferd_train.recipes import find_student_recipe
 from ferd_train.student_recipe import StudentRecipe
@@ -53,7 +53,7 @@ def read_study(file: Path) -> Study:
         UserError: something in it is wrong; the message names the place.
     """
     try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
+        content = parse_toml(file)
     except OSError as reason:
         raise UserError(
             f"study {file} cannot be read ({reason.strerror}); give a TOML file (docs/studies.md)."

@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 
-from ferd_eval.cli.scoring import rehearse
+from ferd_eval.cli.assignment import read_assignment
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.device import DeviceChoice, choose_device
 from ferd_eval.errors import UserError
 from ferd_eval.manifest import RECORD, look_up, read_manifest
-from ferd_eval.output import to_json, write_atomically
+from ferd_eval.output import parse_json, to_json, write_atomically
 from ferd_train.frozen_teacher import FrozenTeacher
 from ferd_train.holdout import hold_out
 from ferd_train.student import ShownImages, load_shown_images, student_run
@@ -138,7 +138,8 @@ def _require_same_teacher(
 
 def _images(evaluation: Evaluation, data_dir: Path | None, *, download: bool) -> LabelledImages:
     with _placing(f"evaluations.{evaluation.name}: "):
-        return rehearse(replace(evaluation.settings, data_dir=data_dir, download=download))
+        settings = replace(evaluation.settings, data_dir=data_dir, download=download)
+        return read_assignment(settings).data
 
 
 def _require_same_measurement(study: Study, work: Path) -> None:
@@ -171,7 +172,7 @@ def _measurement(study: Study) -> dict[str, dict[str, Any]]:
 def _read_record(work: Path) -> Mapping[str, Any]:
     file = work / STUDY_RECORD
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
+        record = parse_json(file.read_text(encoding="utf-8"))
         is_record = isinstance(record["evaluations"], dict) and "dataset" in record
     except (FileNotFoundError, NotADirectoryError):
         return {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from ferd_eval.errors import UserError
 from ferd_eval.manifest import look_up, now, read_manifest
-from ferd_eval.output import to_json, write_atomically
+from ferd_eval.output import parse_json, to_json, write_atomically
 from ferd_train.study.definition import Cell, Evaluation, Study
 
 #: The folder of a cell's training run, and the file that says why the cell failed.
@@ -80,7 +79,7 @@ class CellState:
     def failure(self) -> str | None:
         """Why it failed the last time, in a sentence; None where it did not."""
         try:
-            said = json.loads((self.folder / FAILURE).read_text(encoding="utf-8"))["reason"]
+            said = parse_json((self.folder / FAILURE).read_text(encoding="utf-8"))["reason"]
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError):
@@ -102,7 +101,7 @@ class CellState:
         lines = []
         try:
             with (self.run / "metrics.jsonl").open(encoding="utf-8") as stream:
-                lines = [json.loads(line) for line in stream]
+                lines = [parse_json(line) for line in stream]
         except (OSError, ValueError):
             pass
         return TrainingTime(

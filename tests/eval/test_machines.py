@@ -83,9 +83,17 @@ def test_a_lost_machine_costs_nothing_but_time(data, tmp_path, notes, capsys):
     assert reason == f"--cluster {address}: {reason.partition(': ')[2]}"
 
 
-def test_no_cluster_at_the_address(notes):
-    with pytest.raises(UserError, match=r"--cluster 127\.0\.0\.1:1: .*ray start --head"):
-        Cluster("127.0.0.1:1", note=notes.note)
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("127.0.0.1:1", r"--cluster 127\.0\.0\.1:1: .*ray start --head"),
+        ("somewhere", "no address. Give HOST:PORT"),
+        ("127.0.0.1:70000", "no address. Give HOST:PORT"),
+    ],
+)
+def test_no_cluster_at_the_address(address, said, notes):
+    with pytest.raises(UserError, match=said):
+        Cluster(address, note=notes.note)
 
 
 # The command line

@@ -131,7 +131,7 @@ def test_no_data_set_is_opened(words, capsys, monkeypatch):
     def never(*arguments, **named):
         raise AssertionError("a data set was opened")
 
-    for module in ("ferd_train.student", "ferd_train.distilling", "ferd_eval.cli.scoring"):
+    for module in ("ferd_train.student", "ferd_train.distilling", "ferd_eval.cli.assignment"):
         monkeypatch.setattr(f"{module}.load_dataset", never)
     loader = "ferd_eval.datasets.registry.load_dataset"
     monkeypatch.setattr(loader, never, raising=False)

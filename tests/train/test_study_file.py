@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ferd_eval.errors import UserError
+from ferd_train.student_recipe import StudentRecipe
 from ferd_train.study.definition import folder_name
 from ferd_train.study.file import read_study
 from tests.conftest import ROOT
@@ -148,8 +149,7 @@ def test_every_name_has_a_folder_of_its_own():
         assert not folder.startswith(".")
 
 
-def test_packaged_studies_are_sound():
-    """Those whose recipes are all there; the trainer's own command says what others lack."""
+def test_the_ablations_are_those_of_the_paper():
     study = read_study(ROOT / "studies/ablations.toml")
     assert [row.recipe.ablation for row in study.rows] == [
         "none", "no-reweight", "no-fae", "no-utae", "no-fae-no-utae",
@@ -157,6 +157,29 @@ def test_packaged_studies_are_sound():
     assert len(study.cells) == 16
     assert {each.settings.eps for each in study.evaluations} == {"1/10"}
     assert study.rows[0].recipe.eps == Fraction(1, 10)
+
+
+def test_the_laboratory_study_gives_all_methods_the_same_steps():
+    study = read_study(ROOT / "studies/lab.toml")
+    methods = [row.recipe.synthesis.method for row in study.rows]
+    assert methods == ["ferd", "zskt", "cmi", "deepinv", "fast", "dfhl", "data"]
+    assert len(study.cells) == 1 + 7 * 3
+    assert len({_steps(row.recipe) for row in study.rows}) == 1
+
+
+def test_the_grid_differs_in_images_and_losses_only():
+    study = read_study(ROOT / "studies/grid.toml")
+    cells = [(row.recipe.synthesis.method, row.recipe.loss.name) for row in study.rows]
+    losses = ("rslad", "fair-ard", "absld")
+    assert cells == [(images, loss) for images in ("ferd", "deepinv") for loss in losses]
+    weights = {(r.recipe.loss.clean_weight, r.recipe.loss.adversarial_weight) for r in study.rows}
+    assert weights == {(0.5, 0.5)}
+    assert len({_steps(row.recipe) for row in study.rows}) == 1
+
+
+def _steps(recipe: StudentRecipe) -> int:
+    """Of SGD that the student takes."""
+    return (recipe.epochs - recipe.warmup) * recipe.distillation.steps
 
 
 def test_the_example_of_the_docs_is_sound(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import Any
 
 from ferd_eval.errors import UserError
 from ferd_eval.manifest import look_up
+from ferd_eval.output import parse_json
 
 #: Longer files are nobody's scorecard.
 _MOST_BYTES = 64 * 1024 * 1024
@@ -40,8 +40,8 @@ class Fields:
         try:
             if file.stat().st_size > _MOST_BYTES:
                 raise UserError(f"{called} is larger than 64 MB. Publish what ferd-eval wrote.")
-            values = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as reason:
+            values = parse_json(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as reason:
             said = " ".join(str(reason).split())[:200]
             raise UserError(f"{called} cannot be read: {said}. Copy it from the run again.") from (
                 reason

@@ -180,6 +180,7 @@ def _require_weights(reports: Path, place: Place, card: Fields, training: Fields
     named = [card.text_or_none("checkpoint.path")]
     named += [training.text_or_none("result.file")] if training else []
     names = {re.split(r"[\\/]", name)[-1] for name in named if name} - {"", ".", ".."}
+    names = {name for name in names if name.isprintable() and len(name.encode()) < 256}
     folders = {place.file.parent, *place.training}
     found = False
     for folder in sorted(folders):

@@ -11,6 +11,7 @@ from ferd_eval.manifest import RECORD
 from ferd_eval.report.published.fields import Fields
 from ferd_eval.report.published.published_run import Place, PublishedRun
 from ferd_eval.report.published.reading import SCORING, TRAINING, read_run
+from ferd_eval.terminal_text import one_line
 
 #: Where the pages are written, inside the folder of reports.
 PUBLISHED = "published"
@@ -50,7 +51,7 @@ def search(reports: Path) -> Found:
             run = read_run(reports, Place(card))
             _require_new(run, known)
         except UserError as reason:
-            problems.append(_line(str(reason)))
+            problems.append(one_line(str(reason)))
         else:
             runs.append(run)
     return Found(tuple(runs), tuple(sorted(problems)))
@@ -67,7 +68,7 @@ def _walk(reports: Path) -> tuple[list[PurePosixPath], list[str]]:
             folders[:] = [name for name in folders if name not in _NOT_PUBLISHED]
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         problems += [
-            _line(f"{here / name} is a link. Put a copy of the file or folder there.")
+            one_line(f"{here / name} is a link. Put a copy of the file or folder there.")
             for name in sorted([*folders, *files])
             if (Path(at) / name).is_symlink()
         ]
@@ -82,7 +83,7 @@ def _walk(reports: Path) -> tuple[list[PurePosixPath], list[str]]:
             try:
                 fields = frozenset(Fields.read(Path(at) / RECORD, str(here / RECORD)).values)
             except UserError as reason:
-                problems.append(_line(str(reason)))
+                problems.append(one_line(str(reason)))
                 continue
             records.append((here, fields))
     return cards, problems + _without_scores(cards, records)
@@ -105,7 +106,7 @@ def _without_scores(
             problems.append(
                 f"{folder} holds a training run without scores. Score its network, or take it away."
             )
-    return [_line(problem) for problem in problems]
+    return [one_line(problem) for problem in problems]
 
 
 def _require_new(run: PublishedRun, known: dict[tuple[object, ...], str]) -> None:
@@ -127,8 +128,3 @@ def _require_new(run: PublishedRun, known: dict[tuple[object, ...], str]) -> Non
                 "Publish it once."
             )
     known.update(dict.fromkeys(keys, str(run.place.file)))
-
-
-def _line(text: str) -> str:
-    """One line, whatever a file or its name holds."""
-    return "".join(c if c.isprintable() else "�" for c in " ".join(text.split()))

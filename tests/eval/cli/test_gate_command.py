@@ -188,7 +188,7 @@ def test_bad_commands_are_one_line_and_status_2(gate, saved, words, parts):
     [
         ({"status": "running"}, ("not finished", "running")),
         ({"status": None}, ("not finished",)),
-        ({"dataset": {}}, ("cannot be read as a run", "class_names")),
+        ({"dataset": {}}, ("is damaged", "class_names")),
         ({"attacks": {}}, ("holds no attack",)),
         ({"attacks": {"clean": constants("clean")}}, ("holds no attack, only clean",)),
         ({"attacks": {"pgd": constants("pgd")}}, ("no",)),

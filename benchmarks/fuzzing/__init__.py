@@ -1,0 +1,1 @@
+"""Mutated files for every reader of outside files: seeds, changes, readers and what is watched."""

@@ -1,0 +1,514 @@
+"""Every reader of outside files, with valid files to begin from and what it may return."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import pickle
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import safetensors.torch
+import torch
+from PIL import Image
+
+from benchmarks.fuzzing.mutation import (
+    GZIP,
+    PNG,
+    SAFETENSORS,
+    ZIP,
+    Wrapping,
+    changed_inside,
+    changed_json,
+    changed_toml,
+    mutated,
+)
+from ferd_eval.checkpoint import Checkpoint, load_checkpoint
+from ferd_eval.cli.importing import _named_classes
+from ferd_eval.cli.reporting import read_run
+from ferd_eval.cli.settings import ScoreSettings
+from ferd_eval.datasets import LabelledImages, load_dataset
+from ferd_eval.errors import UserError
+from ferd_eval.groups import read_groups
+from ferd_eval.metrics import scorecard
+from ferd_eval.models import build_classifier
+from ferd_eval.outcomes import Outcomes, conform
+from ferd_eval.output import to_json
+from ferd_eval.prediction_file import PredictionFile
+from ferd_eval.predictions import Predictions, read_predictions
+from ferd_eval.report import Run, view
+from ferd_eval.report.leaderboard.reported import ReportedTables, read_reported
+from ferd_eval.report.markdown import markdown
+from ferd_eval.report.published import hub, search
+from ferd_eval.report.published.markdown import markdown as published_markdown
+from ferd_eval.report.published.spreadsheet import results_csv
+from ferd_eval.saved_images import SavedFile, read_saved_images
+from ferd_train.fields import to_toml
+from ferd_train.recipes import find_student_recipe
+from ferd_train.recipes.ferd import ferd_lab
+from ferd_train.student_recipe import StudentRecipe
+from ferd_train.study.definition import Study
+from ferd_train.study.file import read_study
+
+CLASSES = ("cat", "dog", "<b>=1+1</b>")
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One function that reads files, and how files for it are made.
+
+    Attributes:
+        file: where in its folder the mutated file is put.
+        seeds: valid files.
+        read: from the folder to what is read.
+        kind: what that is.
+        words: bytes that mean something in the format.
+        wrapping: how the file is opened to be changed inside, if it is packed.
+        change: a change that knows the format.
+        beside: other files in the folder, which stay as they are.
+    """
+
+    name: str
+    file: str
+    seeds: tuple[bytes, ...]
+    read: Callable[[Path], object]
+    kind: type
+    words: tuple[bytes, ...] = ()
+    wrapping: Wrapping | None = None
+    change: Callable[[bytes, Random], bytes] | None = None
+    beside: Mapping[str, bytes] = field(default_factory=dict)
+
+    def lay_out(self, folder: Path) -> Path:
+        """Write the files that stay; return where the mutated one goes."""
+        for name, content in self.beside.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+        place = folder / self.file
+        place.parent.mkdir(parents=True, exist_ok=True)
+        return place
+
+    def input(self, number: int, seed: int) -> bytes:
+        """The mutated file of that number; the first ones are the valid files themselves."""
+        if number < len(self.seeds):
+            return self.seeds[number]
+        at = Random(f"{self.name}/{seed}/{number}")
+        return self.changed(at.choice(self.seeds), at)
+
+    def changed(self, content: bytes, at: Random) -> bytes:
+        """The content changed in a way that `at` decides."""
+        kind = at.random()
+        try:
+            if self.wrapping is not None and kind < 0.6:
+                return changed_inside(
+                    content, self.wrapping, self.seeds, self.words, at, self.change
+                )
+            if self.wrapping is None and self.change is not None and kind < 0.7:
+                return self.change(content, at)
+        except Exception:  # what cannot be opened or packed is changed blindly
+            pass
+        return mutated(content, self.seeds, self.words, at)
+
+
+def readers() -> tuple[Reader, ...]:
+    """All of them."""
+    return (
+        *_checkpoints(), *_arrays(), *_public_sets(), *_images(), *_predictions(), *_adversarial(),
+        *_runs(), *_settings(),
+    )  # fmt: skip
+
+
+# --- Checkpoints ---------------------------------------------------------------------------------
+
+_PICKLE_WORDS = (
+    b"ctorch._utils\n_rebuild_tensor_v2\n", b"ctorch\nFloatStorage\n",
+    b"ccollections\nOrderedDict\n",
+    b"cnumpy.core.multiarray\n_reconstruct\n", b"cnumpy\ndtype\n", b"cnumpy\nndarray\n",
+    b"cbuiltins\nbytearray\n", b"ctorch\nTensor\n", b"ctorch._tensor\n_rebuild_from_type_v2\n",
+    b"ccollections\nCounter\n", b"ctorch\nSize\n", b"c_codecs\nencode\n", b"ctorch\ndevice\n",
+    b"ctorch._utils\n_rebuild_qtensor\n", b"ctorch._utils\n_rebuild_sparse_tensor\n", b"(", b")",
+    b"t", b"R", b"\x81", b"b", b"Q", b"s", b"u", b"a", b"e", b"}", b"]", b"q\0h\0", b"h\0\x86q\0",
+    b"\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f", b"J\xff\xff\xff\x7f", b"N", b"\x85", b"\x86",
+    b"h\0\x86q\0" * 64, b".",
+)  # fmt: skip
+
+
+def _state() -> dict[str, torch.Tensor]:
+    return {
+        "conv.weight": torch.arange(12.0).reshape(2, 2, 3) / 12,
+        "bn.num_batches_tracked": torch.tensor(3),
+        "linear.weight": torch.ones(3, 2, dtype=torch.float16),
+    }
+
+
+def _torch_file(content: object, *, legacy: bool = False, protocol: int = 2) -> bytes:
+    file = io.BytesIO()
+    torch.save(content, file, _use_new_zipfile_serialization=not legacy, pickle_protocol=protocol)
+    return file.getvalue()
+
+
+def _checkpoints() -> tuple[Reader, ...]:
+    state = _state()
+    wrapped = {
+        "model": {f"module.{k}": v for k, v in state.items()}, "epoch": 3,
+        "acc": np.float64(0.5), "history": np.arange(3.0), "optimizer": {"state": {0: {"m": 1}}},
+    }  # fmt: skip
+    header = {"ferd.arch": "cnn28-4", "note": "=1+1", "ferd.normalization": "none"}
+    plain = safetensors.torch.save(state, header)
+    small = safetensors.torch.save({k: v.contiguous() for k, v in _cnn().items()}, header)
+
+    def load(folder: Path) -> object:
+        return load_checkpoint(folder / "net.pt")
+
+    def build(folder: Path) -> object:
+        return build_classifier(load_checkpoint(folder / "net.pt"))[1].to_json()
+
+    zips = tuple(_torch_file(each) for each in (state, wrapped, [state]))
+    legacies = tuple(_torch_file(each, legacy=True) for each in (state, wrapped))
+    shapes = (b'"F64"', b'"BOOL"', b"data_offsets", b'"__metadata__"', b"[0,0]", b"9" * 19, b"-8")
+    return (
+        Reader("checkpoint-zip", "net.pt", zips, load, Checkpoint, _PICKLE_WORDS, ZIP),
+        Reader("checkpoint-legacy", "net.pt", legacies, load, Checkpoint, _PICKLE_WORDS),
+        Reader("safetensors", "net.pt", (plain,), load, Checkpoint, shapes, SAFETENSORS,
+               changed_json),
+        Reader("network", "net.pt", (small,), build, dict,
+               (*shapes, b"resnet18-w99999999", b"cnn28-0", b"wideresnet-16-9999", b"timm:x"),
+               SAFETENSORS, changed_json),
+    )  # fmt: skip
+
+
+def _cnn() -> dict[str, torch.Tensor]:
+    from ferd_eval.models import build_architecture
+
+    torch.manual_seed(0)
+    return build_architecture("cnn28-4", num_classes=3, in_channels=1).build().state_dict()
+
+
+# --- Data sets -----------------------------------------------------------------------------------
+
+_PIXELS = np.arange(3 * 5 * 6 * 3, dtype=np.uint8).reshape(3, 5, 6, 3)
+_NPY_WORDS = (
+    b"'descr': '|O'", b"'<f8'", b"'|S9999999'", b"'<U1000000'", b"(3,)", b"(4294967296, 9999999)",
+    b"(-1,)", b"'fortran_order': True", b"'<M8[ns]'", b"[('a', '<i4')]", b"\x93NUMPY\x01\0",
+    b"\x93NUMPY\x03\0", b"()", b"(3, 0, 5)", b"'<c16'", b"'|V8'", b"'<f2'", b"'>u8'",
+)  # fmt: skip
+
+
+def _npz(*, compressed: bool = False, **arrays: Any) -> bytes:
+    file = io.BytesIO()
+    (np.savez_compressed if compressed else np.savez)(file, **arrays)
+    return file.getvalue()
+
+
+def _npy(array: Any) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def _arrays() -> tuple[Reader, ...]:
+    labels = np.array([2, 0, 1])
+    seeds = (
+        _npz(images=_PIXELS, labels=labels, class_names=list(CLASSES)),
+        _npz(x=_PIXELS[..., 0] / 255, y=labels.astype(np.uint8), compressed=True),
+        _npz(x=_PIXELS.astype(np.float32) / 255, y=labels[:, None], class_names=[b"a", b"b", b"c"]),
+    )
+
+    def read(folder: Path) -> object:
+        return load_dataset(f"npz:{folder / 'mine.npz'}")
+
+    return (Reader("npz", "mine.npz", seeds, read, LabelledImages, _NPY_WORDS, ZIP),)
+
+
+def _public_sets() -> tuple[Reader, ...]:
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 4, (2, 3072), dtype=np.uint8)
+    batches = tuple(
+        pickle.dumps({key: pixels, labels: [1, 0], b"batch_label": "x"}, protocol=protocol)
+        for protocol, key, labels in ((2, b"data", b"labels"), (4, "data", "labels"))
+    )
+    hundred = pickle.dumps({b"data": pixels, b"fine_labels": [7, 99]}, protocol=2)
+    binary = b"".join(bytes([3]) + row.tobytes() for row in pixels)
+    images = struct.pack(">4I", 0x803, 2, 28, 28) + pixels[:, :784].tobytes()
+    labels = struct.pack(">2I", 0x801, 2) + bytes([4, 9])
+    counts = tuple(struct.pack(">I", n) for n in (0, 1, 3, 2**31, 2**32 - 1))
+
+    def public(name: str) -> Callable[[Path], object]:
+        return lambda folder: load_dataset(name, folder)
+
+    beside = {"t10k-images-idx3-ubyte": images}
+    return (
+        Reader("cifar10-python", "test_batch", batches, public("cifar10"), LabelledImages,
+               _PICKLE_WORDS),
+        Reader("cifar100-python-gz", "test.gz", (gzip.compress(hundred, mtime=0),),
+               public("cifar100"), LabelledImages, _PICKLE_WORDS, GZIP),
+        Reader("cifar10-binary", "test_batch.bin", (binary,), public("cifar10"), LabelledImages),
+        Reader("idx", "t10k-images-idx3-ubyte", (images,), public("mnist"), LabelledImages, counts,
+               beside={"t10k-labels-idx1-ubyte": labels}),
+        Reader("idx-gz", "t10k-labels-idx1-ubyte.gz", (gzip.compress(labels, mtime=0),),
+               public("mnist"), LabelledImages, counts, GZIP, beside=beside),
+        *_tiny_imagenet(),
+    )  # fmt: skip
+
+
+def _picture(kind: str, mode: str = "RGB", side: int = 8) -> bytes:
+    shape = (side, side, 3) if mode == "RGB" else (side, side)
+    pixels = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(file, kind)
+    return file.getvalue()
+
+
+def _tiny_imagenet() -> tuple[Reader, ...]:
+    beside = {f"val/images/val_{i}.JPEG": _picture("JPEG", side=64) for i in range(2)}
+    lists = {
+        "val/val_annotations.txt": b"val_0.JPEG\tn00000001\t0\t0\t1\t1\nval_1.JPEG\tn00000002\t0\n",
+        "wnids.txt": b"n00000002\nn00000001\n",
+        "words.txt": b"n00000001\tcat, tom\nn00000002\tdog\nn00000003\t=1+1\n",
+    }
+    words = (b"\t", b"\n", b"n00000001", b"../val_0.JPEG", b"images/val_0.JPEG")
+    return tuple(
+        Reader(
+            f"tiny-imagenet-{Path(name).stem.split('_')[-1]}", name, (content,),
+            lambda folder: load_dataset("tiny-imagenet", folder), LabelledImages, words,
+            beside={**beside, **{k: v for k, v in lists.items() if k != name}},
+        )
+        for name, content in lists.items()
+    )  # fmt: skip
+
+
+def _images() -> tuple[Reader, ...]:
+    def read(folder: Path) -> object:
+        return load_dataset(f"folder:{folder / 'set'}")
+
+    png = tuple(_picture("PNG", mode) for mode in ("RGB", "L", "P", "1"))
+    others = {
+        "jpeg": tuple(_picture("JPEG", mode) for mode in ("RGB", "L")),
+        "webp": (_picture("WEBP"),),
+        "tiff": (_picture("TIFF"), _picture("TIFF", "L")),
+        "bmp": (_picture("BMP"), _picture("BMP", "P")),
+        "ppm": (_picture("PPM"), _picture("PPM", "L"), b"P3 2 2 255 " + b"1 " * 12),
+    }
+    chunks = (b"IHDR", b"IDAT", b"iTXt", b"zTXt", b"iCCP", b"tRNS", b"acTL", b"PLTE", b"eXIf")
+    return (
+        Reader("image-png", "set/a/0.png", png, read, LabelledImages, chunks, PNG),
+        *(
+            Reader(f"image-{kind}", f"set/a/0.{kind}", seeds, read, LabelledImages)
+            for kind, seeds in others.items()
+        ),
+    )
+
+
+# --- Predictions and adversarial images ----------------------------------------------------------
+
+
+def _predictions() -> tuple[Reader, ...]:
+    heading = "index,label,pred,attack,clean_pred,target\n"
+    rows = [f"{i},{i % 3},{(i + j) % 3},{a},{i % 3},\n" for i in range(6) for j, a in
+            enumerate(("clean", "pgd"))]  # fmt: skip
+    seeds = (
+        (heading + "".join(rows)).encode(),
+        b"label;prediction\n0;1\n1;1\n2;0\n",
+        b"index\tlabel\tpred\ttarget\n0\t0\t1\t1\n0\t0\t2\t2\n",
+    )
+    labels = np.array([0, 1, 2])
+    archives = (
+        _npz(label=labels, pred=labels, attack=["pgd"] * 3),
+        _npz(label=labels, logits=np.eye(3), index=labels),
+        _npz(labels=labels, label=labels, prediction=labels * 1.0, compressed=True),
+    )
+
+    def read(name: str) -> Callable[[Path], object]:
+        return lambda folder: read_predictions([PredictionFile(folder / name, "pgd")])
+
+    cells = (b",", b";", b"\n", b'"', b"nan", b"inf", b"1e18", b"-1", b"0.5", b"clean", b"attack",
+             b"pred", b"\xef\xbb\xbf", b"1e308", b"9" * 25, b"True", b"\x1a")  # fmt: skip
+    return (
+        Reader("predictions-csv", "preds.csv", seeds, read("preds.csv"), Predictions, cells),
+        Reader("predictions-npz", "preds.npz", archives, read("preds.npz"), Predictions,
+               _NPY_WORDS, ZIP),
+    )  # fmt: skip
+
+
+def _adversarial() -> tuple[Reader, ...]:
+    x = torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    zips = (_torch_file({"adv_complete": x}), _torch_file(x))
+    legacy = (_torch_file({"adv_complete": x}, legacy=True),)
+    arrays = (_npz(adv_complete=x.numpy(), index=np.arange(2), label=np.arange(2)),)
+
+    def read(name: str) -> Callable[[Path], object]:
+        return lambda folder: read_saved_images(folder / name)
+
+    return (
+        Reader("saved-zip", "adv.pt", zips, read("adv.pt"), SavedFile, _PICKLE_WORDS, ZIP),
+        Reader("saved-legacy", "adv.pt", legacy, read("adv.pt"), SavedFile, _PICKLE_WORDS),
+        Reader("saved-npy", "adv.npy", (_npy(x.numpy()), _npy(np.asfortranarray(x.numpy()))),
+               read("adv.npy"), SavedFile, _NPY_WORDS),
+        Reader("saved-npz", "adv.npz", arrays, read("adv.npz"), SavedFile, _NPY_WORDS, ZIP),
+    )  # fmt: skip
+
+
+# --- Runs ----------------------------------------------------------------------------------------
+
+
+def small_run(names: Sequence[str] = CLASSES, per_class: int = 4) -> Outcomes:
+    """A finished run as a folder has it."""
+    N = len(names) * per_class
+    label_N = np.arange(N) % len(names)
+    tables = []
+    for attack, period in (("clean", 5), ("pgd", 2)):
+        prediction_N = np.where(np.arange(N) % period, label_N, (label_N + 1) % len(names))
+        clean_N = np.where(np.arange(N) % 5, label_N, (label_N + 1) % len(names))
+        tables.append(
+            pd.DataFrame(
+                {
+                    "index": np.arange(N), "label": label_N, "attack": attack, "target": pd.NA,
+                    "clean_pred": clean_N, "adv_pred": prediction_N,
+                    "correct": prediction_N == label_N, "margin": 0.5, "confidence": 0.9,
+                    "stage": pd.NA, "steps": 20, "linf": 0.03,
+                }
+            )
+        )  # fmt: skip
+    constants = {"family": "pgd", "eps": 8 / 255, "eps_text": "8/255", "steps": 20}
+    manifest = {
+        "status": "finished", "started": "2026-01-02T03:04:05+00:00",
+        "finished": "2026-01-02T03:05:05+00:00", "ferd_eval": "0.1.0", "command": ["ferd-eval"],
+        "checkpoint": {"name": "net", "path": "net.pt", "sha256": "ab" * 32,
+                       "recipe": {"seed": 1}},
+        "model": {"architecture": "resnet18", "num_classes": len(names), "parameters": 10,
+                  "normalization": {"mean": [0.5], "std": [0.5]}, "unused_keys": [],
+                  "decided_by": "its keys", "normalization_decided_by": "nothing"},
+        "dataset": {"name": "mine", "source": "/data", "n": N, "selection": "all", "note": "",
+                    "fingerprint": "cd" * 32, "image_shape": [1, 8, 8],
+                    "class_names": list(names), "class_counts": [per_class] * len(names),
+                    "groupings": {"kind": ["a", "a", "b"]}},
+        "threat": {"norm": "linf", "eps": 8 / 255, "eps_text": "8/255"},
+        "attacks": {"clean": {"family": "clean", "eps": 0.0, "eps_text": "0"}, "pgd": constants},
+        "groups": {"kind": ["a", "a", "b"]},
+        "seed": 0, "precision": {"dtype": "float32", "tf32": False}, "engine": "native",
+        "device": {"kind": "cpu", "name": "x", "reason": "none", "threads": 1},
+        "packages": {"torch": "2.6.0"}, "batch_size": 8,
+        "cost": {"pgd": {"seconds": 1.5, "forward": 9, "backward": 8}}, "warnings": ["<i>mind</i>"],
+    }  # fmt: skip
+    return Outcomes(conform(pd.concat(tables, ignore_index=True)), manifest)
+
+
+def _runs() -> tuple[Reader, ...]:
+    run = small_run()
+    table = run.table.to_parquet(index=False)
+    plain = run.table.to_parquet(index=False, compression=None)
+    manifest = json.dumps(run.manifest).encode()
+
+    def read(folder: Path) -> object:
+        return read_run(folder)
+
+    def shown(folder: Path) -> object:
+        found = read_run(folder)
+        return found if markdown(view([found])).encode() else None
+
+    keys = tuple(json.dumps(key).encode() for key in run.manifest)
+    return (
+        Reader("run-table", "outcomes.parquet", (table, plain), read, Run,
+               (b"PAR1", *(name.encode() for name in run.table)),
+               beside={"manifest.json": manifest}),
+        Reader("run-manifest", "manifest.json", (manifest,), shown, Run, keys,
+               change=changed_json, beside={"outcomes.parquet": table}),
+        *_published(run),
+    )  # fmt: skip
+
+
+def _published(run: Outcomes) -> tuple[Reader, ...]:
+    """What somebody publishes of a run, without its outcomes."""
+    card = to_json(scorecard(run).to_dict()).encode()
+    record = json.dumps(run.manifest).encode()
+    files = {"lab/a/seed-0/scorecard.json": card, "lab/a/seed-0/manifest.json": record}
+
+    def shown(folder: Path) -> object:
+        found = search(folder)
+        if not found.runs:
+            raise UserError("; ".join(found.problems))
+        made = hub(found.runs)
+        return published_markdown(made).encode() + results_csv(made).encode()
+
+    return tuple(
+        Reader(
+            f"published-{Path(name).stem}", name, (content,), shown, bytes,
+            (b"attacks", b"per_class", b"flags"), change=changed_json,
+            beside={other: theirs for other, theirs in files.items() if other != name},
+        )
+        for name, content in files.items()
+    )  # fmt: skip
+
+
+# --- Settings and lists --------------------------------------------------------------------------
+
+_STUDY = b"""title = "Tiny"
+dataset = "demo"
+seeds = [0, 1]
+baseline = "ferd-ferd"
+[teachers]
+demo = "demo"
+own = { checkpoint = "net.pt", arch = "cnn28-4", normalize = "none" }
+[set]
+"distillation.steps" = 3
+[methods.ferd]
+recipe = "ferd-lab"
+[methods.zskt]
+recipe = "zskt-lab"
+set = { epochs = 30, warmup = 2 }
+[losses.ferd]
+[losses.rslad]
+set = { "loss.name" = "rslad" }
+[evaluations.full]
+attacks = ["fgsm", "pgd"]
+eps = "8/255"
+[evaluations.few]
+attacks = "pgd"
+per_class = 4
+eps = "8/255"
+[[skip]]
+methods = ["zskt"]
+seeds = [1]
+"""
+_CONFIG = b"""dataset = "cifar10"
+attacks = ["clean", "pgd"]
+eps = "8/255"
+limit = 100
+seed = 3
+batch-size = 64
+precision = "float32"
+save-adv = true
+"""
+
+
+def _settings() -> tuple[Reader, ...]:
+    recipe = to_toml(ferd_lab()).encode()
+    toml = (b"=", b"[", b"]", b"[[", b'"', b"'''", b"\n", b"true", b"nan", b"1979-05-27", b".")
+    published = io.StringIO()
+    writer = csv.writer(published)
+    writer.writerow(("dataset", "method", "attack", "average", "worst", "nsd"))
+    writer.writerow(("cifar10", "=cmd", "pgd", "50.1", "20.0", "0.3"))
+    cells = (b",", b"\n", b'"', b"\r", b"class,group", b"#", b"\xef\xbb\xbf", b"9" * 25)
+    return (
+        Reader("recipe-toml", "r.toml", (recipe,),
+               lambda folder: find_student_recipe(str(folder / "r.toml")), StudentRecipe, toml,
+               change=changed_toml),
+        Reader("study-toml", "s.toml", (_STUDY,), lambda folder: read_study(folder / "s.toml"),
+               Study, toml, change=changed_toml),
+        Reader("config-toml", "c.toml", (_CONFIG,),
+               lambda folder: ScoreSettings.gather({}, folder / "c.toml"), ScoreSettings, toml,
+               change=changed_toml),
+        Reader("groups-csv", "g.csv", (b"class,group\ncat,pet\ndog,pet\n2,other\n",),
+               lambda folder: read_groups(str(folder / "g.csv"), CLASSES, {}), dict, cells),
+        Reader("classes-txt", "c.txt", (b"cat\ndog\n=1+1\n",),
+               lambda folder: _named_classes(str(folder / "c.txt")), tuple, cells),
+        Reader("reported-csv", "r.csv", (published.getvalue().encode(),),
+               lambda folder: read_reported(str(folder / "r.csv")), ReportedTables, cells),
+    )  # fmt: skip
