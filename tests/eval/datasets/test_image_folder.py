@@ -1,10 +1,13 @@
+import errno
+import os
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ferd_eval.datasets import load_dataset
+from ferd_eval.datasets import load_dataset, pixel_room
 from ferd_eval.datasets.image_file import decode_images
 
 
@@ -98,9 +101,13 @@ def test_a_decompression_bomb_is_not_decoded(folder, refused, size, recwarn):
         load_dataset(f"folder:{folder}")
 
 
-def test_more_than_the_memory(folder, refused, monkeypatch):
-    monkeypatch.setattr("os.sysconf", {"SC_PHYS_PAGES": 1, "SC_PAGE_SIZE": 100}.get)
-    with refused("5 images of 6 x 4 pixels", "GiB", "use a part of it"):
+def test_more_than_the_disk(folder, refused, monkeypatch):
+    def is_full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(pixel_room, "IN_MEMORY", 100)
+    monkeypatch.setattr("os.posix_fallocate", is_full)
+    with refused("5 images of 6 x 4 pixels", "GiB", "No space left", "TMPDIR"):
         load_dataset(f"folder:{folder}")
 
 
