@@ -1,11 +1,12 @@
 """Kills runs at random moments, continues them, and compares their end with an undisturbed run's.
 
-    python benchmarks/endurance.py [--scorings 200] [--trainings 50] [--seed 0] [--folder FOLDER]
+    python benchmarks/endurance.py [--scorings 160] [--cascades 40] [--trainings 50] [--seed 0]
 
-Two victims that take about a second, on a tiny network and 8×8 images: `ferd-eval score`, and
-`ferd-train student` with that network as its teacher. Each is ended by SIGKILL as often as asked
-for, half of the times after a random delay around its length, the other half right when it changes
-a file. The same command then continues it, which may be killed again, until it finishes. What must
+Three victims, on a tiny network and 8×8 images: `ferd-eval score` under single attacks (a second or
+two), under a cascade (AutoAttack, ten seconds), and `ferd-train student` with that network as its
+teacher. Each is ended by SIGKILL as often as asked for, half of the times after a random delay
+around its length, the other half right when it changes a file. The same command then continues it,
+which may be killed again, until it finishes. What must
 be the same to the bit: outcomes, scorecard and adversarial images; the student's file, its figures
 but for seconds, and its bank.
 
@@ -123,7 +124,8 @@ class Tally:
 def main() -> None:
     """Kill, compare and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scorings", type=int, default=200, help="kills of scoring runs")
+    parser.add_argument("--scorings", type=int, default=160, help="kills of runs of single attacks")
+    parser.add_argument("--cascades", type=int, default=40, help="kills of runs of AutoAttack")
     parser.add_argument("--trainings", type=int, default=50, help="kills of training runs")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=None, help="keep everything here")
@@ -136,12 +138,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         base = (options.folder or Path(temporary)).absolute()
         base.mkdir(parents=True, exist_ok=True)
-        network = base / "network.safetensors"
-        torch.manual_seed(0)
-        architecture = build_architecture("resnet8-w2", num_classes=3, in_channels=1)
-        save_network(network, architecture.build(), architecture, None)
+        network, images = lay_out(base)
         victims = (
-            (scoring(network, base), options.scorings),
+            (scoring("scoring", network, images, "fgsm,pgd,targeted,apgd-ce"), options.scorings),
+            (scoring("cascade", network, images, "pgd,aa"), options.cascades),
             (training(network), options.trainings),
         )
         for victim, kills in victims:
@@ -152,17 +152,30 @@ def main() -> None:
     sys.exit(any(tally.faults or tally.left_over for tally in tallies))
 
 
-def scoring(network: Path, base: Path) -> Victim:
-    """300 images in units of 128, under three attacks and a cascade, with the images kept."""
-    images, generator = base / "images.npz", np.random.default_rng(0)
-    np.savez(
-        images,
-        images=generator.integers(0, 256, (300, 8, 8), dtype=np.uint8),
-        labels=np.arange(300) % 3,
-    )
+def lay_out(base: Path) -> tuple[Path, Path]:
+    """A network that knows its three classes about equally often, and 300 images."""
+    network, images = base / "network.safetensors", base / "images.npz"
+    torch.manual_seed(0)
+    architecture = build_architecture("resnet8-w2", num_classes=3, in_channels=1)
+    module = architecture.build().eval()
+    generator = np.random.default_rng(0)
+    pixels_NHW = generator.integers(0, 256, (300, 8, 8), dtype=np.uint8)
+    with torch.no_grad():
+        logits_NK = module(torch.from_numpy(pixels_NHW[:, None] / np.float32(255)))
+        *_, bias_K = module.parameters()
+        bias_K -= logits_NK.mean(dim=0)
+    labels_N = (logits_NK - logits_NK.mean(dim=0)).argmax(dim=1).numpy()
+    labels_N[::10] = np.arange(30) % 3
+    save_network(network, module, architecture, None)
+    np.savez(images, images=pixels_NHW, labels=labels_N)
+    return network, images
+
+
+def scoring(name: str, network: Path, images: Path, attacks: str) -> Victim:
+    """Three units an attack or stage, with the adversarial images kept."""
     words = [
         "score", str(network), "--dataset", f"npz:{images}", "--eps", "0.02", "--save-adv",
-        "--attacks", "fgsm,pgd,targeted,aa", "--steps", "2", "--batch-size", "64",
+        "--attacks", attacks, "--steps", "2", "--batch-size", "64",
     ]  # fmt: skip
 
     def contents(folder: Path) -> Contents:
@@ -173,7 +186,7 @@ def scoring(network: Path, base: Path) -> Victim:
             **{file.name: digest(*arrays(file)) for file in adversarial},
         }
 
-    return Victim("scoring", "ferd_eval.cli", words, contents)
+    return Victim(name, "ferd_eval.cli", words, contents)
 
 
 def training(teacher: Path) -> Victim:
