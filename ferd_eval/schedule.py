@@ -51,12 +51,12 @@ def carry_out(errands: Sequence[Errand], workforce: Workforce) -> None:
     for number in range(len(errands)):
         call(number)
     while waiting or under_way:
-        if not under_way:
-            stop_if_asked()
         while waiting and workforce.has_room and not is_asked():
             number, ticket, order = heapq.heappop(waiting)
             under_way[ticket] = number, order
             workforce.begin(ticket, order.bench, order.task)
+        if not under_way:  # only because nothing more was to be begun
+            stop_if_asked()
         for ticket, answer in workforce.wait():
             number, order = under_way.pop(ticket)
             order.keep(answer)
