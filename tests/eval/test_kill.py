@@ -63,6 +63,13 @@ def whole(job) -> Path:
     return job / "whole"
 
 
+@pytest.fixture(scope="module")
+def long(job) -> Path:
+    """Seconds of work are left after the first line: a slow test is in time to interrupt it."""
+    finish(start(job, "long", steps=200))
+    return job / "long" / "outcomes.parquet"
+
+
 @pytest.mark.slow
 def test_killed_at_random_moments_it_ends_the_same(job, whole):
     generator = random.Random(0)
@@ -93,20 +100,40 @@ def test_killed_at_random_moments_it_ends_the_same(job, whole):
 
 
 @pytest.mark.slow
-def test_ctrl_c_says_how_to_go_on(job):
-    # Seconds of work are left after the first line, so a slow test is in time to interrupt it.
-    finish(start(job, "long", steps=200))
-    process = start(job, "interrupted", steps=200)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_keeps_what_is_at_hand_and_says_how_to_go_on(job, long, number):
+    out = f"interrupted-{number}"
+    process = start(job, out, steps=200)
+    assert process.stderr is not None
+    process.stderr.readline()
+    process.send_signal(number)
+    printed, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    lines = err.splitlines()
+    assert lines[-1] == (
+        "interrupted: finished units are kept; run the same command again to continue."
+    )
+    assert (
+        "interrupted: the unit at hand is finished and kept first, which may take minutes; "
+        "Ctrl-C again stops at once."
+    ) in lines
+    assert "Traceback" not in err
+    assert printed == ""
+    assert {file.name for file in (job / out).rglob(".*")} == set()
+    finish(start(job, out, steps=200))
+    assert (job / out / "outcomes.parquet").read_bytes() == long.read_bytes()
+
+
+@pytest.mark.slow
+def test_ctrl_c_twice_stops_at_once(job, long):
+    process = start(job, "twice", steps=200)
     assert process.stderr is not None
     process.stderr.readline()
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    while "at hand" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err.splitlines()[-1] == (
-        "interrupted: finished units are kept; run the same command again to continue."
-    )
-    assert "Traceback" not in err
-    assert out == ""
-    finish(start(job, "interrupted", steps=200))
-    ours = (job / "interrupted" / "outcomes.parquet").read_bytes()
-    assert ours == (job / "long" / "outcomes.parquet").read_bytes()
+    finish(start(job, "twice", steps=200))
+    assert (job / "twice" / "outcomes.parquet").read_bytes() == long.read_bytes()
