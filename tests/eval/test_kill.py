@@ -50,6 +50,13 @@ def start(job: Path, out: str, steps: int = 20) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+def at_work(process: subprocess.Popen[str]) -> None:
+    """Wait for the first finished unit; there may be lines before."""
+    assert process.stderr is not None
+    while "images in" not in process.stderr.readline():
+        assert process.poll() is None
+
+
 def finish(process: subprocess.Popen[str]) -> str:
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
@@ -104,8 +111,7 @@ def test_killed_at_random_moments_it_ends_the_same(job, whole):
 def test_ctrl_c_keeps_what_is_at_hand_and_says_how_to_go_on(job, long, number):
     out = f"interrupted-{number}"
     process = start(job, out, steps=200)
-    assert process.stderr is not None
-    process.stderr.readline()
+    at_work(process)
     process.send_signal(number)
     printed, err = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -127,8 +133,7 @@ def test_ctrl_c_keeps_what_is_at_hand_and_says_how_to_go_on(job, long, number):
 @pytest.mark.slow
 def test_ctrl_c_twice_stops_at_once(job, long):
     process = start(job, "twice", steps=200)
-    assert process.stderr is not None
-    process.stderr.readline()
+    at_work(process)
     process.send_signal(signal.SIGINT)
     while "at hand" not in process.stderr.readline():
         assert process.poll() is None
