@@ -13,6 +13,10 @@ class UserError(Exception):
     prints it after ``error:`` and exits with status 2; a traceback appears only with ``--debug``.
     """
 
+    def __str__(self) -> str:
+        # A name from a file may hold line breaks.
+        return " ".join(super().__str__().splitlines())
+
 
 def did_you_mean(value: str, known: Iterable[str]) -> str:
     """Return ``" Did you mean X?"`` for the closest known name, else the list of known names."""

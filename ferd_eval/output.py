@@ -15,14 +15,15 @@ import numpy as np
 
 from ferd_eval.errors import UserError
 
-#: Halves of surrogate pairs, which UTF-8 has not: as JSON may ask for them, and as texts.
+#: What UTF-8 has not: halves of surrogate pairs, as JSON may ask for them, and, since numpy makes
+#: such texts, numbers beyond Unicode.
 _HALF_ASKED = re.compile(r"\\u[dD][89a-fA-F]")
-_HALF = re.compile("[\ud800-\udfff]")
+_NO_TEXT = re.compile("[^\0-\ud7ff\ue000-\U0010ffff]")
 
 
 def is_text(text: str) -> bool:
     """Whether files can hold it."""
-    return not _HALF.search(text)
+    return not _NO_TEXT.search(text)
 
 
 def to_json(value: Any) -> str:
@@ -31,7 +32,7 @@ def to_json(value: Any) -> str:
     What is no text, such as half of a surrogate pair, becomes �.
     """
     text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    return _HALF.sub("\N{REPLACEMENT CHARACTER}", text)
+    return _NO_TEXT.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def parse_json(text: str) -> Any:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ferd_eval.datasets.npz_archive import NpzArchive, open_npz
 from ferd_eval.errors import UserError
 from ferd_eval.outcomes import ATTACK_ID
+from ferd_eval.output import is_text
 
 #: Columns that are read; all others are left alone.
 _COLUMNS = ("index", "label", "pred", "attack", "clean_pred", "target")
@@ -183,7 +184,14 @@ def _vector(archive: NpzArchive, key: str) -> NDArray[Any]:
             "value for each image."
         )
     values = archive.read(key)
-    return np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values
+    try:
+        values = np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values
+        is_sound = values.dtype.kind != "U" or is_text("".join(values.tolist()))
+    except ValueError:
+        is_sound = False
+    if not is_sound:
+        raise UserError(f"{archive.path}: {key} holds what is no text; save text.")
+    return values
 
 
 def _of_logits(
@@ -233,6 +241,14 @@ def _require_columns(path: Path, columns: Sequence[str]) -> list[str]:
     return [name for name in columns if name in _COLUMNS]
 
 
+def _numbers(values: pd.Series) -> pd.Series:
+    """Texts as numbers, NaN where they are none."""
+    try:
+        return pd.to_numeric(values, errors="coerce")
+    except OverflowError:  # more digits than a float has room for
+        return pd.to_numeric(values.where(values.astype(str).str.len() < 300), errors="coerce")
+
+
 def _integers(values: pd.Series, path: Path, empty: Any = None) -> pd.Series:
     """A column as int64; ``3.0`` is 3. Empty cells become `empty`, where that is given.
 
@@ -241,8 +257,9 @@ def _integers(values: pd.Series, path: Path, empty: Any = None) -> pd.Series:
     """
     if values.dtype.kind == "i":
         return values.astype("int64")
-    number = values if values.dtype.kind in "uf" else pd.to_numeric(values, errors="coerce")
-    value_N = np.asarray(number, dtype=np.float64)
+    value_N = np.asarray(
+        values if values.dtype.kind in "uf" else _numbers(values), dtype=np.float64
+    )
     missing_N = values.isna().to_numpy() if empty is not None else np.zeros(len(values), dtype=bool)
     with np.errstate(invalid="ignore"):
         whole_N = np.isfinite(value_N) & (value_N == np.trunc(value_N)) & (abs(value_N) < 2**53)

@@ -187,6 +187,7 @@ def _read_npz(path: Path) -> tuple[Tensor, dict[str, Tensor]]:
 
 def _read_npy(path: Path) -> Tensor:
     try:
+        _require_header(path)
         return _tensor(path, np.load(path, mmap_mode="c", allow_pickle=False))
     except UserError:
         raise
@@ -197,9 +198,18 @@ def _read_npy(path: Path) -> Tensor:
         ) from reason
 
 
+def _require_header(path: Path) -> None:
+    """numpy makes room for as long a header as a file claims to have."""
+    with path.open("rb") as file:
+        version = np.lib.format.read_magic(file)
+        claimed = int.from_bytes(file.read(2 if version == (1, 0) else 4), "little")
+    if claimed > path.stat().st_size:
+        raise ValueError(f"its header claims {claimed} bytes")
+
+
 def _tensor(path: Path, values: np.ndarray) -> Tensor:
     try:
-        return torch.from_numpy(values)
+        return torch.from_numpy(values.astype(values.dtype.newbyteorder("="), copy=False))
     except TypeError as reason:
         raise UserError(f"{path} holds {values.dtype}; save float32.") from reason
 

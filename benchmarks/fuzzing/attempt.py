@@ -25,7 +25,7 @@ class Outcome:
     """How it ended.
 
     Attributes:
-        kind: accepted and refused are right; uncaught is an exception that is no one-line
+        kind: accepted and refused are right; uncaught is an exception that is no
             `UserError`, or a value of another type; code is anything that `Watch` noted; memory
             an allocation beyond the process's limit; hung and crashed ended the process.
         said: the value's type, or the message.
@@ -55,8 +55,7 @@ def _read(reader: Reader, folder: Path) -> Outcome:
     except UserError as mistake:
         if _wanted_memory(mistake):
             return _fault("memory", mistake)
-        said = str(mistake)
-        return _fault("uncaught", mistake) if "\n" in said else Outcome("refused", said)
+        return Outcome("refused", str(mistake))
     except MemoryError as error:
         return _fault("memory", error)
     except Exception as error:

@@ -148,10 +148,24 @@ def _state() -> dict[str, torch.Tensor]:
     }
 
 
-def _torch_file(content: object, *, legacy: bool = False, protocol: int = 2) -> bytes:
+def _torch_file(content: object) -> bytes:
     file = io.BytesIO()
-    torch.save(content, file, _use_new_zipfile_serialization=not legacy, pickle_protocol=protocol)
+    torch.save(content, file)
     return file.getvalue()
+
+
+def _legacy(name: str) -> bytes:
+    """As ``torch.save(..., _use_new_zipfile_serialization=False)`` wrote it: it names storages by
+    their address, so no two are alike."""
+    return (Path(__file__).parent / "seeds" / f"{name}-legacy.pt").read_bytes()
+
+
+def _safetensors(state: Mapping[str, torch.Tensor], header: Mapping[str, str]) -> bytes:
+    """With metadata in the order of their names, not in any."""
+    content = safetensors.torch.save({**state}, {**header})
+    end = 8 + int.from_bytes(content[:8], "little")
+    ordered = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":"))
+    return struct.pack("<Q", len(ordered)) + ordered.encode() + content[end:]
 
 
 def _checkpoints() -> tuple[Reader, ...]:
@@ -161,8 +175,8 @@ def _checkpoints() -> tuple[Reader, ...]:
         "acc": np.float64(0.5), "history": np.arange(3.0), "optimizer": {"state": {0: {"m": 1}}},
     }  # fmt: skip
     header = {"ferd.arch": "cnn28-4", "note": "=1+1", "ferd.normalization": "none"}
-    plain = safetensors.torch.save(state, header)
-    small = safetensors.torch.save({k: v.contiguous() for k, v in _cnn().items()}, header)
+    plain = _safetensors(state, header)
+    small = _safetensors({k: v.contiguous() for k, v in _cnn().items()}, header)
 
     def load(folder: Path) -> object:
         return load_checkpoint(folder / "net.pt")
@@ -171,7 +185,7 @@ def _checkpoints() -> tuple[Reader, ...]:
         return build_classifier(load_checkpoint(folder / "net.pt"))[1].to_json()
 
     zips = tuple(_torch_file(each) for each in (state, wrapped, [state]))
-    legacies = tuple(_torch_file(each, legacy=True) for each in (state, wrapped))
+    legacies = (_legacy("state"), _legacy("wrapped"))
     shapes = (b'"F64"', b'"BOOL"', b"data_offsets", b'"__metadata__"', b"[0,0]", b"9" * 19, b"-8")
     return (
         Reader("checkpoint-zip", "net.pt", zips, load, Checkpoint, _PICKLE_WORDS, ZIP),
@@ -340,7 +354,6 @@ def _predictions() -> tuple[Reader, ...]:
 def _adversarial() -> tuple[Reader, ...]:
     x = torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     zips = (_torch_file({"adv_complete": x}), _torch_file(x))
-    legacy = (_torch_file({"adv_complete": x}, legacy=True),)
     arrays = (_npz(adv_complete=x.numpy(), index=np.arange(2), label=np.arange(2)),)
 
     def read(name: str) -> Callable[[Path], object]:
@@ -348,7 +361,8 @@ def _adversarial() -> tuple[Reader, ...]:
 
     return (
         Reader("saved-zip", "adv.pt", zips, read("adv.pt"), SavedFile, _PICKLE_WORDS, ZIP),
-        Reader("saved-legacy", "adv.pt", legacy, read("adv.pt"), SavedFile, _PICKLE_WORDS),
+        Reader("saved-legacy", "adv.pt", (_legacy("saved"),), read("adv.pt"), SavedFile,
+               _PICKLE_WORDS),
         Reader("saved-npy", "adv.npy", (_npy(x.numpy()), _npy(np.asfortranarray(x.numpy()))),
                read("adv.npy"), SavedFile, _NPY_WORDS),
         Reader("saved-npz", "adv.npz", arrays, read("adv.npz"), SavedFile, _NPY_WORDS, ZIP),

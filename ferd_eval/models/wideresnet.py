@@ -80,8 +80,9 @@ class WideResNetModule(nn.Module):
         self.bn1 = nn.BatchNorm2d(widths[2])
         self.fc = nn.Linear(widths[2], num_classes)
         for module in self.modules():
-            # He et al. 2015 with fan-out, as TRADES trains it.
-            if isinstance(module, nn.Conv2d):
+            # He et al. 2015 with fan-out, as TRADES trains it. Weights without values have nothing
+            # to fill, and torch would load its compiler for them.
+            if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
                 fan_out = math.prod(module.kernel_size) * module.out_channels
                 nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
         nn.init.zeros_(self.fc.bias)

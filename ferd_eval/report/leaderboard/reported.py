@@ -62,9 +62,13 @@ def read_reported(spec: str) -> ReportedTables:
     lines = text.splitlines()
     comments = [line.lstrip("# ").rstrip() for line in lines if line.startswith("#")]
     reader = csv.DictReader(line for line in lines if line.strip() and not line.startswith("#"))
-    _check_columns(reader.fieldnames or (), spec)
+    try:
+        columns, table = reader.fieldnames or (), list(reader)
+    except csv.Error as reason:
+        raise UserError(f"{spec} is no table of cells ({reason}). Mend the file.") from reason
+    _check_columns(columns, spec)
     rows: dict[tuple[str, str, str], dict[str, Mapping[str, Figure]]] = {}
-    for number, row in enumerate(reader, start=1):
+    for number, row in enumerate(table, start=1):
         if None in row or None in row.values():
             raise UserError(
                 f"{spec}: data row {number} has more or fewer cells than the heading. "

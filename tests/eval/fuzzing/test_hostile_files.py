@@ -26,8 +26,13 @@ from ferd_eval.cli.reporting import read_run
 from ferd_eval.cli.settings import ScoreSettings
 from ferd_eval.datasets import load_dataset
 from ferd_eval.groups import read_groups
+from ferd_eval.models import build_classifier
 from ferd_eval.output import parse_json, to_json
+from ferd_eval.prediction_file import PredictionFile
+from ferd_eval.predictions import read_predictions
 from ferd_eval.quantity import parse_quantity
+from ferd_eval.report.leaderboard.reported import read_reported
+from ferd_eval.report.published.fields import number
 from ferd_eval.report.spreadsheet import as_csv, guard
 from ferd_eval.saved_images import read_saved_images
 from ferd_train.recipes import find_student_recipe
@@ -218,6 +223,15 @@ def test_a_table_of_outcomes_claims_no_more_rows_than_its_bytes(
     assert "hostile" in refusal(lambda: read_run(tmp_path))
 
 
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
+def test_a_header_of_an_array_is_no_longer_than_its_file(
+    version: tuple[int, int], tmp_path: Path, refusal: Refusal
+) -> None:
+    magic = np.lib.format.magic(*version)
+    (tmp_path / "adv.npy").write_bytes(magic + b"\xff" * 40)
+    assert "its header claims" in refusal(lambda: read_saved_images(tmp_path / "adv.npy"))
+
+
 # --- safetensors ---------------------------------------------------------------------------------
 
 
@@ -261,8 +275,6 @@ def test_a_safetensors_length_that_lies_is_refused(
 
 
 def test_metadata_of_a_checkpoint_cannot_choose_a_giant(tmp_path: Path, refusal: Refusal) -> None:
-    from ferd_eval.models import build_classifier
-
     file = tmp_path / "net.safetensors"
     for arch in ("resnet18-w99999999", "wideresnet-99999999-9", "timm:resnet18", "../../x", ""):
         content = safetensors.torch.save({"w": torch.ones(2, 2)}, {"ferd.arch": arch})
@@ -302,6 +314,14 @@ def test_members_of_archives_are_never_unpacked(
         archive.writestr(member, b"\x80\x02}.")
     refusal(lambda: load_checkpoint(file))
     assert [each.name for each in tmp_path.iterdir()] == ["net.pt"]
+
+
+def test_names_with_line_breaks_leave_a_message_one_line(tmp_path: Path, refusal: Refusal) -> None:
+    file = tmp_path / "net.safetensors"
+    safetensors.torch.save_file({"w": torch.ones(2)}, file, {"ferd.arch": "\ncnn\u2028\x0b28"})
+    assert "--arch  cnn  28 is not" in refusal(lambda: build_classifier(load_checkpoint(file)))
+    np.savez(tmp_path / "p.npz", **{"a\rb\nlabel": np.zeros(2), "label": np.zeros(2)})
+    assert "a b label" in refusal(lambda: predictions(tmp_path / "p.npz"))
 
 
 # --- Text ----------------------------------------------------------------------------------------
@@ -345,6 +365,51 @@ def test_absurd_toml_is_one_line(
 @pytest.mark.parametrize("text", ["1e999999999", "1e-999999999", "9" * 5000, "1/1e9999", "1/0", ""])
 def test_absurd_sizes_are_one_line(text: str, refusal: Refusal) -> None:
     refusal(lambda: parse_quantity(text, "--eps"))
+
+
+def predictions(file: Path) -> object:
+    return read_predictions([PredictionFile(file, "pgd")])
+
+
+@pytest.mark.parametrize("digits", ["9" * 400, "-" + "9" * 400, "1" + "0" * 309])
+@pytest.mark.parametrize("row", ["0,{}\n", "{},0\n"])
+def test_predictions_of_many_digits_are_one_line(
+    digits: str, row: str, tmp_path: Path, refusal: Refusal
+) -> None:
+    (tmp_path / "p.csv").write_text("label,pred\n0,0\n" + row.format(digits))
+    assert "row 2" in refusal(lambda: predictions(tmp_path / "p.csv"))
+
+
+@pytest.mark.parametrize("code", [0xD800, 0x110000, 0xFFFFFFFF])
+def test_predictions_with_names_that_are_no_text_are_one_line(
+    code: int, tmp_path: Path, refusal: Refusal
+) -> None:
+    names_2 = np.array([[ord("a"), code]] * 2, dtype="<u4").view("<U2").ravel()
+    zeros_2 = np.zeros(2, int)
+    np.savez(tmp_path / "p.npz", label=zeros_2, pred=zeros_2, attack=names_2)
+    assert "no text" in refusal(lambda: predictions(tmp_path / "p.npz"))
+
+
+def test_images_of_the_other_byte_order_are_read(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).random((2, 1, 4, 4))
+    np.save(tmp_path / "adv.npy", x.astype(">f4"))
+    np.savez(tmp_path / "adv.npz", adv_complete=x.astype(">f8"))
+    for name, kind in (("adv.npy", np.float32), ("adv.npz", np.float64)):
+        read = read_saved_images(tmp_path / name).images_NCHW
+        assert np.array_equal(read.numpy(), x.astype(kind))
+
+
+def test_a_giant_cell_of_a_published_table_is_one_line(tmp_path: Path, refusal: Refusal) -> None:
+    (tmp_path / "r.csv").write_text("dataset,method\n" + "x" * 200_000 + ",y\n")
+    assert "is no table of cells" in refusal(lambda: read_reported(str(tmp_path / "r.csv")))
+    (tmp_path / "r.csv").write_text("x" * 200_000)
+    assert "is no table of cells" in refusal(lambda: read_reported(str(tmp_path / "r.csv")))
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400), float("nan"), float("inf"), True, "1"])
+def test_a_published_figure_is_a_finite_number(value: object) -> None:
+    assert number(value) is None
+    assert number(10**300) == 1e300
 
 
 MANIFESTS = {
@@ -419,7 +484,7 @@ def test_no_cell_breaks_out_of_its_quotes(text: str) -> None:
     assert [len(row) for row in rows] == [2, 2]
 
 
-@pytest.mark.parametrize("place", ["class_names", "file", "folder"])
+@pytest.mark.parametrize("place", ["class_names", "beyond Unicode", "file", "folder"])
 def test_names_that_no_file_can_hold_are_refused(
     place: str, tmp_path: Path, refusal: Refusal
 ) -> None:
@@ -427,7 +492,10 @@ def test_names_that_no_file_can_hold_are_refused(
     file = tmp_path / ("\udcff.npz" if place == "file" else "mine.npz")
     names = ["\ud800", "b"] if place == "class_names" else ["a", "b"]
     images = np.zeros((2, 4, 4), np.uint8)
-    np.savez(file, images=images, labels=np.arange(2), class_names=np.array(names))
+    class_names = np.array(names)
+    if place == "beyond Unicode":
+        class_names = np.array([97, 0x110000, 98, 99], dtype=np.uint32).view("U2")
+    np.savez(file, images=images, labels=np.arange(2), class_names=class_names)
     spec = f"npz:{file}"
     if place == "folder":
         for name in ("\udcff", "b"):

@@ -52,8 +52,9 @@ def test_mutated_files_are_read_or_refused(name: str, tmp_path: Path, number: in
 
 
 def test_an_input_follows_from_its_number_alone() -> None:
+    again = {reader.name: reader for reader in readers()}
     for reader in READERS.values():
-        assert reader.input(123, 0) == reader.input(123, 0)
+        assert reader.input(123, 0) == again[reader.name].input(123, 0)
         assert len({reader.input(number, 0) for number in range(100, 120)}) > 5
 
 
@@ -106,10 +107,6 @@ def raise_what_is_no_user_error(folder: Path) -> object:
     raise KeyError("x")
 
 
-def say_it_in_two_lines(folder: Path) -> object:
-    raise UserError("one\ntwo")
-
-
 def return_something_else(folder: Path) -> object:
     return 3
 
@@ -131,7 +128,6 @@ def fill_memory(folder: Path) -> object:
         (write_inside, "code", "to write"),
         (look_elsewhere, "code", "secret"),
         (raise_what_is_no_user_error, "uncaught", "KeyError"),
-        (say_it_in_two_lines, "uncaught", "UserError"),
         (return_something_else, "uncaught", "int"),
         (fill_memory, "memory", "cannot be read"),
     ],
