@@ -25,12 +25,13 @@ from ferd_eval.errors import UserError
 from ferd_eval.ledger import concatenate
 from ferd_eval.manifest import environment, now, read_manifest, require_same_run
 from ferd_eval.outcomes import Outcomes, conform
-from ferd_eval.output import make_folder, to_json, write_atomically
+from ferd_eval.output import make_folder, write_atomically
 from ferd_eval.part import Part
 from ferd_eval.progress import Watcher
 from ferd_eval.quantity import format_quantity
 from ferd_eval.remaining import Remaining
 from ferd_eval.schedule import Errand, Order
+from ferd_eval.seal import sealed
 from ferd_eval.units import FolderUnits, UnitStore, UnwrittenUnits
 from ferd_eval.worker import Bench
 from ferd_eval.workforce import Examine, Workforce
@@ -269,7 +270,7 @@ class Job:
     def _write_manifest(self, manifest: Mapping[str, Any]) -> None:
         assert self.folder is not None
         make_folder(self.folder)
-        write_atomically(self.folder / "manifest.json", to_json(manifest).encode())
+        write_atomically(self.folder / "manifest.json", sealed(manifest))
         if self.save_adv:
             make_folder(self.folder / "adversarial")
 

@@ -14,6 +14,7 @@ from typing import Any
 import ferd_eval
 from ferd_eval.errors import UserError
 from ferd_eval.output import parse_json
+from ferd_eval.seal import unsealed
 
 #: What decides the outcomes. A folder is continued only if all of these agree.
 IDENTITY = (
@@ -123,11 +124,12 @@ def read_manifest(
     """The record in a folder, None where there is none.
 
     Raises:
-        UserError: there is one, but it cannot be read, or it lacks the `fields` of its `kind`.
+        UserError: there is one, but it cannot be read, is not as it was written, or lacks the
+            `fields` of its `kind`.
     """
     file = folder / RECORD
     try:
-        manifest = parse_json(file.read_text(encoding="utf-8"))
+        manifest = unsealed(parse_json(file.read_text(encoding="utf-8")), file)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as reason:

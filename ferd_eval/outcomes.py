@@ -5,8 +5,10 @@ One row per (attack, sample), or per (attack, sample, target) for targeted attac
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,12 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from ferd_eval.errors import UserError
-from ferd_eval.output import parse_json, to_json, write_atomically
+from ferd_eval.output import make_folder, parse_json, write_atomically
 from ferd_eval.run_record import require_record
+from ferd_eval.seal import sealed, unsealed
+
+#: Entry of a written manifest: SHA-256 of ``outcomes.parquet``.
+_DIGEST = "outcomes_sha256"
 
 #: What an attack may be called: its id stands in tables, file names and command lines.
 ATTACK_ID = re.compile(r"\w[\w@:./+-]*")
@@ -71,14 +77,23 @@ class Outcomes:
         return self.table[self.table["attack"] == attack]
 
     def save(self, folder: Path) -> None:
-        """Write ``outcomes.parquet`` and ``manifest.json`` atomically, the manifest last."""
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "outcomes.parquet", self.table.to_parquet(index=False))
-        write_atomically(folder / "manifest.json", to_json(self.manifest).encode())
+        """Write ``outcomes.parquet`` and ``manifest.json`` atomically, the manifest last.
+
+        The manifest keeps the table's digest, and one of itself.
+        """
+        make_folder(folder)
+        content = self.table.to_parquet(index=False)
+        write_atomically(folder / "outcomes.parquet", content)
+        record = {**self.manifest, _DIGEST: hashlib.sha256(content).hexdigest()}
+        write_atomically(folder / "manifest.json", sealed(record))
 
     @classmethod
     def load(cls, folder: Path) -> Outcomes:
-        """Read a finished run's folder."""
+        """Read a finished run's folder.
+
+        Raises:
+            UserError: there is none, or it is not as it was written.
+        """
         table_file, manifest_file = folder / "outcomes.parquet", folder / "manifest.json"
         for file in (table_file, manifest_file):
             if not file.is_file():
@@ -86,19 +101,36 @@ class Outcomes:
                     f"{folder} holds no finished run: {file.name} is missing. "
                     "Score a checkpoint into it first, or give the folder of one checkpoint."
                 )
-        try:
-            manifest = parse_json(manifest_file.read_text(encoding="utf-8"))
-            table = conform(_read_table(table_file))
-        except UserError as reason:
-            raise UserError(f"{table_file}: {reason}") from reason
-        except Exception as reason:  # parsers raise whatever they tripped over
-            said = " ".join(str(reason).split())[:300] or type(reason).__name__
-            raise UserError(
-                f"{folder} cannot be read as a run: {said}. "
-                "Remove the folder and score the checkpoint again."
-            ) from reason
+        with _reading(manifest_file):
+            said = parse_json(manifest_file.read_text(encoding="utf-8"))
+        manifest = unsealed(said, manifest_file)
         require_record(manifest, str(manifest_file))
+        digest = manifest.pop(_DIGEST, None)
+        with _reading(table_file):
+            if digest not in (None, _digest(table_file)):
+                raise ValueError(f"{table_file.name} is not the one its manifest was written with")
+            table = conform(_read_table(table_file))
         return cls(table, manifest)
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """Name the file, whatever its parser trips over."""
+    try:
+        yield
+    except UserError as reason:
+        raise UserError(f"{file}: {reason}") from reason
+    except Exception as reason:
+        said = " ".join(str(reason).split())[:300] or type(reason).__name__
+        raise UserError(
+            f"{file.parent} cannot be read as a run: {said}. "
+            "Remove the folder and score the checkpoint again."
+        ) from reason
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _read_table(file: Path) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -83,24 +84,58 @@ def writing_atomically(file: Path) -> Iterator[BinaryIO]:
             stream.flush()
             os.fsync(stream.fileno())
         part.replace(file)
-    except OSError as reason:
+    except BaseException as reason:
         with suppress(OSError):  # a disk that takes no file lets none be removed either
             part.unlink(missing_ok=True)
+        if not isinstance(reason, OSError):
+            raise
         raise UserError(
             f"cannot write {file}: {reason.strerror or reason}. "
-            "Free some space or choose another folder with --out; finished work is kept."
+            "Free some space and run the same command again, or choose another folder with --out; "
+            "finished work is kept."
         ) from reason
 
 
-def make_folder(folder: Path) -> None:
-    """Create a folder and its parents.
+def remove_leftovers(*folders: Path) -> None:
+    """Remove what killed processes were in the middle of writing into these folders.
+
+    Files of processes that live, and are not this one, stay: they may be about to be renamed.
+    """
+    for folder in folders:
+        for part in folder.glob(".*.part"):
+            writer = part.name.split(".")[-2]
+            if writer.isdecimal() and (int(writer) == os.getpid() or not _lives(int(writer))):
+                with suppress(OSError):
+                    part.unlink()
+
+
+def _lives(process: int) -> bool:
+    if sys.platform == "win32":  # where asking would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
+
+
+def make_folder(folder: Path) -> bool:
+    """Create a folder and its parents where they are missing.
+
+    Returns:
+        Whether the folder was.
 
     Raises:
         UserError: it cannot be created or written to.
     """
     try:
+        if folder.is_dir():
+            return False
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as reason:
         raise UserError(
             f"cannot create the folder {folder}: {reason.strerror}. Choose another with --out."
         ) from reason
+    return True

@@ -6,6 +6,7 @@ N data set, B batch, C channels, K classes, H × W pixels.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from ferd_eval.attacks import (
 from ferd_eval.datasets import LabelledImages, load_dataset
 from ferd_eval.device import DeviceChoice, choose_device, exact_arithmetic
 from ferd_eval.errors import UserError
+from ferd_eval.folder_lock import sole_user
 from ferd_eval.job import Job
 from ferd_eval.outcomes import ATTACK_ID, Outcomes
 from ferd_eval.progress import Silent, Watcher
@@ -119,8 +121,16 @@ def score(
         watcher=watcher,
     )
     watcher.start(job.name)
-    (outcomes,) = carry_out_jobs([job], workforce)
+    with _held(job):
+        (outcomes,) = carry_out_jobs([job], workforce)
     return outcomes
+
+
+def _held(job: Job) -> AbstractContextManager[None]:
+    """The job's folder, if it has one, to itself."""
+    if job.folder is None:
+        return nullcontext()
+    return sole_user(job.folder, below=("adversarial",), note=job.watcher.note)
 
 
 def carry_out_jobs(jobs: Sequence[Job], workforce: Workforce) -> list[Outcomes]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
+from ferd_eval.interruption import is_asked, stop_if_asked
 from ferd_eval.worker import Bench
 from ferd_eval.workforce import Task, Workforce
 
@@ -31,6 +32,7 @@ def carry_out(errands: Sequence[Errand], workforce: Workforce) -> None:
 
     Raises:
         UserError: an order cannot be carried out. What was kept before stays kept.
+        KeyboardInterrupt: somebody wants to stop; orders under way were kept first.
     """
     waiting: list[tuple[int, int, Order]] = []
     under_way: dict[int, tuple[int, Order]] = {}
@@ -49,10 +51,12 @@ def carry_out(errands: Sequence[Errand], workforce: Workforce) -> None:
     for number in range(len(errands)):
         call(number)
     while waiting or under_way:
-        while waiting and workforce.has_room:
+        while waiting and workforce.has_room and not is_asked():
             number, ticket, order = heapq.heappop(waiting)
             under_way[ticket] = number, order
             workforce.begin(ticket, order.bench, order.task)
+        if not under_way:  # only because nothing more was to be begun
+            stop_if_asked()
         for ticket, answer in workforce.wait():
             number, order = under_way.pop(ticket)
             order.keep(answer)

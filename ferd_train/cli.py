@@ -12,6 +12,7 @@ import typer
 
 from ferd_eval.cli import run
 from ferd_eval.errors import UserError, did_you_mean
+from ferd_eval.interruption import after_what_is_at_hand
 
 if TYPE_CHECKING:
     from ferd_train.training import EpochLog
@@ -58,11 +59,11 @@ def teacher(
 
     chosen = choose_device(device)
     print(f"{recipe}: {wanted.arch} on {chosen.device} ({chosen.reason})", file=sys.stderr)
-    print(
-        train_teacher(
+    with after_what_is_at_hand("epoch"):
+        file = train_teacher(
             wanted, out, device=chosen, data_dir=data_dir, download=download, watch=_print_epoch
         )
-    )
+    print(file)
 
 
 @app.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from ferd_eval.cli.scoring import score_checkpoints
 from ferd_eval.cli.settings import ScoreSettings
 from ferd_eval.datasets import load_dataset
 from ferd_eval.errors import UserError
+from ferd_eval.interruption import after_what_is_at_hand
 from ferd_eval.progress import duration
 from ferd_eval.runner import as_threats
 from ferd_train.frozen_teacher import FrozenTeacher, load_teacher, teacher_file
@@ -64,7 +66,9 @@ def distil(job: Distilling) -> None:
             )
             with workers.in_turn():  # one of them may have to fetch the images
                 dataset = _scored_on(job, recipe, teacher) if job.score else None
-            students = [_train(each, teacher, job, len(recipes), workers) for each in recipes]
+            # Several processes cannot agree on what is at hand: they stop at once.
+            with after_what_is_at_hand("epoch") if workers.count == 1 else nullcontext():
+                students = [_train(each, teacher, job, len(recipes), workers) for each in recipes]
         if dataset is not None and workers.is_first:
             _score(job, recipe, file, students, dataset)
     if dataset is None and workers.is_first:

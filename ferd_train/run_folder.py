@@ -14,7 +14,8 @@ from typing import Any
 from ferd_eval.device import DeviceChoice, is_out_of_memory
 from ferd_eval.errors import UserError
 from ferd_eval.manifest import ENVIRONMENT, RECORD, environment, look_up, now, read_manifest
-from ferd_eval.output import make_folder, to_json, write_atomically
+from ferd_eval.output import make_folder, write_atomically
+from ferd_eval.seal import sealed
 from ferd_train.fields import Recipe, to_toml
 
 # The order of the images comes from numpy; the order of sums from how many processes add them up.
@@ -71,7 +72,7 @@ class RunFolder:
     def begin(self, recipe: Recipe) -> None:
         """Create the folder, with the record and the recipe in it."""
         make_folder(self.folder)
-        write_atomically(self.folder / RECORD, to_json(self.record).encode())
+        write_atomically(self.folder / RECORD, sealed(self.record))
         write_atomically(self.folder / "recipe.toml", to_toml(recipe).encode())
 
     def write_figures(self, epochs: Sequence[Mapping[str, Any]]) -> None:
@@ -97,7 +98,7 @@ class RunFolder:
         write_atomically(self.folder / "metrics.csv", text.getvalue().encode())
         result = {"file": self.network.name, "sha256": sha256(self.network), **epochs[-1]}
         self.record |= {"status": "finished", "finished": now(), "result": result}
-        write_atomically(self.folder / RECORD, to_json(self.record).encode())
+        write_atomically(self.folder / RECORD, sealed(self.record))
         self.state.unlink(missing_ok=True)
         self.is_finished = True
 

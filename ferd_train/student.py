@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ferd_eval.datasets import LabelledImages, load_dataset
 from ferd_eval.device import DeviceChoice, exact_arithmetic
+from ferd_eval.folder_lock import sole_user
+from ferd_eval.interruption import stop_if_asked
 from ferd_train.frozen_teacher import FrozenTeacher
 from ferd_train.holdout import hold_out
 from ferd_train.pictures import Pictures
@@ -52,10 +55,25 @@ def train_student(
 
     Raises:
         UserError: the teacher does not fit the recipe, the folder holds another run or a damaged
-            one, a batch does not fit into memory, or training diverged.
+            one, another process is at work in it, a batch does not fit into memory, or training
+            diverged.
     """
     with workers.in_turn():  # the first one may have to fetch them
         shown = load_shown_images(recipe, teacher, data_dir, download=download)
+    with sole_user(out, below=(BANK,)) if workers.is_first else nullcontext():
+        return _train(recipe, teacher, out, device, shown, watch, workers)
+
+
+def _train(
+    recipe: StudentRecipe,
+    teacher: FrozenTeacher,
+    out: Path,
+    device: DeviceChoice,
+    shown: ShownImages,
+    watch: Callable[[StudentLog, int], None],
+    workers: Workers,
+) -> Path:
+    """Do what is left in a folder that is held."""
     images, real = shown.validation, shown.real
     run = student_run(recipe, teacher, out, device=device, shown=shown, workers=workers)
     workers.wait()  # all have looked at the folder before it changes
@@ -87,6 +105,7 @@ def train_student(
                 run.write_figures([vars(log) for log in training.logs])
                 pictures.refresh(training.logs, training.bank)
                 watch(log, recipe.epochs)
+            stop_if_asked()
     if workers.is_first:
         pictures.finish(training.logs, training.bank)
         training.export(run.network, _origin(teacher, real))

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from ferd_eval.datasets import LabelledImages, load_dataset
 from ferd_eval.device import DeviceChoice, exact_arithmetic
+from ferd_eval.folder_lock import sole_user
+from ferd_eval.interruption import stop_if_asked
 from ferd_train.run_folder import RunFolder, describe_run, fitting_into_memory
 from ferd_train.teacher_recipe import TeacherRecipe
 from ferd_train.training import EpochLog, Training
@@ -41,10 +43,23 @@ def train_teacher(
 
     Raises:
         UserError: the data or the network cannot be had, the folder holds another run or a damaged
-            one, a batch does not fit into memory, or training diverged.
+            one, another process is at work in it, a batch does not fit into memory, or training
+            diverged.
     """
     if data is None:
         data = load_dataset(recipe.dataset, data_dir, split="train", download=download)
+    with sole_user(out):
+        return _train(recipe, out, device, data, watch)
+
+
+def _train(
+    recipe: TeacherRecipe,
+    out: Path,
+    device: DeviceChoice,
+    data: LabelledImages,
+    watch: Callable[[EpochLog, int], None],
+) -> Path:
+    """Do what is left in a folder that is held."""
     facts = {
         "dataset": data.describe(),
         "checkpoint_selection": "last epoch, moving average of the weights; no test data used",
@@ -62,6 +77,7 @@ def train_teacher(
             training.save(run.state)
             run.write_figures([vars(log) for log in training.logs])
             watch(log, recipe.epochs)
+            stop_if_asked()
     training.export(run.network)
     figures = [vars(log) for log in training.logs]
     run.finish(figures, figures)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Annotated
 
 import typer
@@ -22,11 +25,15 @@ from ferd_eval.cli import (
     score,
 )
 from ferd_eval.errors import UserError
+from ferd_eval.interruption import terminating_as_interrupting
 from ferd_eval.memory import keep_freed_memory
 from ferd_eval.terminal_text import one_line
 
 #: Exit status of a mistake the user can mend, and of an interrupted run.
 MISTAKE, INTERRUPTED = 2, 130
+
+#: What a disk says that takes no more; the user's to mend, wherever it comes up.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG)
 
 app = typer.Typer(
     name="ferd-eval",
@@ -80,12 +87,15 @@ def run(app: Callable[..., object], arguments: Sequence[str], program: str) -> i
     """
     debug = "--debug" in arguments
     keep_freed_memory()
+    # Of processes that torchrun started, each must end when it is told to, at once.
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
     try:
-        status = app(
-            [word for word in arguments if word != "--debug"],
-            standalone_mode=False,
-            prog_name=program,
-        )
+        with terminating_as_interrupting() if alone else nullcontext():
+            status = app(
+                [word for word in arguments if word != "--debug"],
+                standalone_mode=False,
+                prog_name=program,
+            )
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
     except BrokenPipeError:  # the reader, e.g. `head`, has seen enough
@@ -95,6 +105,13 @@ def run(app: Callable[..., object], arguments: Sequence[str], program: str) -> i
         if debug:
             raise
         return _complain(str(mistake))
+    except OSError as reason:
+        if debug or reason.errno not in _FULL:
+            raise
+        return _complain(
+            f"{reason.filename or 'writing'}: {reason.strerror}. Free some space, or have the disk "
+            "looked after, and run the same command again; finished work is kept."
+        )
     except Exception as mistake:
         # Typer's own parse errors know how to say themselves; anything else is a bug of ours.
         say = getattr(mistake, "format_message", None)

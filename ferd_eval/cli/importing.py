@@ -16,10 +16,11 @@ from ferd_eval.cli.own_folder import require_own_folder
 from ferd_eval.cli.reporting import as_run, show
 from ferd_eval.datasets import dataset_info
 from ferd_eval.errors import UserError
+from ferd_eval.folder_lock import sole_user
 from ferd_eval.manifest import RECORD, environment, now
 from ferd_eval.metrics.budget import eps_of
 from ferd_eval.outcomes import Outcomes
-from ferd_eval.output import make_folder, parse_json, to_json
+from ferd_eval.output import parse_json, to_json
 from ferd_eval.prediction_file import PredictionFile
 from ferd_eval.predictions import Predictions, read_predictions
 from ferd_eval.quantity import format_quantity, parse_quantity
@@ -57,9 +58,9 @@ def import_predictions(
     screen = console(stderr=True)
     for note in [*said, *found.notes]:
         screen.print(Text(note), soft_wrap=True)
-    make_folder(settings.out)
-    outcomes.save(settings.out)
-    write_report(settings.out, [run])
+    with sole_user(settings.out):
+        outcomes.save(settings.out)
+        write_report(settings.out, [run])
     show([run], settings.out / "report.html", as_json=as_json)
 
 

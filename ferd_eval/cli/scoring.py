@@ -21,10 +21,11 @@ from ferd_eval.cli.settings import ScoreSettings
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.device import DeviceChoice, choose_device
 from ferd_eval.errors import UserError
+from ferd_eval.folder_lock import sole_user
+from ferd_eval.interruption import after_what_is_at_hand
 from ferd_eval.job import Job
 from ferd_eval.manifest import read_manifest
 from ferd_eval.outcomes import Outcomes
-from ferd_eval.output import make_folder
 from ferd_eval.preflight import normalization_hint
 from ferd_eval.progress import Bar, Lines, Watcher
 from ferd_eval.remaining import Remaining
@@ -71,7 +72,6 @@ def score_checkpoints(
     require_own_folder(root, names)
     for name in names:
         require_own_folder(root / name)
-    make_folder(root)
     folders = [root / each.name if several else root for each in candidates]
     runs: dict[str, Run] = {}
 
@@ -82,6 +82,8 @@ def score_checkpoints(
 
     with ExitStack() as stack:
         watcher = _watcher(stack)
+        for folder in dict.fromkeys([root, *folders]):
+            stack.enter_context(sole_user(folder, below=("adversarial",), note=watcher.note))
         if not settings.is_remote:
             _forecast(candidates, folders, assignment, device, settings, watcher)
         workforce = _workforce(settings, device, watcher, stack)
@@ -110,10 +112,11 @@ def score_checkpoints(
             for candidate, folder in zip(candidates, folders, strict=True)
         ]
         watcher.start(f"{len(jobs)} checkpoints" if several else candidates[0].name)
-        carry_out_jobs(jobs, workforce)
-    in_order = [runs[candidate.name] for candidate in candidates]
-    if several and not is_current(root, in_order):
-        write_report(root, in_order)
+        with after_what_is_at_hand("unit"):
+            carry_out_jobs(jobs, workforce)
+        in_order = [runs[candidate.name] for candidate in candidates]
+        if several and not is_current(root, in_order):
+            write_report(root, in_order)
     show(in_order, root / "report.html", as_json=as_json)
 
 

@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ferd_eval.errors import UserError, did_you_mean
-from ferd_eval.output import make_folder
+from ferd_eval.folder_lock import sole_user
 from ferd_train.study.cell import Done, Epoch, Event, Failed, Stage, Task
 from ferd_train.study.crew import carry_out_all
 from ferd_train.study.definition import Study
 from ferd_train.study.file import read_study
 from ferd_train.study.forecast import forecast
-from ferd_train.study.lock import sole_user
 from ferd_train.study.rehearsal import rehearse_study, write_record
 from ferd_train.study.report import write_study_report
 from ferd_train.study.state import RUN, CellState, states
@@ -70,8 +69,7 @@ def carry_out_study(asked: Studying) -> bool:
     if asked.dry_run:
         print(*_plan(study, of_all, wanted, asked.jobs), sep="\n")
         return True
-    make_folder(work)
-    with sole_user(work):
+    with sole_user(work, "--work", below=_swept(work, of_all)):
         write_record(study, work)
         left = [state for state in wanted if state.left(study.evaluations)]
         progress = _Progress(study, of_all, left, asked.jobs)
@@ -90,6 +88,11 @@ def carry_out_study(asked: Studying) -> bool:
         print(f"failed: {state.cell.path}: {state.failure()}", file=sys.stderr)
     print(page)
     return not progress.failed
+
+
+def _swept(work: Path, of_all: Sequence[CellState]) -> list[str]:
+    """Folders that the study itself writes into; those of the runs are swept by them."""
+    return ["report", *(str(state.folder.relative_to(work)) for state in of_all)]
 
 
 def _wanted(of_all: Sequence[CellState], study: Study, only: Sequence[str]) -> list[CellState]:

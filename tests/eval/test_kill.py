@@ -50,6 +50,13 @@ def start(job: Path, out: str, steps: int = 20) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+def at_work(process: subprocess.Popen[str]) -> None:
+    """Wait for the first finished unit; there may be lines before."""
+    assert process.stderr is not None
+    while "images in" not in process.stderr.readline():
+        assert process.poll() is None
+
+
 def finish(process: subprocess.Popen[str]) -> str:
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
@@ -61,6 +68,13 @@ def finish(process: subprocess.Popen[str]) -> str:
 def whole(job) -> Path:
     finish(start(job, "whole"))
     return job / "whole"
+
+
+@pytest.fixture(scope="module")
+def long(job) -> Path:
+    """Seconds of work are left after the first line: a slow test is in time to interrupt it."""
+    finish(start(job, "long", steps=200))
+    return job / "long" / "outcomes.parquet"
 
 
 @pytest.mark.slow
@@ -93,20 +107,38 @@ def test_killed_at_random_moments_it_ends_the_same(job, whole):
 
 
 @pytest.mark.slow
-def test_ctrl_c_says_how_to_go_on(job):
-    # Seconds of work are left after the first line, so a slow test is in time to interrupt it.
-    finish(start(job, "long", steps=200))
-    process = start(job, "interrupted", steps=200)
-    assert process.stderr is not None
-    process.stderr.readline()
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_keeps_what_is_at_hand_and_says_how_to_go_on(job, long, number):
+    out = f"interrupted-{number}"
+    process = start(job, out, steps=200)
+    at_work(process)
+    process.send_signal(number)
+    printed, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err.splitlines()[-1] == (
+    lines = err.splitlines()
+    assert lines[-1] == (
         "interrupted: finished units are kept; run the same command again to continue."
     )
+    assert (
+        "interrupted: the unit at hand is finished and kept first, which may take minutes; "
+        "Ctrl-C again stops at once."
+    ) in lines
     assert "Traceback" not in err
-    assert out == ""
-    finish(start(job, "interrupted", steps=200))
-    ours = (job / "interrupted" / "outcomes.parquet").read_bytes()
-    assert ours == (job / "long" / "outcomes.parquet").read_bytes()
+    assert printed == ""
+    assert {file.name for file in (job / out).rglob(".*")} == set()
+    finish(start(job, out, steps=200))
+    assert (job / out / "outcomes.parquet").read_bytes() == long.read_bytes()
+
+
+@pytest.mark.slow
+def test_ctrl_c_twice_stops_at_once(job, long):
+    process = start(job, "twice", steps=200)
+    at_work(process)
+    process.send_signal(signal.SIGINT)
+    while "at hand" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    finish(start(job, "twice", steps=200))
+    assert (job / "twice" / "outcomes.parquet").read_bytes() == long.read_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 
 import pandas as pd
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from ferd_eval import score
 from ferd_eval.device import DeviceChoice
+from ferd_eval.interruption import after_what_is_at_hand
 from ferd_eval.schedule import Order, carry_out
 from ferd_eval.worker import Worker
 from tests.conftest import TinyNet, tiny_data
@@ -73,6 +75,38 @@ def test_one_worker_goes_errand_by_errand_and_several_fill_the_gaps():
     two = Echo(3)
     carry_out([batches("a", [2, 1], []), batches("b", [2], [])], two)
     assert two.begun[:3] == ["a00", "a01", "b00"]  # nobody waits for the end of a's first batch
+
+
+@pytest.mark.parametrize("places", [1, 3])
+@pytest.mark.parametrize("seed", range(3))
+def test_who_wants_to_stop_gets_what_is_under_way_and_nothing_more(places, seed):
+    kept: list[str] = []
+    workforce = Echo(places, seed)
+
+    def keep(answer):
+        kept.append(answer)
+        if len(kept) == 2:
+            signal.raise_signal(signal.SIGTERM)  # Ctrl-C may be ignored where tests run
+
+    errands = [iter([[Order(None, f"{name}{i}", keep) for i in range(5)]]) for name in "ab"]
+    with pytest.raises(KeyboardInterrupt), after_what_is_at_hand("unit"):
+        carry_out(errands, workforce)
+    assert sorted(kept) == sorted(workforce.begun)
+    assert not workforce.at_work
+    assert len(kept) in range(2, 2 + places)
+
+
+def test_who_wanted_to_stop_before_anything_began_waits_for_nothing():
+    workforce = Echo(1)
+    workforce.wait = lambda: pytest.fail("nobody is at work")
+
+    def work():
+        signal.raise_signal(signal.SIGTERM)
+        carry_out([batches("a", [2], [])], workforce)
+
+    with pytest.raises(KeyboardInterrupt), after_what_is_at_hand("unit"):
+        work()
+    assert workforce.begun == []
 
 
 class Muddled(Echo):

@@ -17,7 +17,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from ferd_eval import folder_lock
 from ferd_eval.errors import UserError
+from ferd_eval.folder_lock import sole_user
+from ferd_eval.interruption import after_what_is_at_hand
 from ferd_eval.models import Normalization
 from ferd_train.bank import Bank
 from ferd_train.cli import main
@@ -110,6 +113,37 @@ def test_killed_after_an_epoch(epoch, teacher_file, tmp_path, uninterrupted):
     assert seen == list(range(epoch + 1, 4))
     assert outcome(tmp_path / "run") == outcome(uninterrupted)
     assert not (tmp_path / "run" / STATE).exists()
+
+
+@pytest.mark.parametrize(("call", "epoch"), [(3, 1), (6, 2)])
+def test_an_interrupted_epoch_is_finished_first(call, epoch, teacher_file, tmp_path, uninterrupted):
+    """The signal comes while images are made."""
+    original, calls, seen = GeneratorObjective.__call__, [], []
+
+    def interrupted(*arguments, **named):
+        calls.append(1)
+        if len(calls) == call:
+            signal.raise_signal(signal.SIGTERM)
+        return original(*arguments, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(GeneratorObjective, "__call__", interrupted)
+        with pytest.raises(KeyboardInterrupt), after_what_is_at_hand("epoch"):
+            train(
+                RECIPE, teacher_file, tmp_path / "run",
+                watch=lambda log, epochs: seen.append(log.epoch),
+            )  # fmt: skip
+    assert seen == list(range(1, epoch + 1))
+    assert call < len(calls) < call + 3  # the epoch's other steps, and none of the next
+    train(RECIPE, teacher_file, tmp_path / "run", watch=lambda log, epochs: seen.append(log.epoch))
+    assert seen == [1, 2, 3]
+    assert outcome(tmp_path / "run") == outcome(uninterrupted)
+
+
+def test_two_at_once_are_told_apart(teacher_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(folder_lock, "_PATIENCE", 0.0)
+    with sole_user(tmp_path / "run"), pytest.raises(UserError, match="run is in use by process"):
+        train(RECIPE, teacher_file, tmp_path / "run")
 
 
 POINTS = {
@@ -229,6 +263,7 @@ def edit_manifest(folder: Path, **changes: object) -> None:
         for parent in parents:
             part = part[parent]
         part[key] = value
+    manifest.pop("seal")  # as whoever edits one is told to
     file.write_text(json.dumps(manifest))
 
 

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from ferd_eval.folder_lock import sole_user
 from ferd_train.study import cell as cell_module
 from ferd_train.study.cell import Done, Failed, Stage, Task, carry_out
 from ferd_train.study.crew import carry_out_all
 from ferd_train.study.file import read_study
-from ferd_train.study.lock import sole_user
 from ferd_train.study.state import states
 from tests.train.student_runs import CODE, RESULT, write_teacher
 from tests.train.study_files import EVALUATIONS, HEAD, METHODS, lay_out, study_file
@@ -340,5 +340,5 @@ def test_one_study_at_a_time_in_a_folder(laid_out, tmp_path, capsys, monkeypatch
     monkeypatch.chdir(laid_out)
     with sole_user(tmp_path):
         called = call(capsys, *words(laid_out, tmp_path))
-        assert_one_line(called, "another ferd-train study is at work in")
-    assert {file.name for file in tmp_path.iterdir()} == {".lock"}
+        assert_one_line(called, f"{tmp_path} is in use by process {os.getpid()} on ", "--work")
+    assert not [*tmp_path.iterdir()]

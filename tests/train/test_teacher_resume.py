@@ -19,6 +19,7 @@ import torch
 
 from ferd_eval.device import choose_device
 from ferd_eval.errors import UserError
+from ferd_eval.interruption import after_what_is_at_hand
 from ferd_train.cli import main
 
 _PROGRAM = "from ferd_train.cli import main; main()"
@@ -67,6 +68,7 @@ def edit_manifest(folder: Path, **changes: object) -> None:
         for parent in parents:
             part = part[parent]
         part[key] = value
+    manifest.pop("seal")  # as whoever edits one is told to
     file.write_text(json.dumps(manifest))
 
 
@@ -80,6 +82,22 @@ def test_killed_after_an_epoch(epoch, train, tmp_path, uninterrupted):
     assert seen == list(range(epoch + 1, 4))
     assert outcome(tmp_path / "run") == outcome(uninterrupted)
     assert not (tmp_path / "run" / STATE).exists()
+
+
+def test_an_interrupted_epoch_is_finished_first(train, tmp_path, uninterrupted):
+    seen = []
+
+    def watch(log, epochs):
+        seen.append(log.epoch)
+        if log.epoch == 2:
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt), after_what_is_at_hand("epoch"):
+        train(tmp_path / "run", watch=watch)
+    assert seen == [1, 2]
+    train(tmp_path / "run", watch=watch)
+    assert seen == [1, 2, 3]
+    assert outcome(tmp_path / "run") == outcome(uninterrupted)
 
 
 def test_killed_after_every_epoch_with_trades_and_augmentation(train, tmp_path):

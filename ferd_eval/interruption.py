@@ -1,0 +1,107 @@
+"""Ctrl-C, and the SIGTERM that clusters send before they kill: heard where nothing is lost.
+
+Signals belong to the whole process, and so does what this module remembers of them. Only command
+lines ask for it; in a library Ctrl-C stops at once, as Python's users expect.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+#: Seconds in which a SIGTERM is the echo of the signal before: some send it to a process and to its
+#: group.
+_ECHO = 1.0
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+#: When the work at hand was asked to be the last, on the monotonic clock; None where it was not.
+_asked_at: float | None = None
+
+
+def is_asked() -> bool:
+    """Whether nothing new is to be begun."""
+    return _asked_at is not None
+
+
+def stop_if_asked() -> None:
+    """A place at which nothing would be lost.
+
+    Raises:
+        KeyboardInterrupt: somebody wants to stop.
+    """
+    if is_asked():
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def after_what_is_at_hand(what: str) -> Iterator[None]:
+    """Within the block the first signal waits for `stop_if_asked`, the second one does not.
+
+    The block itself ends with a KeyboardInterrupt if the signal came too late for that. Signals
+    that the process ignores stay ignored.
+
+    Args:
+        what: is finished and kept first, e.g. "unit".
+    """
+    global _asked_at
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        global _asked_at
+        heard_at = time.monotonic()
+        if _asked_at is None:
+            _asked_at = heard_at
+            _tell(
+                f"interrupted: the {what} at hand is finished and kept first, which may take "
+                "minutes; Ctrl-C again stops at once."
+            )
+        elif number == signal.SIGINT or heard_at - _asked_at > _ECHO:
+            raise KeyboardInterrupt
+
+    with _handled(hear):
+        try:
+            yield
+            stop_if_asked()
+        finally:
+            _asked_at = None
+
+
+@contextmanager
+def terminating_as_interrupting() -> Iterator[None]:
+    """Within the block SIGTERM raises KeyboardInterrupt, as Ctrl-C does."""
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    with _handled(hear):
+        yield
+
+
+@contextmanager
+def _handled(hear: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Both signals go to `hear`, but those that are ignored; only a main thread may ask for it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    try:
+        for number, handler in before.items():
+            if handler not in (signal.SIG_IGN, None):
+                signal.signal(number, hear)
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:  # None: not set by Python, so not by us either
+                signal.signal(number, handler)
+
+
+def _tell(line: str) -> None:
+    """Write past Python's buffers, which the signal may have come in the middle of."""
+    with suppress(OSError, ValueError):
+        start = "\n" if os.isatty(2) else ""
+        os.write(2, f"{start}{line}\n".encode())
