@@ -54,6 +54,10 @@ def _or_none(check: Check) -> Check:
     return lambda value: value is None or check(value)
 
 
+def _is_normalization(value: Any) -> bool:
+    return _is_table(value) and (not value or {"mean", "std"} <= {*value})
+
+
 #: Dotted field → what it is, where it is there; ``*`` is any name.
 _FIELDS: Mapping[str, tuple[str, Check]] = {
     "status": ("a text", _or_none(_is_text)),
@@ -78,7 +82,7 @@ _FIELDS: Mapping[str, tuple[str, Check]] = {
     "checkpoint.name": ("a text", _or_none(_is_text)),
     "checkpoint.sha256": ("a text", _or_none(_is_text)),
     "model": ("a table", _or_none(_is_table)),
-    "model.normalization": ("a table", _or_none(_is_table)),
+    "model.normalization": ("a table of mean and std", _or_none(_is_normalization)),
     "model.normalization.mean": ("a list of numbers", _of(_is_number)),
     "model.normalization.std": ("a list of numbers", _of(_is_number)),
     "model.unused_keys": ("a list of texts", _or_none(_of(_is_text))),
@@ -105,6 +109,8 @@ def require_record(manifest: Any, name: str) -> None:
     """
     if not _is_table(manifest) or not {"dataset", "attacks"} <= {*manifest}:
         raise UserError(f"{name} is not a run's manifest. Give another folder.")
+    if manifest["attacks"] == {}:
+        raise UserError(f"{name} holds no attack. Score the checkpoint into another folder.")
     for field, wanted, value in _wrong(manifest):
         said = " ".join(ascii(value)[:60].split()) if not _is_table(value) else "a table"
         raise UserError(

@@ -443,6 +443,7 @@ def test_an_absurd_record_is_one_line(what: str, tmp_path: Path, refusal: Refusa
         ("groups", {"kind": ["a"]}),
         ("groups", ["a"]),
         ("model.normalization", {"mean": 3, "std": [1]}),
+        ("model.normalization", {"mean": [0.5]}),
         ("cost", {"pgd": 3}),
         ("dataset.class_names", ["a", None]),
         ("seed", 10**40),
