@@ -7,7 +7,6 @@ one frozen type. What it took off and what it left out is recorded, so that a re
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import pickletools
@@ -27,6 +26,7 @@ import torch
 from torch import Tensor
 
 from ferd_eval.errors import UserError
+from ferd_eval.file_digest import file_sha256
 from ferd_eval.numpy_values import STAND_INS, StoredArray, StoredScalar
 from ferd_eval.output import is_text
 from ferd_eval.torch_pickle import require_modest
@@ -172,7 +172,7 @@ def _load(path: Path) -> Checkpoint:
     return Checkpoint(
         name=path.stem,
         path=path,
-        sha256=_sha256(path),
+        sha256=file_sha256(path),
         size=size,
         format=format_,
         tensors=MappingProxyType(cleaned.tensors),
@@ -214,11 +214,6 @@ def _check_file(path: Path) -> int:
     if size == 0:
         _refuse(path, "is empty; fetch the file again")
     return size
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _sniff(path: Path, size: int) -> Format:

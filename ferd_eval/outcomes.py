@@ -17,6 +17,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from ferd_eval.errors import UserError
+from ferd_eval.file_digest import file_sha256
 from ferd_eval.output import make_folder, parse_json, write_atomically
 from ferd_eval.run_record import require_record
 from ferd_eval.seal import sealed, unsealed
@@ -107,7 +108,7 @@ class Outcomes:
         require_record(manifest, str(manifest_file))
         digest = manifest.pop(_DIGEST, None)
         with _reading(table_file):
-            if digest not in (None, _digest(table_file)):
+            if digest not in (None, file_sha256(table_file)):
                 raise ValueError(f"{table_file.name} is not the one its manifest was written with")
             table = conform(_read_table(table_file))
         return cls(table, manifest)
@@ -126,11 +127,6 @@ def _reading(file: Path) -> Iterator[None]:
             f"{file.parent} cannot be read as a run: {said}. "
             "Remove the folder and score the checkpoint again."
         ) from reason
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _read_table(file: Path) -> pd.DataFrame:

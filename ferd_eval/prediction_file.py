@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from ferd_eval.datasets.npz_archive import NpzArchive, open_npz
 from ferd_eval.errors import UserError
+from ferd_eval.file_digest import file_sha256
 from ferd_eval.outcomes import ATTACK_ID
 from ferd_eval.output import is_text
 
@@ -50,8 +50,7 @@ class PredictionFile:
     @property
     def sha256(self) -> str:
         """Digest of the whole file, hexadecimal."""
-        with self.path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return file_sha256(self.path)
 
 
 def read_rows(file: PredictionFile) -> tuple[pd.DataFrame, list[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from ferd_eval.attacks.saved import SavedImages
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.datasets.npz_archive import open_npz
 from ferd_eval.errors import UserError
+from ferd_eval.file_digest import file_sha256
 from ferd_eval.torch_pickle import require_modest
 
 #: Under which name a dictionary holds the images, first match wins.
@@ -124,8 +124,7 @@ def read_saved_images(path: Path) -> SavedFile:
     if not path.is_file():
         state = "is a folder" if path.is_dir() else "does not exist"
         raise UserError(f"{path} {state}; give a file of adversarial images.")
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    digest = file_sha256(path)
     more: dict[str, Tensor] = {}
     if path.suffix.lower() == ".npz":
         images, more = _read_npz(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 
 from ferd_eval.device import DeviceChoice, is_out_of_memory
 from ferd_eval.errors import UserError
+from ferd_eval.file_digest import file_sha256
 from ferd_eval.manifest import ENVIRONMENT, RECORD, environment, look_up, now, read_manifest
 from ferd_eval.output import make_folder, write_atomically
 from ferd_eval.seal import sealed
@@ -96,7 +96,7 @@ class RunFolder:
         writer.writeheader()
         writer.writerows(table)
         write_atomically(self.folder / "metrics.csv", text.getvalue().encode())
-        result = {"file": self.network.name, "sha256": sha256(self.network), **epochs[-1]}
+        result = {"file": self.network.name, "sha256": file_sha256(self.network), **epochs[-1]}
         self.record |= {"status": "finished", "finished": now(), "result": result}
         write_atomically(self.folder / RECORD, sealed(self.record))
         self.state.unlink(missing_ok=True)
@@ -113,7 +113,7 @@ class RunFolder:
 
     def _require_network(self) -> None:
         recorded = look_up(self.record, "result.sha256")
-        if not self.network.is_file() or sha256(self.network) != recorded:
+        if not self.network.is_file() or file_sha256(self.network) != recorded:
             raise UserError(
                 f"{self.folder} holds a finished run, but its {self.network.name} is missing or no "
                 f"longer the one in {RECORD}. Restore it, or choose another folder with --out to "
@@ -153,11 +153,6 @@ def fitting_into_memory(batch_size: int, device: DeviceChoice) -> Iterator[None]
             f"a batch of {batch_size} images does not fit into the memory of {device.device}. Free "
             "some, or start again in another folder with a lower --set batch_size."
         ) from error
-
-
-def sha256(file: Path) -> str:
-    """Digest of a file, as hexadecimal digits."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _require_same_training(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> None:

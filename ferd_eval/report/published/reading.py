@@ -13,6 +13,7 @@ import numpy as np
 
 import ferd_eval
 from ferd_eval.errors import UserError
+from ferd_eval.file_digest import file_sha256
 from ferd_eval.manifest import RECORD, look_up
 from ferd_eval.metrics import scorecard
 from ferd_eval.outcomes import ATTACK_ID, Outcomes
@@ -188,18 +189,13 @@ def _require_weights(reports: Path, place: Place, card: Fields, training: Fields
             file = reports / folder / name
             if not file.is_file() or file.suffix == ".json":
                 continue
-            if _sha256(file) != card.digest("checkpoint.sha256"):
+            if file_sha256(file) != card.digest("checkpoint.sha256"):
                 raise UserError(
                     f"{folder / name} is not the checkpoint that {place.file} scored: its SHA-256 "
                     "is another. Publish that one, or none."
                 )
             found = True
     return found
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _require_outcomes(folder: Path, place: Place, attacks: tuple[ClassCounts, ...]) -> None:
