@@ -34,11 +34,13 @@ class DeviceChoice:
 
     def describe(self) -> dict[str, str | int]:
         """Facts for the manifest."""
+        cuda = torch.version.cuda if self.device.type == "cuda" else None
         return {
             "kind": self.device.type,
             "name": self.name,
             "reason": self.reason,
             "threads": self.threads,
+            **({"cuda": cuda} if cuda else {}),
         }
 
 

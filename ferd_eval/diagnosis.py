@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from ferd_eval.acceptance import as_images
 from ferd_eval.attacks import PGD, Batch, Passes, Threat, Verdicts, frozen, losses
 from ferd_eval.attacks.apgd import dlr_to_target
+from ferd_eval.attacks.pixel_bounds import DISTANCES, distance_inside, inside
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.device import is_out_of_memory
 from ferd_eval.quantity import format_quantity
@@ -135,6 +136,7 @@ class _Look:
                 "randomised": self._difference(logits_SK, self._logits(self.x_SCHW)),
                 "batch_dependent": self._without_neighbours(logits_SK),
                 "zero_gradients": self._zero_gradients(batches) if by_gradient else None,
+                "gradients_at_bounds": self._at_bounds(batches) if by_gradient else None,
                 "far": self._far(batches) if by_gradient else None,
                 "loss": self._loss_over_steps(batches) if by_gradient else None,
             }
@@ -170,13 +172,51 @@ class _Look:
         }
 
     def _lacks_gradient(self, batch: Batch, loss: Loss) -> Tensor:
-        leaf_BCHW = batch.x_BCHW.detach().requires_grad_()
-        self.passes.forward += len(leaf_BCHW)
-        self.passes.backward += len(leaf_BCHW)
-        value_B = loss(self.model(leaf_BCHW), batch.labels_B)
-        (gradient_BCHW,) = torch.autograd.grad(value_B.sum(), leaf_BCHW)
+        gradient_BCHW = self._gradient(batch.x_BCHW, batch.labels_B, loss)
         usable_BCHW = gradient_BCHW.isfinite() & (gradient_BCHW != 0)
         return ~usable_BCHW.flatten(1).any(dim=1)
+
+    def _at_bounds(self, batches: Sequence[Batch]) -> dict[str, Any]:
+        """Pixels at 0, at 1 and elsewhere whose gradient is 0, but is not a little further inside.
+
+        The gradient is the network's own, of the margin, which does not fade with confidence.
+        """
+        distance = distance_inside(self.model, self.x_SCHW)
+        cut = []
+        for batch in batches:
+            inside_BCHW = inside(batch.x_BCHW, distance or DISTANCES[0])
+            at_BCHW, near_BCHW = (
+                self._gradient(x_BCHW, batch.labels_B, losses.margin)
+                for x_BCHW in (batch.x_BCHW, inside_BCHW)
+            )
+            cut.append((at_BCHW == 0) & (near_BCHW != 0))
+        cut_SCHW, x_SCHW = torch.cat(cut), self.x_SCHW
+        at = {"at_0": x_SCHW == 0, "at_1": x_SCHW == 1, "elsewhere": (x_SCHW > 0) & (x_SCHW < 1)}
+        return {
+            "distance": distance,
+            **{name: self._pixels(cut_SCHW, where_SCHW) for name, where_SCHW in at.items()},
+        }
+
+    def _pixels(self, hit_SCHW: Tensor, where_SCHW: Tensor) -> dict[str, Any]:
+        """How many of the pixels in question, overall and by class."""
+        n_S, count_S = (each.flatten(1).sum(dim=1) for each in (where_SCHW, hit_SCHW & where_SCHW))
+        none_K = torch.zeros(self.num_classes, dtype=n_S.dtype, device=n_S.device)
+        n_K, count_K = (none_K.index_add(0, self.labels_S, each_S) for each_S in (n_S, count_S))
+        return {
+            "n": int(n_S.sum()),
+            "count": int(count_S.sum()),
+            "n_by_class": n_K.tolist(),
+            "count_by_class": count_K.tolist(),
+        }
+
+    def _gradient(self, x_BCHW: Tensor, labels_B: Tensor, loss: Loss) -> Tensor:
+        """The network's own gradient at exactly these images, B×C×H×W."""
+        leaf_BCHW = x_BCHW.detach().requires_grad_()
+        self.passes.forward += len(leaf_BCHW)
+        self.passes.backward += len(leaf_BCHW)
+        value_B = loss(self.model(leaf_BCHW), labels_B)
+        (gradient_BCHW,) = torch.autograd.grad(value_B.sum(), leaf_BCHW)
+        return gradient_BCHW
 
     def _far(self, batches: Sequence[Batch]) -> dict[str, Any]:
         """Images that are still right when PGD may go four times as far."""

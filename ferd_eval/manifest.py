@@ -47,6 +47,7 @@ ENVIRONMENT = (
     "packages.pyautoattack",
     "packages.autoattack",
     "device.name",
+    "device.cuda",
     "device.threads",
 )
 

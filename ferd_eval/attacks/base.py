@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ferd_eval.attacks.freezing import frozen
 from ferd_eval.attacks.losses import margin
 from ferd_eval.attacks.noise import Noise
+from ferd_eval.attacks.pixel_bounds import distance_inside, inside
 from ferd_eval.attacks.threat import Threat
 
 #: Rounding slack on ‖x_adv − x‖∞: x ± ε is itself rounded in float32.
@@ -103,10 +104,15 @@ class Problem:
         return self.evaluate(x_BCHW, objective)[2]
 
     def evaluate(self, x_BCHW: Tensor, objective: Objective) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits B×K, ``objective(logits)`` (B) and its gradient with respect to each image."""
+        """Logits B×K, ``objective(logits)`` (B) and its gradient with respect to each image.
+
+        Networks that clamp their input are looked at just inside the pixel range, see
+        `ferd_eval.attacks.pixel_bounds`.
+        """
         self.passes.forward += len(x_BCHW)
         self.passes.backward += len(x_BCHW)
-        leaf_BCHW = x_BCHW.detach().requires_grad_()
+        distance = distance_inside(self.judge, x_BCHW)
+        leaf_BCHW = inside(x_BCHW.detach(), distance).requires_grad_()
         logits_BK = self.model(leaf_BCHW)
         value_B = objective(logits_BK)
         (gradient_BCHW,) = torch.autograd.grad(value_B.sum(), leaf_BCHW)

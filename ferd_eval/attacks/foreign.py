@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from ferd_eval.attacks.autoattack import SearchAttack
 from ferd_eval.attacks.base import Attack, Perturbed, Problem
+from ferd_eval.attacks.pixel_bounds import distance_inside, inside
 from ferd_eval.attacks.suite import PlannedAttack
 from ferd_eval.attacks.threat import Threat
 from ferd_eval.errors import UserError
@@ -32,7 +33,7 @@ class LentNetwork(nn.Module):
     They call `view` on gradients, which fails on those of channels-last networks and on expanded
     ones; they work in float32 whatever the network does; and some write into the logits they get.
     So gradients are laid out afresh, precisions converted and logits copied. Passes are counted
-    where they happen.
+    where they happen. Gradients are taken inside the pixel range where the network needs that.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -49,6 +50,8 @@ class LentNetwork(nn.Module):
         seen_BCHW = x_BCHW.view_as(x_BCHW)
         if seen_BCHW.requires_grad:
             seen_BCHW.register_hook(self._pass_backward)  # type: ignore[no-untyped-call]
+            seen_BCHW = seen_BCHW.to(self._dtype)
+            seen_BCHW = inside(seen_BCHW, distance_inside(self.network, seen_BCHW))
         logits_BK: Tensor = self.network(seen_BCHW.to(self._dtype))
         return logits_BK.to(x_BCHW.dtype, copy=True)
 

@@ -14,6 +14,8 @@ from ferd_eval.cli.sides import Side, read_sides
 from ferd_eval.errors import UserError, did_you_mean
 from ferd_eval.manifest import look_up
 from ferd_eval.metrics import Comparison, compare, compare_methods, trust_panel
+from ferd_eval.metrics.check import listed
+from ferd_eval.metrics.circumstances import differing
 from ferd_eval.metrics.method_comparison import FEWEST_SEEDS
 from ferd_eval.metrics.same_attack import Mismatch, mismatch, unknown_constants
 from ferd_eval.metrics.same_images import SameImages
@@ -185,13 +187,18 @@ def _right(side: Side, attack: str, place: int) -> float:
 
 def _in_words(found: Mismatch, sides: Sequence[Side]) -> str:
     """``steps is 20 for A and 50 for B``."""
-    owners = [
+    owners = _owners(sides)
+    here, there = ("not set" if value is None else value for value in (found.here, found.there))
+    return f"{found.constant} is {here} for {owners[0]} and {there} for {owners[found.place]}"
+
+
+def _owners(sides: Sequence[Side]) -> list[str]:
+    """What to call each run."""
+    return [
         side.name if len(side.runs) == 1 else f"{side.name} ({folder.name})"
         for side in sides
         for folder in side.folders
     ]
-    here, there = ("not set" if value is None else value for value in (found.here, found.there))
-    return f"{found.constant} is {here} for {owners[0]} and {there} for {owners[found.place]}"
 
 
 def _reference(pairs: SeedPairs, reference: Side, attack: str, asked: Comparing) -> Reference:
@@ -279,19 +286,28 @@ def _warnings(sides: Sequence[Side], attack: str) -> Iterator[str]:
         )
     if not all(look_up(run.manifest, "dataset.fingerprint") for run in runs):
         yield "that the images are the same rests on their numbers and labels alone"
-    for what, path in (("engine", "engine"), ("precision", "precision.dtype")):
-        values = dict.fromkeys(str(value) for run in runs if (value := look_up(run.manifest, path)))
-        if len(values) > 1:
-            yield f"the {what} is not the same for all: {', '.join(values)}"
+    for what, values in differing(runs).items():
+        by_value = {
+            value: [
+                owner
+                for owner, of_run in zip(_owners(sides), values, strict=True)
+                if of_run == value
+            ]
+            for value in dict.fromkeys(values)
+            if value is not None
+        }
+        told = "; ".join(f"{value} for {listed(owners)}" for value, owners in by_value.items())
+        yield (
+            f"{what} is not the same for all, which may move figures by itself: {told}. Score all "
+            "alike before a difference counts"
+        )
     n_K = SameImages.of(runs[:1], attack).label_N
     missing = len(runs[0].class_names) - len({*n_K.tolist()})
     if missing:
         yield f"{missing} of {len(runs[0].class_names)} classes have no images and are left out"
-    for side in sides:
-        for folder, run in zip(side.folders, side.runs, strict=True):
-            name = side.name if len(side.runs) == 1 else f"{side.name} ({folder.name})"
-            said = [*map(str, run.manifest.get("warnings") or ()), *trust_panel(run).warnings]
-            yield from (f"{name}: {each}" for each in said)
+    for name, run in zip(_owners(sides), runs, strict=True):
+        said = [*map(str, run.manifest.get("warnings") or ()), *trust_panel(run).warnings]
+        yield from (f"{name}: {each}" for each in said)
 
 
 def _slug(name: str) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ferd_eval.cli.reporting import as_run
 from ferd_eval.errors import UserError, did_you_mean
+from ferd_eval.manifest import environment, look_up
 from ferd_eval.metrics import AttackScores, class_drops, class_floors
 from ferd_eval.metrics.check import classes
+from ferd_eval.metrics.circumstances import circumstances
 from ferd_eval.outcomes import Outcomes
 from ferd_eval.output import to_json
 from ferd_eval.report import Run
@@ -48,6 +51,8 @@ class Verdict:
     Attributes:
         without_images: classes of which the run can show nothing.
         warnings: why the figures themselves may be in doubt.
+        scored_with: versions and arithmetic behind the figures, by name.
+        elsewhere: where these are not those installed here.
     """
 
     attack: str
@@ -55,6 +60,8 @@ class Verdict:
     max_drop: Finding | None
     without_images: tuple[str, ...]
     warnings: tuple[str, ...]
+    scored_with: Mapping[str, str]
+    elsewhere: tuple[str, ...]
 
     @property
     def passed(self) -> bool:
@@ -75,7 +82,8 @@ class Verdict:
             if count
             else ""
         )
-        return one_line(f"{'pass' if self.passed else 'fail'}: {'; '.join(said)}.{doubt}")
+        there = f" Scored with {', '.join(self.elsewhere)}." if self.elsewhere else ""
+        return one_line(f"{'pass' if self.passed else 'fail'}: {'; '.join(said)}.{doubt}{there}")
 
     def to_json(self) -> str:
         """The verdict for a program."""
@@ -106,6 +114,23 @@ def judge_run(folder: Path, floor: str | None, max_drop: str | None, attack: str
         None if most is None else _max_drop(outcomes, folder, chosen, most),
         tuple(each.name for each in scores.per_class if each.n == 0),
         run.scorecard.flags,
+        circumstances(outcomes.manifest),
+        _elsewhere(outcomes),
+    )
+
+
+def _elsewhere(outcomes: Outcomes) -> tuple[str, ...]:
+    """``torch 2.11.0 (here 2.14.1)``: releases that a new run here would not use."""
+    here = environment()
+    paths = {"torch": "packages.torch", "timm": "packages.timm", "ferd_eval": "ferd_eval"}
+    versions = {
+        name: (look_up(outcomes.manifest, path), look_up(here, path))
+        for name, path in paths.items()
+    }
+    return tuple(
+        f"{name} {there} (here {ours})"
+        for name, (there, ours) in versions.items()
+        if there and ours and there != ours
     )
 
 

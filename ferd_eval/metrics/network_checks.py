@@ -67,6 +67,48 @@ def _zero_gradients(diagnosis: Diagnosis, names: Sequence[str]) -> Check:
     )
 
 
+def _at_bounds(diagnosis: Diagnosis, names: Sequence[str]) -> Check:
+    name, question = "Gradients at 0 and 1", "Do black and white pixels have a gradient?"
+    measured = diagnosis.get("gradients_at_bounds")
+    if not measured:
+        return _unmeasured(name, question)
+    at_0, at_1, others = measured["at_0"], measured["at_1"], measured["elsewhere"]
+    both = {key: np.add(at_0[key], at_1[key]).tolist() for key in at_0}
+    if not both["n"]:
+        return Check(name, question, "ok", "No pixel of the images looked at is exactly 0 or 1.")
+    overall, many = _excess(both, _NO_GRADIENT)
+    those = pick(names, many)
+    places = {"at exactly 0": at_0, "at exactly 1": at_1, "between": others}
+    shares = [
+        f"{tally['count'] / tally['n']:.1%} of {tally['n']} pixels {place}"
+        for place, tally in places.items()
+        if tally["n"]
+    ]
+    sentences = [f"Without a gradient are {listed(shares)}"]
+    hidden = overall or len(those) > 0
+    if hidden:
+        where = f", above all in {classes(those)}" if 0 < len(those) < len(names) else ""
+        sentences.append(
+            "The network clamps its input, and the framework gives a clamp no gradient at its "
+            f"bound{where}"
+        )
+    if measured["distance"]:
+        sentences.append(
+            "The attacks of this run take the gradient just inside the pixel range; tools that do "
+            "not may overstate the robustness of this network"
+        )
+    elif hidden:
+        sentences.append("Attacks by gradient cannot move these pixels and overstate robustness")
+    return Check(
+        name,
+        question,
+        "warning" if hidden else "ok",
+        ". ".join(sentences) + ".",
+        those,
+        _counts("pixels at exactly 0 or 1 without a gradient", both),
+    )
+
+
 def _softmax(diagnosis: Diagnosis, _: Sequence[str]) -> Check:
     name, question = "Output", "Does the network return logits, as attacks expect?"
     tally = diagnosis.get("softmax")
@@ -202,6 +244,7 @@ def _counts(what: str, tally: Mapping[str, Any]) -> Counts:
 
 _ASKED: tuple[Callable[[Diagnosis, Sequence[str]], Check], ...] = (
     _zero_gradients,
+    _at_bounds,
     _softmax,
     _randomised,
     _batch_dependent,

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ferd_eval.attacks import frozen
+from ferd_eval.attacks.pixel_bounds import distance_inside, inside
 from ferd_train.divergence import jensen_shannon
 from ferd_train.fields import (
     require_at_least,
@@ -115,9 +116,11 @@ class DeepInv(Synthesis):
         views = randomness.stream("jitter")
         best = BestBatch(setting.device)
         with frozen(setting.teacher), frozen(setting.student):
+            # Pixels are clamped after each step: a teacher that clamps would hold them there.
+            distance = distance_inside(setting.teacher, x_BCHW)
             for step in range(1, recipe.steps + 1):
                 seen_BCHW = jittered(x_BCHW, recipe.jitter, views)
-                terms = self.terms(seen_BCHW, x_BCHW, labels_B)
+                terms = self.terms(inside(seen_BCHW, distance), x_BCHW, labels_B)
                 loss = recipe.weighted(terms)
                 if recipe.keep == "last":
                     best = BestBatch(setting.device)

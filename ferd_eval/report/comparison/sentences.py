@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from ferd_eval.metrics import Comparison, Delta, Verdict
+from ferd_eval.metrics.circumstances import one_network
 from ferd_eval.report.comparison.contest import Contest
 from ferd_eval.report.figure import (
     NOTHING,
@@ -67,7 +68,17 @@ def headline(contest: Contest) -> str:
         Verdict.MIXED: _mixed,
         Verdict.INDISTINGUISHABLE: _indistinguishable,
     }[found.verdict](found)
-    return f"{_under(contest)}, {claim}: {reason}."
+    return f"{_under(contest)}, {claim}: {reason}.{_one_network(contest)}"
+
+
+def _one_network(contest: Contest) -> str:
+    """That both sides are runs of one checkpoint, where they are."""
+    if not one_network([*contest.first.manifests, *contest.second.manifests]):
+        return ""
+    return (
+        " Both are the same checkpoint: what differs comes from how it was scored, not from the "
+        "network."
+    )
 
 
 def basis(contest: Contest) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ferd_eval.metrics import ClassDelta, Comparison, Delta
+from ferd_eval.metrics.circumstances import circumstances
 from ferd_eval.report.comparison.contest import Contest, Contestant
 from ferd_eval.report.comparison.sentences import (
     basis,
@@ -381,9 +382,12 @@ def _runs_table(contest: Contest) -> Table:
         sides.append(contest.reference.contestant)
     return Table(
         "Runs",
-        ("Side", "Folder", "Checkpoint SHA-256", "Training seed", "Attack seed", "Data set"),
+        (
+            "Side", "Folder", "Checkpoint SHA-256", "Training seed", "Attack seed", "Data set",
+            "Scored with",
+        ),
         tuple(row for side in sides for row in _run_rows(side)),
-    )
+    )  # fmt: skip
 
 
 def _run_rows(side: Contestant) -> Iterator[tuple[Cell, ...]]:
@@ -397,6 +401,12 @@ def _run_rows(side: Contestant) -> Iterator[tuple[Cell, ...]]:
             NOTHING if seed is None else str(seed),
             str(manifest.get("seed", NOTHING)),
             f"{data.get('name') or 'unknown'} ({data.get('selection') or 'imported'})",
+            ", ".join(
+                f"{name} {value}"
+                for name, value in circumstances(manifest).items()
+                if name in ("torch", "CUDA", "ferd_eval")
+            )
+            or NOTHING,
         )
 
 

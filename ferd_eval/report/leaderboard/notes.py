@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ferd_eval.metrics import Standing, lowest_figure
+from ferd_eval.metrics.circumstances import circumstances, differing
 from ferd_eval.metrics.method_comparison import FEWEST_SEEDS
 from ferd_eval.outcomes import Outcomes
 from ferd_eval.report.figure import NOTHING, Table
@@ -145,17 +146,13 @@ def _in_doubt(entries: Sequence[Entry]) -> Iterator[str]:
 
 
 def _other_circumstances(entries: Sequence[Entry]) -> Iterator[str]:
-    """Versions, precisions and engines that differ; they may move figures, if hardly."""
-    runs = [run for entry in entries for run in entry.runs]
-    for what, values in {
-        "versions of the code": [_code(run) for run in runs],
-        "precisions": [_precision(run) for run in runs],
-        "engines": [str(run.manifest.get("engine") or NOTHING) for run in runs],
-        "seeds of the attacks": [_text(run.manifest.get("seed")) for run in runs],
-    }.items():
-        several = list(dict.fromkeys(values))
-        if len(several) > 1:
-            yield f"The runs differ in {what}: {_listed(several)}."
+    """Versions, precisions and engines that differ; they may move figures by themselves."""
+    for what, values in differing([run for entry in entries for run in entry.runs]).items():
+        known = list(dict.fromkeys(value for value in values if value is not None))
+        yield (
+            f"{what} is not the same for all rows ({_listed(known)}), which may move figures by "
+            "itself: score all alike before a difference counts."
+        )
 
 
 def constants_of_columns(columns: Sequence[Column]) -> Table:
@@ -171,7 +168,7 @@ def origin_table(entries: Sequence[Entry]) -> Table:
         "Where the rows come from",
         (
             "Row", "Trained with seed", "Checkpoint SHA-256", "Architecture", "Engine",
-            "Attack seed", "Precision", "Device", "Code",
+            "Attack seed", "Precision", "Device", "torch", "ferd_eval",
         ),
         tuple(
             (
@@ -181,12 +178,14 @@ def origin_table(entries: Sequence[Entry]) -> Table:
                 str((run.manifest.get("model") or {}).get("architecture") or NOTHING),
                 str(run.manifest.get("engine") or NOTHING),
                 _text(run.manifest.get("seed")),
-                _precision(run),
+                with_.get("precision", NOTHING),
                 _device(run),
-                _code(run),
+                with_.get("torch", NOTHING),
+                with_.get("ferd_eval", NOTHING),
             )
             for entry in entries
             for run, seed in zip(entry.runs, entry.seeds, strict=True)
+            for with_ in (circumstances(run.manifest),)
         ),
     )  # fmt: skip
 
@@ -207,21 +206,6 @@ def trust_table(entries: Sequence[Entry]) -> Table | None:
         rows,
         "Signs that an attack says more of itself than of the network, from the runs' own checks.",
     )
-
-
-def _code(run: Outcomes) -> str:
-    code = run.manifest.get("code") or {}
-    version = f"ferd_eval {run.manifest.get('ferd_eval') or NOTHING}"
-    if not code.get("commit"):
-        return version
-    return f"{version}, {str(code['commit'])[:10]}" + (" with changes" if code.get("dirty") else "")
-
-
-def _precision(run: Outcomes) -> str:
-    precision = run.manifest.get("precision") or {}
-    if not precision.get("dtype"):
-        return NOTHING
-    return str(precision["dtype"]) + (" (TF32)" if precision.get("tf32") else "")
 
 
 def _device(run: Outcomes) -> str:

@@ -430,12 +430,49 @@ def test_what_could_not_be_held_equal_is_said(command, tmp_path):
     assert status == 0, err
     warnings = " / ".join(json.loads(out)["warnings"])
     for part in (
-        "the engine is not the same for all: native, autoattack",
+        "engine is not the same for all",
+        "native for a; autoattack for b",
         "rests on their numbers and labels alone",
         "part of aa saw only a sample",
         "1 of 10 classes have no images",
     ):
         assert part in warnings
+
+
+@pytest.mark.parametrize(
+    ("what", "here", "there"),
+    [
+        ("torch", {"packages": {"torch": "2.11.0"}}, {"packages": {"torch": "2.14.1"}}),
+        ("CUDA", {"device": {"kind": "cuda", "cuda": "12.8"}},
+         {"device": {"kind": "cuda", "cuda": "13.0"}}),
+        ("precision", {"precision": {"dtype": "float32", "tf32": False}},
+         {"precision": {"dtype": "float32", "tf32": True}}),
+        ("ferd_eval", {"ferd_eval": "0.1.0"}, {"ferd_eval": "0.2.0"}),
+    ],
+)  # fmt: skip
+def test_runs_of_other_versions_are_told_apart(command, tmp_path, what, here, there):
+    save(tmp_path / "a", 0, name="a", **here)
+    save(tmp_path / "b", 1, name="b", **there)
+    status, out, err = command("a", "b", "--json")
+    assert status == 0, err
+    said = [each for each in json.loads(out)["warnings"] if each.startswith(f"{what} is not")]
+    assert len(said) == 1
+    assert " for a; " in said[0]
+    assert " for b" in said[0]
+    save(tmp_path / "c", 1, name="c", **here)
+    _, out, _ = command("a", "c")
+    assert "is not the same for all" not in out
+
+
+def test_one_checkpoint_scored_twice_is_said_in_the_headline(command, tmp_path):
+    checkpoint = {"training": {"sha256": "f" * 64}}
+    save(tmp_path / "a", 0, name="a", packages={"torch": "2.11.0"}, **checkpoint)
+    save(tmp_path / "b", 1, name="b", packages={"torch": "2.14.1"}, **checkpoint)
+    _, out, _ = command("a", "b", "--json")
+    assert "Both are the same checkpoint" in json.loads(out)["headline"]
+    save(tmp_path / "c", 1, name="c")
+    _, out, _ = command("a", "c", "--json")
+    assert "the same checkpoint" not in json.loads(out)["headline"]
 
 
 # Names

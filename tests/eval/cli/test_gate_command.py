@@ -29,7 +29,7 @@ def attacked_run(names=NAMES, clean=CLEAN, attacked=ATTACKED, n=200, **more):
     clean_N = np.where(place < np.repeat(clean, n), labels, other)
     attacked_N = np.where(place < np.repeat(attacked, n), labels, other)
     tables = [rows("clean", labels, clean_N), rows("aa", labels, attacked_N, clean_N)]
-    return made_run(tables, names, **more)
+    return made_run(tables, names, **{"packages": {}, **more})
 
 
 @pytest.fixture
@@ -231,3 +231,17 @@ def test_the_shell_sees_the_status_without_torch_and_without_a_reader(saved, flo
     assert process.stderr is not None
     assert "Traceback" not in process.stderr.read()
     assert process.wait() == status
+
+
+def test_a_run_of_another_torch_is_told(gate, tmp_path):
+    import torch
+
+    attacked_run(packages={"torch": "2.0.0"}).save(tmp_path / "old")
+    attacked_run(packages={"torch": torch.__version__.partition("+")[0]}).save(tmp_path / "new")
+    for question in (("--floor", "0.2"), ("--max-drop", "0.8")):
+        _, out, _ = gate("old", *question)
+        assert "Scored with torch 2.0.0 (here " in out
+        _, out, _ = gate("new", *question)
+        assert "Scored with torch" not in out
+    _, out, _ = gate("old", "--floor", "0.2", "--json")
+    assert json.loads(out)["scored_with"]["torch"] == "2.0.0"

@@ -1,0 +1,64 @@
+"""What runs were scored with, beside network, images and attack: versions, arithmetic, hardware.
+
+One checkpoint under one attack may get other figures from another release of the framework, so
+whoever puts runs side by side says where these differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ferd_eval.manifest import look_up
+from ferd_eval.outcomes import Outcomes
+
+
+def circumstances(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """What a run records of them, by name; what it does not record is left out."""
+    precision = manifest.get("precision") or {}
+    arithmetic = precision.get("dtype")
+    if arithmetic and precision.get("tf32"):
+        arithmetic = f"{arithmetic} (TF32)"
+    recorded = {
+        "torch": look_up(manifest, "packages.torch"),
+        "CUDA": look_up(manifest, "device.cuda"),
+        "torchvision": look_up(manifest, "packages.torchvision"),
+        "timm": look_up(manifest, "packages.timm"),
+        "precision": arithmetic,
+        "ferd_eval": _product(manifest),
+        "engine": manifest.get("engine"),
+        "device": look_up(manifest, "device.kind"),
+        "seed of the attacks": manifest.get("seed"),
+    }
+    return {name: str(value) for name, value in recorded.items() if value not in (None, "")}
+
+
+def differing(runs: Sequence[Outcomes]) -> dict[str, tuple[str | None, ...]]:
+    """Circumstances that are not the same for all: name → value of each run, None if unknown."""
+    recorded = [circumstances(run.manifest) for run in runs]
+    names = dict.fromkeys(name for each in recorded for name in each)
+    values = {name: tuple(each.get(name) for each in recorded) for name in names}
+    return {
+        name: of_runs
+        for name, of_runs in values.items()
+        if len({value for value in of_runs if value is not None}) > 1
+    }
+
+
+def one_network(manifests: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether all are runs of the same weights, read alike."""
+    read = [
+        [look_up(each, path) for path in ("checkpoint.sha256", "model.normalization")]
+        + [look_up(each, path) for path in ("model.architecture", "model.model_file_sha256")]
+        for each in manifests
+    ]
+    return read[0][0] is not None and all(each == read[0] for each in read)
+
+
+def _product(manifest: Mapping[str, Any]) -> str:
+    """Version, and the commit where it is known."""
+    code = manifest.get("code") or {}
+    version = str(manifest.get("ferd_eval") or "")
+    if not code.get("commit"):
+        return version
+    return f"{version} ({str(code['commit'])[:10]}{' with changes' if code.get('dirty') else ''})"
