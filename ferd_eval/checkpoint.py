@@ -27,6 +27,7 @@ from torch import Tensor
 
 from ferd_eval.errors import UserError
 from ferd_eval.file_digest import file_sha256
+from ferd_eval.name_list import listed
 from ferd_eval.numpy_values import STAND_INS, StoredArray, StoredScalar
 from ferd_eval.output import is_text
 from ferd_eval.torch_pickle import require_modest
@@ -243,7 +244,7 @@ def _sniff(path: Path, size: int) -> Format:
         return "safetensors"
     if head.startswith(b"\x80"):
         offenders = _offenders(_pickle_globals(path.read_bytes()))
-        named = f" (it asks for {_few(offenders)})" if offenders else ""
+        named = f" (it asks for {listed(offenders, 4)})" if offenders else ""
         _refuse(
             path,
             f"is a plain pickle{named}, which is never opened because unpickling runs code; "
@@ -395,19 +396,14 @@ def _pickle_globals(data: bytes) -> list[str]:
     return found
 
 
-def _few(names: Sequence[str], limit: int = 4) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
-
-
 def _refuse_globals(path: Path, offenders: Sequence[str]) -> NoReturn:
     target = path.with_name(f"{path.stem}.weights.pt")
     command = shlex.join(["python", "-c", _RESAVE, str(path), str(target)])
     _refuse(
         path,
-        f"holds more than weights: it asks to import {_few(offenders)}, which could run code, and "
-        "was not opened. If you trust the file (and only then), re-save its state dict, from the "
-        f"project that wrote it: {command}",
+        f"holds more than weights: it asks to import {listed(offenders, 4)}, which could run "
+        "code, and was not opened. If you trust the file (and only then), re-save its state dict, "
+        f"from the project that wrote it: {command}",
     )
 
 
@@ -484,7 +480,7 @@ def _search(
         if isinstance(inner, _Found):
             candidates.append((key, inner))
     if len(candidates) > 1:
-        return f"holds several state dicts ({_few([key for key, _ in candidates])})"
+        return f"holds several state dicts ({listed([key for key, _ in candidates], 4)})"
     return _beside(content, *candidates[0]) if candidates else None
 
 
@@ -604,7 +600,8 @@ class _Cleaning:
             self.lightning = False
             if 2 * counts[prefix] > len(self.tensors):
                 rest = [key for key in self.tensors if not key.startswith(prefix)]
-                self.ignored.append(f"{_few(rest, 2)} ({len(rest)} tensor{'s' * (len(rest) != 1)})")
+                tensors = f"{len(rest)} tensor{'s' * (len(rest) != 1)}"
+                self.ignored.append(f"{listed(rest, 2)} ({tensors})")
                 self._keep(prefix)
                 return True
         return False

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from ferd_eval.errors import UserError, did_you_mean
+from ferd_eval.name_list import listed
 
 
 def read_groups(
@@ -53,7 +54,7 @@ def read_groups(
     if left_out:
         raise UserError(
             f"--groups {spec} gives no group to {len(left_out)} of {len(class_names)} classes: "
-            f"{', '.join(left_out[:5])}. Add a line class,group for each."
+            f"{listed(left_out)}. Add a line class,group for each."
         )
     return {file.stem: [groups[name] for name in class_names]}
 

@@ -14,11 +14,11 @@ from ferd_eval.cli.sides import Side, read_sides
 from ferd_eval.errors import UserError, did_you_mean
 from ferd_eval.manifest import look_up
 from ferd_eval.metrics import Comparison, compare, compare_methods, trust_panel
-from ferd_eval.metrics.check import listed
 from ferd_eval.metrics.circumstances import differing
 from ferd_eval.metrics.method_comparison import FEWEST_SEEDS
 from ferd_eval.metrics.same_attack import Mismatch, mismatch, unknown_constants
 from ferd_eval.metrics.same_images import SameImages
+from ferd_eval.name_list import listed
 from ferd_eval.output import to_json
 from ferd_eval.report.comparison import (
     Contest,

@@ -19,6 +19,7 @@ from ferd_eval.errors import UserError
 from ferd_eval.folder_lock import sole_user
 from ferd_eval.manifest import RECORD, environment, now
 from ferd_eval.metrics.budget import eps_of
+from ferd_eval.name_list import listed
 from ferd_eval.outcomes import Outcomes
 from ferd_eval.output import parse_json, to_json
 from ferd_eval.prediction_file import PredictionFile
@@ -173,7 +174,7 @@ def _require_room(folder: Path, manifest: Mapping[str, Any]) -> None:
     except (FileNotFoundError, NotADirectoryError):
         if runs := sorted(file.parent.name for file in folder.glob(f"*/{RECORD}")):
             raise UserError(
-                f"{folder} is a folder of runs ({', '.join(runs[:3])}). Give --out a folder in it, "
+                f"{folder} is a folder of runs ({listed(runs, 3)}). Give --out a folder in it, "
                 f"e.g. {folder / 'imported'}."
             ) from None
         return

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ferd_eval.errors import UserError
 from ferd_eval.manifest import RECORD
+from ferd_eval.name_list import listed
 
 #: What a run leaves behind, wherever it was stopped; its record, `RECORD`, comes first of all.
 _OWN_FILES = re.compile(
@@ -32,8 +33,7 @@ def require_own_folder(folder: Path, runs: Sequence[str] = ()) -> None:
         return  # there is nothing yet, or what is wrong has its own message
     foreign = [name for name in names if not (name in runs or _OWN_FILES.fullmatch(name))]
     if foreign and not ours:
-        more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
         raise UserError(
-            f"{folder} holds files that are not of a run ({', '.join(foreign[:3])}{more}). "
+            f"{folder} holds files that are not of a run ({listed(foreign, 3)}). "
             f"Give a folder of its own, e.g. --out {folder / 'run'}."
         )

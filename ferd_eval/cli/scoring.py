@@ -25,6 +25,7 @@ from ferd_eval.folder_lock import sole_user
 from ferd_eval.interruption import after_what_is_at_hand
 from ferd_eval.job import Job
 from ferd_eval.manifest import read_manifest
+from ferd_eval.name_list import listed
 from ferd_eval.outcomes import Outcomes
 from ferd_eval.preflight import normalization_hint
 from ferd_eval.progress import Bar, Lines, Watcher
@@ -176,7 +177,7 @@ def _require_room(root: Path, candidates: Sequence[Candidate], *, several: bool)
         )
     if not several and not alone and runs:
         raise UserError(
-            f"{root} is a folder of runs ({', '.join(runs[:3])}), but one checkpoint is given. "
+            f"{root} is a folder of runs ({listed(runs, 3)}), but one checkpoint is given. "
             f"Give --out {root / candidates[0].name}."
         )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ferd_eval.cli.sides import Side
 from ferd_eval.errors import UserError
-from ferd_eval.metrics.check import listed
+from ferd_eval.name_list import listed
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,13 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import bdtrc, gammaln
 
+from ferd_eval.name_list import listed
+
 Status = Literal["ok", "warning", "not measured"]
 
 #: Level of each test over all images, and of all its tests over classes together.
 LEVEL = 0.01
-
-#: Names listed in a sentence; the rest are counted.
-_MOST_NAMES = 5
 
 
 @dataclass(frozen=True)
@@ -89,14 +88,6 @@ def less_p(low: int, n_low: int, high: int, n_high: int) -> float:
 def pick(names: Sequence[str], classes: Iterable[int]) -> tuple[str, ...]:
     """Names of some classes."""
     return tuple(names[k] for k in classes)
-
-
-def listed(names: Sequence[str]) -> str:
-    """``cat``, ``cat and dog``, ``a, b, c, d, e and 3 more``."""
-    shown = list(names[:_MOST_NAMES])
-    if len(names) > _MOST_NAMES:
-        return f"{', '.join(shown)} and {len(names) - _MOST_NAMES} more"
-    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
 
 
 def images(count: int) -> str:

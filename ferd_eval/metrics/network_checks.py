@@ -18,9 +18,9 @@ from ferd_eval.metrics.check import (
     excess,
     excess_p,
     images,
-    listed,
     pick,
 )
+from ferd_eval.name_list import listed
 
 #: Share of images whose gradient may vanish before attacks that start there are in doubt.
 _NO_GRADIENT = 0.05

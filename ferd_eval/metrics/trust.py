@@ -24,11 +24,11 @@ from ferd_eval.metrics.check import (
     excess_p,
     images,
     less_p,
-    listed,
     pick,
 )
 from ferd_eval.metrics.network_checks import network_checks
 from ferd_eval.metrics.paired import Paired
+from ferd_eval.name_list import listed
 from ferd_eval.outcomes import Outcomes
 
 #: A gap between PGD and AutoAttack from which PGD alone is misleading, on average and in a class.

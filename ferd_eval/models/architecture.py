@@ -16,6 +16,8 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from ferd_eval.name_list import listed
+
 _SHOWN_PER_KIND = 2
 
 
@@ -224,8 +226,7 @@ def _keys(count: int) -> str:
 
 
 def _some(items: tuple[str, ...] | list[str]) -> str:
-    more = f", … {len(items) - _SHOWN_PER_KIND} more" if len(items) > _SHOWN_PER_KIND else ""
-    return ", ".join(items[:_SHOWN_PER_KIND]) + more
+    return listed(items, _SHOWN_PER_KIND)
 
 
 def _times(shape: tuple[int, ...]) -> str:

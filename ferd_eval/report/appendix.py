@@ -10,7 +10,7 @@ from typing import Any
 from ferd_eval.manifest import look_up
 from ferd_eval.metrics import AttackScores, Scorecard, TargetedSuccess
 from ferd_eval.metrics.budget import family_of
-from ferd_eval.metrics.check import listed
+from ferd_eval.name_list import listed
 from ferd_eval.report.crosswalk import crosswalk
 from ferd_eval.report.figure import NOTHING, Cell, Table, percent, ratio, whole
 from ferd_eval.report.provenance import constants_table, cost_table

@@ -7,6 +7,7 @@ from statistics import median
 from typing import Any
 
 from ferd_eval.metrics import AttackScores, ClassScore, Scorecard, TargetedSuccess
+from ferd_eval.name_list import listed
 from ferd_eval.report.figure import percent, whole
 
 #: Classes named in a sentence; the rest are counted.
@@ -133,9 +134,7 @@ def _suspects(present: list[ClassScore], shown: AttackScores) -> str:
             f"No class can be excluded as the weakest ({lowest.name} is lowest here, "
             f"{percent(lowest.accuracy)} %)"
         )
-    if len(named) > _MOST_NAMES:
-        named = [*named[:_MOST_NAMES], f"one of {len(named) - _MOST_NAMES} more"]
-    return f"With 95 % confidence the weakest class is {', '.join(named[:-1])} or {named[-1]}"
+    return f"With 95 % confidence the weakest class is {listed(named, _MOST_NAMES, 'or')}"
 
 
 def _certainty(present: list[ClassScore], shown: AttackScores, *, attacked: bool) -> str:

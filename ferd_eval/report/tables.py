@@ -13,7 +13,7 @@ from ferd_eval.metrics import (
     TargetConfusion,
     TargetedSuccess,
 )
-from ferd_eval.metrics.check import listed
+from ferd_eval.name_list import listed
 from ferd_eval.report.figure import (
     NOTHING,
     Cell,
@@ -135,13 +135,11 @@ def summary(runs: Sequence[RunView]) -> Table:
 
 
 def suspects(shown: AttackView) -> str:
-    """``cat``, ``cat or dog``, ``cat, dog or 3 more``: what could be the worst class."""
+    """``cat``, ``cat or dog``, ``cat, dog or one of 3 more``: what could be the worst class."""
     names = shown.possibly_worst
     if names is None:
         return f"lowest seen: {shown.lowest[0]}" if shown.lowest else NOTHING
-    if len(names) > _MOST_NAMES:
-        return f"{', '.join(names[:_MOST_NAMES])} or {len(names) - _MOST_NAMES} more"
-    return " or ".join(names) or NOTHING
+    return listed(names, _MOST_NAMES, "or") or NOTHING
 
 
 def _best(

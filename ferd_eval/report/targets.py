@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ferd_eval.metrics import AttackScores, ErrorShift, ShareChange, TargetEffect, TargetExcess
 from ferd_eval.metrics.check import counted
+from ferd_eval.name_list import listed
 from ferd_eval.report.figure import NOTHING, Cell, Figure, Table, percent, whole
 
 QUESTION = "Are some classes easier to be attacked into?"
@@ -276,10 +277,7 @@ def _baseline(extremes: Sequence[TargetExcess]) -> str:
 
 
 def _named(names: Sequence[str], points: Mapping[str, float | None]) -> str:
-    shown = [f"{name} ({_plus(points[name])})" for name in names[:_MOST_NAMES]]
-    if len(names) > _MOST_NAMES:
-        shown.append(f"{len(names) - _MOST_NAMES} more")
-    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+    return listed([f"{name} ({_plus(points[name])})" for name in names], _MOST_NAMES)
 
 
 def _plus(points: float | None) -> str:

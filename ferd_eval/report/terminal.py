@@ -11,6 +11,7 @@ from rich.console import Console, ConsoleOptions, Group, JustifyMethod, Renderab
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from ferd_eval.metrics.check import counted
 from ferd_eval.report.figure import Figure, Table
 from ferd_eval.report.view import ClassLine, RunView, View
 
@@ -80,7 +81,8 @@ def _bars(run: RunView, title: str) -> Iterator[RenderableType]:
     table.add_row("", "", "", _Scale())
     yield table
     if len(lines) > _MOST_BARS:
-        yield Text(f"and {len(lines) - _MOST_BARS} more classes in the files", style="dim")
+        more = counted(len(lines) - _MOST_BARS, "more class", "more classes")
+        yield Text(f"and {more} in the files", style="dim")
     hidden = len(shown.lowest_first) - len(lines)
     if hidden:
         yield Text(f"not shown: {hidden} class{'es' * (hidden > 1)} without images", style="dim")

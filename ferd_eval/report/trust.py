@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ferd_eval.metrics import AttackGap, Audit, AuditBound, Check, ClassGap
-from ferd_eval.metrics.check import listed
+from ferd_eval.name_list import listed
 from ferd_eval.report.figure import NOTHING, Cell, Table, percent, whole
 
 #: What needs a reader's eye comes first.

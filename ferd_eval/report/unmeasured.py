@@ -9,7 +9,7 @@ from typing import Any
 from ferd_eval.manifest import look_up
 from ferd_eval.metrics import Scorecard, TargetedSuccess
 from ferd_eval.metrics.budget import eps_of, family_of
-from ferd_eval.metrics.check import listed
+from ferd_eval.name_list import listed
 from ferd_eval.report.figure import percent, whole
 
 #: Attacks of this package that a thorough run holds: family → what it would add.

@@ -10,6 +10,7 @@ from statistics import median
 
 from ferd_eval.metrics import Comparison, Delta, Verdict
 from ferd_eval.metrics.circumstances import one_network
+from ferd_eval.name_list import listed
 from ferd_eval.report.comparison.contest import Contest
 from ferd_eval.report.figure import (
     NOTHING,
@@ -258,12 +259,8 @@ def _aside(delta: Delta, found: Comparison) -> str:
 def _classes(found: Comparison, places: Sequence[int]) -> str:
     """``cat, dog and 3 more are``, the largest differences first."""
     chosen = sorted(places, key=lambda k: -abs(found.per_class[k].value or 0.0))
-    names = [found.per_class[k].name or NOTHING for k in chosen[:_MOST_NAMES]]
-    if len(chosen) > _MOST_NAMES:
-        names.append(f"{len(chosen) - _MOST_NAMES} more")
-    if len(names) == 1:
-        return f"{names[0]} is"
-    return f"{', '.join(names[:-1])} and {names[-1]} are"
+    names = [found.per_class[k].name or NOTHING for k in chosen]
+    return f"{listed(names, _MOST_NAMES)} {'is' if len(names) == 1 else 'are'}"
 
 
 def _against(found: Comparison, places: Sequence[int], way: str) -> str:

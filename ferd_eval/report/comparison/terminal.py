@@ -10,6 +10,7 @@ from rich.console import Console, ConsoleOptions, Group, JustifyMethod, Renderab
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from ferd_eval.metrics.check import counted
 from ferd_eval.report.comparison.view import ClassLine, ComparisonView
 from ferd_eval.report.figure import Figure, Table
 
@@ -77,7 +78,8 @@ def _bars(view: ComparisonView) -> Iterator[RenderableType]:
         )
     yield table
     if len(lines) > _MOST_BARS:
-        yield Text(f"and {len(lines) - _MOST_BARS} more classes in the files", style="dim")
+        more = counted(len(lines) - _MOST_BARS, "more class", "more classes")
+        yield Text(f"and {more} in the files", style="dim")
     hidden = len(view.classes) - len(lines)
     if hidden:
         yield Text(f"not shown: {hidden} class{'es' * (hidden > 1)} without images", style="dim")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ferd_eval.metrics import Standing, lowest_figure
 from ferd_eval.metrics.circumstances import circumstances, differing
 from ferd_eval.metrics.method_comparison import FEWEST_SEEDS
+from ferd_eval.name_list import listed
 from ferd_eval.outcomes import Outcomes
 from ferd_eval.report.figure import NOTHING, Table
 from ferd_eval.report.leaderboard.entry import Entry
@@ -91,7 +92,7 @@ def _seeds(entries: Sequence[Entry]) -> Iterator[str]:
     if methods:
         yield (
             "±: half the 95 % t interval of the mean over training seeds ("
-            + _listed([f"{entry.name}: {len(entry.runs)}" for entry in methods])
+            + listed([f"{entry.name}: {len(entry.runs)}" for entry in methods], _MOST_NAMES)
             + "). Between such rows ≈ goes by the seeds and the images."
         )
     for entry in few:
@@ -150,7 +151,7 @@ def _other_circumstances(entries: Sequence[Entry]) -> Iterator[str]:
     for what, values in differing([run for entry in entries for run in entry.runs]).items():
         known = list(dict.fromkeys(value for value in values if value is not None))
         yield (
-            f"{what} is not the same for all rows ({_listed(known)}), which may move figures by "
+            f"{what} is not the same for all rows ({listed(known, _MOST_NAMES)}), which may move figures by "
             "itself: score all alike before a difference counts."
         )
 
@@ -215,8 +216,3 @@ def _device(run: Outcomes) -> str:
 
 def _text(value: Any) -> str:
     return NOTHING if value is None else str(value)
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - _MOST_NAMES
-    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")

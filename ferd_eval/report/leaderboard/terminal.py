@@ -7,6 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from ferd_eval.metrics.check import counted
 from ferd_eval.report.leaderboard.markdown import RULE
 from ferd_eval.report.leaderboard.view import (
     Board,
@@ -26,7 +27,8 @@ def render_terminal(board: Leaderboard) -> RenderableType:
     for each in board.boards:
         parts += [Text(each.title, style="bold"), Text()]
         if not each.rows:
-            parts += [Text(f"{len(each.reported)} published rows stand in the files."), Text()]
+            rows = counted(len(each.reported), "published row stands", "published rows stand")
+            parts += [Text(f"{rows} in the files."), Text()]
             continue
         for column in each.columns:
             parts += [Text(column.title, style="bold"), _table(each, column), Text()]

@@ -7,7 +7,7 @@ from scipy import stats
 
 from ferd_eval.metrics import scorecard
 from ferd_eval.metrics.check import classes as named
-from ferd_eval.metrics.check import excess, excess_p, images, less_p, listed
+from ferd_eval.metrics.check import excess, excess_p, images, less_p
 from ferd_eval.metrics.network_checks import network_checks
 from ferd_eval.metrics.trust import trust_flags, trust_panel
 from ferd_eval.outcomes import Outcomes, conform
@@ -133,8 +133,6 @@ def test_excess_divides_its_level_among_classes():
 def test_counts_agree_with_their_nouns():
     assert (images(1), images(2), images(0)) == ("1 image", "2 images", "0 images")
     assert named(("a",)) == "1 class (a)"
-    assert listed(("a", "b", "c")) == "a, b and c"
-    assert listed(tuple("abcdefg")) == "a, b, c, d, e and 2 more"
     fgsm, pgd = right(200, (0, 1)), right(200, (1, 3))
     assert "FGSM breaks 1 image that PGD does not, PGD 2 images" in (
         check(outcomes({"clean": right(), "fgsm": fgsm, "pgd": pgd}, LABELS), "FGSM").statement

@@ -46,9 +46,9 @@ def could_be_worst(scores: dict[str, Any]) -> str:
     if scores["possibly_worst"] is None:
         return f"lowest seen: {scores['worst_class']['name']}"
     names = [scores["per_class"][i]["name"] for i in scores["possibly_worst"]]
-    if len(names) < 3:
-        return " or ".join(names)
-    return f"{names[0]}, {names[1]} or {len(names) - 2} more"
+    if len(names) < 4:
+        return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    return f"{names[0]}, {names[1]} or one of {len(names) - 2} more"
 
 
 def html_rows(html: str) -> list[list[str]]:

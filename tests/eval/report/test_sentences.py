@@ -77,6 +77,11 @@ def second(correct: list[int], n: int, **more: Any) -> str:
             "With 95 % confidence the weakest class is c1 (20.0 %), c3 (22.0 %), c4 (23.0 %) or "
             "one of 2 more; ",
         ),
+        (
+            [25, 20, 90, 22, 23],
+            "With 95 % confidence the weakest class is c1 (20.0 %), c3 (22.0 %), c4 (23.0 %) or "
+            "c0 (25.0 %); ",
+        ),
         ([25, 20, 22, 23], "No class can be excluded as the weakest (c1 is lowest here, 20.0 %); "),
         ([20, 25], "With 95 % confidence the weakest class is c0 (20.0 %) or c1 (25.0 %); "),
         ([100], "Only c0 has images (100.0 %); "),
