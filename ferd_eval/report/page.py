@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from typing import Any
 
@@ -12,6 +12,12 @@ from markupsafe import Markup
 
 from ferd_eval.report.figure import Cell, Figure, Table
 from ferd_eval.report.view import AttackView, Heatmap, ProfileView, RunView, View
+
+#: Ticks of an axis from 0 to 100 %: where, as a share of it, and what stands there.
+_HUNDRED = tuple((percent / 100, str(percent)) for percent in (0, 25, 50, 75, 100))
+
+#: Of an ε profile on a phone, in pixels: its axis, a character, and the least room between labels.
+_AXIS, _CHARACTER, _ROOM = 300, 7, 6
 
 
 def page(view: View) -> str:
@@ -22,6 +28,7 @@ def page(view: View) -> str:
         .render(
             view=view,
             profiles=[_profile_lines(run) for run in view.runs],
+            hundred=_HUNDRED,
             style=style(),
             script=Markup(template_text("sort.js") + template_text("report.js")),
             data=script_json(chart_data(view)),
@@ -133,10 +140,7 @@ def _lines(profile: ProfileView, table: Table, run: RunView) -> dict[str, Any]:
 
     return {
         "table": table,
-        "ticks": [
-            {"at": round(x, 2), "text": text}
-            for x, text in zip(at, (*(["0"] if clean else []), *profile.eps_text), strict=True)
-        ],
+        "ticks": _ticks(at, [*(["0"] if clean else []), *profile.eps_text]),
         "average": points(clean.overall["average"] if clean else None, profile.average),
         "worst": points(clean.overall["worst_class"] if clean else None, profile.worst_class),
         "classes": [
@@ -150,6 +154,21 @@ def _lines(profile: ProfileView, table: Table, run: RunView) -> dict[str, Any]:
             for i, name in enumerate(run.class_names)
         ],
     }
+
+
+def _ticks(at: Sequence[float], texts: Sequence[str]) -> list[tuple[float, str]]:
+    """The labels of an axis from 0 to 100 that do not run into one another, its ends first."""
+
+    def apart(one: tuple[float, str], other: tuple[float, str]) -> bool:
+        half = _CHARACTER * (len(one[1]) + len(other[1])) / 2
+        return abs(one[0] - other[0]) * _AXIS >= half + _ROOM
+
+    first, *others = ((round(x / 100, 4), text) for x, text in zip(at, texts, strict=True))
+    kept = [first]
+    for tick in reversed(others):
+        if all(apart(tick, other) for other in kept):
+            kept.append(tick)
+    return kept
 
 
 def _is_figure(cell: Cell) -> bool:

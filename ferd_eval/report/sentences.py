@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -32,24 +32,60 @@ def strongest(
     manifest: Mapping[str, Any],
 ) -> str | None:
     """Return the attack of the lowest average, as `headline_attack` does."""
+    run = within_budget(average, constants, manifest)
+    return min(run, key=run.__getitem__) if run else None
+
+
+def strongest_shared(
+    cards: Sequence[Scorecard], manifests: Sequence[Mapping[str, Any]]
+) -> str | None:
+    """Return the attack that leaves the lowest average over several runs, each within its ε.
+
+    None where no attack was run on all.
+    """
+    first, *others = (
+        within_budget(
+            {attack: scores.average for attack, scores in card.attacks.items()},
+            {attack: scores.constants for attack, scores in card.attacks.items()},
+            manifest,
+        )
+        for card, manifest in zip(cards, manifests, strict=True)
+    )
+    total = {
+        attack: value + sum(other[attack] for other in others)
+        for attack, value in first.items()
+        if all(attack in other for other in others)
+    }
+    return min(total, key=total.__getitem__) if total else None
+
+
+def within_budget(
+    average: Mapping[str, float | None],
+    constants: Mapping[str, Mapping[str, Any]],
+    manifest: Mapping[str, Any],
+) -> dict[str, float]:
+    """Return the averages under attacks within the run's ε, without those of clean images."""
     budget = (manifest.get("threat") or {}).get("eps")
 
     def within(attack: str) -> bool:
         eps = constants[attack].get("eps")
         return eps is None or budget is None or eps <= budget * (1 + 1e-9)
 
-    run = {
+    return {
         attack: value
         for attack, value in average.items()
         if attack != "clean" and value is not None and within(attack)
     }
-    return min(run, key=run.__getitem__) if run else None
 
 
 def sentences(
-    card: Scorecard, manifest: Mapping[str, Any], headline: str | None
+    card: Scorecard, manifest: Mapping[str, Any], headline: str | None, *, shared: bool = False
 ) -> tuple[str, str, str]:
-    """Say how robust on average, which classes are lowest, and how sure this is."""
+    """Say how robust on average, which classes are lowest, and how sure this is.
+
+    Args:
+        headline: attack to speak of; with `shared` the strongest that several runs met.
+    """
     clean = card.attacks.get("clean")
     shown = card.attacks[headline] if headline else clean or next(iter(card.attacks.values()))
     present = sorted(
@@ -60,14 +96,19 @@ def sentences(
         nothing = "The run holds no images yet, so there is nothing to report."
         return nothing, "No class has an image.", "Finish the run, then report again."
     return (
-        _average(card, manifest, headline, shown),
+        _average(card, manifest, headline, shown, shared=shared),
         _lowest(present, shown, attacked=headline is not None),
         _certainty(present, shown, attacked=headline is not None),
     )
 
 
 def _average(
-    card: Scorecard, manifest: Mapping[str, Any], headline: str | None, shown: AttackScores
+    card: Scorecard,
+    manifest: Mapping[str, Any],
+    headline: str | None,
+    shown: AttackScores,
+    *,
+    shared: bool,
 ) -> str:
     of = f"the {whole(shown.n)} images of {card.dataset.get('name', 'the data set')}"
     if headline is None:
@@ -77,16 +118,30 @@ def _average(
         )
     eps = shown.constants.get("eps_text") or (manifest.get("threat") or {}).get("eps_text")
     budget = f" at ε = {eps}" if eps else ""
-    strongest = "the strongest attack run" if _attacks(card) > 1 else "the only attack run"
+    if _attacks(card) == 1:
+        rank = "the only attack run"
+    elif shared:
+        rank = "the strongest attack that all runs met"
+    else:
+        rank = "the strongest attack run"
     clean = card.attacks.get("clean")
     whatever = (
         ", whatever class the attack aims at" if isinstance(shown.target, TargetedSuccess) else ""
     )
     unattacked = f", against {percent(clean.average)} % without an attack" if clean else ""
     return (
-        f"Under {headline}{budget}, {strongest}, the model classifies {percent(shown.average)} % "
-        f"of {of} correctly{whatever}{unattacked}.{_audited(shown)}"
+        f"Under {headline}{budget}, {rank}, the model classifies {percent(shown.average)} % "
+        f"of {of} correctly{whatever}{unattacked}{_stronger(card, manifest, headline)}."
+        f"{_audited(shown)}"
     )
+
+
+def _stronger(card: Scorecard, manifest: Mapping[str, Any], headline: str) -> str:
+    """What the run's own strongest attack leaves, where another is shown that all runs met."""
+    own = headline_attack(card, manifest)
+    if own is None or own == headline:
+        return ""
+    return f"; {own} leaves {percent(card.attacks[own].average)} %"
 
 
 def _audited(shown: AttackScores) -> str:

@@ -26,7 +26,7 @@ from ferd_eval.report.figure import (
 )
 
 if TYPE_CHECKING:
-    from ferd_eval.report.view import AttackView, RunView
+    from ferd_eval.report.view import AttackView, ClassLine, RunView
 
 #: Intervals of figures over all classes: key in the scorecard.
 INTERVALS = ("average95", "worst_class95", "worst_10pct95", "gap95")
@@ -185,25 +185,16 @@ def _among(names: Sequence[str]) -> str:
     return f"{listed(names)}: with 95 % confidence the class that truly is lowest is among them"
 
 
-def side_by_side(runs: Sequence[RunView]) -> Table | None:
-    """Return each class under the strongest attack that all runs share, one column a run."""
-    if len(runs) < 2 or len({run.class_names for run in runs}) > 1:
-        return None
-    shared = [attack for attack in runs[0].attacks if all(attack in run.attacks for run in runs)]
-    if not shared:
-        return None
-    attack = runs[0].headline if runs[0].headline in shared else shared[-1]
-    lines = [run.attacks[attack].classes for run in runs]
-    rows: tuple[tuple[Cell, ...], ...] = tuple(
-        (first.name, *(line[first.index].accuracy for line in lines))
-        for first in runs[0].attacks[attack].lowest_first
-    )
+def side_by_side_table(
+    attack: str, names: Sequence[str], lines: Sequence[Sequence[ClassLine]]
+) -> Table:
+    """Return each class under one attack, one column a run."""
     return Table(
         f"Classes side by side under {attack}",
-        ("Class", *(run.name for run in runs)),
-        rows,
-        f"Accuracy in per cent, lowest of {runs[0].name} first. Whether a difference is more than "
-        "chance needs a paired test on the same images.",
+        ("Class", *names),
+        tuple((of[0].name, *(line.accuracy for line in of)) for of in lines),
+        f"Accuracy in per cent, lowest of {names[0]} first. Whether a difference is more than "
+        "chance needs a paired test on the same images: ferd-eval compare.",
     )
 
 

@@ -14,7 +14,7 @@ from ferd_eval.metrics.scorecard import ClassScore
 from ferd_eval.name_list import listed
 from ferd_eval.report.figure import Figure, Table, percent, span, whole
 from ferd_eval.report.provenance import constants_table, cost_table, provenance_table
-from ferd_eval.report.sentences import headline_attack, sentences
+from ferd_eval.report.sentences import headline_attack, sentences, strongest_shared
 from ferd_eval.report.tables import (
     INTERVALS,
     OVERALL,
@@ -25,7 +25,7 @@ from ferd_eval.report.tables import (
     group_table,
     inference_table,
     profile_table,
-    side_by_side,
+    side_by_side_table,
     summary,
     targeted_table,
 )
@@ -122,7 +122,8 @@ class RunView:
 
     Attributes:
         sentences: what a reader who reads nothing else should know.
-        headline: id of the strongest attack within the threat model; None where none was run.
+        headline: id of the strongest attack within the threat model, of several runs the
+            strongest that all met; None where none was run.
         confusions, successes: attack → heat map of predictions, and of targeted success.
         errors: attack → where the errors of each class go.
         targets: whether some classes are easier to be attacked into.
@@ -182,6 +183,18 @@ class RunView:
         return self.attacks[self.headline or next(iter(self.attacks))]
 
 
+@dataclass(frozen=True)
+class SideBySide:
+    """Each class under one attack that all runs met.
+
+    Attributes:
+        lines: for each class, the lowest of the first run first, its line of each run.
+    """
+
+    table: Table
+    lines: tuple[tuple[ClassLine, ...], ...]
+
+
 @dataclass(frozen=True, eq=False)
 class View:
     """A report over one or several runs."""
@@ -189,31 +202,52 @@ class View:
     title: str
     runs: tuple[RunView, ...]
     summary: Table
-    side_by_side: Table | None
+    side_by_side: SideBySide | None
 
 
 def view(runs: Sequence[Run]) -> View:
     """Build the report of one run, or the comparison of several."""
     assert runs, "a report needs at least one run"
-    views = tuple(_run_view(run) for run in runs)
+    shared = (
+        strongest_shared([run.scorecard for run in runs], [run.manifest for run in runs])
+        if len(runs) > 1
+        else None
+    )
+    views = tuple(_run_view(run, shared) for run in runs)
     if len(runs) == 1:
         dataset = runs[0].scorecard.dataset.get("name")
         title = f"Class-wise robustness of {runs[0].name}" + (f" on {dataset}" if dataset else "")
     else:
         title = f"Class-wise robustness of {len(runs)} runs"
-    return View(title, views, summary(views), side_by_side(views))
+    return View(title, views, summary(views), _side_by_side(views, shared))
 
 
-def _run_view(run: Run) -> RunView:
+def _side_by_side(runs: Sequence[RunView], shared: str | None) -> SideBySide | None:
+    """Each class under the strongest attack that all runs met, else under the last."""
+    if len(runs) < 2 or len({run.class_names for run in runs}) > 1:
+        return None
+    met = [attack for attack in runs[0].attacks if all(attack in run.attacks for run in runs)]
+    if not met:
+        return None
+    attack = shared or met[-1]
+    lines = tuple(
+        tuple(run.attacks[attack].classes[first.index] for run in runs)
+        for first in runs[0].attacks[attack].lowest_first
+    )
+    return SideBySide(side_by_side_table(attack, [run.name for run in runs], lines), lines)
+
+
+def _run_view(run: Run, shared: str | None) -> RunView:
+    """One run; `shared` is the strongest attack that it and the others met."""
     card, manifest = run.scorecard, run.manifest
     names = tuple(card.dataset["class_names"])
     attacks = {attack: _attack_view(attack, scores) for attack, scores in card.attacks.items()}
     assert attacks, "a run holds at least one attack"
-    headline = headline_attack(card, manifest)
+    headline = shared or headline_attack(card, manifest)
     shown = headline or next(iter(attacks))
     return RunView(
         name=run.name,
-        sentences=sentences(card, manifest, headline),
+        sentences=sentences(card, manifest, headline, shared=shared is not None),
         headline=headline,
         class_names=names,
         attacks=attacks,

@@ -18,7 +18,7 @@ def comparison_page(view: ComparisonView) -> str:
         .get_template("compare.html.j2")
         .render(
             view=view,
-            ticks=[_tick(share * view.reach) for share in _TICKS],
+            ticks=[((1 + share) / 2, _tick(share * view.reach)) for share in _TICKS],
             style=Markup(template_text("report.css") + template_text("compare.css")),
             script=Markup(template_text("sort.js")),
         )

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from chromium import Chromium
 
-from ferd_eval.report import percent, view, write_report
+from ferd_eval.metrics import scorecard
+from ferd_eval.report import Run, percent, view, write_report
 from ferd_eval.report.view import RunView
 
 PROGRAM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -37,6 +38,41 @@ CONTRAST = """(() => {
       const [a, b] = [light(getComputedStyle(element).color), light(behind(element))];
       return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05); }));
 })()"""
+#: How far the middle of each number on an axis is from where the number lies, in pixels; `charts`
+#: are the visible ones: what holds the ticks, what they measure, and what stands at its ends.
+OFF_AXIS = """(() => {
+  const value = (text) => { const [top, bottom] = text.replace("\u2212", "-").split("/");
+    return top / (bottom || 1); };
+  const off = [];
+  const visible = [...document.querySelectorAll("%s")].filter((box) => box.offsetParent);
+  for (const box of visible) {
+    const spans = [...box.querySelectorAll(".ticks span, .y-ticks span")];
+    const upright = (span) => Boolean(span.closest(".y-ticks"));
+    const places = box.matches(".axis") ? [...box.nextElementSibling.querySelectorAll(".track")]
+      : [box.querySelector(".plot")];
+    const ends = (tick) => { const all = spans.filter((span) => upright(span) === upright(tick))
+      .map((span) => value(span.textContent));
+      return [Math.min(0, ...all), Math.max(...all)]; };
+    for (const span of spans) for (const place of places) {
+      const [low, high] = ends(span);
+      const share = (value(span.textContent) - low) / (high - low);
+      const tick = span.getBoundingClientRect(), on = place.getBoundingClientRect();
+      off.push(upright(span) ? tick.top + tick.height / 2 - (on.bottom - share * on.height)
+        : tick.left + tick.width / 2 - (on.left + share * on.width));
+    }
+  }
+  return [visible.length, off.length, Math.max(...off.map(Math.abs))]; })()"""
+#: Marks of the side-by-side chart that lie on one another: none may.
+COVERED = """(() => { const boxes = [...document.querySelectorAll(".pairs .lane .mark")]
+    .map((mark) => mark.getBoundingClientRect());
+  return boxes.filter((a, i) => boxes.some((b, j) => j > i && a.left < b.right - 0.5
+    && b.left < a.right - 0.5 && a.top < b.bottom - 0.5 && b.top < a.bottom - 0.5)).length; })()"""
+#: Accuracy and interval of each mark, read off the chart's own track.
+LANES = """[...document.querySelectorAll(".pairs .lane")].map((lane) => {
+  const track = lane.getBoundingClientRect(), at = (x) => (x - track.left) / track.width;
+  const ends = lane.querySelector("b").getBoundingClientRect();
+  const mark = lane.querySelector(".mark").getBoundingClientRect();
+  return [at(ends.left), at((mark.left + mark.right) / 2), at(ends.right)]; })"""
 TABLE = """[...document.querySelectorAll("table.sortable")].find((table) =>
   table.tHead.textContent.startsWith("Class"))"""
 
@@ -179,3 +215,66 @@ def test_several_runs_open_without_an_error(
     marks = '[1, 2, 3].map((k) => document.querySelectorAll(".track .m" + k).length)'
     assert chromium.ask(marks) == [9, 9, 9]
     assert chromium.complaints == []
+
+
+@pytest.mark.parametrize("width", [390, 640, 1280])
+def test_numbers_stand_on_their_axes(
+    chromium: Chromium, make_run: Any, tmp_path: Path, width: int
+) -> None:
+    runs = [make_run(name, seed=i, profile=True) for i, name in enumerate("ab")]
+    page, _ = write(tmp_path, *runs)
+    chromium.open(page, width)
+    charts = {
+        ".axis.pairs": (1, 5 * 10),
+        ".axis:not(.pairs)": (1, 5 * 10),
+        ".scatter": (1, 10),
+        ".lines": (1, 5 + 4),
+    }
+    for chart, counts in charts.items():
+        *found, off = chromium.ask(OFF_AXIS % chart)
+        assert tuple(found) == counts, chart
+        assert off <= 1, chart
+    assert chromium.ask("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_equal_networks_side_by_side_are_both_seen(
+    chromium: Chromium, make_run: Any, tmp_path: Path, width: int
+) -> None:
+    page, run = write(tmp_path, make_run("a"), make_run("b"), make_run("c", empty=[0]))
+    chromium.open(page, width)
+    assert chromium.ask(COVERED) == 0
+    page, run = write(tmp_path, make_run("a"), make_run("b"))
+    chromium.open(page, width)
+    assert chromium.ask(COVERED) == 0
+    read = chromium.ask(LANES)
+    wanted = [
+        [line.low.value, line.accuracy.value, line.high.value]
+        for line in run.shown.lowest_first
+        for _ in "ab"
+    ]
+    assert [value for lane in read for value in lane] == pytest.approx(
+        [value for lane in wanted for value in lane], abs=0.005
+    )
+
+
+def test_labels_of_near_budgets_do_not_run_into_each_other(
+    chromium: Chromium, make_run: Any, tmp_path: Path
+) -> None:
+    from simulated_run import constants, rows, run
+
+    tables = [rows("clean", [0, 1], [0, 1])]
+    of = {"clean": constants("clean")}
+    for text in ("1/255", "2/255", "3/255", "4/255", "16/255"):
+        name = f"pgd@{text}"
+        tables.append(rows(name, [0, 1], [0, 0], [0, 1]))
+        of[name] = constants(name, int(text.split("/")[0]) / 255, text)
+    outcomes = run(tables, "ab", of)
+    page, _ = write(tmp_path, Run("m", scorecard(outcomes), outcomes.manifest))
+    chromium.open(page, 390)
+    ticks = """[...document.querySelectorAll(".lines .ticks span")].map((span) => {
+      const box = span.getBoundingClientRect(); return [box.left, box.right, span.textContent]; })"""
+    boxes = sorted(chromium.ask(ticks))
+    assert [boxes[0][2], boxes[-1][2]] == ["0", "16/255"]
+    assert all(a[1] < b[0] for a, b in zip(boxes, boxes[1:], strict=False))
+    assert boxes[-1][1] <= 390
