@@ -273,7 +273,8 @@ def test_labels_of_near_budgets_do_not_run_into_each_other(
     page, _ = write(tmp_path, Run("m", scorecard(outcomes), outcomes.manifest))
     chromium.open(page, 390)
     ticks = """[...document.querySelectorAll(".lines .ticks span")].map((span) => {
-      const box = span.getBoundingClientRect(); return [box.left, box.right, span.textContent]; })"""
+      const box = span.getBoundingClientRect();
+      return [box.left, box.right, span.textContent]; })"""
     boxes = sorted(chromium.ask(ticks))
     assert [boxes[0][2], boxes[-1][2]] == ["0", "16/255"]
     assert all(a[1] < b[0] for a, b in zip(boxes, boxes[1:], strict=False))

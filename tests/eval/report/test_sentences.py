@@ -39,6 +39,50 @@ def test_the_strongest_attack_is_sought_within_the_threat_model(make_run: Any) -
     assert view([run]).runs[0].headline == "aa"
 
 
+def of_two(first: dict[str, int], second: dict[str, int]) -> list[Any]:
+    """Views of two runs with so many of 100 images right under each attack."""
+    from simulated_run import rows, run
+
+    labels = [0, 1] * 50
+    runs = []
+    for name, right in (("a", first), ("b", second)):
+        tables = [
+            rows(attack, labels, [k if i < n else 1 - k for i, k in enumerate(labels)], labels)
+            for attack, n in right.items()
+        ]
+        outcomes = run(tables, "ab")
+        runs.append(Run(name, scorecard(outcomes), outcomes.manifest))
+    return list(view(runs).runs)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "common", "said"),
+    [
+        (
+            {"clean": 90, "pgd": 50, "cw": 48},
+            {"clean": 90, "pgd": 40, "cw": 45},
+            "pgd",
+            ("; cw leaves 48.0 %.", "against 90.0 % without an attack."),
+        ),
+        ({"pgd": 50, "aa": 30}, {"pgd": 45}, "pgd", ("; aa leaves 30.0 %.", "only attack run")),
+        ({"pgd": 50, "aa": 30}, {"pgd": 45, "aa": 40}, "aa", ("that all runs met",) * 2),
+    ],
+)
+def test_several_runs_are_introduced_by_one_attack(
+    first: dict[str, int], second: dict[str, int], common: str, said: tuple[str, str]
+) -> None:
+    for shown, part in zip(of_two(first, second), said, strict=True):
+        assert shown.sentences[0].startswith(f"Under {common} at")
+        assert part in shown.sentences[0]
+        assert (shown.headline, shown.shown.id) == (common, common)
+
+
+def test_runs_that_share_no_attack_keep_their_own() -> None:
+    shown = of_two({"clean": 90, "pgd": 50}, {"clean": 90, "cw": 45})
+    assert [run.headline for run in shown] == ["pgd", "cw"]
+    assert "the only attack run" in shown[0].sentences[0]
+
+
 def test_without_an_attack_nothing_is_said_about_robustness(make_run: Any) -> None:
     shown = view([make_run(attacks=["clean"])]).runs[0]
     assert shown.headline is None
@@ -137,7 +181,9 @@ def test_outcomes_of_another_tool_have_a_report(tmp_path: Path) -> None:
 def test_classes_without_images_are_named(make_run: Any) -> None:
     warnings = view([make_run(empty=[2, 5])]).runs[0].warnings
     (warning,) = (each for each in warnings if "no images" in each)
-    assert warning == "2 of 10 classes have no images and are left out of every figure: bird, dog."
+    assert (
+        warning == "2 of 10 classes have no images and are left out of every figure: bird and dog."
+    )
 
 
 def test_the_report_names_what_it_takes_to_repeat_it(make_run: Any, tmp_path: Path) -> None:
