@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import bdtr, ndtri
 
 from ferd_eval.metrics.confusion import finite
-from ferd_eval.metrics.delta import Delta, lowest_delta, spread_delta
+from ferd_eval.metrics.delta import Delta, lowest_delta, of_accuracies, spread_delta
 from ferd_eval.metrics.paired import Paired
 from ferd_eval.metrics.same_images import SameImages
 from ferd_eval.metrics.spread import normalised_sd
@@ -200,12 +200,14 @@ def _average(pair: Paired) -> Delta:
     if n == 0:
         return Delta(None, None, None, None, None)
     (low,), (high,) = total.gap_interval()
-    return Delta(
-        float(total.first_right[0]) / n,
-        float(total.second_right[0]) / n,
-        -float(total.gap()[0]),
-        (-float(high), -float(low)),
-        float(ndtri(0.975) + ndtri(0.8)) * float(high - low) / (2 * float(ndtri(0.975))),
+    return of_accuracies(
+        Delta(
+            float(total.first_right[0]) / n,
+            float(total.second_right[0]) / n,
+            -float(total.gap()[0]),
+            (-float(high), -float(low)),
+            float(ndtri(0.975) + ndtri(0.8)) * float(high - low) / (2 * float(ndtri(0.975))),
+        )
     )
 
 

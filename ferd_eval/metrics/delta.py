@@ -30,7 +30,7 @@ may all be equal the root is not smooth, and the limits are added up instead: wi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 
 import numpy as np
@@ -56,9 +56,10 @@ class Delta:
 
     Attributes:
         interval95: two-sided; None where it cannot be told: for the lowest classes where
-            one has fewer than `FOLDS` images, for spread where one has fewer than 2.
+            one has fewer than `FOLDS` images, for spread where one has fewer than 2, over seeds
+            where neither these nor the images vary.
         detectable: the smallest true difference that such an interval would tell from 0 with
-            probability 0.8; None as above.
+            probability 0.8; None as above, and where an accuracy is `stuck`.
     """
 
     first: float | None
@@ -66,6 +67,11 @@ class Delta:
     value: float | None
     interval95: tuple[float, float] | None
     detectable: float | None
+
+    @property
+    def stuck(self) -> bool:
+        """Whether both sides are at the same end of the scale, where no difference can show."""
+        return self.first == self.second and self.first in (0.0, 1.0)
 
     @property
     def above_zero(self) -> bool:
@@ -76,6 +82,19 @@ class Delta:
     def below_zero(self) -> bool:
         """Whether the second is shown to be lower."""
         return self.interval95 is not None and self.interval95[1] < 0
+
+
+def of_accuracies(delta: Delta) -> Delta:
+    """A difference of accuracies: within [−1, 1], and none to be detected where they are stuck."""
+    if delta.interval95 is None or delta.detectable is None:
+        return delta
+    low, high = delta.interval95
+    known = delta.detectable < 1 and not delta.stuck
+    return replace(
+        delta,
+        interval95=(max(low, -1.0), min(high, 1.0)),
+        detectable=delta.detectable if known else None,
+    )
 
 
 def lowest_delta(counts_KF22: NDArray[np.int64], k: int) -> Delta:
@@ -93,12 +112,14 @@ def lowest_delta(counts_KF22: NDArray[np.int64], k: int) -> Delta:
         return Delta(first, second, value, None, None)
     low = _lower_end(counts, k)
     high = -_lower_end(counts.swapaxes(2, 3), k)
-    return Delta(
-        first,
-        second,
-        value,
-        (min(low, value), max(high, value)),
-        (_Z + _POWER) * (high - low) / (2 * _Z),
+    return of_accuracies(
+        Delta(
+            first,
+            second,
+            value,
+            (min(low, value), max(high, value)),
+            (_Z + _POWER) * (high - low) / (2 * _Z),
+        )
     )
 
 

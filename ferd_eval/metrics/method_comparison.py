@@ -20,7 +20,7 @@ from scipy.special import stdtr, stdtrit
 from ferd_eval.errors import UserError
 from ferd_eval.metrics.comparison import ClassDelta, Comparison, assemble, holm
 from ferd_eval.metrics.confusion import finite
-from ferd_eval.metrics.delta import FOLDS, Delta, lowest_mean, lowest_mean_held_out
+from ferd_eval.metrics.delta import FOLDS, Delta, lowest_mean, lowest_mean_held_out, of_accuracies
 from ferd_eval.metrics.same_images import SameImages
 from ferd_eval.metrics.spread import debiased_nsd, debiased_sd
 from ferd_eval.metrics.verdict import MARGIN
@@ -77,7 +77,7 @@ def _compare(sample: _Sample, attack: str, margin: float) -> Comparison:
         int(sample.n_KF.sum()),
         (sample.split, len(sample.right_RKF) - sample.split),
         _class_deltas(sample, sample.class_names),
-        average=sample.delta(_average),
+        average=of_accuracies(sample.delta(_average)),
         worst_class=_lowest(sample, 1),
         worst_10pct=_lowest(sample, tenth),
         sd=sample.delta(_sd),
@@ -263,14 +263,16 @@ def _raw_nsd(right_KF: NDArray[np.int64], n_KF: NDArray[np.int64]) -> NDArray[np
 
 
 def _lowest(sample: _Sample, k: int) -> Delta:
-    return sample.bounded(partial(lowest_mean, k=k), partial(lowest_mean_held_out, k=k))
+    return of_accuracies(
+        sample.bounded(partial(lowest_mean, k=k), partial(lowest_mean_held_out, k=k))
+    )
 
 
 def _delta(first: float, second: float, error: float, freedom: int) -> Delta:
     value = second - first
     if not np.isfinite(value):
         return Delta(finite(first), finite(second), None, None, None)
-    if not np.isfinite(error):
+    if not np.isfinite(error) or error == 0:  # what never varied does not say how it would vary
         return Delta(first, second, value, None, None)
     t = float(stdtrit(freedom, 0.975))
     return Delta(
@@ -280,6 +282,11 @@ def _delta(first: float, second: float, error: float, freedom: int) -> Delta:
         (value - t * error, value + t * error),
         (t + float(stdtrit(freedom, 0.8))) * error,
     )
+
+
+def _ends(value: float, half: float) -> tuple[float, float] | None:
+    """Of a difference of accuracies; none where nothing varied."""
+    return (max(value - half, -1.0), min(value + half, 1.0)) if half > 0 else None
 
 
 def _class_deltas(sample: _Sample, names: Sequence[str]) -> tuple[ClassDelta, ...]:
@@ -301,7 +308,7 @@ def _class_deltas(sample: _Sample, names: Sequence[str]) -> tuple[ClassDelta, ..
             first=float(first_K[k]),
             second=float(second_K[k]),
             value=float(value_K[k]),
-            interval95=(float(value_K[k] - half_K[k]), float(value_K[k] + half_K[k])),
+            interval95=_ends(float(value_K[k]), float(half_K[k])),
             p=float(p_K[k]),
             p_holm=float(adjusted_K[k]),
         )

@@ -89,6 +89,8 @@ class Standing:
     def tied(self, first: int, second: int, figure: str) -> bool | None:
         """Whether the 95 % interval of a difference holds 0; None where there is no interval.
 
+        A difference of 0 is told from nothing, with or without one.
+
         Args:
             first, second: places of the contestants.
             figure: "average", "worst_class", "worst_10pct" or "nsd" (debiased).
@@ -100,7 +102,7 @@ class Standing:
             return None
         delta: Delta = getattr(comparison, figure)
         if delta.interval95 is None:
-            return None
+            return True if delta.value == 0 else None
         return not (delta.above_zero or delta.below_zero)
 
     def _compare(self, first: int, second: int) -> Comparison | None:

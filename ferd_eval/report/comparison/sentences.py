@@ -10,6 +10,7 @@ from statistics import median
 
 from ferd_eval.metrics import Comparison, Delta, Verdict
 from ferd_eval.metrics.circumstances import one_network
+from ferd_eval.metrics.delta import FOLDS
 from ferd_eval.name_list import listed
 from ferd_eval.report.comparison.contest import Contest
 from ferd_eval.report.figure import (
@@ -18,6 +19,7 @@ from ferd_eval.report.figure import (
     difference,
     percent,
     percent_end,
+    probability,
     ratio,
     ratio_difference,
     ratio_end,
@@ -107,25 +109,62 @@ def basis(contest: Contest) -> str:
 
 
 def detectable(contest: Contest) -> str | None:
-    """What would be missed; None where it cannot be told."""
+    """What would be missed; None where it is not known."""
     found = contest.comparison
-    lowest, average = lowest_delta_of(found).detectable, found.average.detectable
+    both = (
+        (lowest_delta_of(found), f"in the {lowest_words(found)}"),
+        (found.average, "on average"),
+    )
     parts = [
-        f"{percent(value)} points {where}"
-        for value, where in ((lowest, f"in the {lowest_words(found)}"), (average, "on average"))
-        if value is not None
+        f"{percent_end(delta.detectable)} points {where}"
+        for delta, where in both
+        if delta.detectable is not None
     ]
-    if not parts:
-        return None
+    stuck = [(delta, where) for delta, where in both if delta.stuck]
+    said = []
+    if stuck:
+        said.append(
+            f"Nothing can be told of a difference {' or '.join(where for _, where in stuck)}: "
+            f"{'it is' if len(stuck) == 1 else 'these are'} {percent(stuck[0][0].first)} % on both "
+            "sides."
+        )
+    if parts:
+        said.append(
+            f"A true difference of less than {' or '.join(parts)} would be missed more often than "
+            "one time in five."
+        )
+    return " ".join(said) or None
+
+
+def taken_alone(found: Comparison) -> str:
+    """Why classes whose own interval leaves out 0 are not beyond chance; empty without such."""
+    classes = [
+        each
+        for each in found.per_class
+        if each.interval95 is not None
+        and (each.interval95[0] > 0 or each.interval95[1] < 0)
+        and each.index not in (*found.better, *found.worse)
+    ]
+    if not classes:
+        return ""
+    classes.sort(key=lambda each: (each.p_holm or 0.0, each.index))
+    names = listed(
+        [f"{each.name or NOTHING} (Holm p {probability(each.p_holm)})" for each in classes],
+        _MOST_NAMES,
+    )
+    one, present = len(classes) == 1, sum(each.value is not None for each in found.per_class)
     return (
-        f"A true difference of less than {' or '.join(parts)} would be missed more often than one "
-        "time in five."
+        f"The interval{'' if one else 's'} of {names} {'leaves' if one else 'leave'} out 0, yet "
+        f"that is not counted as beyond chance: an interval is of a class on its own, and the test "
+        f"is over {_together(present)}."
     )
 
 
 def split(contest: Contest) -> str:
     """Why the NSD differs."""
     nsd, parts = contest.comparison.nsd, contest.comparison.nsd_split
+    if nsd.value is None and None in contest.comparison.nsd_raw:
+        return "NSD is not compared: where no image is right it has no value."
     if nsd.value is None:
         return "NSD is not compared: it has no value on one side, or a class has a single image."
     if parts is None:
@@ -227,7 +266,8 @@ def _indistinguishable(found: Comparison) -> str:
     lowest = _aside(lowest_delta_of(found), found)
     return (
         f"neither the average ({average}) nor the {lowest_words(found)} ({lowest}) is shown to "
-        "differ, nor does any single class beyond chance; that does not show them to be equal"
+        f"differ, nor does any single class beyond chance{_holm(found)}; that does not show them "
+        "to be equal"
     )
 
 
@@ -242,7 +282,8 @@ def _stands(delta: Delta, what: str, found: Comparison) -> str:
     low, high = interval_ends(delta.interval95, found.margin)
     if delta.above_zero or delta.below_zero:
         way = "higher" if delta.above_zero else "lower"
-        return f"{what} is {percent(abs(delta.value))} points {way} (95 % interval {low} to {high})"
+        points = percent_end(abs(delta.value))
+        return f"{what} is {points} points {way} (95 % interval {low} to {high})"
     return f"{what} is not shown to differ ({difference(delta.value)}, {low} to {high})"
 
 
@@ -251,9 +292,17 @@ def _aside(delta: Delta, found: Comparison) -> str:
     if delta.value is None:
         return "no value"
     if delta.interval95 is None:
-        return f"{difference(delta.value)}, no interval: a class has too few images"
+        return f"{difference(delta.value)}, no interval: {_without_interval(delta, found)}"
     low, high = interval_ends(delta.interval95, found.margin)
     return f"{difference(delta.value)}, {low} to {high}"
+
+
+def _without_interval(delta: Delta, found: Comparison) -> str:
+    if delta.stuck:
+        return f"it is {percent(delta.first)} % on both sides"
+    if found.seeds != (1, 1) and min(each.n for each in found.per_class if each.n) >= FOLDS:
+        return "neither seeds nor images vary"
+    return "a class has too few images"
 
 
 def _classes(found: Comparison, places: Sequence[int]) -> str:
@@ -270,7 +319,11 @@ def _against(found: Comparison, places: Sequence[int], way: str) -> str:
 
 def _holm(found: Comparison) -> str:
     present = sum(each.value is not None for each in found.per_class)
-    return f" (at 5 % over all {present} classes together, Holm)" if present > 1 else " (at 5 %)"
+    return f" (at 5 % over {_together(present)})" if present > 1 else " (at 5 %)"
+
+
+def _together(present: int) -> str:
+    return f"all {present} classes together, Holm" if present > 1 else "that class alone"
 
 
 def _points(margin: float) -> str:

@@ -80,6 +80,8 @@ def _bars(view: ComparisonView) -> Iterator[RenderableType]:
     if len(lines) > _MOST_BARS:
         more = counted(len(lines) - _MOST_BARS, "more class", "more classes")
         yield Text(f"and {more} in the files", style="dim")
+    if view.taken_alone:
+        yield Text(view.taken_alone, style="dim")
     hidden = len(view.classes) - len(lines)
     if hidden:
         yield Text(f"not shown: {hidden} class{'es' * (hidden > 1)} without images", style="dim")
@@ -107,12 +109,12 @@ class _Bar:
         left, dash, point, right, zero = "|-o|:" if options.ascii_only else "├─●┤│"
         width = max(options.max_width, 11)
         track = [" "] * width
-        low, value, high = (
-            self._cell(figure, width) for figure in (self.line.low, self.line.value, self.line.high)
-        )
-        track[low : high + 1] = [dash] * (high - low + 1)
-        if low < high:
-            track[low], track[high] = left, right
+        value = self._cell(self.line.value, width)
+        if self.line.low.value is not None:
+            low, high = (self._cell(end, width) for end in (self.line.low, self.line.high))
+            track[low : high + 1] = [dash] * (high - low + 1)
+            if low < high:
+                track[low], track[high] = left, right
         track[self._place(0.0, width)] = zero
         track[value] = point
         yield Text("".join(track))

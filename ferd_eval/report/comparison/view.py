@@ -15,6 +15,7 @@ from ferd_eval.report.comparison.sentences import (
     interval_ends,
     lowest_delta_of,
     split,
+    taken_alone,
 )
 from ferd_eval.report.figure import (
     NOTHING,
@@ -23,9 +24,11 @@ from ferd_eval.report.figure import (
     Table,
     difference,
     percent,
+    percent_end,
     probability,
     ratio,
     ratio_difference,
+    ratio_end,
     whole,
 )
 from ferd_eval.report.provenance import constants_table
@@ -97,6 +100,7 @@ class ComparisonView:
         direction: what a difference is, ``B − A``.
         headline: the verdict with its reason.
         sentences: how sure it is.
+        taken_alone: why classes whose own interval leaves out 0 are not beyond chance.
         classes: by their difference, those without images last.
         reach: half the width of a chart that holds every interval, a fraction.
         by_attack: attack → average and lowest class, or tenth.
@@ -112,6 +116,7 @@ class ComparisonView:
     verdict: str
     headline: str
     sentences: tuple[str, ...]
+    taken_alone: str
     split_sentence: str
     warnings: tuple[str, ...]
     overall: tuple[DeltaLine, ...]
@@ -172,6 +177,7 @@ def comparison_view(contest: Contest) -> ComparisonView:
         direction=direction,
         verdict=str(found.verdict),
         headline=headline(contest),
+        taken_alone=taken_alone(found),
         sentences=tuple(each for each in (detectable(contest), basis(contest)) if each),
         split_sentence=split(contest),
         warnings=contest.warnings,
@@ -211,7 +217,7 @@ def _line(key: str, name: str, delta: Delta, margin: float, *, as_ratio: bool) -
         value=signed(delta.value),
         low=low,
         high=high,
-        detectable=plain(delta.detectable),
+        detectable=(ratio_end if as_ratio else percent_end)(delta.detectable),
     )
 
 
@@ -349,7 +355,7 @@ def _class_table(contest: Contest, lines: Sequence[ClassLine]) -> Table:
         f"Accuracy in per cent, differences in points, {contest.second.name} − "
         f"{contest.first.name}, lowest first. Interval and p ({test}) are of a class on its own; "
         "Holm p allows for all classes, and a class counts as higher or lower beyond chance where "
-        "it is at most 0.05.",
+        f"it is at most 0.05. {taken_alone(contest.comparison)}".rstrip(),
     )
 
 

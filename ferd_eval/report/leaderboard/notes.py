@@ -151,8 +151,8 @@ def _other_circumstances(entries: Sequence[Entry]) -> Iterator[str]:
     for what, values in differing([run for entry in entries for run in entry.runs]).items():
         known = list(dict.fromkeys(value for value in values if value is not None))
         yield (
-            f"{what} is not the same for all rows ({listed(known, _MOST_NAMES)}), which may move figures by "
-            "itself: score all alike before a difference counts."
+            f"{what} is not the same for all rows ({listed(known, _MOST_NAMES)}), which may move "
+            "figures by itself: score all alike before a difference counts."
         )
 
 
