@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from ferd_eval.metrics import Comparison, Delta, Verdict
 from ferd_eval.metrics.comparison import ClassDelta, assemble
-from ferd_eval.report.comparison import Contest, Contestant, comparison_view
+from ferd_eval.report.comparison import (
+    Contest,
+    Contestant,
+    comparison_view,
+    render_comparison,
+)
+from ferd_eval.report.comparison.markdown import comparison_markdown
+from ferd_eval.report.comparison.page import comparison_page
 from ferd_eval.report.comparison.sentences import headline
 from ferd_eval.report.figure import (
     difference,
@@ -99,7 +108,8 @@ SENTENCES = {
         found(AROUND, AROUND),
         "Under pgd at ε = 0.1, B and A cannot be told apart: neither the average (+0.1, −0.5 to "
         "0.7) nor the lowest class (+0.1, −0.5 to 0.7) is shown to differ, nor does any single "
-        "class beyond chance; that does not show them to be equal.",
+        "class beyond chance (at 5 % over all 4 classes together, Holm); that does not show them "
+        "to be equal.",
     ),
 }  # fmt: skip
 
@@ -161,6 +171,67 @@ def test_how_sure_it_is_stands_in_words() -> None:
     assert not any(
         "true difference" in each for each in comparison_view(contest(unknown)).sentences
     )
+
+
+STUCK = Delta(0.0, 0.0, 0.0, (-0.02, 0.02), None)
+
+
+@pytest.mark.parametrize(
+    ("average", "lowest", "parts"),
+    [
+        (AROUND, STUCK, ("told of a difference in the lowest class: it is 0.0 %", "2.3 points on")),
+        (STUCK, STUCK, ("in the lowest class or on average: these are 0.0 % on both sides.",)),
+        (
+            Delta(1.0, 1.0, 0.0, None, None),
+            Delta(1.0, 1.0, 0.0, None, None),
+            ("these are 100.0 % on both sides.",),
+        ),
+        (replace(AROUND, detectable=0.0003), UP, ("2.3 points in", "0.03 points on average")),
+    ],
+)
+def test_no_difference_is_said_to_be_detectable_where_none_can_be_told(
+    average: Delta, lowest: Delta, parts: tuple[str, ...]
+) -> None:
+    text = comparison_view(contest(found(average, lowest))).sentences[0]
+    assert all(part in text for part in parts), text
+    assert "0.0 points" not in text
+    assert ("would be missed" in text) == (average != lowest)
+
+
+def test_a_figure_at_the_end_of_its_scale_says_so_in_place_of_an_interval() -> None:
+    stuck = replace(STUCK, interval95=None)
+    assert "(0.0, no interval: it is 0.0 % on both sides)" in headline(
+        contest(found(AROUND, stuck))
+    )
+
+
+def test_an_interval_that_leaves_out_zero_without_counting_says_why() -> None:
+    comparison = found(AROUND, AROUND)
+    own = replace(comparison.per_class[1], interval95=(0.003, 0.2), p=0.02, p_holm=0.063)
+    comparison = replace(
+        comparison, per_class=(comparison.per_class[0], own, *comparison.per_class[2:])
+    )
+    view = comparison_view(contest(comparison))
+    for text in (view.taken_alone, view.class_table.note, comparison_markdown(view)):
+        assert "interval of c1 (Holm p 0.063) leaves out 0" in text
+        assert "over all 4 classes together, Holm" in text
+    assert "beyond chance (at 5 % over all 4 classes together, Holm)" in view.headline
+    assert comparison_page(view).count("interval of c1 (Holm") == 2  # below chart and table
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(render_comparison(view))
+    assert "The interval of c1 (Holm p 0.063)" in console.export_text()
+
+
+def test_where_intervals_and_tests_agree_nothing_is_explained() -> None:
+    assert comparison_view(contest(found(AROUND, AROUND))).taken_alone == ""
+    counted = found(UP, UP, [0.1, 0.05])
+    assert comparison_view(contest(counted)).taken_alone == ""
+    many = replace(
+        counted,
+        per_class=tuple(replace(c, interval95=(-0.2, -0.1)) for c in counted.per_class),
+    )
+    text = comparison_view(contest(many)).taken_alone
+    assert text.startswith("The intervals of c2 (Holm p 1.000) and c3 (Holm p 1.000) leave out 0")
 
 
 def test_no_word_claims_significance_of_nothing() -> None:
