@@ -42,6 +42,7 @@ def notes(
     """Sentences under a table, those that every reader needs first."""
     found = list(_how_to_read(entries)) if entries else []
     found += _seeds(entries)
+    found += _half_empty(entries, columns)
     found += _told_apart(columns, standings)
     found += _in_doubt(entries)
     found += _other_circumstances(entries)
@@ -107,6 +108,29 @@ def _seeds(entries: Sequence[Entry]) -> Iterator[str]:
         )
     if single and methods:
         yield "One network and a method of several are not tested against each other: no ≈ there."
+
+
+def _half_empty(
+    entries: Sequence[Entry], columns: Sequence[tuple[Column, list[int]]]
+) -> Iterator[str]:
+    """Attacks that some rows met and others did not, which leaves dashes."""
+    titles = {column.attack: column.title.partition(" (")[0] for column, _ in columns}
+    met = dict.fromkeys(titles, 0)
+    for column, members in columns:
+        met[column.attack] += len(members)
+    some = [
+        f"{title} on {met[attack]} of {len(entries)}"
+        for attack, title in titles.items()
+        if 0 < met[attack] < len(entries)
+    ]
+    if some:
+        yield (f"A dash: not every attack was run on every row, but {listed(some, _MOST_NAMES)}.")
+    if met.get("aa") and met.get("aa-audited"):
+        yield (
+            f"{titles['aa-audited']} is {titles['aa']} whose last two searches, FAB and Square, "
+            "saw only a sample of the images left: accuracies can only be higher, so it has "
+            "columns of its own and is not ranked against the other."
+        )
 
 
 def _told_apart(

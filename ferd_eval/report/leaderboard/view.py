@@ -27,6 +27,7 @@ TITLES: Mapping[str, str] = {
     "pgd": "PGD",
     "cw": "CW∞",
     "aa": "AA",
+    "aa-audited": "AA audited",
 }
 
 #: Figures under each attack: key → heading. `worst` says itself which figure it is.
