@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from chromium import Chromium
+from PIL import Image
 
 from ferd_eval.metrics import scorecard
 from ferd_eval.report.leaderboard import Entry, leaderboard, read_reported, write_leaderboard
@@ -46,6 +50,41 @@ def page(make_run: Any, tmp_path: Path) -> Path:
         entries.append(Entry(name, (run,), (scorecard(run),), (None,)))
     board = leaderboard(entries, read_reported("paper"), sort="given")
     return write_leaderboard(tmp_path, board)[-1]
+
+
+def right_edge(chromium: Chromium, box: str) -> tuple[float, float]:
+    """How far from the page's paper the last pixels of a scrolling table are, and of its middle."""
+    left, top, width, height = chromium.ask(f"""(() => {{
+      const box = [...document.querySelectorAll({box!r})][0];
+      box.scrollIntoView({{ block: "center" }});
+      const at = box.getBoundingClientRect();
+      return [at.left, at.top, at.width, at.height]; }})()""")
+    clip = {"x": left, "y": top, "width": width, "height": height, "scale": 1}
+    sheet = chromium.ask("[scrollX, scrollY]")
+    clip |= {"x": left + sheet[0], "y": top + sheet[1]}
+    png = chromium.send("Page.captureScreenshot", format="png", clip=clip)["data"]
+    grey = np.asarray(Image.open(io.BytesIO(base64.b64decode(png))).convert("L"), dtype=float)
+    paper = np.median(grey)
+    return float(np.median(abs(grey[:, -4:-1] - paper))), float(
+        np.median(abs(grey[:, 40:-40] - paper))
+    )
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_table_that_goes_on_shows_it(
+    chromium: Chromium, page: Path, width: int, dark: bool
+) -> None:
+    chromium.open(page, width, dark=dark)
+    scroll = "document.querySelector('.scroll')"
+    assert chromium.ask(f"{scroll}.scrollWidth > {scroll}.clientWidth + 8")
+    edge, inside = right_edge(chromium, ".scroll")
+    assert (edge > 20, inside) == (True, 0)
+    chromium.ask(f"{scroll}.scrollLeft = 1e6")
+    assert right_edge(chromium, ".scroll") == (0, 0)
+    chromium.ask("document.querySelector('.board').style.display = 'none'")
+    chromium.ask(f"{scroll}.append('a table that fits')")
+    assert right_edge(chromium, ".scroll") == (0, 0)
 
 
 @pytest.mark.parametrize("width", [390, 1280])
