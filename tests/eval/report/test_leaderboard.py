@@ -782,3 +782,30 @@ def test_the_terminal_takes_no_markup_from_a_name(simulate: Any) -> None:
     console = Console(width=100, color_system=None, record=True, file=io.StringIO())
     console.print(render_terminal(leaderboard([entry("[bold]m[/bold]", simulate())])))
     assert "[bold]m[/bold]" in console.export_text()
+
+
+@pytest.mark.parametrize(
+    ("attacks", "said", "unsaid"),
+    [
+        (
+            [("clean", "aa"), ("clean", "aa-audited"), ("clean", "aa")],
+            ("AA on 2 of 3 and AA audited on 1 of 3.", "not ranked against the other"),
+            "Clean on",
+        ),
+        ([("clean", "pgd"), ("clean",), ("pgd",)], ("Clean on 2 of 3 and PGD on 2 of 3.",), "AA"),
+        ([("clean", "aa"), ("clean", "aa")], (), "A dash"),
+    ],
+)
+def test_half_empty_columns_are_explained_in_every_format(
+    simulate: Any, tmp_path: Any, attacks: Any, said: tuple[str, ...], unsaid: str
+) -> None:
+    entries = [entry(f"r{i}", simulate(seed=i, attacks=of)) for i, of in enumerate(attacks)]
+    board = leaderboard(entries, sort="given")
+    notes = " ".join(board.boards[0].notes)
+    assert all(part in notes for part in said), notes
+    assert unsaid not in notes
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(render_terminal(board))
+    files = {file.suffix: file.read_text("utf-8") for file in write_leaderboard(tmp_path, board)}
+    for text in (console.export_text(), files[".md"], files[".html"], files[".tex"]):
+        assert all(part in " ".join(text.split()) for part in said)
