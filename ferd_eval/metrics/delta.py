@@ -57,7 +57,7 @@ class Delta:
     Attributes:
         interval95: two-sided; None where it cannot be told: for the lowest classes where
             one has fewer than `FOLDS` images, for spread where one has fewer than 2, over seeds
-            where neither these nor the images vary.
+            where an accuracy is `stuck` and never varies.
         detectable: the smallest true difference that such an interval would tell from 0 with
             probability 0.8; None as above, and where an accuracy is `stuck`.
     """
@@ -89,10 +89,10 @@ def of_accuracies(delta: Delta) -> Delta:
     if delta.interval95 is None or delta.detectable is None:
         return delta
     low, high = delta.interval95
-    known = delta.detectable < 1 and not delta.stuck
+    known = 0 < delta.detectable < 1 and not delta.stuck
     return replace(
         delta,
-        interval95=(max(low, -1.0), min(high, 1.0)),
+        interval95=None if delta.stuck and low == high else (max(low, -1.0), min(high, 1.0)),
         detectable=delta.detectable if known else None,
     )
 

@@ -272,7 +272,7 @@ def _delta(first: float, second: float, error: float, freedom: int) -> Delta:
     value = second - first
     if not np.isfinite(value):
         return Delta(finite(first), finite(second), None, None, None)
-    if not np.isfinite(error) or error == 0:  # what never varied does not say how it would vary
+    if not np.isfinite(error):
         return Delta(first, second, value, None, None)
     t = float(stdtrit(freedom, 0.975))
     return Delta(
@@ -282,11 +282,6 @@ def _delta(first: float, second: float, error: float, freedom: int) -> Delta:
         (value - t * error, value + t * error),
         (t + float(stdtrit(freedom, 0.8))) * error,
     )
-
-
-def _ends(value: float, half: float) -> tuple[float, float] | None:
-    """Of a difference of accuracies; none where nothing varied."""
-    return (max(value - half, -1.0), min(value + half, 1.0)) if half > 0 else None
 
 
 def _class_deltas(sample: _Sample, names: Sequence[str]) -> tuple[ClassDelta, ...]:
@@ -308,7 +303,7 @@ def _class_deltas(sample: _Sample, names: Sequence[str]) -> tuple[ClassDelta, ..
             first=float(first_K[k]),
             second=float(second_K[k]),
             value=float(value_K[k]),
-            interval95=_ends(float(value_K[k]), float(half_K[k])),
+            interval95=(float(value_K[k] - half_K[k]), float(value_K[k] + half_K[k])),
             p=float(p_K[k]),
             p_holm=float(adjusted_K[k]),
         )

@@ -43,8 +43,11 @@ def lowest_words(found: Comparison) -> str:
 def interval_ends(
     ends: tuple[float, float] | None, margin: float = 0.0, *, as_ratio: bool = False
 ) -> tuple[Figure, Figure]:
-    """The printed ends: on which side of 0 and of a loss of `margin` they lie shows."""
-    low, high = ends or (None, None)
+    """The printed ends: on which side of 0 and of a loss of `margin` they lie shows.
+
+    What never varied has none: it does not say how it would vary.
+    """
+    low, high = ends if ends and ends[0] < ends[1] else (None, None)
     if as_ratio:
         return ratio_end(low), ratio_end(high)
     return percent_end(low, (0.0, -margin)), percent_end(high, (0.0, -margin))
@@ -277,9 +280,9 @@ def _its(found: Comparison) -> str:
 
 def _stands(delta: Delta, what: str, found: Comparison) -> str:
     """``its lowest class is 1.7 points higher (95 % interval 0.1 to 3.3)``, or none shown."""
-    if delta.interval95 is None or delta.value is None:
-        return f"{what} cannot be judged ({_aside(delta, found)})"
     low, high = interval_ends(delta.interval95, found.margin)
+    if low.value is None or delta.value is None:
+        return f"{what} cannot be judged ({_aside(delta, found)})"
     if delta.above_zero or delta.below_zero:
         way = "higher" if delta.above_zero else "lower"
         points = percent_end(abs(delta.value))
@@ -291,9 +294,9 @@ def _aside(delta: Delta, found: Comparison) -> str:
     """``+1.1, 0.5 to 1.6``."""
     if delta.value is None:
         return "no value"
-    if delta.interval95 is None:
-        return f"{difference(delta.value)}, no interval: {_without_interval(delta, found)}"
     low, high = interval_ends(delta.interval95, found.margin)
+    if low.value is None:
+        return f"{difference(delta.value)}, no interval: {_without_interval(delta, found)}"
     return f"{difference(delta.value)}, {low} to {high}"
 
 

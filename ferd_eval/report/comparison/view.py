@@ -240,7 +240,7 @@ def _class_lines(contest: Contest) -> Iterator[ClassLine]:
     found, reference = contest.comparison, contest.reference
     better, worse = {*found.better}, {*found.worse}
     for each in sorted(found.per_class, key=_by_difference):
-        low, high = interval_ends(each.interval95)
+        low, high = interval_ends(each.interval95 and _possible(each.interval95))
         yield ClassLine(
             index=each.index,
             name=each.name,
@@ -257,6 +257,11 @@ def _class_lines(contest: Contest) -> Iterator[ClassLine]:
                 percent(reference.to_first.per_class[each.index].first) if reference else None
             ),
         )
+
+
+def _possible(ends: tuple[float, float]) -> tuple[float, float]:
+    """Within what a difference of accuracies can be."""
+    return max(ends[0], -1.0), min(ends[1], 1.0)
 
 
 def _by_difference(each: ClassDelta) -> tuple[bool, float, int]:

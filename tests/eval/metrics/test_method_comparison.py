@@ -142,6 +142,34 @@ def test_a_class_without_images_has_no_value():
     assert found.worst_class.interval95 is not None
 
 
+@pytest.mark.parametrize("by_seed", [False, True])
+@pytest.mark.parametrize(
+    ("first", "second", "end"),
+    [
+        ([(1, 1, 0, 0), (1, 0, 1, 0), (0, 1, 1, 0)],) * 2 + (0.0,),
+        ([(0, 0, 0, 0)] * 3, [(0, 0, 0, 0)] * 3, 0.0),
+        ([(1, 1, 1, 1)] * 3, [(1, 1, 1, 1)] * 3, 1.0),
+    ],
+)
+def test_what_never_varies_has_no_interval_and_hides_no_difference_of_nothing(
+    first, second, end, by_seed
+):
+    found = compare_methods(class_runs(first), class_runs(second), "pgd", by_seed=by_seed)
+    lowest = found.worst_class
+    assert (lowest.first, lowest.second, lowest.value) == (end, end, 0.0)
+    assert (lowest.interval95, lowest.detectable) == (None, None)
+    assert found.verdict == Verdict.INDISTINGUISHABLE
+
+
+def test_no_interval_of_accuracies_goes_beyond_what_a_difference_can_be():
+    first, second = [(1, 0, 0, 0), (0, 0, 0, 0), (0, 0, 0, 0)], [(1, 1, 1, 1)] * 2 + [(0, 0, 0, 1)]
+    found = compare_methods(class_runs(first), class_runs(second), "pgd", by_seed=False)
+    for delta in (found.average, found.worst_class, found.worst_10pct):
+        low, high = delta.interval95
+        assert -1 <= low <= delta.value <= high <= 1
+    assert found.average.interval95[1] == 1
+
+
 def drawn_runs(count, random, n=60, spread=0.03):
     """Networks of one method: an image hard for one is hard for the others."""
     labels = np.repeat(np.arange(4), n)
