@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from ferd_eval.datasets.npz_archive import NpzArchive, open_npz
 from ferd_eval.errors import UserError
 from ferd_eval.file_digest import file_sha256
-from ferd_eval.name_list import listed
 from ferd_eval.outcomes import ATTACK_ID
 from ferd_eval.output import is_text
 
@@ -73,7 +72,8 @@ def read_rows(file: PredictionFile) -> tuple[pd.DataFrame, list[str]]:
             f"{path} looks like adversarial images: give --checkpoint and --dataset too."
         )
     raw, unknown = _read_npz(path) if path.suffix.lower() == ".npz" else _read_csv(path)
-    notes = [f"ignored {listed(unknown)}"] if unknown else []
+    notes = [f"ignored {', '.join(unknown[:5])}" + (" …" if len(unknown) > 5 else "")]
+    notes = notes if unknown else []
     if raw.empty:
         raise UserError(f"{path} holds no rows; give one for each image.")
     rows = pd.DataFrame(

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from ferd_eval.metrics import Check, ErrorPattern, Scorecard, Scores, TargetedSuccess
 from ferd_eval.metrics.scorecard import ClassScore
-from ferd_eval.name_list import listed
 from ferd_eval.report.figure import Figure, Table, percent, span, whole
 from ferd_eval.report.provenance import constants_table, cost_table, provenance_table
 from ferd_eval.report.sentences import headline_attack, sentences, strongest_shared
@@ -380,8 +379,9 @@ def _warnings(card: Scorecard, manifest: Mapping[str, Any]) -> tuple[str, ...]:
     first = next(iter(card.attacks.values()))
     empty = [each.name for each in first.per_class if each.n == 0]
     if empty:
+        named = ", ".join(empty[:5]) + (" and more" if len(empty) > 5 else "")
         found.append(
             f"{len(empty)} of {len(first.per_class)} classes have no images and are left out of "
-            f"every figure: {listed(empty)}."
+            f"every figure: {named}."
         )
     return tuple(found)

@@ -181,9 +181,7 @@ def test_outcomes_of_another_tool_have_a_report(tmp_path: Path) -> None:
 def test_classes_without_images_are_named(make_run: Any) -> None:
     warnings = view([make_run(empty=[2, 5])]).runs[0].warnings
     (warning,) = (each for each in warnings if "no images" in each)
-    assert (
-        warning == "2 of 10 classes have no images and are left out of every figure: bird and dog."
-    )
+    assert warning == "2 of 10 classes have no images and are left out of every figure: bird, dog."
 
 
 def test_the_report_names_what_it_takes_to_repeat_it(make_run: Any, tmp_path: Path) -> None:
