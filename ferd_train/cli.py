@@ -108,6 +108,9 @@ def student(
         str, typer.Option(help="As ferd-eval score --normalize.")
     ] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done and how long; write nothing.")
+    ] = False,
 ) -> None:
     """Distil a robust student from a teacher alone, without its data (FERD and its baselines).
 
@@ -137,6 +140,7 @@ def student(
             model_file=teacher_model_file,
             normalize=teacher_normalize,
             device=device,
+            dry_run=dry_run,
         )
     )
 
@@ -201,13 +205,9 @@ def demo(
     ),
 ) -> None:
     """Distil a student from the packaged teacher and score both (about five minutes)."""
-    from ferd_train.distilling import Distilling, distil
+    from ferd_train.demo import demonstrate
 
-    distil(
-        Distilling(
-            teacher="demo", recipe="ferd-demo", out=out, score=True, dataset="demo", attacks="fast"
-        )
-    )
+    demonstrate(out)
 
 
 @app.command()

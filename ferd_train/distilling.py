@@ -2,28 +2,51 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ferd_eval.attacks import plan_attacks
-from ferd_eval.cli.reporting import report_folder
+from ferd_eval.cli.comparing import verdict_on
+from ferd_eval.cli.reporting import report_folder, run_folders
 from ferd_eval.cli.scoring import score_checkpoints
 from ferd_eval.cli.settings import ScoreSettings
 from ferd_eval.datasets import load_dataset
 from ferd_eval.errors import UserError
+from ferd_eval.file_digest import file_sha256
 from ferd_eval.interruption import after_what_is_at_hand
+from ferd_eval.manifest import look_up, read_manifest
 from ferd_eval.progress import duration
 from ferd_eval.runner import as_threats
 from ferd_train.frozen_teacher import FrozenTeacher, load_teacher, teacher_file
 from ferd_train.recipes import find_student_recipe
-from ferd_train.student import train_student
+from ferd_train.student import load_shown_images, rehearse, student_run, train_student
+from ferd_train.student_plan import Scoring, StudentPlan
 from ferd_train.student_recipe import StudentRecipe
 from ferd_train.student_training import StudentLog
+from ferd_train.teacher_fit import (
+    Intention,
+    caution,
+    require_fit,
+    require_same_images,
+    require_student,
+)
+from ferd_train.unfit import UnfitError
 from ferd_train.workers import Workers, join
+
+#: Fields of `Distilling`, and of a recipe, whose options have other names than theirs.
+_OPTIONS = {
+    "arch": "--teacher-arch",
+    "model_file": "--teacher-model-file",
+    "normalize": "--teacher-normalize",
+}
+_RECIPE_OPTIONS = {"arch": "--student", "variant": "--variant", "ablation": "--ablation"}
 
 
 @dataclass(frozen=True)
@@ -44,53 +67,150 @@ class Distilling:
     model_file: str | None = None
     normalize: str = "auto"
     device: str = "auto"
+    dry_run: bool = False
+
+    def folder(self, seed: int) -> Path:
+        """Of the run with that seed."""
+        return self.out if len(self.seeds) < 2 else self.out / f"seed-{seed}"
+
+    def command(self, changes: Mapping[str, Any]) -> str:
+        """The command line of this job, with some fields of its recipe changed."""
+        words = ["ferd-train", "student"]
+        for each in dataclasses.fields(self):
+            value = getattr(self, each.name)
+            option = _OPTIONS.get(each.name, f"--{each.name.replace('_', '-')}")
+            if each.name == "changes":
+                for name, setting in {**value, **changes}.items():
+                    own = _RECIPE_OPTIONS.get(name)
+                    words += [own, str(setting)] if own else ["--set", f"{name}={setting}"]
+            elif value is True:
+                words.append(option)
+            elif value != each.default:
+                words += [option, ",".join(map(str, value)) if value == self.seeds else str(value)]
+        return shlex.join(words)
 
 
-def distil(job: Distilling) -> None:
+def distil(job: Distilling, closing: Sequence[str] = ()) -> None:
     """Train a student for each seed, score them if asked to, and print the path of the result.
 
     Everything that can be wrong with the input is found before the first epoch. Where several
     processes were started together, they train together and the first does the rest.
+
+    Args:
+        job: what to do.
+        closing: lines to print after the verdicts of a scored student.
     """
+    if job.dry_run:
+        job = replace(job, download=False)
     with teacher_file(job.teacher) as file:
         with join() as workers:
             recipe = find_student_recipe(job.recipe).with_changes(job.changes)
             seeds = job.seeds or (recipe.seed,)
             recipes = [recipe.with_changes({"seed": seed}) for seed in seeds]
-            teacher = load_teacher(
-                file,
-                recipe.image_size,
-                arch=job.arch,
-                model_file=job.model_file,
-                normalize=job.normalize,
-            )
-            with workers.in_turn():  # one of them may have to fetch the images
-                dataset = _scored_on(job, recipe, teacher) if job.score else None
+            teacher = _fitting_teacher(job, recipe, file, workers)
+            plan = _plan(job, recipes, teacher, workers)
+            if job.dry_run:
+                if workers.is_first:
+                    print(*plan.lines(), sep="\n")
+                return
+            del plan  # with its images, which each run loads for itself
             # Several processes cannot agree on what is at hand: they stop at once.
             with after_what_is_at_hand("epoch") if workers.count == 1 else nullcontext():
-                students = [_train(each, teacher, job, len(recipes), workers) for each in recipes]
-        if dataset is not None and workers.is_first:
-            _score(job, recipe, file, students, dataset)
-    if dataset is None and workers.is_first:
+                students = [_train(each, teacher, job, workers) for each in recipes]
+        if job.score and workers.is_first:
+            _score(job, recipe, file, students, _scored_on(job, teacher))
+            print(*_verdicts(job.out / "report", teacher, students), *closing, sep="\n")
+            print(job.out / "report/report.html")
+    if not job.score and workers.is_first:
         print(*students, sep="\n")
 
 
-def _scored_on(job: Distilling, recipe: StudentRecipe, teacher: FrozenTeacher) -> str:
-    """The data set to score on, once it is certain that this will be possible."""
+def _fitting_teacher(
+    job: Distilling, recipe: StudentRecipe, file: Path, workers: Workers
+) -> FrozenTeacher:
+    """The teacher, once it is certain that all goes together.
+
+    Raises:
+        UserError: it does not; all that can be told at once is.
+    """
+    intention = Intention(job.recipe, recipe, job.changes, job.dataset or "")
+    usual = find_student_recipe(job.recipe).arch
+
+    @cache
+    def load(image_size: int) -> FrozenTeacher:
+        return load_teacher(
+            file,
+            image_size,
+            arch=job.arch,
+            model_file=job.model_file,
+            normalize=job.normalize,
+        )
+
+    def look_at_images(mended: StudentRecipe, teacher: FrozenTeacher) -> None:
+        with workers.in_turn():  # one of them may have to fetch the images
+            shown = load_shown_images(mended, teacher, job.data_dir, download=job.download)
+            if job.score:
+                _scoring(job, mended, teacher)
+        rehearse(mended, teacher, shown, workers)
+
+    try:
+        teacher = require_fit(
+            recipe,
+            load,
+            lambda mended, teacher: require_same_images(replace(intention, recipe=mended), teacher),
+            lambda mended, teacher: require_student(mended, teacher, usual),
+            look_at_images,
+        )
+    except UnfitError as unfit:
+        raise UserError(unfit.told("type: ", job.command)) from unfit
+    said = caution(intention, teacher, "to change that, type: ", job.command)
+    if said and workers.is_first:
+        print(f"warning: {said}", file=sys.stderr)
+    return teacher
+
+
+def _plan(
+    job: Distilling, recipes: Sequence[StudentRecipe], teacher: FrozenTeacher, workers: Workers
+) -> StudentPlan:
+    """What is to be done; the folder of each seed is looked at before the first is trained in.
+
+    Raises:
+        UserError: one holds something else.
+    """
+    device = workers.choose_device(job.device)
+    with workers.in_turn():
+        shown = load_shown_images(recipes[0], teacher, job.data_dir, download=job.download)
+    runs = [
+        student_run(
+            recipe, teacher, job.folder(recipe.seed), device=device, shown=shown, workers=workers
+        )
+        for recipe in recipes
+    ]
+    scoring = _scoring(job, recipes[0], teacher) if job.score else None
+    return StudentPlan(job.recipe, recipes, runs, teacher, shown, device, scoring)
+
+
+def _scoring(job: Distilling, recipe: StudentRecipe, teacher: FrozenTeacher) -> Scoring:
+    """How students will be scored, once it is certain that this will be possible."""
+    images = load_dataset(_scored_on(job, teacher), job.data_dir, download=job.download)
+    teacher.require_same_kind(images, "--score")
+    plan = plan_attacks(job.attacks.split(","), as_threats(str(recipe.eps), images))
+    return Scoring(images, plan)
+
+
+def _scored_on(job: Distilling, teacher: FrozenTeacher) -> str:
+    """The data set's name."""
     dataset = job.dataset or teacher.dataset
     if not dataset:
         raise UserError(
             "what to score on is not known, for the teacher's file does not say what it was "
             "trained on; give --dataset."
         )
-    images = load_dataset(dataset, job.data_dir, download=job.download)
-    teacher.require_same_kind(images, "--score")
-    plan_attacks(job.attacks.split(","), as_threats(str(recipe.eps), images))
     return dataset
 
 
 def _train(
-    recipe: StudentRecipe, teacher: FrozenTeacher, job: Distilling, runs: int, workers: Workers
+    recipe: StudentRecipe, teacher: FrozenTeacher, job: Distilling, workers: Workers
 ) -> Path:
     device = workers.choose_device(job.device)
     if workers.is_first:
@@ -99,7 +219,7 @@ def _train(
     return train_student(
         recipe,
         teacher,
-        job.out if runs == 1 else job.out / f"seed-{recipe.seed}",
+        job.folder(recipe.seed),
         device=device,
         data_dir=job.data_dir,
         download=job.download,
@@ -142,6 +262,18 @@ def _score(
         )
     if len(groups) > 1:
         report_folder(report, None, as_json=False)
+
+
+def _verdicts(report: Path, teacher: FrozenTeacher, students: Sequence[Path]) -> Iterator[str]:
+    """How each student stands to the teacher, a sentence each."""
+    runs = {
+        look_up(read_manifest(run) or {}, "checkpoint.sha256"): run for run in run_folders(report)
+    }
+    for student in students:
+        try:
+            yield verdict_on(runs[teacher.description["sha256"]], runs[file_sha256(student)])
+        except UserError as reason:
+            yield f"no verdict on {student}: {reason}"
 
 
 def _print_epoch(log: StudentLog, epochs: int) -> None:

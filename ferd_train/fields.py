@@ -154,7 +154,7 @@ def _flat(part: Any, path: str) -> Iterator[tuple[str, Any]]:
         if dataclasses.is_dataclass(value):
             yield from _flat(value, f"{path}{field.name}.")
         else:
-            plain = _exact_text(value) if isinstance(value, Fraction) else value
+            plain = text_of(value) if isinstance(value, Fraction) else value
             yield path + field.name, plain
 
 
@@ -247,7 +247,9 @@ _READERS: Mapping[type, tuple[str, Callable[[str], Any]]] = {
 }
 
 
-def _exact_text(value: Fraction) -> str:
+def text_of(value: int | Fraction) -> str:
+    """A number as a user gives it, short where that is exact: ``0.1``, ``8/255``, ``1/7``."""
+    value = Fraction(value)
     short = format_quantity(value)
     numerator, _, denominator = short.partition("/")
     return short if Fraction(numerator) == value * Fraction(denominator or 1) else str(value)

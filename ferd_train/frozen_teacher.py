@@ -9,14 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from ferd_eval.acceptance import probe, wrong_class_count
 from ferd_eval.checkpoint import load_checkpoint
-from ferd_eval.datasets import LabelledImages, dataset_info
+from ferd_eval.datasets import LabelledImages, dataset_info, list_datasets
 from ferd_eval.errors import UserError
 from ferd_eval.models import Classifier, build_classifier
 from ferd_eval.models.demo import demo_checkpoints
 from ferd_eval.models.registry import guess_in_channels
+from ferd_train.teacher_record import TeacherRecord, public_set
+from ferd_train.unfit import UnfitError
+
+#: Sides of the images of public data sets, and of ImageNet's usual crops.
+COMMON_SIZES = tuple(
+    sorted({224, *(info.image_shape[1] for info in list_datasets() if info.image_shape)})
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,15 +35,20 @@ class FrozenTeacher:
         classifier: in evaluation mode, without gradients of parameters, on the CPU at first.
         image_shape: C, H, W of the images it is distilled with.
         num_classes: K.
-        dataset: what it was trained on, where its file tells; else empty.
-        description: facts for the record.
+        record: what its file says of its training.
+        description: facts for a run's record.
     """
 
     classifier: Classifier
     image_shape: tuple[int, int, int]
     num_classes: int
-    dataset: str
+    record: TeacherRecord
     description: Mapping[str, Any]
+
+    @property
+    def dataset(self) -> str:
+        """What it was trained on, where its file tells; else empty."""
+        return self.record.dataset
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -56,15 +69,28 @@ class FrozenTeacher:
             setting: what they were named by.
 
         Raises:
-            UserError: they have other classes, or another shape.
+            UnfitError: they have other classes, or another shape.
         """
         if images.num_classes != self.num_classes:
-            raise UserError(f"{setting}: {wrong_class_count(self.num_classes, images)}")
+            raise UnfitError([f"{setting}: {wrong_class_count(self.num_classes, images)[:-1]}"])
+        own, theirs = self.record.info, public_set(images.name)
+        if own is not None and theirs is not None and own.class_names != theirs.class_names:
+            raise UnfitError(
+                [
+                    f"{setting}: the teacher's file says that it was trained on {own.name}, whose "
+                    f"classes are not those of {images.name}"
+                ],
+                others=[f"choose {own.name}, or the teacher that belongs to {images.name}."],
+            )
         if images.image_shape != self.image_shape:
-            theirs, ours = ("×".join(map(str, s)) for s in (images.image_shape, self.image_shape))
-            raise UserError(
-                f"{setting}: {images.name} has images of {theirs}, but the student's are {ours}. "
-                "Give the right size with --set image_size=N, or other images."
+            channels, height, width = images.image_shape
+            shapes = ("×".join(map(str, s)) for s in (images.image_shape, self.image_shape))
+            reason = "{}: {} has images of {}, but the student's are {}"
+            mends = channels == self.image_shape[0] and height == width and height % 4 == 0
+            raise UnfitError(
+                [reason.format(setting, images.name, *shapes)],
+                {"image_size": str(height)} if mends else {},
+                ["choose other images"] if mends else ["choose other images, or another teacher."],
             )
 
 
@@ -96,7 +122,8 @@ def load_teacher(
         normalize: as ``--normalize``.
 
     Raises:
-        UserError: it cannot be loaded, or does not take the images.
+        UnfitError: it does not take the images.
+        UserError: it cannot be loaded.
     """
     checkpoint = load_checkpoint(file)
     classifier, facts = build_classifier(
@@ -120,6 +147,7 @@ def load_teacher(
             advice="Set the size it was trained at with --set image_size=N.",
         )
     except UserError as reason:
+        _require_size(classifier, shape, str(file))
         raise UserError(f"{file}: {reason}") from reason
     assert torch.is_floating_point(logits_BK)
     description = {
@@ -128,5 +156,29 @@ def load_teacher(
         "sha256": checkpoint.sha256,
         **facts.to_json(),
     }
-    dataset = str(checkpoint.metadata.get("ferd.dataset", ""))
-    return FrozenTeacher(classifier, shape, logits_BK.shape[1], dataset, description)
+    record = TeacherRecord.of(checkpoint.metadata)
+    return FrozenTeacher(classifier, shape, logits_BK.shape[1], record, description)
+
+
+def accepted_size(network: nn.Module, image_shape: tuple[int, int, int]) -> int | None:
+    """Another size of images, a common one, that the network takes; None where there is none."""
+    for size in COMMON_SIZES:
+        if size != image_shape[1]:
+            with suppress(UserError):
+                probe(network, (image_shape[0], size, size), "", by_gradient=False)
+                return size
+    return None
+
+
+def _require_size(network: nn.Module, image_shape: tuple[int, int, int], name: str) -> None:
+    """Name the size that the network takes in place of this one, if it takes any.
+
+    Raises:
+        UnfitError: it takes one.
+    """
+    size, wrong = accepted_size(network, image_shape), image_shape[1]
+    if size is not None:
+        raise UnfitError(
+            [f"{name} takes images of {size}×{size}, but image_size is {wrong} ({wrong}×{wrong})"],
+            {"image_size": str(size)},
+        )

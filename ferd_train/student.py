@@ -140,6 +140,28 @@ def load_shown_images(
     return ShownImages(images, _real_images(recipe, teacher, data_dir, download=download))
 
 
+def rehearse(
+    recipe: StudentRecipe,
+    teacher: FrozenTeacher,
+    shown: ShownImages,
+    workers: Workers = ALONE,
+) -> StudentTraining:
+    """Build everything that a run begins with, on the teacher's device; write nothing.
+
+    Args:
+        recipe, teacher, workers: as of `train_student`.
+        shown: as `load_shown_images` gives them.
+
+    Raises:
+        UnfitError: the teacher lacks what the recipe needs.
+        UserError: something else cannot work.
+    """
+    if shown.validation is not None:
+        hold_out(shown.validation.labels_N, recipe.validation.per_class)
+    where = next(teacher.classifier.parameters()).device
+    return StudentTraining(recipe, teacher, where, real=shown.real, workers=workers)
+
+
 def student_run(
     recipe: StudentRecipe,
     teacher: FrozenTeacher,

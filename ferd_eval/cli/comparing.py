@@ -18,6 +18,7 @@ from ferd_eval.metrics.circumstances import differing
 from ferd_eval.metrics.method_comparison import FEWEST_SEEDS
 from ferd_eval.metrics.same_attack import Mismatch, mismatch, unknown_constants
 from ferd_eval.metrics.same_images import SameImages
+from ferd_eval.metrics.verdict import MARGIN
 from ferd_eval.name_list import listed
 from ferd_eval.output import to_json
 from ferd_eval.report.comparison import (
@@ -68,6 +69,16 @@ def compare_sides(asked: Comparing, *, as_json: bool) -> None:
     else:
         console().print(render_comparison(view))
         print(folder / "compare.html")
+
+
+def verdict_on(first: Path, second: Path) -> str:
+    """The verdict on two runs with its reason, a sentence; nothing is written.
+
+    Raises:
+        UserError: the runs cannot be compared.
+    """
+    asked = Comparing(str(first), str(second), None, None, MARGIN, None, None)
+    return comparison_view(_contest(asked)).headline
 
 
 def _contest(asked: Comparing) -> Contest:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
+from ferd_eval.datasets import dataset_info
+from ferd_eval.datasets.dataset_info import DatasetInfo
 from ferd_eval.errors import UserError, did_you_mean
 from ferd_train.fields import Recipe, read_toml
 from ferd_train.recipes import cmi, deepinv, dfhl, fast, ferd, rslad, teachers, zskt
@@ -43,6 +45,34 @@ STUDENT_RECIPES: Mapping[str, Callable[[], StudentRecipe]] = {
     "rslad-cifar10": rslad.rslad_cifar10,
     "rslad-lab": rslad.rslad_lab,
 }
+
+
+#: What recipes for students are made for, by what their names end in.
+_MADE_FOR = {
+    "cifar10": "cifar10",
+    "cifar100": "cifar100",
+    "tiny-imagenet": "tiny-imagenet",
+    "lab": "fashion-mnist",
+    "lab-hard": "fashion-mnist",
+    "demo": "fashion-mnist",
+}
+
+
+def made_for(name: str) -> DatasetInfo | None:
+    """The data set like whose images those of a recipe for students are; None of a file."""
+    if name not in STUDENT_RECIPES:
+        return None
+    return dataset_info(_MADE_FOR[name.partition("-")[2]])
+
+
+def relatives(name: str) -> list[str]:
+    """Recipes of the same method that are made for other images."""
+    method = f"{name.partition('-')[0]}-"
+    return [
+        other
+        for other in STUDENT_RECIPES
+        if other.startswith(method) and made_for(other) != made_for(name)
+    ]
 
 
 def find_teacher_recipe(name: str) -> TeacherRecipe:

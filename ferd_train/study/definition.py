@@ -56,11 +56,15 @@ class Row:
     Attributes:
         loss: empty for the recipe's own.
         recipe: of the first seed.
+        base: name of the recipe it began from, or a file.
+        stated: fields that the study sets.
     """
 
     method: str
     loss: str
     recipe: StudentRecipe
+    base: str = ""
+    stated: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

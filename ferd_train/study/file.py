@@ -147,9 +147,10 @@ def _rows(content: Mapping[str, Any], seed: int, folder: Path) -> tuple[Row, ...
             of_loss = _table(changes, f"losses.{loss}")
             _require_known(of_loss, ("set",), f"losses.{loss}")
             of_loss = flattened(_table(of_loss.get("set", {}), f"losses.{loss}.set"))
-            row = Row(method, loss, recipe)
+            changes = {**for_all, **of_method, **of_loss}
+            row = Row(method, loss, recipe, str(table["recipe"]), tuple(changes))
             try:
-                changed = recipe.with_changes({**for_all, **of_method, **of_loss, "seed": seed})
+                changed = recipe.with_changes({**changes, "seed": seed})
             except UserError as reason:
                 raise UserError(f"{row.where}: {reason}") from reason
             rows.append(replace(row, recipe=changed))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,18 @@ from ferd_eval.errors import UserError
 from ferd_eval.manifest import RECORD, look_up, read_manifest
 from ferd_eval.output import parse_json, to_json, write_atomically
 from ferd_train.frozen_teacher import FrozenTeacher
-from ferd_train.holdout import hold_out
-from ferd_train.student import ShownImages, load_shown_images, student_run
-from ferd_train.student_training import StudentTraining
-from ferd_train.study.definition import Evaluation, Row, Study, TeacherSource
+from ferd_train.student import ShownImages, load_shown_images, rehearse, student_run
+from ferd_train.student_recipe import StudentRecipe
+from ferd_train.study.definition import Evaluation, Study, TeacherSource
 from ferd_train.study.state import CellState
+from ferd_train.teacher_fit import (
+    Intention,
+    caution,
+    require_fit,
+    require_same_images,
+    require_student,
+)
+from ferd_train.unfit import UnfitError
 
 #: What a study's folder says of itself.
 STUDY_RECORD = "study.json"
@@ -81,20 +90,24 @@ def _rehearse_teacher(
 ) -> None:
     own = [state for state in of_all if state.cell.teacher == source]
     rows = {state.cell.row.name: state.cell.row for state in own if state.cell.row}
-    sizes = [row.recipe.image_size for row in rows.values()] or [images[0].image_shape[1]]
-    with _placing(f"teachers.{source.name}: "):
-        loaded = {size: source.load(size) for size in dict.fromkeys(sizes)}
-        for teacher in loaded.values():
-            for each in images:
-                teacher.require_same_kind(each, "dataset")
-        for state in own:
-            if state.cell.row is None:
-                _require_same_teacher(state, loaded[sizes[0]], study.evaluations)
+    load = cache(source.load)
+    alone = [state for state in own if state.cell.row is None]
+    if alone:
+        with _placing(f"teachers.{source.name}: "):
+            sizes = [row.recipe.image_size for row in rows.values()]
+            teacher = load(sizes[0] if sizes else images[0].image_shape[1])
+            _require_images(teacher, images)
+            for state in alone:
+                _require_same_teacher(state, teacher, study.evaluations)
     for row in rows.values():
-        teacher = loaded[row.recipe.image_size]
-        with _placing(f"{row.where}: "):
+        with _placing(f"{row.where}: teachers.{source.name}: "):
+            intention = Intention(row.base, row.recipe, row.stated, study.dataset)
+            teacher = _fitting_teacher(intention, load, images, data_dir, download=download)
+            of_row = [state for state in own if state.cell.row == row and state in wanted]
+            said = caution(intention, teacher, "to change that, write ", _as_table)
+            if said and not all(state.is_trained() for state in of_row):
+                print(f"warning: {row.where}: teachers.{source.name}: {said}", file=sys.stderr)
             shown = load_shown_images(row.recipe, teacher, data_dir, download=download)
-            _rehearse_row(row, teacher, shown)
             for state in own:
                 # What is neither reported on nor continued may be as it likes.
                 used = state in wanted or state.is_trained()
@@ -102,11 +115,46 @@ def _rehearse_teacher(
                     _require_same_run(state, teacher, shown, device)
 
 
-def _rehearse_row(row: Row, teacher: FrozenTeacher, shown: ShownImages) -> None:
-    """Build everything that a student's run begins with, on the CPU."""
-    if shown.validation is not None:
-        hold_out(shown.validation.labels_N, row.recipe.validation.per_class)
-    StudentTraining(row.recipe, teacher, torch.device("cpu"), real=shown.real)
+def _fitting_teacher(
+    intention: Intention,
+    load: Callable[[int], FrozenTeacher],
+    images: Sequence[LabelledImages],
+    data_dir: Path | None,
+    *,
+    download: bool,
+) -> FrozenTeacher:
+    """The teacher, once it is certain that a row's recipe and the images go with it.
+
+    Raises:
+        UserError: they do not; all that can be told at once is.
+    """
+
+    def begin(recipe: StudentRecipe, teacher: FrozenTeacher) -> None:
+        shown = load_shown_images(recipe, teacher, data_dir, download=download)
+        rehearse(recipe, teacher, shown)
+
+    try:
+        return require_fit(
+            intention.recipe,
+            load,
+            lambda recipe, teacher: require_same_images(replace(intention, recipe=recipe), teacher),
+            lambda recipe, teacher: require_student(recipe, teacher, StudentRecipe().arch),
+            lambda recipe, teacher: _require_images(teacher, images),
+            begin,
+        )
+    except UnfitError as unfit:
+        raise UserError(unfit.told("write ", _as_table)) from unfit
+
+
+def _require_images(teacher: FrozenTeacher, images: Sequence[LabelledImages]) -> None:
+    for each in images:
+        teacher.require_same_kind(each, "dataset")
+
+
+def _as_table(changes: Mapping[str, str]) -> str:
+    """Fields as a study sets them."""
+    fields = (f'"{name}" = "{value}"' for name, value in changes.items())
+    return f"set = {{ {', '.join(fields)} }}"
 
 
 def _require_same_run(

@@ -181,7 +181,8 @@ class SynthesisRecipe(ABC):
         """
         if not any(getattr(self, name) for name in self.names_of_weights):
             raise UserError(
-                f"{', '.join(self.names_of_weights)} are all 0, so nothing is asked of the images."
+                f"{', '.join(self.names_of_weights)} are all 0, so nothing is asked of the images. "
+                "Raise one, or take another method (ferd-train ls methods)."
             )
 
     def weighted(self, terms: Mapping[str, Tensor]) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ferd_eval.errors import UserError
+from ferd_train.unfit import UnfitError
 from ferd_train.workers import WHOLE, Share
 
 
@@ -38,17 +38,20 @@ class BatchNormMatching:
         layers: the batch-norm layers looked at.
 
     Raises:
-        UserError: the teacher has none.
+        UnfitError: the teacher has none.
     """
 
     def __init__(self, teacher: nn.Module, *students: nn.Module) -> None:
         """The paper matches teacher and student, the authors' release the teacher alone."""
         self.layers = layers_with_statistics(teacher)
         if not self.layers:
-            raise UserError(
-                "the teacher has no batch normalisation with running statistics, so the generator "
-                "has nothing to match; switch that term off with --set synthesis.lambda_bn=0, or "
-                "take a teacher that has."
+            raise UnfitError(
+                [
+                    "the teacher has no batch normalisation with running statistics for images "
+                    "to match"
+                ],
+                {"synthesis.lambda_bn": "0"},
+                ["take a teacher that has batch normalisation"],
             )
         for student in students:
             self.layers += layers_with_statistics(student)

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ferd_eval.attacks import Noise, frozen
-from ferd_eval.errors import UserError
 from ferd_train.fields import (
     require_at_least,
     require_not_negative,
@@ -38,6 +37,7 @@ from ferd_train.synthesis.contrast import Head, Ring, contrast
 from ferd_train.synthesis.generator import Generator
 from ferd_train.synthesis.generator_losses import agreeing_minus_kl, one_hot
 from ferd_train.synthesis.views import random_parts
+from ferd_train.unfit import UnfitError
 
 #: What of the teacher images are told apart by.
 FEATURES = ("all", "stages")
@@ -265,9 +265,9 @@ class Contrast:
 def _layers(teacher: nn.Module, which: str) -> list[_BatchNorm]:
     layers = layers_with_statistics(teacher)
     if not layers:
-        raise UserError(
-            "the teacher has no batch normalisation whose inputs images could be told apart by; "
-            "switch the contrast off with --set synthesis.lambda_cr=0."
+        raise UnfitError(
+            ["the teacher has no batch normalisation whose inputs images could be told apart by"],
+            {"synthesis.lambda_cr": "0"},
         )
     if which == "all":
         return layers

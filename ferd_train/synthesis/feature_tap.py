@@ -14,15 +14,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import singledispatch
 
+import torch
 from torch import Tensor, nn
 
-from ferd_eval.errors import UserError
 from ferd_eval.models import Classifier
 from ferd_eval.models.cnn28 import Cnn28Module
 from ferd_eval.models.mobilenetv2 import MobileNetV2Module
 from ferd_eval.models.preactresnet import PreActResNetModule
 from ferd_eval.models.resnet import ResNet
 from ferd_eval.models.wideresnet import WideResNetModule
+from ferd_train.unfit import UnfitError
+
+_OWN_FAMILY = "take a teacher of one of the project's own families (ferd-eval ls models)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,12 +48,15 @@ def steps_of(network: nn.Module) -> Steps:
     """The steps of a network; one function for each family, found by the network's class.
 
     Raises:
-        UserError: the family is not known.
+        UnfitError: the family is not known.
     """
-    raise UserError(
-        f"where to cut a {type(network).__name__} into features and the rest is not known; take a "
-        "teacher of one of the project's own families (ferd-eval ls models), or switch the "
-        "uniformity term off with --set synthesis.lambda_uni=0."
+    raise UnfitError(
+        [
+            f"where to cut a {type(network).__name__} into features and the rest, for the "
+            "uniformity term, is not known"
+        ],
+        {"synthesis.lambda_uni": "0"},
+        [_OWN_FAMILY],
     )
 
 
@@ -153,15 +159,18 @@ def split(model: nn.Module, tap: str | None = None) -> SplitNetwork:
             MobileNet-V2 and cnn28 after the last batch normalisation before its ReLU.
 
     Raises:
-        UserError: the family is not known, or has no such tap.
+        UnfitError: the family is not known, or has no such tap.
     """
     network = model.network if isinstance(model, Classifier) else model
     steps = steps_of(network)
     tap = steps.default_tap if tap is None else tap
     if tap not in steps.features:
-        raise UserError(
-            f"a {type(network).__name__} has no tap {tap!r}; give one of its own: "
-            f"{', '.join(steps.features)}."
+        raise UnfitError(
+            [
+                f"a {type(network).__name__} has no tap {tap!r}, only these: "
+                f"{', '.join(steps.features)}"
+            ],
+            {"synthesis.tap": steps.default_tap},
         )
     names = list(steps.features)
     cut = names.index(tap) + 1
@@ -171,3 +180,36 @@ def split(model: nn.Module, tap: str | None = None) -> SplitNetwork:
         cut += 1
     trunk, tail = nn.Sequential(*layers[:cut]), nn.Sequential(*layers[cut:], *steps.head)
     return SplitNetwork(model, trunk, tail, tap)
+
+
+def require_positions(model: nn.Module, tap: str | None, x_BCHW: Tensor) -> None:
+    """See that features at the tap have more than one position, over which they vary.
+
+    Args:
+        model: frozen.
+        tap: as of `split`.
+        x_BCHW: images to look with.
+
+    Raises:
+        UnfitError: they have one; an earlier tap with more is named.
+    """
+    network = model.network if isinstance(model, Classifier) else model
+    features = steps_of(network).features
+    halves = split(model, tap)
+    earlier = None
+    with torch.no_grad():
+        layers = list(halves.trunk)
+        names = [None] * (len(layers) - list(features).index(halves.tap) - 1) + [*features]
+        for name, layer in zip(names, layers, strict=False):
+            x_BCHW = layer(x_BCHW)
+            if name is not None and x_BCHW.shape[2:].numel() > 1:
+                earlier = name
+    if x_BCHW.shape[2:].numel() < 2:
+        raise UnfitError(
+            [
+                f"the features at the tap {halves.tap} are 1×1, so their channels have no variance "
+                "for the bottleneck to go by"
+            ],
+            {"synthesis.tap": earlier} if earlier else {"synthesis.lambda_uni": "0"},
+            ["take larger images"],
+        )

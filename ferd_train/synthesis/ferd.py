@@ -18,6 +18,7 @@ from ferd_train.randomness import Randomness
 from ferd_train.shared_batchnorm import share_batch_norm
 from ferd_train.synthesis.base import BestBatch, Setting, Synthesis, SynthesisRecipe, Synthetic
 from ferd_train.synthesis.bottleneck import Bottleneck
+from ferd_train.synthesis.feature_tap import require_positions
 from ferd_train.synthesis.generator import Generator
 from ferd_train.synthesis.generator_losses import (
     ADVERSARIAL_TERMS,
@@ -113,7 +114,10 @@ class FERD(Synthesis):
         device = self.setting.device
         x_BCHW = torch.full((2, *self.setting.image_shape), 0.5, device=device)
         labels_B = torch.zeros(2, dtype=torch.int64, device=device)
+        recipe = self._recipe
         with frozen(self.setting.teacher), frozen(self.setting.student):
+            if recipe.lambda_uni:
+                require_positions(self.setting.teacher, recipe.tap or None, x_BCHW)
             self._objective(x_BCHW, labels_B, torch.Generator(device))
 
     def make(self, labels_B: Tensor, randomness: Randomness) -> Synthetic:

@@ -90,7 +90,10 @@ class GeneratorWeights:
             if not 0 <= value < float("inf"):
                 raise UserError(f"{name} is {value}; give 0 or more.")
         if not any(values.values()):
-            raise UserError(f"{', '.join(values)} are all 0, so the generator learns nothing.")
+            raise UserError(
+                f"{', '.join(values)} are all 0, so the generator learns nothing. Raise "
+                "one, or take another method (ferd-train ls methods)."
+            )
 
     def __call__(self, terms: Mapping[str, Tensor]) -> Mapping[str, float]:
         """The constant weights of these terms, see `Weigher`."""

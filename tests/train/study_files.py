@@ -44,7 +44,8 @@ per_class = 4
 def lay_out(folder: Path) -> Path:
     """A teacher, its data and a recipe."""
     folder.mkdir(exist_ok=True)
-    write_teacher(folder / "teacher.safetensors")
+    trained = {"ferd.recipe": '{"image_size": 8, "eps": "0.1"}'}
+    write_teacher(folder / "teacher.safetensors", metadata=trained)
     data_file(folder, per_class=10)
     (folder / "tiny.toml").write_text(to_toml(tiny()))
     return folder

@@ -16,7 +16,7 @@ import ferd_eval.cli
 from ferd_eval.models import Normalization
 from ferd_train.cli import main
 from ferd_train.fields import to_toml
-from tests.conftest import tiny_data
+from tests.conftest import ROOT, tiny_data
 from tests.train.student_runs import (
     RESULT,
     STATE,
@@ -76,7 +76,8 @@ def test_the_last_line_is_the_result_and_progress_goes_elsewhere(words, tmp_path
     status, out, err = call(capsys, *words)
     assert status == 0
     assert out.splitlines() == [str(tmp_path / "run" / RESULT)]
-    first, *epochs = err.splitlines()
+    warning, first, *epochs = err.splitlines()
+    assert warning.startswith("warning: the teacher's file does not say what it was trained at")
     assert first == "seed 0: resnet8-w2 on cpu (named by the user)"
     assert re.match(r"epoch 1/2  images: loss [\d.]+, as asked \d+%  heaviest class \d", epochs[0])
     assert re.search(r"  student: loss [\d.]+, as teacher \d+%  .*  0 s left$", epochs[1])
@@ -353,19 +354,23 @@ MISTAKES = [
     ("--seed 9223372036854775808", "below 2**63"),
     ("--device abacus", "--device abacus is no device"),
     ("--student resnet9", "resnet9 is not a known architecture"),
-    ("--student cnn28-2", "cnn28 networks take 28×28 images, these are 8×8", "image_size"),
+    (
+        "--student cnn28-2",
+        "student cnn28-2 takes images of 28×28, but image_size is 8",
+        "--student r",
+    ),
     ("--teacher none.pt", "none.pt"),
     ("--teacher HALF", "half.safetensors"),
     ("--teacher HTML", "page.pt"),
     ("--teacher EMPTY", "empty.pt"),
-    ("--teacher CNN", "cnn.safetensors", "28×28", "8×8", "--set image_size=N"),
+    ("--teacher CNN", "cnn.safetensors", "28×28", "8×8", "--set image_size=28"),
     ("--teacher-arch resnet20", "resnet20"),
     ("--teacher-normalize 0.5", "normalize"),
-    ("--teacher DEEP", "the features at the tap are 1×1", "choose an earlier tap"),
+    ("--teacher DEEP", "the features at the tap layer4 are 1×1", "synthesis.tap=layer3"),
     ("--set synthesis.tap=layer9", "a ResNet has no tap 'layer9'", "layer1, layer2, layer3"),
     ("--teacher TEN --score --dataset DATA3", "10 logits", "3 classes"),
     ("--score --dataset DATA10", "3 logits", "10 classes"),
-    ("--score --dataset DATA12", "images of 1×12×12, but the student's are 1×8×8", "image_size"),
+    ("--score --dataset DATA12", "images of 1×12×12, but the student's are 1×8×8", "image_size=12"),
     ("--score --dataset npz:none.npz", "none.npz does not exist"),
     ("--score --dataset cifra10", "Did you mean cifar10?"),
     ("--score", "what to score on is not known", "--dataset"),
@@ -426,9 +431,78 @@ def test_demo_takes_the_packaged_teacher(tmp_path, capsys, monkeypatch):
         "ferd_train.distilling.score_checkpoints",
         lambda files, settings, **named: scored.append((files, settings)),
     )
-    assert call(capsys, "demo", "--out", tmp_path / "demo")[0] == 0
+    monkeypatch.setattr("ferd_train.distilling._verdicts", lambda *_: ["a verdict."])
+    status, out, _ = call(capsys, "demo", "--out", tmp_path / "demo")
+    assert status == 0
+    verdict, outlook, then, page = out.splitlines()
+    assert (verdict, page) == ("a verdict.", str(tmp_path / "demo/report/report.html"))
+    assert "reports/ferd-lab/tables.md" in outlook
+    assert then.startswith("Next: ferd-train student --teacher demo --recipe ferd-lab ")
     ((files, settings),) = scored
     assert [file.name for file in files] == [RESULT, "resnet8.safetensors"]
     assert files[0] == tmp_path / "demo" / RESULT
     assert (settings.dataset, settings.attacks, settings.eps) == ("demo", "fast", "1/10")
     assert settings.out == tmp_path / "demo/report"
+
+
+def test_the_demo_cites_figures_that_are_in_the_reports():
+    from ferd_train.demo import _OUTLOOK
+    from ferd_train.recipes.ferd import ferd_demo, ferd_lab
+
+    tables = (ROOT / "reports/ferd-lab/tables.md").read_text(encoding="utf-8").splitlines()
+    ferd = next(line for line in tables if line.startswith("| FERD |"))
+    mean = [cell.split(" ± ")[0].strip() for cell in ferd.split("|")]
+    readme = (ROOT / "reports/baselines-lab/README.md").read_text(encoding="utf-8").splitlines()
+    teacher = next(line for line in readme if line.startswith("| teacher |")).split("|")
+    average, worst, nsd = mean[5:8]
+    assert f"{average} % on average and {worst} % in the lowest class" in _OUTLOOK
+    assert f"NSD {nsd} " in _OUTLOOK
+    assert f"{teacher[4].strip()} % and {teacher[5].strip()} %" in _OUTLOOK
+    assert f"{ferd_demo().epochs} of the {ferd_lab().epochs} epochs" in _OUTLOOK
+
+
+def test_a_scored_student_ends_with_a_verdict_against_the_teacher(words, tmp_path, capsys):
+    data = data_file(tmp_path)
+    score = ["--seeds", "0,1", "--score", "--dataset", f"npz:{data}", "--attacks", "fgsm"]
+    status, out, err = call(capsys, *words, *score)
+    assert status == 0, err
+    *_, first, second, page = out.splitlines()
+    assert page == str(tmp_path / "run/report/report.html")
+    for seed, line in enumerate((first, second)):
+        assert line.startswith("Under fgsm at ε = 0.1, ")
+        assert f"seed-{seed}-student" in line
+        assert "teacher" in line
+    assert not (tmp_path / "reports").exists()
+
+
+def test_a_dry_run_says_what_would_be_done_and_writes_nothing(words, tmp_path, capsys):
+    data = data_file(tmp_path)
+    assert call(capsys, *words)[0] == 0
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "run").rename(tmp_path / "runs/seed-1")
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")}
+    out_at = words.index("--out") + 1
+    words[out_at] = tmp_path / "runs"
+    score = ["--score", "--dataset", f"npz:{data}", "--attacks", "fgsm"]
+    status, out, err = call(capsys, *words, "--seeds", "0,2", *score, "--dry-run")
+    assert status == 0, err
+    lines = out.splitlines()
+    assert "eps 0.1" in lines[0]
+    assert "resnet8-w2, 3 classes" in lines[1]
+    assert [line for line in lines if line.endswith("runs/seed-2: to be trained")]
+    assert [line for line in lines if re.match(r"time +about \d+ s \(", line)]
+    assert [line for line in lines if "teacher and 2 students on 18 images" in line]
+    assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")} == before
+    # A mistake is found as without it.
+    wrong = call(capsys, *words, "--dry-run", "--set", "synthesis.tap=layer9")
+    assert_one_line(wrong, "no tap 'layer9'")
+
+
+def test_the_folder_of_each_seed_is_looked_at_before_the_first_is_trained(words, tmp_path, capsys):
+    assert call(capsys, *words)[0] == 0
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "run").rename(tmp_path / "runs/seed-1")
+    words[words.index("--out") + 1] = tmp_path / "runs"
+    refused = call(capsys, *words, "--seeds", "0,1")
+    assert_one_line(refused, "seed-1 holds a run with another recipe: seed is 0")
+    assert not (tmp_path / "runs/seed-0").exists()

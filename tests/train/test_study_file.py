@@ -298,3 +298,21 @@ def test_a_study_is_not_for_torchrun(folder, capsys, monkeypatch):
 def test_a_file_that_cannot_be_read_is_said(tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
         read_study(tmp_path)
+
+
+def test_a_recipe_that_is_not_its_teachers(folder, tmp_path, capsys):
+    trained = {"ferd.recipe": '{"image_size": 8, "eps": "8/255"}'}
+    write_teacher(folder / "teacher.safetensors", metadata=trained)
+    words = ["study", "--work", tmp_path / "work", "--device", "cpu", "--dry-run"]
+    refused = call(capsys, *words, study_file(folder))
+    assert_one_line(refused, "methods.ferd: teachers.small: eps is 0.1", 'set = { "eps" = "8/255"')
+    assert not (tmp_path / "work").exists()
+    meant = study_file(folder, 'set = { eps = "0.1" }\n' + HEAD + METHODS + EVALUATIONS)
+    status, _, err = call(capsys, *words, meant)
+    assert status == 0, err
+    lines = err.splitlines()
+    assert [line.split(": ")[:2] for line in lines] == [
+        ["warning", "methods.ferd"],
+        ["warning", "methods.rslad"],
+    ]
+    assert "the teacher was trained at eps 8/255" in lines[0]
