@@ -244,7 +244,9 @@ class Job:
             merge = isinstance(value, Mapping) and isinstance(manifest.get(key), dict)
             manifest[key] = {**manifest[key], **value} if merge else value
         manifest["warnings"] = [
-            *self.data.cautions, *manifest["warnings"], *_few_classes(self.plan, self.data)
+            *self.data.cautions,
+            *manifest["warnings"],
+            *_few_classes(self.plan, self.data),
         ]
         return manifest
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ class Distilling:
     score: bool = False
     dataset: str | None = None
     attacks: str = "paper"
+    classes: str | None = None
+    class_order: str | None = None
     data_dir: Path | None = None
     download: bool = False
     arch: str | None = None
@@ -83,7 +86,13 @@ def _scored_on(job: Distilling, recipe: StudentRecipe, teacher: FrozenTeacher) -
             "what to score on is not known, for the teacher's file does not say what it was "
             "trained on; give --dataset."
         )
-    images = load_dataset(dataset, job.data_dir, download=job.download)
+    images = load_dataset(
+        dataset,
+        job.data_dir,
+        download=job.download,
+        classes=job.classes,
+        class_order=job.class_order,
+    )
     teacher.require_same_kind(images, "--score")
     plan_attacks(job.attacks.split(","), as_threats(str(recipe.eps), images))
     return dataset
@@ -103,7 +112,10 @@ def _train(
         device=device,
         data_dir=job.data_dir,
         download=job.download,
+        classes=job.classes,
+        class_order=job.class_order,
         watch=_print_epoch,
+        note=partial(print, file=sys.stderr),
         workers=workers,
     )
 
@@ -119,6 +131,8 @@ def _score(
     report = job.out / "report"
     settings = ScoreSettings(
         dataset=dataset,
+        classes=job.classes,
+        class_order=job.class_order,
         data_dir=job.data_dir,
         download=job.download,
         attacks=job.attacks,
