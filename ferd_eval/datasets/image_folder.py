@@ -86,9 +86,8 @@ def _images(folder: Path) -> list[Path]:
     files = image_files(folder)
     if not files and (others := shown_files(folder)):
         raise UserError(
-            f"class folder {folder} has {len(others)} files but no image ({' '.join(SUFFIXES)}), "
-            f"first {others[0].name}: convert them, or take them out of the folder if the class "
-            "has no images."
+            f"class folder {folder} holds {others[0].name} but no image ({' '.join(SUFFIXES)}); "
+            "convert its files, or empty the folder if the class has no images."
         )
     return files
 
