@@ -521,7 +521,7 @@ def _settings() -> tuple[Reader, ...]:
                change=changed_toml),
         Reader("groups-csv", "g.csv", (b"class,group\ncat,pet\ndog,pet\n2,other\n",),
                lambda folder: read_groups(str(folder / "g.csv"), CLASSES, {}), dict, cells),
-        Reader("classes-txt", "c.txt", (b"cat\ndog\n=1+1\n",),
+        Reader("classes-txt", "c.txt", (b"cat\ndog\n=1+1\n", b"1 cat\n0: dog\n"),
                lambda folder: read_class_list(str(folder / "c.txt")), tuple, cells),
         Reader("reported-csv", "r.csv", (published.getvalue().encode(),),
                lambda folder: read_reported(str(folder / "r.csv")), ReportedTables, cells),
