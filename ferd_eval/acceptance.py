@@ -145,12 +145,35 @@ def as_logits(output: object, images: int) -> Tensor:
     )
 
 
+def _way_out(logits: int, data: LabelledImages) -> str:
+    """What may be amiss with the classes of a user's own set; empty where nothing is seen."""
+    kind = data.name.partition(":")[0]
+    empty = [
+        name for name, count in zip(data.class_names, data.class_counts, strict=True) if not count
+    ]
+    if kind == "npz" and data.num_classes == logits + 1 and data.class_names[0] in empty:
+        return "If its labels begin at 1, save labels - 1: classes are numbered from 0. "
+    if kind == "npz" and data.num_classes < logits:
+        return (
+            f"If it lacks images of some classes, name all {logits} in label order: class_names in "
+            "the file, or --classes names.txt. "
+        )
+    if kind == "folder" and data.num_classes < logits:
+        return "If it lacks images of some classes, make an empty folder for each. "
+    if kind == "folder" and empty and data.num_classes > logits:
+        return (
+            f"Folders without images count as classes ({', '.join(empty[:5])}): remove those that "
+            "are none. "
+        )
+    return ""
+
+
 def wrong_class_count(logits: int, data: LabelledImages) -> str:
     """The message for a network and a data set that do not belong together."""
     if data.name not in {info.name for info in list_datasets()}:
         return (
             f"the network has {logits} logits but {data.name} has {data.num_classes} classes. "
-            "Choose the checkpoint and the images that belong together."
+            f"{_way_out(logits, data)}Choose the checkpoint and the images that belong together."
         )
     usual = {10: "cifar10", 100: "cifar100", 200: "tiny-imagenet"}.get(logits)
     hint = f" Did you mean --dataset {usual}?" if usual and usual != data.name else ""

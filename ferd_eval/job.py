@@ -243,7 +243,11 @@ class Job:
         for key, value in self.facts.items():
             merge = isinstance(value, Mapping) and isinstance(manifest.get(key), dict)
             manifest[key] = {**manifest[key], **value} if merge else value
-        manifest["warnings"] = [*manifest["warnings"], *_few_classes(self.plan, self.data)]
+        manifest["warnings"] = [
+            *self.data.cautions,
+            *manifest["warnings"],
+            *_few_classes(self.plan, self.data),
+        ]
         return manifest
 
     def _search_unit(self, batch_size: int) -> int | None:

@@ -24,6 +24,7 @@ IDENTITY = (
     "model.normalization",
     "dataset.name",
     "dataset.selection",
+    "dataset.class_names",
     "dataset.fingerprint",
     "attacks",
     "attack_file_sha256",
@@ -157,6 +158,9 @@ def require_same_run(old: Mapping[str, Any], new: Mapping[str, Any], folder: Pat
                 before, after = ",".join(before or ()), ",".join(after)
             elif path == "attacks":
                 path, before, after = _first_difference(before, after)
+            elif path == "dataset.class_names" and len(before or ()) == len(after):
+                k = next(k for k, name in enumerate(after) if name != before[k])
+                path, before, after = f"the name of class {k}", before[k], after[k]
             raise UserError(
                 f"{folder} holds a run with another configuration: {path} is {before}, "
                 f"asked for is {after}. Choose another folder with --out, or repeat that run as "

@@ -106,10 +106,15 @@ def _check_classes(table: pd.DataFrame, K: int) -> None:
         strange = values[(values < low) | (values >= K)]
         if len(strange):
             row = table.loc[strange.index[:1]].iloc[0]
+            from_1 = table["label"].min() == 1 and table["label"].max() == K
+            way_out = (
+                "Classes are numbered from 0: subtract 1."
+                if from_1
+                else "Give all their names with --classes or --dataset, or correct the numbers."
+            )
             raise UserError(
                 f"image {row['index']} under {row['attack']} has {column} {strange.iloc[0]}, but "
-                f"there are {K} classes (0 to {K - 1}). Give all their names with --classes or "
-                "--dataset, or correct the numbers."
+                f"there are {K} classes (0 to {K - 1}). {way_out}"
             )
 
 

@@ -36,6 +36,16 @@ def ferd_train() -> None:
 def teacher(
     recipe: Annotated[str, typer.Option(help="A name of ferd-train ls, or your own FILE.toml.")],
     out: Annotated[Path, typer.Option(help="The run's folder; the same command continues it.")],
+    classes: Annotated[
+        str | None,
+        typer.Option(help="Names of your own set's classes, as ferd-eval score --classes."),
+    ] = None,
+    class_order: Annotated[
+        str | None,
+        typer.Option(
+            metavar="text|natural", help="Of class folders, as ferd-eval score --class-order."
+        ),
+    ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where the data set lies.")] = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch a missing set.")] = False,
     changes: Annotated[
@@ -54,15 +64,24 @@ def teacher(
     if seed is not None:
         wanted = wanted.with_changes({"seed": seed})
 
+    from ferd_eval.datasets import load_dataset
     from ferd_eval.device import choose_device
     from ferd_train.teacher import train_teacher
 
     chosen = choose_device(device)
     print(f"{recipe}: {wanted.arch} on {chosen.device} ({chosen.reason})", file=sys.stderr)
+    data = load_dataset(
+        wanted.dataset,
+        data_dir,
+        split="train",
+        download=download,
+        classes=classes,
+        class_order=class_order,
+    )
+    for caution in data.cautions:
+        print(f"warning: {caution}", file=sys.stderr)
     with after_what_is_at_hand("epoch"):
-        file = train_teacher(
-            wanted, out, device=chosen, data_dir=data_dir, download=download, watch=_print_epoch
-        )
+        file = train_teacher(wanted, out, device=chosen, data=data, watch=_print_epoch)
     print(file)
 
 
@@ -98,6 +117,16 @@ def student(
         str | None, typer.Option(help="What to score on; else what the teacher was trained on.")
     ] = None,
     attacks: Annotated[str, typer.Option(help="For --score, as of ferd-eval score.")] = "paper",
+    classes: Annotated[
+        str | None,
+        typer.Option(help="Names of your own set's classes, as ferd-eval score --classes."),
+    ] = None,
+    class_order: Annotated[
+        str | None,
+        typer.Option(
+            metavar="text|natural", help="Of class folders, as ferd-eval score --class-order."
+        ),
+    ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where the data set lies.")] = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch a missing set.")] = False,
     teacher_arch: Annotated[str | None, typer.Option(help="As ferd-eval score --arch.")] = None,
@@ -134,6 +163,8 @@ def student(
             score=score,
             dataset=dataset,
             attacks=attacks,
+            classes=classes,
+            class_order=class_order,
             data_dir=data_dir,
             download=download,
             arch=teacher_arch,

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,13 @@ from ferd_eval.progress import duration
 from ferd_eval.runner import as_threats
 from ferd_train.frozen_teacher import FrozenTeacher, load_teacher, teacher_file
 from ferd_train.recipes import find_student_recipe
-from ferd_train.student import load_shown_images, rehearse, student_run, train_student
+from ferd_train.student import (
+    ShownImages,
+    load_shown_images,
+    rehearse,
+    student_run,
+    train_student,
+)
 from ferd_train.student_plan import Scoring, StudentPlan
 from ferd_train.student_recipe import StudentRecipe
 from ferd_train.student_training import StudentLog
@@ -61,6 +67,8 @@ class Distilling:
     score: bool = False
     dataset: str | None = None
     attacks: str = "paper"
+    classes: str | None = None
+    class_order: str | None = None
     data_dir: Path | None = None
     download: bool = False
     arch: str | None = None
@@ -148,7 +156,7 @@ def _fitting_teacher(
 
     def look_at_images(mended: StudentRecipe, teacher: FrozenTeacher) -> None:
         with workers.in_turn():  # one of them may have to fetch the images
-            shown = load_shown_images(mended, teacher, job.data_dir, download=job.download)
+            shown = _shown(job, mended, teacher)
             if job.score:
                 _scoring(job, mended, teacher)
         rehearse(mended, teacher, shown, workers)
@@ -169,6 +177,18 @@ def _fitting_teacher(
     return teacher
 
 
+def _shown(job: Distilling, recipe: StudentRecipe, teacher: FrozenTeacher) -> ShownImages:
+    """The real images that the recipe names, as the options say where and in which order."""
+    return load_shown_images(
+        recipe,
+        teacher,
+        job.data_dir,
+        download=job.download,
+        classes=job.classes,
+        class_order=job.class_order,
+    )
+
+
 def _plan(
     job: Distilling, recipes: Sequence[StudentRecipe], teacher: FrozenTeacher, workers: Workers
 ) -> StudentPlan:
@@ -179,7 +199,7 @@ def _plan(
     """
     device = workers.choose_device(job.device)
     with workers.in_turn():
-        shown = load_shown_images(recipes[0], teacher, job.data_dir, download=job.download)
+        shown = _shown(job, recipes[0], teacher)
     runs = [
         student_run(
             recipe, teacher, job.folder(recipe.seed), device=device, shown=shown, workers=workers
@@ -192,7 +212,13 @@ def _plan(
 
 def _scoring(job: Distilling, recipe: StudentRecipe, teacher: FrozenTeacher) -> Scoring:
     """How students will be scored, once it is certain that this will be possible."""
-    images = load_dataset(_scored_on(job, teacher), job.data_dir, download=job.download)
+    images = load_dataset(
+        _scored_on(job, teacher),
+        job.data_dir,
+        download=job.download,
+        classes=job.classes,
+        class_order=job.class_order,
+    )
     teacher.require_same_kind(images, "--score")
     plan = plan_attacks(job.attacks.split(","), as_threats(str(recipe.eps), images))
     return Scoring(images, plan)
@@ -223,7 +249,10 @@ def _train(
         device=device,
         data_dir=job.data_dir,
         download=job.download,
+        classes=job.classes,
+        class_order=job.class_order,
         watch=_print_epoch,
+        note=partial(print, file=sys.stderr),
         workers=workers,
     )
 
@@ -239,6 +268,8 @@ def _score(
     report = job.out / "report"
     settings = ScoreSettings(
         dataset=dataset,
+        classes=job.classes,
+        class_order=job.class_order,
         data_dir=job.data_dir,
         download=job.download,
         attacks=job.attacks,

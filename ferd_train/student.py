@@ -34,7 +34,10 @@ def train_student(
     device: DeviceChoice,
     data_dir: Path | None = None,
     download: bool = False,
+    classes: str | None = None,
+    class_order: str | None = None,
     watch: Callable[[StudentLog, int], None] = lambda log, epochs: None,
+    note: Callable[[str], None] = lambda text: None,
     workers: Workers = ALONE,
 ) -> Path:
     """Distil a student, or continue to, and return the path of the saved network.
@@ -49,7 +52,9 @@ def train_student(
         device: where to train.
         data_dir: where real images lie, if the recipe wants any.
         download: fetch them if they are missing.
+        classes, class_order: of a user's own real images, as of `load_dataset`.
         watch: called after each epoch with its figures and the number of epochs.
+        note: told what a user should know of the images.
         workers: processes that all call this with the same arguments, and share each batch. The
             first alone writes and watches; the folder is one that all of them see.
 
@@ -59,7 +64,17 @@ def train_student(
             diverged.
     """
     with workers.in_turn():  # the first one may have to fetch them
-        shown = load_shown_images(recipe, teacher, data_dir, download=download)
+        shown = load_shown_images(
+            recipe,
+            teacher,
+            data_dir,
+            download=download,
+            classes=classes,
+            class_order=class_order,
+        )
+    if workers.is_first:
+        for caution in shown.cautions:
+            note(f"warning: {caution}")
     with sole_user(out, below=(BANK,)) if workers.is_first else nullcontext():
         return _train(recipe, teacher, out, device, shown, watch, workers)
 
@@ -125,19 +140,50 @@ class ShownImages:
     validation: LabelledImages | None
     real: RealImages | None
 
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """What may make the figures on them, or the learning from them, wrong."""
+        those = (self.validation, self.real and self.real.images)
+        return tuple(dict.fromkeys(text for each in those if each for text in each.cautions))
+
 
 def load_shown_images(
-    recipe: StudentRecipe, teacher: FrozenTeacher, data_dir: Path | None, *, download: bool
+    recipe: StudentRecipe,
+    teacher: FrozenTeacher,
+    data_dir: Path | None,
+    *,
+    download: bool,
+    classes: str | None = None,
+    class_order: str | None = None,
 ) -> ShownImages:
     """Load what the recipe names, if it names any.
 
     Raises:
         UserError: there are no such images, too few, or of another kind than the teacher's.
     """
-    images = _training_split(
-        recipe.validation.dataset, "validation.dataset", teacher, data_dir, download=download
-    )
-    return ShownImages(images, _real_images(recipe, teacher, data_dir, download=download))
+
+    def training_split(name: str, setting: str) -> LabelledImages | None:
+        if not name:
+            return None
+        images = load_dataset(
+            name,
+            data_dir,
+            split="train",
+            download=download,
+            classes=classes,
+            class_order=class_order,
+        )
+        teacher.require_same_kind(images, setting)
+        return images
+
+    validation = training_split(recipe.validation.dataset, "validation.dataset")
+    real = None
+    if isinstance(recipe.synthesis, RealRecipe):
+        images = training_split(recipe.synthesis.dataset, "synthesis.dataset")
+        assert images is not None, "recipes of real images name them"
+        rows_N, _ = hold_out(images.labels_N, recipe.validation.per_class)
+        real = RealImages(images, rows_N)  # without what would be held out
+    return ShownImages(validation, real)
 
 
 def rehearse(
@@ -188,6 +234,7 @@ def student_run(
         "dataset": None if real is None else real.images.describe(),
         "validation": None if images is None else images.describe(),
         "checkpoint_selection": _selection(real, images),
+        "warnings": list(shown.cautions),
     }
     return RunFolder(out, RESULT, describe_run(recipe, recipe.seed, device, facts))
 
@@ -212,31 +259,6 @@ def _selection(real: RealImages | None, images: LabelledImages | None) -> str:
         return "last epoch; held-out training images looked at, none used"
     used = "no" if real is None else "no held-out"
     return f"last epoch; {used} images of the data set used"
-
-
-def _training_split(
-    name: str, setting: str, teacher: FrozenTeacher, data_dir: Path | None, *, download: bool
-) -> LabelledImages | None:
-    """The images that a setting names, if it names any."""
-    if not name:
-        return None
-    images = load_dataset(name, data_dir, split="train", download=download)
-    teacher.require_same_kind(images, setting)
-    return images
-
-
-def _real_images(
-    recipe: StudentRecipe, teacher: FrozenTeacher, data_dir: Path | None, *, download: bool
-) -> RealImages | None:
-    """What a recipe that makes no images learns from, without what it would hold out."""
-    if not isinstance(recipe.synthesis, RealRecipe):
-        return None
-    images = _training_split(
-        recipe.synthesis.dataset, "synthesis.dataset", teacher, data_dir, download=download
-    )
-    assert images is not None, "recipes of real images name them"
-    rows_N, _ = hold_out(images.labels_N, recipe.validation.per_class)
-    return RealImages(images, rows_N)
 
 
 def _row(log: StudentLog) -> dict[str, Any]:

@@ -63,6 +63,7 @@ def _train(
     facts = {
         "dataset": data.describe(),
         "checkpoint_selection": "last epoch, moving average of the weights; no test data used",
+        "warnings": list(data.cautions),
     }
     run = RunFolder(out, RESULT, describe_run(recipe, recipe.seed, device, facts))
     if run.is_finished:

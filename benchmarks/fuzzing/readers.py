@@ -32,10 +32,10 @@ from benchmarks.fuzzing.mutation import (
     mutated,
 )
 from ferd_eval.checkpoint import Checkpoint, load_checkpoint
-from ferd_eval.cli.importing import _named_classes
 from ferd_eval.cli.reporting import read_run
 from ferd_eval.cli.settings import ScoreSettings
 from ferd_eval.datasets import LabelledImages, load_dataset
+from ferd_eval.datasets.class_order import read_class_list
 from ferd_eval.errors import UserError
 from ferd_eval.groups import read_groups
 from ferd_eval.metrics import scorecard
@@ -521,8 +521,8 @@ def _settings() -> tuple[Reader, ...]:
                change=changed_toml),
         Reader("groups-csv", "g.csv", (b"class,group\ncat,pet\ndog,pet\n2,other\n",),
                lambda folder: read_groups(str(folder / "g.csv"), CLASSES, {}), dict, cells),
-        Reader("classes-txt", "c.txt", (b"cat\ndog\n=1+1\n",),
-               lambda folder: _named_classes(str(folder / "c.txt")), tuple, cells),
+        Reader("classes-txt", "c.txt", (b"cat\ndog\n=1+1\n", b"1 cat\n0: dog\n"),
+               lambda folder: read_class_list(str(folder / "c.txt")), tuple, cells),
         Reader("reported-csv", "r.csv", (published.getvalue().encode(),),
                lambda folder: read_reported(str(folder / "r.csv")), ReportedTables, cells),
     )  # fmt: skip

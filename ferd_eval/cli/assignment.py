@@ -69,7 +69,13 @@ def require_dataset(settings: ScoreSettings) -> str:
 
 
 def _load_data(dataset: str, settings: ScoreSettings) -> tuple[LabelledImages, str]:
-    data = load_dataset(dataset, settings.data_dir, download=settings.download)
+    data = load_dataset(
+        dataset,
+        settings.data_dir,
+        download=settings.download,
+        classes=settings.classes,
+        class_order=settings.class_order,
+    )
     if settings.limit is not None:
         return data.first(settings.limit), f"first {settings.limit}"
     if settings.per_class is not None:

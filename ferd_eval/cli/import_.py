@@ -51,7 +51,7 @@ def import_(
         str | None,
         typer.Option(
             help="Names of the classes: a file with one a line, or a,b,c.",
-            rich_help_panel=_PREDICTIONS,
+            rich_help_panel=_RUN,
         ),
     ] = None,
     name: Annotated[
@@ -66,6 +66,10 @@ def import_(
         typer.Option(
             metavar="CKPT", help="The network the images fool or not.", rich_help_panel=_IMAGES
         ),
+    ] = None,
+    class_order: Annotated[
+        str | None,
+        typer.Option(metavar="text|natural", help="As for score.", rich_help_panel=_IMAGES),
     ] = None,
     data_dir: Annotated[
         Path | None, typer.Option(help="Where the data set lies.", rich_help_panel=_IMAGES)
@@ -96,6 +100,7 @@ def import_(
     """Make a run of another tool's predictions, or of adversarial images such as AutoAttack's."""
     command = ["ferd-eval", *sys.argv[1:]]
     of_images = {
+        "class_order": class_order,
         "data_dir": data_dir,
         "limit": limit,
         "arch": arch,
@@ -111,14 +116,19 @@ def import_(
         chosen = ImportSettings(out, name, dataset, classes, attack, eps)
         import_predictions(files, chosen, command=command, as_json=json)
         return
-    _refuse(
-        {"classes": classes, "name": name},
-        "go with predictions: with --checkpoint the data set and the file say it",
-    )
+    _refuse({"name": name}, "goes with predictions: with --checkpoint the file says it")
     from ferd_eval.cli.importing_images import import_images
 
     settings = ScoreSettings.gather(
-        {**of_images, "dataset": dataset, "eps": eps, "out": out, "attacks": "clean"}, None
+        {
+            **of_images,
+            "dataset": dataset,
+            "classes": classes,
+            "eps": eps,
+            "out": out,
+            "attacks": "clean",
+        },
+        None,
     )
     import_images(files, checkpoint, settings, attack or "aa", command=command, as_json=json)
 

@@ -15,6 +15,7 @@ from ferd_eval.cli.console import console
 from ferd_eval.cli.own_folder import require_own_folder
 from ferd_eval.cli.reporting import as_run, show
 from ferd_eval.datasets import dataset_info
+from ferd_eval.datasets.class_order import ClassOrder
 from ferd_eval.errors import UserError
 from ferd_eval.folder_lock import sole_user
 from ferd_eval.manifest import RECORD, environment, now
@@ -80,7 +81,7 @@ def _classes(
     if settings.dataset is not None and settings.classes is not None:
         raise UserError("--dataset and --classes both name the classes; give one of them.")
     if settings.classes is not None:
-        return {}, _named_classes(settings.classes), []
+        return {}, ClassOrder.chosen(settings.classes, None).of_numbers(), []
     if settings.dataset is None:
         return {}, None, []
     info = dataset_info(settings.dataset)
@@ -93,30 +94,6 @@ def _classes(
         return record, info.class_names, []
     numbers = tuple(map(str, range(info.num_classes)))
     return record, numbers, [f"the class names of {info.name} are in its files: numbers stand in"]
-
-
-def _named_classes(spec: str) -> tuple[str, ...]:
-    file = Path(spec)
-    try:
-        if file.is_file():
-            lines = file.read_text(encoding="utf-8-sig").splitlines()
-        elif "," in spec:
-            lines = spec.split(",")
-        else:
-            raise UserError(f"--classes {spec} is no file. Give one with a name a line, or a,b,c.")
-    except (OSError, UnicodeDecodeError) as reason:
-        raise UserError(f"--classes {spec} cannot be read: {reason}. Save it as UTF-8.") from reason
-    names = tuple(line.strip() for line in lines)
-    while names and not names[-1]:
-        names = names[:-1]
-    if "" in names:
-        raise UserError(f"--classes {spec}: name {names.index('')} is empty; name every class.")
-    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
-    if twice:
-        raise UserError(f"--classes {spec} has {twice[0]!r} more than once; name each by its own.")
-    if len(names) < 2:
-        raise UserError(f"--classes {spec} names {len(names)} classes; give two or more.")
-    return names
 
 
 def _manifest(

@@ -30,6 +30,23 @@ def score(
         bool | None,
         typer.Option("--download", help="Fetch a missing public set.", rich_help_panel=_DATA),
     ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            help="Names of your own set's classes in label order: a file with one a line, or "
+            "a,b,c; for folder:PATH exactly its folders.",
+            rich_help_panel=_DATA,
+        ),
+    ] = None,
+    class_order: Annotated[
+        str | None,
+        typer.Option(
+            metavar="text|natural",
+            help="How the folders of folder:PATH are numbered: as torchvision does (default), or "
+            "2 before 10.",
+            rich_help_panel=_DATA,
+        ),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(help="Only the first N images.", rich_help_panel=_DATA)
     ] = None,

@@ -83,6 +83,8 @@ def score_checkpoints(
 
     with ExitStack() as stack:
         watcher = _watcher(stack)
+        for caution in assignment.data.cautions:
+            watcher.note(f"warning: {caution}")
         for folder in dict.fromkeys([root, *folders]):
             stack.enter_context(sole_user(folder, below=("adversarial",), note=watcher.note))
         if not settings.is_remote:
@@ -189,7 +191,8 @@ def _run_name(
     devices = settings.device.split(",")  # how many and whose does not matter
     shared = replace(settings, cluster=None, device=devices[0].partition(":")[0])
     data = assignment.data
-    key = repr((shared, assignment.selection, data.fingerprint))
+    named = () if settings.classes is None else (data.class_names,)
+    key = repr((shared, assignment.selection, data.fingerprint, *named))
     digest = hashlib.sha256(key.encode())
     for candidate in candidates:
         digest.update(candidate.checkpoint.sha256.encode())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_type_hints
@@ -40,6 +40,9 @@ class ScoreSettings:
     out: Path | None = None
     save_adv: bool = False
     groups: str | None = None
+    # Not part of what a run's folder is called: the class names are.
+    classes: str | None = field(default=None, repr=False)
+    class_order: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("limit", "per_class", "steps"):

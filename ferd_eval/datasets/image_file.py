@@ -21,16 +21,27 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".
 _FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP")
 _MAX_PIXELS = 1 << 24
 _MAX_BYTES = 1 << 28
+# What file managers, archivers and Python leave behind.
+_LEFTOVERS = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "__pycache__", "lost+found"}
+
+
+def is_shown(name: str) -> bool:
+    """Whether a file or folder is the user's: not hidden, and not left behind by some program."""
+    return not name.startswith(".") and name.lower() not in _LEFTOVERS
+
+
+def shown_files(folder: Path) -> list[Path]:
+    """The user's files at any depth in ``folder``, in ImageFolder's order."""
+    found: list[tuple[str, str]] = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = filter(is_shown, folders)
+        found += [(parent, name) for name in names if is_shown(name)]
+    return [Path(parent) / name for parent, name in sorted(found)]
 
 
 def image_files(folder: Path) -> list[Path]:
-    """All images at any depth in ``folder``, hidden files left out, in ImageFolder's order."""
-    return [
-        Path(parent) / name
-        for parent, _, names in sorted(os.walk(folder))
-        for name in sorted(names)
-        if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
-    ]
+    """Those of them that are images, by their names."""
+    return [file for file in shown_files(folder) if file.suffix.lower() in SUFFIXES]
 
 
 def decode_images(

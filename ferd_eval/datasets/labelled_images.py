@@ -34,6 +34,8 @@ class LabelledImages:
         note: what a reader of a report must know about the images; empty if nothing.
         default_eps: the customary L∞ radius, for pixels in [0, 1].
         selection: which of the source's images these are, in words.
+        class_order: what decided which class a label stands for; empty where the source does.
+        cautions: what may make every figure wrong, for the screen, the record and the report.
     """
 
     name: str
@@ -46,6 +48,8 @@ class LabelledImages:
     note: str = ""
     default_eps: Fraction = Fraction(8, 255)
     selection: str = "all"
+    class_order: str = ""
+    cautions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         n = len(self.labels_N)
@@ -57,10 +61,15 @@ class LabelledImages:
             raise UserError(f"data set {self.name} at {self.source} holds no images: give it some.")
         low, high = int(self.labels_N.min()), int(self.labels_N.max())
         if low < 0 or high >= len(self.class_names):
+            way_out = (
+                "number the classes from 0 (labels - 1)"
+                if low == 1 and high == len(self.class_names)
+                else "name every class (class_names, --classes), or correct the labels"
+            )
             raise UserError(
                 f"data set {self.name} at {self.source} has labels from {low} to {high}, "
                 f"but {len(self.class_names)} classes (0 to {len(self.class_names) - 1}): "
-                "give every class a name, or correct the labels."
+                f"{way_out}."
             )
         odd = [each for each in (self.source, *self.class_names) if not is_text(each)]
         if odd:
@@ -115,6 +124,7 @@ class LabelledImages:
             "fingerprint": self.fingerprint,
             "image_shape": list(self.image_shape),
             "class_names": list(self.class_names),
+            **({"class_order": self.class_order} if self.class_order else {}),
             "class_counts": self.class_counts.tolist(),
             "groupings": {name: list(groups) for name, groups in self.groupings.items()},
             "note": self.note,

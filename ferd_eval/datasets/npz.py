@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ferd_eval.datasets.class_order import ClassOrder
 from ferd_eval.datasets.dataset_info import DatasetInfo, Split
 from ferd_eval.datasets.labelled_images import LabelledImages
 from ferd_eval.datasets.npz_archive import NpzArchive, open_npz
@@ -38,15 +39,16 @@ _LABEL_KEYS = {
 _MAX_CLASSES = 100_000
 
 
-def load_npz(path: Path, split: Split) -> LabelledImages:
+def load_npz(path: Path, split: Split, order: ClassOrder) -> LabelledImages:
     """Read images and labels from ``path``.
 
     Images are found under ``images``, ``x``, ``x_test`` or ``data`` (``x_train`` for the training
-    split), labels under ``labels``, ``y``, ``y_test`` or ``targets`` (``y_train``).
+    split), labels under ``labels``, ``y``, ``y_test`` or ``targets`` (``y_train``). Classes are
+    called as the user lists them, else as ``class_names`` in the file, else by their numbers.
 
     Raises:
-        UserError: the file is no whole archive, lacks an array, or an array has a shape, a type or
-            values that cannot be images or labels.
+        UserError: the file is no whole archive, lacks an array, an array has a shape, a type or
+            values that cannot be images or labels, or the user's list contradicts ``class_names``.
     """
     if not path.is_file():
         state = "is a folder" if path.is_dir() else "does not exist"
@@ -62,7 +64,7 @@ def load_npz(path: Path, split: Split) -> LabelledImages:
             )
         labels_N = _labels(arrays, labels_key)
         images_NCHW = _images(arrays, images_key)
-        class_names = _class_names(arrays, labels_N)
+        class_names = _class_names(arrays, labels_N, order)
     return LabelledImages(
         name=f"npz:{path.name}",
         images_NCHW=images_NCHW,
@@ -145,9 +147,23 @@ def _check_range(pixels: NDArray[Any], where: str) -> None:
     raise UserError(f"{where} has floats from {low:.4g} to {high:.4g}, outside [0, 1]; {guess}.")
 
 
-def _class_names(arrays: NpzArchive, labels_N: NDArray[np.int64]) -> tuple[str, ...]:
+def _class_names(
+    arrays: NpzArchive, labels_N: NDArray[np.int64], order: ClassOrder
+) -> tuple[str, ...]:
+    listed = order.of_numbers()
     if "class_names" not in arrays.keys:
-        return tuple(str(label) for label in range(int(labels_N.max(initial=-1)) + 1))
+        return listed or tuple(str(label) for label in range(int(labels_N.max(initial=-1)) + 1))
+    stored = _stored_names(arrays)
+    if listed != stored and sorted(listed) == sorted(stored):
+        k = next(k for k, name in enumerate(stored) if name != listed[k])
+        raise UserError(
+            f"class {k} is {listed[k]!r} in {order.source}, but {stored[k]!r} in class_names of "
+            f"{arrays.path}. Leave the list out, or correct it."
+        )
+    return listed or stored
+
+
+def _stored_names(arrays: NpzArchive) -> tuple[str, ...]:
     header = arrays.header("class_names")
     if header.dtype.kind not in "US" or len(header.shape) != 1:
         raise UserError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from ferd_eval.datasets.cifar import (
     load_cifar10,
     load_cifar100,
 )
+from ferd_eval.datasets.class_order import ClassOrder
 from ferd_eval.datasets.data_folder import DataFolder
 from ferd_eval.datasets.dataset_info import DatasetInfo, Layout, Split
 from ferd_eval.datasets.demo import DEMO, load_demo
@@ -55,7 +56,7 @@ class OwnDataset:
     """A user's own set, named with its path: ``name:PATH``."""
 
     info: DatasetInfo
-    load: Callable[[Path, Split], LabelledImages]
+    load: Callable[[Path, Split, ClassOrder], LabelledImages]
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,8 @@ def load_dataset(
     *,
     split: Split = "test",
     download: bool = False,
+    classes: str | Sequence[str] | None = None,
+    class_order: str | None = None,
 ) -> LabelledImages:
     """Load a data set into memory.
 
@@ -113,17 +116,28 @@ def load_dataset(
             ``./data``.
         split: ``"test"`` or ``"train"``. Tiny ImageNet's test split is its validation set.
         download: fetch a public set that is not there, with torchvision.
+        classes: names of all classes of a user's own set in label order, or a file with one a line;
+            for ``folder:PATH`` exactly its folders.
+        class_order: of the class folders of ``folder:PATH``: ``"text"``, as torchvision's
+            ImageFolder and by default, or ``"natural"``, 2 before 10.
 
     Raises:
-        UserError: the set is unknown, not found, damaged, or cannot be fetched.
+        UserError: the set is unknown, not found, damaged, or cannot be fetched, or its classes are
+            others than said.
     """
     if split not in ("test", "train"):
         raise UserError(f"no split {split!r}.{did_you_mean(str(split), ('test', 'train'))}")
     dataset, path = _parse(spec)
+    order = ClassOrder.chosen(classes, class_order)
+    if order and not isinstance(dataset, OwnDataset):
+        raise UserError(
+            f"data set {dataset.info.name} has its own classes: --classes and --class-order go "
+            "with folder:PATH and npz:PATH."
+        )
     match dataset:
         case OwnDataset():
             assert path is not None
-            images = dataset.load(path, split)
+            images = dataset.load(path, split, order)
         case PackagedDataset():
             images = dataset.load(split)
         case PublicDataset():

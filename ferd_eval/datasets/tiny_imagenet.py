@@ -30,7 +30,7 @@ TINY_IMAGENET_LAYOUTS = (
     Layout(
         subfolders=("tiny-imagenet-200", "."),
         # A common rearrangement sorts the validation images into one folder a class.
-        test=("val/val_annotations.txt", f"val/{_WNID}/"),
+        test=("val/val_annotations.txt", f"val/**/{_WNID}/"),
         train=(f"train/{_WNID}/",),
     ),
 )
@@ -79,19 +79,44 @@ def load_tiny_imagenet(folder: Path, layout: Layout, split: Split) -> LabelledIm
 
 
 def _annotated(annotations: Path) -> list[tuple[Path, str]]:
-    """Images in the order of ``val_annotations.txt``: file name, WordNet id, bounding box."""
-    images = annotations.parent / "images"
-    records = []
+    """Images in the order of ``val_annotations.txt``: file name, WordNet id, bounding box.
+
+    They lie in ``val/images``, or all in folders of their classes, where many scripts move them.
+    """
+    listed = []
     for number, line in enumerate(_lines(annotations), start=1):
         match line.split("\t"):
             case [name, wnid, *_] if re.fullmatch(_WNID, wnid) and _is_file_name(name):
-                records.append((images / name, wnid))
+                listed.append((name, wnid))
             case _:
                 raise UserError(
                     f"{annotations} line {number} is {line[:60]!r}, but expected is a file name, "
                     f"a tab and a WordNet id; unpack {TINY_IMAGENET.url} again."
                 )
-    return records
+    val = annotations.parent
+    as_published = [(val / "images" / name, wnid) for name, wnid in listed]
+    whole = sum(path.is_file() for path, _ in as_published)
+    if whole == len(listed):
+        return as_published
+    moved = {name: path for name, wnid in listed if (path := _moved(val, name, wnid))}
+    if not moved:
+        return as_published  # reading names the first that is missing
+    absent = [f"{name} of {wnid}" for name, wnid in listed if name not in moved]
+    if absent:
+        raise UserError(
+            f"{annotations} lists {len(listed)} images: {len(moved)} lie in the folders of their "
+            f"classes, {len(absent)} do not (first {absent[0]}), and {whole} lie in images/. Move "
+            f"the rest, or unpack {TINY_IMAGENET.url} again."
+        )
+    return [(moved[name], wnid) for name, wnid in listed]
+
+
+def _moved(val: Path, name: str, wnid: str) -> Path | None:
+    """Where a validation image lies in the folder of its class."""
+    for folder in (val / wnid / "images", val / wnid, val / "images" / wnid):
+        if (folder / name).is_file():
+            return folder / name
+    return None
 
 
 def _is_file_name(name: str) -> bool:
@@ -101,9 +126,17 @@ def _is_file_name(name: str) -> bool:
 
 def _sorted_into_folders(root: Path) -> list[tuple[Path, str]]:
     """Images in ImageFolder's order: by WordNet id, then by name."""
-    return [
-        (path, folder.name) for folder in sorted(root.glob(_WNID)) for path in image_files(folder)
-    ]
+    images = root / "images"
+    folders = sorted(root.glob(_WNID)) or sorted(images.glob(_WNID))
+    records = [(path, folder.name) for folder in folders for path in image_files(folder)]
+    names = {path.name for path, _ in records}
+    left = [path for path in image_files(images) if path.name not in names]
+    if records and left:
+        raise UserError(
+            f"{images} holds {len(left)} images that are in no folder of a class (first "
+            f"{left[0].name}), and no list says their classes; unpack {TINY_IMAGENET.url} again."
+        )
+    return records
 
 
 def _wnids(folder: Path) -> list[str]:

@@ -82,6 +82,13 @@ def _verdicts(run: Outcomes, attack: str) -> pd.DataFrame:
 
 def _require_same_data(first: Outcomes, other: Outcomes) -> None:
     if first.class_names != other.class_names:
+        if sorted(first.class_names) == sorted(other.class_names):
+            k = next(k for k, name in enumerate(first.class_names) if name != other.class_names[k])
+            raise UserError(
+                f"{_name(first)} and {_name(other)} have the same classes in another order: class "
+                f"{k} is {first.class_names[k]} and {other.class_names[k]}. Score both with one "
+                "--class-order or --classes."
+            )
         raise UserError(
             f"{_name(first)} and {_name(other)} have other classes ({len(first.class_names)} and "
             f"{len(other.class_names)}). Compare runs on one data set."

@@ -90,6 +90,7 @@ def provenance_table(card: Scorecard, manifest: Mapping[str, Any]) -> Table:
         "Images": dataset.get("n"),
         "Image shape": " × ".join(map(str, shape)) if shape else None,
         "Selection": dataset.get("selection"),
+        "Order of classes": dataset.get("class_order"),
         "Note on the data": dataset.get("note"),
         "Threat model": _threat(threat),
         "Seed": card.seed,

@@ -32,7 +32,7 @@ _KEYS = (
 #: Fields of a scoring job that an evaluation may choose; the others are not its to say.
 _MEASUREMENT = (
     "attacks", "eps", "steps", "step_size", "limit", "per_class", "batch_size", "precision",
-    "engine", "seed", "groups", "fold_batchnorm", "save_adv",
+    "engine", "seed", "groups", "classes", "class_order", "fold_batchnorm", "save_adv",
 )  # fmt: skip
 
 _LONGEST_NAME = 60

@@ -7,8 +7,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from ferd_train.cli import main
 from ferd_train.distillation import LOSSES
@@ -64,6 +67,33 @@ def test_ls_lists_methods_and_losses(what, known, capsys):
     assert [name for _, name, _ in rows] == [*known]
     assert {kind for kind, _, _ in rows} == {"method" if what == "methods" else "loss"}
     assert all(len(text) > 15 and text.endswith(".") for _, _, text in rows)
+
+
+def test_class_folders_are_ordered_as_chosen_or_warned_of(tmp_path, capsys):
+    """One of the eleven classes has no images."""
+    generator = np.random.default_rng(0)
+    for k in range(1, 12):
+        (tmp_path / "set" / f"c{k}").mkdir(parents=True)
+        for i in range(0 if k == 5 else 3):
+            pixels = generator.integers(0, 256, (28, 28, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "set" / f"c{k}" / f"{i}.png")
+
+    def train(name: str, *more: str) -> tuple[dict[str, Any], str]:
+        changes = {"dataset": f"folder:{tmp_path / 'set'}", "epochs": 1, "validation_per_class": 1}
+        words = tiny_run(tmp_path, tmp_path / name, **changes)
+        status, _, err = call(capsys, *words, *more)
+        assert status == 0, err
+        return json.loads((tmp_path / name / "manifest.json").read_text()), err
+
+    record, err = train("text")
+    assert record["dataset"]["class_names"][:2] == ["c1", "c10"]
+    assert "--class-order natural" in record["warnings"][0]
+    assert "warning: " in err
+    record, err = train("natural", "--class-order", "natural")
+    assert record["dataset"]["class_names"] == [f"c{k}" for k in range(1, 12)]
+    assert record["dataset"]["class_counts"][4] == 0
+    assert not record["warnings"]
+    assert "warning" not in err
 
 
 def test_the_last_line_is_the_result_and_progress_goes_elsewhere(striped_file, tmp_path, capsys):

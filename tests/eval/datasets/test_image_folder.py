@@ -64,6 +64,106 @@ def test_a_folder_of_splits(tmp_path):
     assert load_dataset(spec).source == str(tmp_path / "test")
 
 
+def test_a_split_that_is_not_there(tmp_path, refused):
+    save_image(tmp_path / "val" / "a" / "x.png")
+    spec = f"folder:{tmp_path}"
+    assert load_dataset(spec).source == str(tmp_path / "val")
+    with refused(tmp_path, "has val", "no train", "train images"):
+        load_dataset(spec, split="train")
+    save_image(tmp_path / "bus" / "x.png")  # a class called val is no split
+    assert load_dataset(spec).class_names == ("bus", "val")
+
+
+@pytest.mark.parametrize("name", ["Ant", "peacock", "yak"])
+def test_an_empty_folder_is_a_class_without_images(folder, name):
+    before = load_dataset(f"folder:{folder}")
+    (folder / name).mkdir()
+    (folder / name / ".gitkeep").touch()
+    (folder / name / "Thumbs.db").touch()
+    images = load_dataset(f"folder:{folder}")
+    assert images.class_names == tuple(sorted((*before.class_names, name)))
+    assert images.class_counts[images.class_names.index(name)] == 0
+    was, now = ([each.class_names[y] for y in each.labels_N] for each in (before, images))
+    assert was == now
+    assert (images.images_NCHW == before.images_NCHW).all()
+
+
+def test_a_class_of_other_files_is_not_taken_for_empty(folder, refused):
+    (folder / "yak").mkdir()
+    (folder / "yak" / "photo.gif").write_bytes(b"GIF89a")
+    with refused(folder / "yak", "photo.gif", "no image", "convert", "empty the folder"):
+        load_dataset(f"folder:{folder}")
+
+
+def test_what_programs_leave_behind_is_no_class_and_no_image(folder):
+    before = load_dataset(f"folder:{folder}")
+    for name in (".ipynb_checkpoints", "__MACOSX", "@eaDir", "wren/.ipynb_checkpoints"):
+        save_image(folder / name / "a-checkpoint.png")
+    assert load_dataset(f"folder:{folder}").fingerprint == before.fingerprint
+
+
+@pytest.fixture(params=["{}", "class_{}", "v1.{} b"])
+def twelve(tmp_path, request):
+    """Twelve class folders, the k-th with k + 1 images; their names in number order."""
+    names = [request.param.format(k) for k in range(12)]
+    for k, name in enumerate(names):
+        for i in range(k + 1):
+            save_image(tmp_path / "set" / name / f"{i}.png", 100 * k + i)
+    return tmp_path / "set", names
+
+
+def test_text_order_is_kept_and_warned_of_where_number_order_differs(twelve):
+    datasets = pytest.importorskip("torchvision.datasets")
+    root, names = twelve
+    images = load_dataset(f"folder:{root}")
+    theirs = datasets.ImageFolder(str(root))
+    assert (list(images.class_names), images.labels_N.tolist()) == (theirs.classes, theirs.targets)
+    (caution,) = images.cautions
+    for said in (f"label 2 is '{names[10]}'", f"'{names[2]}'", "--class-order natural"):
+        assert said in caution
+    assert "text" in images.describe()["class_order"]
+    chosen = load_dataset(f"folder:{root}", class_order="text")
+    assert (chosen.cautions, chosen.fingerprint) == ((), images.fingerprint)
+
+
+def test_natural_order_and_a_list_give_the_numbers(twelve, tmp_path):
+    root, names = twelve
+    by_text = load_dataset(f"folder:{root}")
+    natural = load_dataset(f"folder:{root}", class_order="natural")
+    assert natural.class_names == tuple(names)
+    assert natural.class_counts.tolist() == list(range(1, 13))
+    assert (natural.images_NCHW == by_text.images_NCHW).all()
+    assert natural.fingerprint != by_text.fingerprint
+    assert natural.cautions == ()
+    (tmp_path / "names.txt").write_text("\ufeff" + "\r\n".join(names) + "\n\n", "utf-8")
+    listed = load_dataset(f"folder:{root}", classes=str(tmp_path / "names.txt"))
+    assert (listed.class_names, listed.fingerprint) == (natural.class_names, natural.fingerprint)
+    assert "names.txt" in listed.describe()["class_order"]
+    backwards = load_dataset(f"folder:{root}", classes=names[::-1])
+    assert backwards.class_counts.tolist() == list(range(12, 0, -1))
+
+
+@pytest.mark.parametrize("names", [["01", "02", "10"], ["n01440764", "n02102040"], ["a", "B", "c"]])
+def test_no_warning_where_the_orders_agree(tmp_path, names):
+    for seed, name in enumerate(names):
+        save_image(tmp_path / name / "x.png", seed)
+    assert load_dataset(f"folder:{tmp_path}").cautions == ()
+
+
+def test_a_list_must_name_exactly_the_folders(folder, refused):
+    spec = f"folder:{folder}"
+    with refused("names 2 classes", "3 class folders", "not named: 'Crow'", "empty one"):
+        load_dataset(spec, classes=("owl", "wren"))
+    with refused("no folder for 'crow'", "not named: 'Crow'"):
+        load_dataset(spec, classes="owl,crow,wren")
+    with refused("--class-order is 'numbers'", "natural"):
+        load_dataset(spec, class_order="numbers")
+    with refused("--classes and --class-order", "one of them"):
+        load_dataset(spec, classes="owl,Crow,wren", class_order="text")
+    with refused("demo has its own classes", "--class-order"):
+        load_dataset("demo", class_order="natural")
+
+
 def test_sizes_must_agree(folder, refused):
     save_image(folder / "wren" / "z.png", size=(8, 4))
     first = folder / "Crow" / "alpha.png"
@@ -78,9 +178,9 @@ def test_folders_that_are_none(tmp_path, folder, refused):
         load_dataset(f"folder:{folder / 'readme.txt'}")
     with refused(folder / "wren", "no subfolders", "a folder of its own"):
         load_dataset(f"folder:{folder / 'wren'}")
-    (folder / "empty").mkdir()
-    with refused(folder / "empty", "no images", ".png", "remove it"):
-        load_dataset(f"folder:{folder}")
+    (tmp_path / "nothing" / "a").mkdir(parents=True)
+    with refused("nothing", "1 class folders", "no images", ".png"):
+        load_dataset(f"folder:{tmp_path / 'nothing'}")
 
 
 def test_images_that_are_none(folder, refused):

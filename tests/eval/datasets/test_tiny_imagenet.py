@@ -56,18 +56,55 @@ def test_training_images_agree_with_image_folder(tree):
         assert (np.asarray(image) == pixels_CHW.transpose(1, 2, 0)).all()
 
 
-def test_validation_images_sorted_into_folders(tree):
-    """The rearrangement many training scripts make."""
-    direct = load_dataset("tiny-imagenet", tree)
-    (tree / "val" / "val_annotations.txt").unlink()
+PLACES = ["val/{wnid}/images/{name}", "val/{wnid}/{name}", "val/images/{wnid}/{name}"]
+
+
+def move(tree, place, wanted=range(4), copy=False):
+    """Sort validation images into folders of their classes."""
     for i, wnid in enumerate((*WNIDS, WNIDS[0])):
-        target = tree / "val" / wnid / f"val_{i}.JPEG"
-        target.parent.mkdir(exist_ok=True)
-        (tree / "val" / "images" / f"val_{i}.JPEG").rename(target)
+        if i in wanted:
+            source = tree / "val" / "images" / f"val_{i}.JPEG"
+            target = tree / place.format(wnid=wnid, name=source.name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(source.read_bytes())
+            if not copy:
+                source.unlink()
+
+
+@pytest.mark.parametrize("copy", [False, True])
+@pytest.mark.parametrize("place", PLACES)
+def test_validation_images_in_class_folders_beside_their_list(tree, place, copy):
+    published = load_dataset("tiny-imagenet", tree)
+    move(tree, place, copy=copy)
+    assert load_dataset("tiny-imagenet", tree).fingerprint == published.fingerprint
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_validation_images_in_class_folders_without_their_list(tree, place):
+    published = load_dataset("tiny-imagenet", tree)
+    (tree / "val" / "val_annotations.txt").unlink()
+    move(tree, place, copy=place == PLACES[0])
     images = load_dataset("tiny-imagenet", tree)
-    order = np.argsort(direct.labels_N, kind="stable")
-    assert (images.labels_N == direct.labels_N[order]).all()
-    assert (images.images_NCHW == direct.images_NCHW[order]).all()
+    order = np.argsort(published.labels_N, kind="stable")
+    assert (images.labels_N == published.labels_N[order]).all()
+    assert (images.images_NCHW == published.images_NCHW[order]).all()
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_images_that_are_half_moved_are_refused(tree, refused, place):
+    move(tree, place, wanted=(0, 2))
+    with refused("lists 4", "2 lie in", "first val_1.JPEG of n01443537", "2 lie in images/"):
+        load_dataset("tiny-imagenet", tree)
+    (tree / "val" / "val_annotations.txt").unlink()
+    with refused("val/images holds 2 images", "val_1.JPEG", "no list"):
+        load_dataset("tiny-imagenet", tree)
+
+
+def test_an_image_in_the_folder_of_another_class_is_refused(tree, refused):
+    move(tree, PLACES[1])
+    (tree / "val" / WNIDS[1] / "val_1.JPEG").rename(tree / "val" / WNIDS[0] / "val_1.JPEG")
+    with refused("3 lie in", "1 do not", f"val_1.JPEG of {WNIDS[1]}"):
+        load_dataset("tiny-imagenet", tree)
 
 
 def test_lists_may_be_absent_or_packed(tree):
