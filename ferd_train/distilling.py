@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from ferd_eval.cli.settings import ScoreSettings
 from ferd_eval.datasets import load_dataset
 from ferd_eval.errors import UserError
 from ferd_eval.interruption import after_what_is_at_hand
-from ferd_eval.progress import duration
+from ferd_eval.progress import Silent, Watcher, duration
 from ferd_eval.runner import as_threats
 from ferd_train.frozen_teacher import FrozenTeacher, load_teacher, teacher_file
 from ferd_train.recipes import find_student_recipe
+from ferd_train.run_progress import watching
+from ferd_train.seams import PATIENCE
 from ferd_train.student import train_student
 from ferd_train.student_recipe import StudentRecipe
 from ferd_train.student_training import StudentLog
@@ -66,9 +69,11 @@ def distil(job: Distilling) -> None:
             )
             with workers.in_turn():  # one of them may have to fetch the images
                 dataset = _scored_on(job, recipe, teacher) if job.score else None
-            # Several processes cannot agree on what is at hand: they stop at once.
-            with after_what_is_at_hand("epoch") if workers.count == 1 else nullcontext():
-                students = [_train(each, teacher, job, len(recipes), workers) for each in recipes]
+            shown = watching() if workers.is_first else nullcontext(Silent())
+            with shown as watcher, after_what_is_at_hand("step", PATIENCE):
+                students = [
+                    _train(each, teacher, job, len(recipes), workers, watcher) for each in recipes
+                ]
         if dataset is not None and workers.is_first:
             _score(job, recipe, file, students, dataset)
     if dataset is None and workers.is_first:
@@ -90,7 +95,12 @@ def _scored_on(job: Distilling, recipe: StudentRecipe, teacher: FrozenTeacher) -
 
 
 def _train(
-    recipe: StudentRecipe, teacher: FrozenTeacher, job: Distilling, runs: int, workers: Workers
+    recipe: StudentRecipe,
+    teacher: FrozenTeacher,
+    job: Distilling,
+    runs: int,
+    workers: Workers,
+    watcher: Watcher,
 ) -> Path:
     device = workers.choose_device(job.device)
     if workers.is_first:
@@ -103,7 +113,8 @@ def _train(
         device=device,
         data_dir=job.data_dir,
         download=job.download,
-        watch=_print_epoch,
+        watch=partial(_note_epoch, watcher),
+        watcher=watcher,
         workers=workers,
     )
 
@@ -144,7 +155,7 @@ def _score(
         report_folder(report, None, as_json=False)
 
 
-def _print_epoch(log: StudentLog, epochs: int) -> None:
+def _note_epoch(watcher: Watcher, log: StudentLog, epochs: int) -> None:
     heaviest = max(range(len(log.class_weights)), key=log.class_weights.__getitem__)
     parts = [f"epoch {log.epoch}/{epochs}"]
     if log.generator_loss is not None:
@@ -160,4 +171,4 @@ def _print_epoch(log: StudentLog, epochs: int) -> None:
     parts.append(duration(log.seconds))
     if log.student_loss is not None:  # a warm-up epoch does not tell how long the others take
         parts.append(f"{duration(log.seconds * (epochs - log.epoch))} left")
-    print("  ".join(parts), file=sys.stderr)
+    watcher.note("  ".join(parts))
