@@ -6,6 +6,7 @@ lines ask for it; in a library Ctrl-C stops at once, as Python's users expect.
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import threading
@@ -23,6 +24,9 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 #: When the work at hand was asked to be the last, on the monotonic clock; None where it was not.
 _asked_at: float | None = None
 
+#: Runs from the first signal until the work at hand is no longer waited for.
+_timer: threading.Timer | None = None
+
 
 def is_asked() -> bool:
     """Whether nothing new is to be begun."""
@@ -39,8 +43,16 @@ def stop_if_asked() -> None:
         raise KeyboardInterrupt
 
 
+def take_time() -> None:
+    """What was at hand is finished, and is not to be cut short while it is kept."""
+    global _timer
+    if _timer is not None:
+        _timer.cancel()
+        _timer = None
+
+
 @contextmanager
-def after_what_is_at_hand(what: str) -> Iterator[None]:
+def after_what_is_at_hand(what: str, patience: float | None = None) -> Iterator[None]:
     """Within the block the first signal waits for `stop_if_asked`, the second one does not.
 
     The block itself ends with a KeyboardInterrupt if the signal came too late for that. Signals
@@ -48,6 +60,8 @@ def after_what_is_at_hand(what: str) -> Iterator[None]:
 
     Args:
         what: is finished and kept first, e.g. "unit".
+        patience: seconds after the first signal in which it must be finished, which `take_time`
+            says; else the signal comes again by itself. None for as long as it takes.
     """
     global _asked_at
 
@@ -56,9 +70,13 @@ def after_what_is_at_hand(what: str) -> Iterator[None]:
         heard_at = time.monotonic()
         if _asked_at is None:
             _asked_at = heard_at
+            limit = "which may take minutes"
+            if patience is not None:
+                limit = f"if that takes no more than {patience:.0f} s"
+                _repeat(number, patience)
             _tell(
-                f"interrupted: the {what} at hand is finished and kept first, which may take "
-                "minutes; Ctrl-C again stops at once."
+                f"interrupted: the {what} at hand is finished and kept first, {limit}; Ctrl-C "
+                "again stops at once."
             )
         elif number == signal.SIGINT or heard_at - _asked_at > _ECHO:
             raise KeyboardInterrupt
@@ -69,6 +87,7 @@ def after_what_is_at_hand(what: str) -> Iterator[None]:
             stop_if_asked()
         finally:
             _asked_at = None
+            take_time()
 
 
 @contextmanager
@@ -98,6 +117,14 @@ def _handled(hear: Callable[[int, FrameType | None], None]) -> Iterator[None]:
         for number, handler in before.items():
             if handler is not None:  # None: not set by Python, so not by us either
                 signal.signal(number, handler)
+
+
+def _repeat(number: int, seconds: float) -> None:
+    """The signal comes again, unless `take_time` is called before."""
+    global _timer
+    _timer = threading.Timer(seconds, _thread.interrupt_main, [number])
+    _timer.daemon = True
+    _timer.start()
 
 
 def _tell(line: str) -> None:

@@ -9,6 +9,9 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+#: Seconds until the first of `SparseLines`, and between two of them.
+_FIRST_LINE, _BETWEEN_LINES = 10.0, 60.0
+
 
 class Watcher(Protocol):
     """Told of each finished unit."""
@@ -102,6 +105,27 @@ class Lines:
     def note(self, text: str) -> None:
         """Print a line."""
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+class SparseLines(Lines):
+    """At most one line a minute, for units of seconds in logs; the first after ten seconds."""
+
+    def start(self, title: str) -> None:
+        """Remember where the run began."""
+        super().start(title)
+        self._due = time.monotonic() + _FIRST_LINE
+
+    def advance(self, text: str, cost: float, left: float) -> None:
+        """Count the unit, and print it if nothing was printed for long."""
+        if time.monotonic() >= self._due:
+            super().advance(text, cost, left)
+        else:
+            self._clock.advance(cost, left)
+
+    def note(self, text: str) -> None:
+        """Print a line."""
+        super().note(text)
+        self._due = time.monotonic() + _BETWEEN_LINES
 
 
 class Bar:

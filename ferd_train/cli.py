@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,7 @@ from ferd_eval.errors import UserError, did_you_mean
 from ferd_eval.interruption import after_what_is_at_hand
 
 if TYPE_CHECKING:
+    from ferd_eval.progress import Watcher
     from ferd_train.training import EpochLog
 
 app = typer.Typer(
@@ -66,6 +68,8 @@ def teacher(
 
     from ferd_eval.datasets import load_dataset
     from ferd_eval.device import choose_device
+    from ferd_train.run_progress import watching
+    from ferd_train.seams import PATIENCE
     from ferd_train.teacher import train_teacher
 
     chosen = choose_device(device)
@@ -80,8 +84,15 @@ def teacher(
     )
     for caution in data.cautions:
         print(f"warning: {caution}", file=sys.stderr)
-    with after_what_is_at_hand("epoch"):
-        file = train_teacher(wanted, out, device=chosen, data=data, watch=_print_epoch)
+    with watching() as watcher, after_what_is_at_hand("step", PATIENCE):
+        file = train_teacher(
+            wanted,
+            out,
+            device=chosen,
+            data=data,
+            watch=partial(_note_epoch, watcher),
+            watcher=watcher,
+        )
     print(file)
 
 
@@ -287,15 +298,14 @@ def _parse_seeds(text: str | None) -> tuple[int, ...]:
     return seeds
 
 
-def _print_epoch(log: EpochLog, epochs: int) -> None:
+def _note_epoch(watcher: Watcher, log: EpochLog, epochs: int) -> None:
     from ferd_eval.progress import duration
 
     left = duration(log.seconds * (epochs - log.epoch))
-    print(
+    watcher.note(
         f"epoch {log.epoch}/{epochs}  loss {log.train_loss:.3f}  validation: clean "
         f"{log.validation_clean:.1%}, PGD-10 {log.validation_pgd:.1%}, worst class "
-        f"{log.validation_pgd_worst_class:.1%}  {duration(log.seconds)}, {left} left",
-        file=sys.stderr,
+        f"{log.validation_pgd_worst_class:.1%}  {duration(log.seconds)}, {left} left"
     )
 
 

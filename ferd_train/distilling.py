@@ -22,10 +22,12 @@ from ferd_eval.errors import UserError
 from ferd_eval.file_digest import file_sha256
 from ferd_eval.interruption import after_what_is_at_hand
 from ferd_eval.manifest import look_up, read_manifest
-from ferd_eval.progress import duration
+from ferd_eval.progress import Silent, Watcher, duration
 from ferd_eval.runner import as_threats
 from ferd_train.frozen_teacher import FrozenTeacher, load_teacher, teacher_file
 from ferd_train.recipes import find_student_recipe
+from ferd_train.run_progress import watching
+from ferd_train.seams import PATIENCE
 from ferd_train.student import (
     ShownImages,
     load_shown_images,
@@ -122,9 +124,9 @@ def distil(job: Distilling, closing: Sequence[str] = ()) -> None:
                     print(*plan.lines(), sep="\n")
                 return
             del plan  # with its images, which each run loads for itself
-            # Several processes cannot agree on what is at hand: they stop at once.
-            with after_what_is_at_hand("epoch") if workers.count == 1 else nullcontext():
-                students = [_train(each, teacher, job, workers) for each in recipes]
+            shown = watching() if workers.is_first else nullcontext(Silent())
+            with shown as watcher, after_what_is_at_hand("step", PATIENCE):
+                students = [_train(each, teacher, job, workers, watcher) for each in recipes]
         if job.score and workers.is_first:
             _score(job, recipe, file, students, _scored_on(job, teacher))
             print(*_verdicts(job.out / "report", teacher, students), *closing, sep="\n")
@@ -236,7 +238,11 @@ def _scored_on(job: Distilling, teacher: FrozenTeacher) -> str:
 
 
 def _train(
-    recipe: StudentRecipe, teacher: FrozenTeacher, job: Distilling, workers: Workers
+    recipe: StudentRecipe,
+    teacher: FrozenTeacher,
+    job: Distilling,
+    workers: Workers,
+    watcher: Watcher,
 ) -> Path:
     device = workers.choose_device(job.device)
     if workers.is_first:
@@ -251,8 +257,8 @@ def _train(
         download=job.download,
         classes=job.classes,
         class_order=job.class_order,
-        watch=_print_epoch,
-        note=partial(print, file=sys.stderr),
+        watch=partial(_note_epoch, watcher),
+        watcher=watcher,
         workers=workers,
     )
 
@@ -307,7 +313,7 @@ def _verdicts(report: Path, teacher: FrozenTeacher, students: Sequence[Path]) ->
             yield f"no verdict on {student}: {reason}"
 
 
-def _print_epoch(log: StudentLog, epochs: int) -> None:
+def _note_epoch(watcher: Watcher, log: StudentLog, epochs: int) -> None:
     heaviest = max(range(len(log.class_weights)), key=log.class_weights.__getitem__)
     parts = [f"epoch {log.epoch}/{epochs}"]
     if log.generator_loss is not None:
@@ -323,4 +329,4 @@ def _print_epoch(log: StudentLog, epochs: int) -> None:
     parts.append(duration(log.seconds))
     if log.student_loss is not None:  # a warm-up epoch does not tell how long the others take
         parts.append(f"{duration(log.seconds * (epochs - log.epoch))} left")
-    print("  ".join(parts), file=sys.stderr)
+    watcher.note("  ".join(parts))

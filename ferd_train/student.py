@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ from ferd_eval.datasets import LabelledImages, load_dataset
 from ferd_eval.device import DeviceChoice, exact_arithmetic
 from ferd_eval.folder_lock import sole_user
 from ferd_eval.interruption import stop_if_asked
+from ferd_eval.progress import Silent, Watcher
 from ferd_train.frozen_teacher import FrozenTeacher
 from ferd_train.holdout import hold_out
 from ferd_train.pictures import Pictures
 from ferd_train.run_folder import RunFolder, describe_run, fitting_into_memory
+from ferd_train.run_progress import RunProgress
 from ferd_train.student_recipe import StudentRecipe
 from ferd_train.student_training import StudentLog, StudentTraining
 from ferd_train.synthesis import RealImages, RealRecipe
@@ -37,7 +40,7 @@ def train_student(
     classes: str | None = None,
     class_order: str | None = None,
     watch: Callable[[StudentLog, int], None] = lambda log, epochs: None,
-    note: Callable[[str], None] = lambda text: None,
+    watcher: Watcher | None = None,
     workers: Workers = ALONE,
 ) -> Path:
     """Distil a student, or continue to, and return the path of the saved network.
@@ -47,14 +50,14 @@ def train_student(
     Args:
         recipe: what to do.
         teacher: what is distilled; moved to the device.
-        out: the run's folder; a killed run continues from its last finished epoch, a finished one
-            is left as it is.
+        out: the run's folder; a killed run continues from what it kept last, every other minute or
+            at an epoch's end; a finished one is left as it is.
         device: where to train.
         data_dir: where real images lie, if the recipe wants any.
         download: fetch them if they are missing.
         classes, class_order: of a user's own real images, as of `load_dataset`.
         watch: called after each epoch with its figures and the number of epochs.
-        note: told what a user should know of the images.
+        watcher: told of each step.
         workers: processes that all call this with the same arguments, and share each batch. The
             first alone writes and watches; the folder is one that all of them see.
 
@@ -62,6 +65,8 @@ def train_student(
         UserError: the teacher does not fit the recipe, the folder holds another run or a damaged
             one, another process is at work in it, a batch does not fit into memory, or training
             diverged.
+        KeyboardInterrupt: somebody wants to stop, see `ferd_eval.interruption`; all up to the last
+            step was kept.
     """
     with workers.in_turn():  # the first one may have to fetch them
         shown = load_shown_images(
@@ -72,11 +77,12 @@ def train_student(
             classes=classes,
             class_order=class_order,
         )
+    watcher = watcher or Silent()
     if workers.is_first:
         for caution in shown.cautions:
-            note(f"warning: {caution}")
+            watcher.note(f"warning: {caution}")
     with sole_user(out, below=(BANK,)) if workers.is_first else nullcontext():
-        return _train(recipe, teacher, out, device, shown, watch, workers)
+        return _train(recipe, teacher, out, device, shown, watch, watcher, workers)
 
 
 def _train(
@@ -86,6 +92,7 @@ def _train(
     device: DeviceChoice,
     shown: ShownImages,
     watch: Callable[[StudentLog, int], None],
+    watcher: Watcher,
     workers: Workers,
 ) -> Path:
     """Do what is left in a folder that is held."""
@@ -112,6 +119,10 @@ def _train(
             training.begin(out / BANK)
         names = teacher.class_names if images is None else images.class_names
         pictures = Pictures(out, names)
+        progress = None
+        if workers.is_first:
+            progress = RunProgress(watcher, f"seed {recipe.seed}", training.phases, recipe.epochs)
+        training.seams.attend(partial(training.keep, run.state), progress)
         while training.epochs_done < recipe.epochs:
             with fitting_into_memory(recipe.batch_size, device):
                 log = training.epoch()

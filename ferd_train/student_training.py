@@ -4,15 +4,14 @@ The loop is algorithm 1 of FERD (arXiv 2509.20793), which any method of making i
 fit into.
 
 All randomness is keyed by (seed, epoch, purpose), so the only state is the student, its optimiser,
-how vulnerable each class was found, the figures of the finished epochs, and the bank, which lies
-in a folder of its own. B batch, K classes, C channels, H × W pixels.
+how vulnerable each class was found, the figures so far, what `Seams` keep within an epoch, and the
+bank, which lies in a folder of its own. B batch, K classes, C channels, H × W pixels.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,15 +26,22 @@ from ferd_eval.errors import UserError
 from ferd_eval.models import build_architecture, save_network
 from ferd_train.bank import Bank
 from ferd_train.frozen_teacher import FrozenTeacher
+from ferd_train.pace import Phase
 from ferd_train.randomness import Randomness
 from ferd_train.reweighting import attacked_logits, class_means, draw_labels
 from ferd_train.schedule import cosine
+from ferd_train.seams import Part, Seams
 from ferd_train.shared_batchnorm import share_batch_norm
 from ferd_train.state import read_state, write_state
+from ferd_train.stopwatch import Stopwatch
 from ferd_train.student_recipe import StudentRecipe
 from ferd_train.synthesis import RealImages, Setting, Synthetic
-from ferd_train.validation import Validation, ValidationFigures
+from ferd_train.synthesis.base import IMAGE_STEP
+from ferd_train.validation import VALIDATION_BATCH, Validation, ValidationFigures
 from ferd_train.workers import ALONE, Workers
+
+#: What the student's steps are called.
+STUDENT_STEP = "student step"
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,7 @@ class StudentTraining:
         logs: figures of the finished epochs.
         student: the network that learns.
         bank: the images made so far, after `begin` or `resume`.
+        seams: where it may be left within an epoch.
 
     Raises:
         UserError: the architecture is unknown or does not take the images, or the teacher lacks
@@ -123,6 +130,10 @@ class StudentTraining:
         """
         self.recipe = recipe
         self.logs: list[StudentLog] = []
+        self.seams = Seams(workers, device)
+        # Of the epoch at hand, as far as it has come.
+        self._figures: dict[str, Any] = {}
+        self._stopwatch = Stopwatch()
         self._share = workers.share(recipe.batch_size)
         self._teacher, self._device, self._validation = teacher.classifier, device, validation
         self._image_shape, self._num_classes = teacher.image_shape, teacher.num_classes
@@ -155,6 +166,7 @@ class StudentTraining:
                 device,
                 self._share,
                 real,
+                self.seams,
             )
         )
         self._objective = recipe.loss.build(self._num_classes)
@@ -169,6 +181,21 @@ class StudentTraining:
     def epochs_done(self) -> int:
         """Number of finished epochs."""
         return len(self.logs)
+
+    @property
+    def phases(self) -> dict[str, Phase]:
+        """What an epoch consists of, by name."""
+        recipe = self.recipe
+        phases = {}
+        if recipe.synthesis.image_steps:
+            phases[IMAGE_STEP] = Phase(recipe.synthesis.image_steps, 3)
+        learning = Phase(
+            recipe.distillation.steps, recipe.loss.walk_steps + 3, begins=recipe.warmup + 1
+        )
+        phases[STUDENT_STEP] = learning
+        if self._validation is not None:
+            phases[VALIDATION_BATCH] = self._validation.phase(recipe.batch_size)
+        return phases
 
     def class_weights(self) -> Tensor:
         """Probabilities that the next epoch's classes are drawn with; even before the first. K."""
@@ -191,9 +218,38 @@ class StudentTraining:
         Raises:
             UserError: training diverged. What was saved before is of use, the weights now are not.
         """
-        began = time.perf_counter()
         number = self.epochs_done + 1
         randomness = Randomness(self.recipe.seed, number)
+        self.seams.epoch = number
+        if not self.seams.goes_on:
+            self._stopwatch.lap()
+        figures = self._figures
+        if "seconds_making" not in figures:
+            figures |= self._make_images(randomness)
+            figures["seconds_making"] = self._stopwatch.lap()
+        if "seconds_learning" not in figures:
+            learns = number > self.recipe.warmup
+            loss, agrees = self._learn(randomness) if learns else (None, None)
+            figures |= {"student_loss": loss, "student_agrees": agrees}
+            figures["seconds_learning"] = self._stopwatch.lap()
+        validation = self._validate()
+        log = StudentLog(
+            **figures,
+            epoch=number,
+            lr=self._lr,
+            vulnerability=self._vulnerability_K.tolist(),
+            loss_per_class={
+                name: each_K.tolist() for name, each_K in self._objective.per_class().items()
+            },
+            validation=None if validation is None else vars(validation),
+            bank=len(self.bank),
+        )
+        self._figures = {}
+        self.logs.append(log)
+        return log
+
+    def _make_images(self, randomness: Randomness) -> dict[str, Any]:
+        """Make images if the method does, and weigh the classes; figures of that."""
         weights_K = self.class_weights()
         drawn_B = draw_labels(weights_K, self.recipe.batch_size, randomness.stream("labels"))
         made = self._synthesis.make(drawn_B.to(self._device), randomness)
@@ -202,34 +258,14 @@ class StudentTraining:
             self._put_away(made)
             agrees = self._teacher_agrees(made)
             self._weigh(made, randomness)
-        made_at = time.perf_counter()
-        student_loss = student_agrees = None
-        if number > self.recipe.warmup:
-            student_loss, student_agrees = self._learn(randomness)
-        learnt_at = time.perf_counter()
-        figures = self._validate()
-        log = StudentLog(
-            epoch=number,
-            lr=self._lr,
-            generator_loss=None if made is None else made.loss,
-            generator_terms={} if made is None else made.terms,
-            kept_step=None if made is None else made.step,
-            teacher_agrees=agrees,
-            class_weights=weights_K.tolist(),
-            class_counts=self._counts(made),
-            vulnerability=self._vulnerability_K.tolist(),
-            loss_per_class={
-                name: each_K.tolist() for name, each_K in self._objective.per_class().items()
-            },
-            student_loss=student_loss,
-            student_agrees=student_agrees,
-            validation=None if figures is None else vars(figures),
-            bank=len(self.bank),
-            seconds_making=made_at - began,
-            seconds_learning=learnt_at - made_at,
-        )
-        self.logs.append(log)
-        return log
+        return {
+            "generator_loss": None if made is None else made.loss,
+            "generator_terms": {} if made is None else dict(made.terms),
+            "kept_step": None if made is None else made.step,
+            "teacher_agrees": agrees,
+            "class_weights": weights_K.tolist(),
+            "class_counts": self._counts(made),
+        }
 
     def _counts(self, made: Synthetic | None) -> list[int]:
         labels_B = torch.zeros(0, dtype=torch.int64) if made is None else made.labels_B
@@ -282,9 +318,14 @@ class StudentTraining:
             group["lr"] = self._lr
         self._objective.begin_epoch(randomness.epoch, self.recipe.epochs)
         draw = self._synthesis.feed(self.bank, randomness)
-        losses = []
+        losses: list[Tensor] = []
+        parts: Mapping[str, Part] = {
+            "losses": losses,
+            **draw.streams,
+            **self._objective.tallies(),
+        }
         with frozen(self._teacher):
-            for step in range(self.recipe.distillation.steps):
+            for step in self.seams.steps(STUDENT_STEP, self.recipe.distillation.steps, parts):
                 x_BCHW, labels_B = draw(step)
                 with torch.no_grad():
                     teacher_BK = self._teacher(x_BCHW)
@@ -319,25 +360,43 @@ class StudentTraining:
         """By the first process; none of the others has anything to say."""
         if self._validation is None or not self._share.workers.is_first:
             return None
-        return self._validation.figures(self.student)
+        # Several processes do not come to these seams together, so there they are passed over.
+        alone = self._share.workers.count == 1
+        return self._validation.figures(self.student, self.seams if alone else Seams())
 
     def _require_finite(self, mean_loss: float, student_BK: Tensor) -> None:
         """The last step may have spoilt the weights after the last finite loss."""
         are_finite = {
             f"loss {mean_loss:g}": math.isfinite(mean_loss),
-            "weights": all(bool(t.isfinite().all()) for t in self.student.state_dict().values()),
+            "weights": self._has_finite_weights,
             "logits": bool(student_BK.isfinite().all()),
         }
-        if all(are_finite.values()):
-            return
-        broken = ", ".join(what for what, is_finite in are_finite.items() if not is_finite)
+        broken = [what for what, is_finite in are_finite.items() if not is_finite]
+        if broken:
+            raise self._diverged(", ".join(broken))
+
+    @property
+    def _has_finite_weights(self) -> bool:
+        return all(bool(t.isfinite().all()) for t in self.student.state_dict().values())
+
+    def _diverged(self, broken: str) -> UserError:
         lr = self.recipe.distillation.lr
-        kept = f" The state after epoch {self.epochs_done} is kept." if self.logs else ""
-        raise UserError(
+        kept = " The state kept last is from before that." if self.logs else ""
+        return UserError(
             f"the student diverged in epoch {self.epochs_done + 1} (not finite: {broken}): lr "
             f"{lr:g} is too high. Start again in another folder with a lower one, e.g. --set "
             f"distillation.lr={lr / 10:g}.{kept}"
         )
+
+    def keep(self, file: Path) -> None:
+        """`save` within an epoch.
+
+        Raises:
+            UserError: training diverged. What was saved before stays.
+        """
+        if not self._has_finite_weights:
+            raise self._diverged("weights")
+        self.save(file)
 
     def save(self, file: Path) -> None:
         """Write everything a later process needs but the bank, whole or not at all."""
@@ -351,6 +410,9 @@ class StudentTraining:
                 "synthesis": self._synthesis.state(),
                 "loss": self._objective.per_class(),
                 "bank": len(self.bank),
+                "figures": self._figures,
+                "seconds": self._stopwatch.seconds,
+                "seam": self.seams.state(),
             },
         )
 
@@ -369,6 +431,10 @@ class StudentTraining:
             self._objective.load_per_class(state["loss"])
             self.logs = [StudentLog(**log) for log in state["logs"]]
             self._bank_count = int(state["bank"])
+            # Older states have none of these, as they lie between two epochs.
+            self._figures = state.get("figures", {})
+            self._stopwatch.set(state.get("seconds", 0.0))
+            self.seams.load_state(state.get("seam"))
 
         read_state(file, load)
         with self._share.workers.in_turn():  # who may cut off what was not finished

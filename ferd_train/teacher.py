@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from ferd_eval.datasets import LabelledImages, load_dataset
 from ferd_eval.device import DeviceChoice, exact_arithmetic
 from ferd_eval.folder_lock import sole_user
 from ferd_eval.interruption import stop_if_asked
+from ferd_eval.progress import Silent, Watcher
 from ferd_train.run_folder import RunFolder, describe_run, fitting_into_memory
+from ferd_train.run_progress import RunProgress
 from ferd_train.teacher_recipe import TeacherRecipe
 from ferd_train.training import EpochLog, Training
 
@@ -26,6 +29,7 @@ def train_teacher(
     download: bool = False,
     data: LabelledImages | None = None,
     watch: Callable[[EpochLog, int], None] = lambda log, epochs: None,
+    watcher: Watcher | None = None,
 ) -> Path:
     """Train, or continue training, and return the path of the saved network.
 
@@ -33,23 +37,26 @@ def train_teacher(
 
     Args:
         recipe: what to do.
-        out: the run's folder; a killed run continues from its last finished epoch, a finished one
-            is left as it is.
+        out: the run's folder; a killed run continues from what it kept last, every other minute or
+            at an epoch's end; a finished one is left as it is.
         device: where to train.
         data_dir: where the data set lies.
         download: fetch it if it is missing.
         data: training images, in place of the recipe's data set.
         watch: called after each epoch with its figures and the number of epochs.
+        watcher: told of each step.
 
     Raises:
         UserError: the data or the network cannot be had, the folder holds another run or a damaged
             one, another process is at work in it, a batch does not fit into memory, or training
             diverged.
+        KeyboardInterrupt: somebody wants to stop, see `ferd_eval.interruption`; all up to the last
+            step was kept.
     """
     if data is None:
         data = load_dataset(recipe.dataset, data_dir, split="train", download=download)
     with sole_user(out):
-        return _train(recipe, out, device, data, watch)
+        return _train(recipe, out, device, data, watch, watcher or Silent())
 
 
 def _train(
@@ -58,6 +65,7 @@ def _train(
     device: DeviceChoice,
     data: LabelledImages,
     watch: Callable[[EpochLog, int], None],
+    watcher: Watcher,
 ) -> Path:
     """Do what is left in a folder that is held."""
     facts = {
@@ -72,6 +80,8 @@ def _train(
         training = Training(recipe, data, device.device)
         training.resume(run.state)
         run.begin(recipe)
+        progress = RunProgress(watcher, recipe.arch, training.phases, recipe.epochs)
+        training.seams.attend(partial(training.keep, run.state), progress)
         while training.epochs_done < recipe.epochs:
             with fitting_into_memory(recipe.batch_size, device):
                 log = training.epoch()

@@ -1,15 +1,14 @@
 """Adversarial training, epoch by epoch, that continues to the bit after a kill.
 
 All randomness is keyed by (seed, epoch, image), so the only state is the network, its moving
-average, the optimiser and the figures of the finished epochs. B batch, K classes, N data set,
-C channels, H × W pixels.
+average, the optimiser, the figures of the finished epochs and, within an epoch, its losses.
+B batch, K classes, N data set, C channels, H × W pixels.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +28,17 @@ from ferd_eval.models import build_architecture, save_network
 from ferd_train.arithmetic import PRECISIONS, memory_format
 from ferd_train.augment import crop_and_flip
 from ferd_train.holdout import hold_out
+from ferd_train.pace import Phase
 from ferd_train.schedule import one_cycle
+from ferd_train.seams import Seams
 from ferd_train.state import read_state, write_state
+from ferd_train.stopwatch import Stopwatch
 from ferd_train.teacher_loss import LOSSES
 from ferd_train.teacher_recipe import TeacherRecipe
-from ferd_train.validation import Validation, take
+from ferd_train.validation import VALIDATION_BATCH, Validation, take
+
+#: What the optimiser's steps are called.
+STEP = "step"
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ class Training:
     Attributes:
         recipe: what is done.
         logs: figures of the finished epochs.
+        seams: where it may be left within an epoch.
 
     Raises:
         UserError: the architecture is unknown or does not take the images, or a class is too
@@ -74,6 +80,10 @@ class Training:
     def __init__(self, recipe: TeacherRecipe, data: LabelledImages, device: torch.device) -> None:
         self.recipe = recipe
         self.logs: list[EpochLog] = []
+        self.seams = Seams(device=device)
+        self._stopwatch = Stopwatch()
+        # Mean loss of the epoch at hand, once its steps are done.
+        self._mean_loss: float | None = None
         self._loss = LOSSES[recipe.loss](recipe)
         self._device = device
         self._data = data
@@ -109,42 +119,71 @@ class Training:
         Raises:
             UserError: training diverged. The weights are then of no use; what was saved before is.
         """
-        began = time.perf_counter()
-        recipe, number = self.recipe, self.epochs_done
-        order_N = np.random.default_rng((recipe.seed, number)).permutation(self._train_N)
-        steps = len(order_N) // recipe.batch_size or 1
-        losses: list[Tensor] = []
-        with PRECISIONS[recipe.precision](self._device):
-            for step, rows_B in enumerate(np.array_split(order_N, steps)):
-                share = one_cycle((number + step / steps) / recipe.epochs)
-                for group in self._optimizer.param_groups:
-                    group["lr"] = recipe.lr * share
-                losses.append(self._step(rows_B))
-        mean_loss = float(torch.stack(losses).mean())
-        self._require_finite(mean_loss)
-        figures = self._validation.figures(self._average.module)
+        self.seams.epoch = self.epochs_done + 1
+        if not self.seams.goes_on:
+            self._stopwatch.lap()
+        if self._mean_loss is None:
+            self._mean_loss = self._learn()
+        figures = self._validation.figures(self._average.module, self.seams)
         log = EpochLog(
-            epoch=number + 1,
+            epoch=self.epochs_done + 1,
             lr=self._optimizer.param_groups[0]["lr"],
-            train_loss=mean_loss,
+            train_loss=self._mean_loss,
             validation_clean=figures.clean,
             validation_pgd=figures.pgd,
             validation_pgd_worst_class=figures.pgd_worst_class,
-            seconds=time.perf_counter() - began,
+            seconds=self._stopwatch.lap(),
         )
+        self._mean_loss = None
         self.logs.append(log)
         return log
 
+    @property
+    def phases(self) -> dict[str, Phase]:
+        """What an epoch consists of, by name."""
+        recipe = self.recipe
+        return {
+            STEP: Phase(self._steps, recipe.inner_steps + 2),
+            VALIDATION_BATCH: self._validation.phase(recipe.batch_size),
+        }
+
+    @property
+    def _steps(self) -> int:
+        """Steps of the optimiser an epoch."""
+        return len(self._train_N) // self.recipe.batch_size or 1
+
+    def _learn(self) -> float:
+        """An epoch's steps; their mean loss."""
+        recipe, number, steps = self.recipe, self.epochs_done, self._steps
+        order_N = np.random.default_rng((recipe.seed, number)).permutation(self._train_N)
+        batches = np.array_split(order_N, steps)
+        losses: list[Tensor] = []
+        for step in self.seams.steps(STEP, steps, {"losses": losses}):
+            share = one_cycle((number + step / steps) / recipe.epochs)
+            for group in self._optimizer.param_groups:
+                group["lr"] = recipe.lr * share
+            # Anew for each step: while it lasts, autocast remembers weights as they first were.
+            with PRECISIONS[recipe.precision](self._device):
+                losses.append(self._step(batches[step]))
+        mean_loss = float(torch.stack(losses).mean())
+        self._require_finite(mean_loss)
+        return mean_loss
+
     def _require_finite(self, mean_loss: float) -> None:
         """The last step may have spoilt the weights after the last finite loss."""
-        weights_finite = all(bool(t.isfinite().all()) for t in self._network.state_dict().values())
-        if math.isfinite(mean_loss) and weights_finite:
-            return
-        kept = f" The state after epoch {self.epochs_done} is kept." if self.logs else ""
-        raise UserError(
-            f"training diverged in epoch {self.epochs_done + 1} (loss {mean_loss:g}, weights "
-            f"{'finite' if weights_finite else 'not finite'}): lr {self.recipe.lr:g} is too high. "
-            f"Start again in another folder with a lower one, e.g. --set "
+        weights = "finite" if self._has_finite_weights else "not finite"
+        if not math.isfinite(mean_loss) or weights == "not finite":
+            raise self._diverged(f"loss {mean_loss:g}, weights {weights}")
+
+    @property
+    def _has_finite_weights(self) -> bool:
+        return all(bool(t.isfinite().all()) for t in self._network.state_dict().values())
+
+    def _diverged(self, how: str) -> UserError:
+        kept = " The state kept last is from before that." if self.logs else ""
+        return UserError(
+            f"training diverged in epoch {self.epochs_done + 1} ({how}): lr {self.recipe.lr:g} is "
+            "too high. Start again in another folder with a lower one, e.g. --set "
             f"lr={self.recipe.lr / 10:g}.{kept}"
         )
 
@@ -178,6 +217,16 @@ class Training:
             passes=Passes(),
         )
 
+    def keep(self, file: Path) -> None:
+        """`save` within an epoch.
+
+        Raises:
+            UserError: training diverged. What was saved before stays.
+        """
+        if not self._has_finite_weights:
+            raise self._diverged("weights not finite")
+        self.save(file)
+
     def save(self, file: Path) -> None:
         """Write everything a later process needs, whole or not at all."""
         write_state(
@@ -187,6 +236,9 @@ class Training:
                 "network": self._network.state_dict(),
                 "average": self._average.state_dict(),
                 "optimizer": self._optimizer.state_dict(),
+                "mean_loss": self._mean_loss,
+                "seconds": self._stopwatch.seconds,
+                "seam": self.seams.state(),
             },
         )
 
@@ -205,6 +257,10 @@ class Training:
             self._average.load_state_dict(state["average"])
             self._optimizer.load_state_dict(state["optimizer"])
             self.logs = [EpochLog(**log) for log in state["logs"]]
+            # Older states have none of these, as they lie between two epochs.
+            self._mean_loss = state.get("mean_loss")
+            self._stopwatch.set(state.get("seconds", 0.0))
+            self.seams.load_state(state.get("seam"))
 
         read_state(file, load)
 

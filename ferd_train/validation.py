@@ -15,9 +15,14 @@ from torch import Tensor, nn
 
 from ferd_eval.attacks import PGD, Batch, Passes, Threat, frozen
 from ferd_eval.datasets import LabelledImages
+from ferd_train.pace import Phase
+from ferd_train.seams import Seams
 
-# Images at a time.
-_AT_ONCE = 500
+#: What looking at some images is called.
+VALIDATION_BATCH = "validation batch"
+
+# Images at a time, and steps of the attack on them.
+_AT_ONCE, _STEPS = 500, 10
 
 
 @dataclass(frozen=True)
@@ -52,11 +57,23 @@ class Validation:
         self._data, self._rows_N = data, rows_N
         self._eps, self._device, self._seed = eps, device, seed
 
-    def figures(self, network: nn.Module) -> ValidationFigures:
-        """Attack a network, which is unchanged after."""
-        attack = PGD(steps=10, step_size=self._eps / 4)
-        clean, robust = [], []
-        for rows_B in np.array_split(self._rows_N, -(-len(self._rows_N) // _AT_ONCE)):
+    def phase(self, batch_size: int) -> Phase:
+        """What it costs after an epoch, in passes of batches of that size."""
+        return Phase(self._batches, (_STEPS + 1) * _AT_ONCE / batch_size)
+
+    @property
+    def _batches(self) -> int:
+        return -(-len(self._rows_N) // _AT_ONCE)
+
+    def figures(self, network: nn.Module, seams: Seams) -> ValidationFigures:
+        """Attack a network, which is unchanged after; the run may be left between two batches."""
+        attack = PGD(steps=_STEPS, step_size=self._eps / 4)
+        clean: list[Tensor] = []
+        robust: list[Tensor] = []
+        batches = np.array_split(self._rows_N, self._batches)
+        parts = {"clean": clean, "robust": robust}
+        for number in seams.steps(VALIDATION_BATCH, self._batches, parts):
+            rows_B = batches[number]
             x_BCHW, y_B, index_B = take(self._data, rows_B, self._device)
             with frozen(network), torch.no_grad():
                 logits_BK = network(x_BCHW)
@@ -67,9 +84,9 @@ class Validation:
                 seed=self._seed,
                 passes=Passes(),
             )
-            clean.append((logits_BK.argmax(1) == y_B).cpu().numpy())
-            robust.append((verdicts.adv_pred_R == y_B).cpu().numpy())
-        clean_N, robust_N = np.concatenate(clean), np.concatenate(robust)
+            clean.append(logits_BK.argmax(1) == y_B)
+            robust.append(verdicts.adv_pred_R == y_B)
+        clean_N, robust_N = (torch.cat(each).cpu().numpy() for each in (clean, robust))
         clean_K, robust_K = self._by_class(clean_N), self._by_class(robust_N)
         return ValidationFigures(
             float(clean_N.mean()),

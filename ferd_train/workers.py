@@ -108,6 +108,21 @@ class Workers:
             distributed.all_reduce(total)
         return total
 
+    def any(self, *truths: bool) -> list[bool]:
+        """Of each, whether it is true for any process."""
+        return [bool(count) for count in self.sum(torch.tensor(truths, dtype=torch.int64))]
+
+    def exchange(self, x_N: Tensor) -> list[Tensor]:
+        """What each process has, by rank: on the CPU, N of its own."""
+        if self.count == 1:
+            return [x_N]
+        size_W = torch.zeros(self.count, dtype=torch.int64)
+        size_W[self.rank] = len(x_N)
+        sizes = self.sum(size_W).tolist()
+        x_WN = x_N.new_zeros(self.count, max(sizes))
+        x_WN[self.rank, : len(x_N)] = x_N
+        return [row_N[:size].clone() for row_N, size in zip(self.sum(x_WN), sizes, strict=True)]
+
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
         """Add up each parameter's gradients; those without one must be without on all processes."""
         gradients = [each.grad for each in parameters if each.grad is not None]

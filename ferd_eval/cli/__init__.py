@@ -122,7 +122,7 @@ def run(app: Callable[..., object], arguments: Sequence[str], program: str) -> i
         return _complain(f"{say()} Try {program} --help.")
     if status == INTERRUPTED:  # older versions of typer raise, newer ones return it
         print(
-            "\ninterrupted: finished units are kept; run the same command again to continue.",
+            "\ninterrupted: finished work is kept; run the same command again to continue.",
             file=sys.stderr,
         )
     return status if isinstance(status, int) else 0

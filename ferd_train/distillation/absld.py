@@ -91,6 +91,10 @@ class ABSLD(ClassAware):
             moved_K = temperature_K[seen_K] - step_K
             temperature_K[seen_K] = moved_K.clamp(recipe.coldest, recipe.hottest)
 
+    def tallies(self) -> dict[str, ClassMeans]:
+        """Cross-entropies."""
+        return {"risks": self._risks}
+
     def per_class(self) -> dict[str, Tensor]:
         """Both temperatures."""
         return {

@@ -10,6 +10,7 @@ from fractions import Fraction
 from torch import Tensor, nn
 
 from ferd_eval.attacks import Batch, Threat
+from ferd_train.distillation.class_means import ClassMeans
 from ferd_train.fields import require_at_least
 from ferd_train.workers import WHOLE, Share
 
@@ -70,8 +71,12 @@ class StudentObjective(ABC):
     def end_epoch(self) -> None:  # noqa: B027 -- most have nothing to learn
         """Learn from the epoch's batches what the next epoch is to go by."""
 
+    def tallies(self) -> dict[str, ClassMeans]:
+        """What it learns from at the epoch's end, by name."""
+        return {}
+
     def per_class(self) -> dict[str, Tensor]:
-        """What it goes by for each class, such as weights: name → K. All that it remembers."""
+        """What it goes by for each class, such as weights: name → K. All that outlasts an epoch."""
         return {}
 
     def load_per_class(self, remembered: Mapping[str, Tensor]) -> None:
@@ -102,6 +107,11 @@ class LossRecipe(ABC):
             UserError: so it is.
         """
 
+    @property
+    @abstractmethod
+    def walk_steps(self) -> int:
+        """Steps in which an image is perturbed."""
+
     @abstractmethod
     def build(self, num_classes: int) -> StudentObjective:
         """The loss, at its beginning."""
@@ -121,3 +131,8 @@ class WalkingLossRecipe(LossRecipe):
 
     def __post_init__(self) -> None:
         require_at_least(self, 1, "attack_steps")
+
+    @property
+    def walk_steps(self) -> int:
+        """Those of the attack."""
+        return self.attack_steps

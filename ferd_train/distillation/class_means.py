@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -19,6 +21,14 @@ class ClassMeans:
         labels_B = labels_B.cpu()
         self._sum_KD.index_add_(0, labels_B, value_BD.detach().double().cpu())
         self._count_K += torch.bincount(labels_B, minlength=len(self._count_K))
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was taken in so far."""
+        return {"sum": self._sum_KD, "count": self._count_K}
+
+    def load_state_dict(self, state: dict[str, Any], /) -> None:
+        """Go on from what `state_dict` gave."""
+        self._sum_KD, self._count_K = state["sum"], state["count"]
 
     def take(self) -> tuple[Tensor, Tensor]:
         """Means K×D, 0 where a class had no image, and whether it had any, K; then start anew."""

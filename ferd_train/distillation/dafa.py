@@ -106,6 +106,10 @@ class DAFA(ClassAware):
         weight_K = distance_aware_weights(similarity_KK[seen_K][:, seen_K], self._recipe.scale)
         self.weight_K[seen_K] = weight_K
 
+    def tallies(self) -> dict[str, ClassMeans]:
+        """Mean predictions."""
+        return {"predicted": self._predicted}
+
     def per_class(self) -> dict[str, Tensor]:
         """The weights."""
         return {"weight": self.weight_K}

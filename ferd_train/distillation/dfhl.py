@@ -61,6 +61,11 @@ class DFHLLossRecipe(LossRecipe):
     def __post_init__(self) -> None:
         require_at_least(self, 1, "steps")
 
+    @property
+    def walk_steps(self) -> int:
+        """Those of the walk."""
+        return self.steps
+
     def build(self, num_classes: int) -> HardLabels:
         """The loss."""
         return HardLabels(HighEntropy(self.steps, self.step_size))

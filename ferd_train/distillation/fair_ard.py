@@ -113,6 +113,10 @@ class FairARD(ClassAware):
                 kappa_KD[seen_K, 0], recipe.beta, recipe.lowest, recipe.highest
             )
 
+    def tallies(self) -> dict[str, ClassMeans]:
+        """Iterates withstood."""
+        return {"withstood": self._withstood}
+
     def per_class(self) -> dict[str, Tensor]:
         """The weights."""
         return {"weight": self.weight_K}

@@ -19,11 +19,29 @@ from ferd_eval.errors import UserError
 from ferd_train.augment import AugmentationRecipe
 from ferd_train.bank import Bank
 from ferd_train.randomness import Randomness
+from ferd_train.seams import Seams
 from ferd_train.workers import WHOLE, Share
 
-#: From the number of a student step, counted from 0, to the process's own images in [0, 1] and
-#: their labels.
-Feed = Callable[[int], tuple[Tensor, Tensor]]
+#: What steps that make images are called.
+IMAGE_STEP = "image step"
+
+
+@dataclass(frozen=True, eq=False)
+class Feed:
+    """Images for the student's steps of an epoch, to be asked for in order.
+
+    Attributes:
+        draw: from the number of a step, counted from 0, to the process's own images in [0, 1] and
+            their labels.
+        streams: what it draws from, by purpose, in no order but that of the steps.
+    """
+
+    draw: Callable[[int], tuple[Tensor, Tensor]]
+    streams: Mapping[str, torch.Generator] = field(default_factory=dict)
+
+    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
+        """Images and labels of a step."""
+        return self.draw(step)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +73,7 @@ class Setting:
         device: of both networks.
         share: of each batch that this process makes.
         real: images to learn from; None without any, as data-free training has it.
+        seams: where the run may be left while images are made.
     """
 
     teacher: nn.Module
@@ -68,6 +87,7 @@ class Setting:
     device: torch.device
     share: Share = WHOLE
     real: RealImages | None = None
+    seams: Seams = field(default_factory=Seams)
 
     def augment(self, x_BCHW: Tensor, seed: int) -> Tensor:
         """The process's images as networks see them."""
@@ -131,10 +151,10 @@ class Synthesis(ABC):
             )
             return setting.augment(x_BCHW, randomness.seed("augment draws", step)), labels_B
 
-        return draw
+        return Feed(draw, {"draws": draws})
 
     def state(self) -> dict[str, Any]:
-        """What the next epoch needs of this one: tensors, numbers and containers of them."""
+        """What outlasts an epoch's loops: tensors, numbers and containers of them."""
         return {}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -167,6 +187,11 @@ class SynthesisRecipe(ABC):
         Raises:
             UserError: it does not fit the setting.
         """
+
+    @property
+    def image_steps(self) -> int:
+        """Steps in which an epoch's images are made; 0 of methods that take none."""
+        return int(getattr(self, "steps", 0))
 
     @property
     def names_of_weights(self) -> list[str]:
@@ -209,10 +234,27 @@ class BestBatch:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._loss = torch.full((), torch.inf, device=device)
-        self._step = torch.zeros((), dtype=torch.int64, device=device)
+        self._device = device
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self._loss = torch.full((), torch.inf, device=self._device)
+        self._step = torch.zeros((), dtype=torch.int64, device=self._device)
         self._x_BCHW: Tensor | None = None
         self._terms: Mapping[str, Tensor] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is kept."""
+        kept = {"loss": self._loss, "step": self._step, "images": self._x_BCHW}
+        return {**kept, "terms": dict(self._terms)}
+
+    def load_state_dict(self, state: dict[str, Any], /) -> None:
+        """Go on from what `state_dict` gave."""
+        self._loss, self._step = (state[name].to(self._device) for name in ("loss", "step"))
+        images = state["images"]
+        self._x_BCHW = None if images is None else images.to(self._device)
+        self._terms = {name: term.to(self._device) for name, term in state["terms"].items()}
 
     def see(self, loss: Tensor, x_BCHW: Tensor, terms: Mapping[str, Tensor], step: int) -> None:
         """Keep this batch if its loss is lower; one that is not a number never is."""

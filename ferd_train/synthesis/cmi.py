@@ -24,7 +24,9 @@ from ferd_train.fields import (
     require_positive,
 )
 from ferd_train.randomness import Randomness
+from ferd_train.seams import Part
 from ferd_train.synthesis.base import (
+    IMAGE_STEP,
     BestBatch,
     Setting,
     Synthesis,
@@ -126,8 +128,15 @@ class CMI(Synthesis):
             betas=_BETAS,
         )
         best = BestBatch(setting.device)
+        parts: Mapping[str, Part] = {
+            "generator": self._generator,
+            "latents": latents_BZ,
+            "adam": adam,
+            "best": best,
+        }
         with frozen(setting.teacher), frozen(setting.student):
-            for step in range(1, recipe.steps + 1):
+            for number in setting.seams.steps(IMAGE_STEP, recipe.steps, parts):
+                step = number + 1
                 x_BCHW = self._generator(latents_BZ)
                 seen_BCHW = setting.augment(x_BCHW, randomness.seed("augment images", step))
                 terms = self.terms(x_BCHW, seen_BCHW, labels_B, randomness, step)
@@ -185,11 +194,11 @@ class CMI(Synthesis):
         return terms
 
     def state(self) -> dict[str, Any]:
-        """Head, its optimiser and the features remembered."""
+        """Head, its optimiser and the features remembered, also of the round at hand."""
         return {} if self._contrast is None else self._contrast.state()
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on with the next round."""
+        """Go on from what `state` gave."""
         if self._contrast is not None:
             self._contrast.load_state(state)
 
@@ -248,11 +257,13 @@ class Contrast:
         self._lowest, self._best_B2D = torch.full((), torch.inf), self._best_B2D[:0]
 
     def state(self) -> dict[str, Any]:
-        """What the next round needs."""
+        """What the next step or round needs."""
         return {
             "head": self._head.state_dict(),
             "adam": self._adam.state_dict(),
             "ring": self._ring.state(),
+            "lowest": self._lowest,
+            "best": self._best_B2D,
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -260,6 +271,10 @@ class Contrast:
         self._head.load_state_dict(state["head"])
         self._adam.load_state_dict(state["adam"])
         self._ring.load_state(state["ring"])
+        device = self._setting.device
+        # Older states have none, as they lie between two rounds.
+        self._lowest = state.get("lowest", self._lowest).to(device)
+        self._best_B2D = state.get("best", self._best_B2D).to(device)
 
 
 def _layers(teacher: nn.Module, which: str) -> list[_BatchNorm]:

@@ -23,7 +23,9 @@ from ferd_train.fields import (
     require_positive,
 )
 from ferd_train.randomness import Randomness
+from ferd_train.seams import Part
 from ferd_train.synthesis.base import (
+    IMAGE_STEP,
     BestBatch,
     Setting,
     Synthesis,
@@ -115,16 +117,17 @@ class DeepInv(Synthesis):
         adam = torch.optim.Adam([x_BCHW], lr=recipe.lr, betas=_BETAS)
         views = randomness.stream("jitter")
         best = BestBatch(setting.device)
+        parts: Mapping[str, Part] = {"pixels": x_BCHW, "adam": adam, "views": views, "best": best}
         with frozen(setting.teacher), frozen(setting.student):
             # Pixels are clamped after each step: a teacher that clamps would hold them there.
             distance = distance_inside(setting.teacher, x_BCHW)
-            for step in range(1, recipe.steps + 1):
+            for step in setting.seams.steps(IMAGE_STEP, recipe.steps, parts):
                 seen_BCHW = jittered(x_BCHW, recipe.jitter, views)
                 terms = self.terms(inside(seen_BCHW, distance), x_BCHW, labels_B)
                 loss = recipe.weighted(terms)
                 if recipe.keep == "last":
-                    best = BestBatch(setting.device)
-                best.see(loss.detach(), x_BCHW.detach(), _detached(terms), step)
+                    best.forget()
+                best.see(loss.detach(), x_BCHW.detach(), _detached(terms), step + 1)
                 adam.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 adam.step()

@@ -22,8 +22,16 @@ from ferd_train.fields import (
     require_share,
 )
 from ferd_train.randomness import Randomness
+from ferd_train.seams import Part
 from ferd_train.shared_batchnorm import share_batch_norm
-from ferd_train.synthesis.base import BestBatch, Setting, Synthesis, SynthesisRecipe, Synthetic
+from ferd_train.synthesis.base import (
+    IMAGE_STEP,
+    BestBatch,
+    Setting,
+    Synthesis,
+    SynthesisRecipe,
+    Synthetic,
+)
 from ferd_train.synthesis.generator import Generator, usual_weights
 
 # Adam's, as in the authors' release.
@@ -121,16 +129,17 @@ class DFHL(Synthesis):
             betas=_BETAS,
         )
         best = BestBatch(labels_B.device)
+        parts: Mapping[str, Part] = {"latents": latents_BZ, "adam": adam, "best": best}
         with frozen(setting.student):
-            for step in range(1, recipe.steps + 1):
+            for step in setting.seams.steps(IMAGE_STEP, recipe.steps, parts):
                 x_BCHW = self._generator(latents_BZ)
-                seen_BCHW = setting.augment(x_BCHW, randomness.seed("augment images", step))
+                seen_BCHW = setting.augment(x_BCHW, randomness.seed("augment images", step + 1))
                 terms = self._terms(share.gather(setting.student(seen_BCHW)), labels_B)
                 loss = terms["cls"]
                 if "div" in terms:
                     loss = loss + recipe.lambda_div * terms["div"]
                 shown = {name: term.detach() for name, term in terms.items()}
-                best.see(loss.detach(), x_BCHW.detach(), shown, step)
+                best.see(loss.detach(), x_BCHW.detach(), shown, step + 1)
                 adam.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 share.workers.sum_gradients(self._generator.parameters())

@@ -22,7 +22,9 @@ from ferd_train.fields import (
     require_share,
 )
 from ferd_train.randomness import Randomness
+from ferd_train.seams import Part
 from ferd_train.synthesis.base import (
+    IMAGE_STEP,
     BestBatch,
     Setting,
     Synthesis,
@@ -144,14 +146,21 @@ class Fast(Synthesis):
         )
         best, competes = BestBatch(setting.device), randomness.epoch >= recipe.competes_from
         slopes = [torch.zeros_like(each) for each in learner.parameters()]
+        parts: Mapping[str, Part] = {
+            "learner": learner,
+            "latents": latents_BZ,
+            "adam": adam,
+            "best": best,
+            "slopes": slopes,
+        }
         with frozen(setting.teacher), frozen(setting.student):
-            for step in range(1, recipe.steps + 1):
+            for step in setting.seams.steps(IMAGE_STEP, recipe.steps, parts):
                 x_BCHW = learner(latents_BZ)
-                seen_BCHW = setting.augment(x_BCHW, randomness.seed("augment images", step))
+                seen_BCHW = setting.augment(x_BCHW, randomness.seed("augment images", step + 1))
                 terms = self.terms(seen_BCHW, labels_B, competes=competes)
                 loss = recipe.weighted(terms)
                 detached = {name: term.detach() for name, term in terms.items()}
-                best.see(loss.detach(), x_BCHW.detach(), detached, step)
+                best.see(loss.detach(), x_BCHW.detach(), detached, step + 1)
                 adam.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 for slope, parameter in zip(slopes, learner.parameters(), strict=True):

@@ -15,8 +15,16 @@ from torch import Tensor
 from ferd_eval.attacks import frozen
 from ferd_train.fields import require_at_least, require_one_of, require_positive
 from ferd_train.randomness import Randomness
+from ferd_train.seams import Part
 from ferd_train.shared_batchnorm import share_batch_norm
-from ferd_train.synthesis.base import BestBatch, Setting, Synthesis, SynthesisRecipe, Synthetic
+from ferd_train.synthesis.base import (
+    IMAGE_STEP,
+    BestBatch,
+    Setting,
+    Synthesis,
+    SynthesisRecipe,
+    Synthetic,
+)
 from ferd_train.synthesis.bottleneck import Bottleneck
 from ferd_train.synthesis.feature_tap import require_positions
 from ferd_train.synthesis.generator import Generator
@@ -136,12 +144,19 @@ class FERD(Synthesis):
         )
         noise = randomness.stream("bottleneck", labels_B.device)
         best = BestBatch(labels_B.device)
+        parts: Mapping[str, Part] = {
+            "generator": self._generator,
+            "latents": latents_BZ,
+            "adam": adam,
+            "noise": noise,
+            "best": best,
+        }
         with frozen(setting.teacher), frozen(setting.student):
-            for step in range(1, recipe.steps + 1):
+            for step in setting.seams.steps(IMAGE_STEP, recipe.steps, parts):
                 x_BCHW = self._generator(latents_BZ)
-                seen_BCHW = setting.augment(x_BCHW, randomness.seed("augment images", step))
+                seen_BCHW = setting.augment(x_BCHW, randomness.seed("augment images", step + 1))
                 losses = self._objective(seen_BCHW, own_B, noise, share)
-                best.see(losses.total.detach(), x_BCHW.detach(), losses.terms, step)
+                best.see(losses.total.detach(), x_BCHW.detach(), losses.terms, step + 1)
                 adam.zero_grad(set_to_none=True)
                 losses.total.backward()  # type: ignore[no-untyped-call]
                 share.workers.sum_gradients(self._generator.parameters())

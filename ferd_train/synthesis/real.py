@@ -57,7 +57,7 @@ class Real(Synthesis):
             x_BCHW, labels_B, _ = take(self._real.images, row_O.numpy(), setting.device)
             return setting.augment(x_BCHW, randomness.seed("augment draws", step)), labels_B
 
-        return draw
+        return Feed(draw)
 
     def _deal(self, count: int) -> Tensor:
         """Rows of the next `count` images; a pass may begin among them."""

@@ -114,7 +114,7 @@ class ZSKT(Synthesis):
                 x_BCHW = self._images(students)
                 return x_BCHW, self.setting.teacher(x_BCHW).argmax(dim=1)
 
-        return draw
+        return Feed(draw, {"own": own, "students": students})
 
     def _learn(self, latents: torch.Generator) -> None:
         """A step of Adam on the generator alone."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 
 import pytest
 
@@ -12,6 +13,7 @@ from ferd_eval.interruption import (
     after_what_is_at_hand,
     is_asked,
     stop_if_asked,
+    take_time,
     terminating_as_interrupting,
 )
 
@@ -83,6 +85,44 @@ def test_a_term_right_after_a_signal_is_its_echo(monkeypatch, seconds, is_second
     with pytest.raises(KeyboardInterrupt), after_what_is_at_hand("unit"):
         work()
     assert bool(done) != is_second
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_what_takes_longer_than_the_patience_is_not_waited_for(number, monkeypatch, capfd):
+    monkeypatch.setattr(interruption, "_ECHO", 0.01)
+    left = iter(range(10_000))
+
+    def work() -> None:
+        signal.raise_signal(number)
+        for _ in left:
+            time.sleep(0.01)
+
+    with pytest.raises(KeyboardInterrupt), after_what_is_at_hand("step", 0.05):
+        work()
+    assert next(left, None) is not None
+    assert "no more than 0 s" in capfd.readouterr().err
+
+
+def test_what_is_being_kept_is_waited_for():
+    done = []
+
+    def work() -> None:
+        signal.raise_signal(signal.SIGINT)
+        take_time()
+        time.sleep(0.2)
+        done.append("kept")
+        stop_if_asked()
+        done.append("another step")
+
+    with pytest.raises(KeyboardInterrupt), after_what_is_at_hand("step", 0.05):
+        work()
+    assert done == ["kept"]
+
+
+def test_patience_ends_with_the_block():
+    with pytest.raises(KeyboardInterrupt), after_what_is_at_hand("step", 0.05):
+        signal.raise_signal(signal.SIGINT)
+    time.sleep(0.2)
 
 
 def test_a_signal_that_came_too_late_to_wait_ends_the_block():

@@ -117,7 +117,7 @@ def test_ctrl_c_keeps_what_is_at_hand_and_says_how_to_go_on(job, long, number):
     assert process.returncode == 130
     lines = err.splitlines()
     assert lines[-1] == (
-        "interrupted: finished units are kept; run the same command again to continue."
+        "interrupted: finished work is kept; run the same command again to continue."
     )
     assert (
         "interrupted: the unit at hand is finished and kept first, which may take minutes; "

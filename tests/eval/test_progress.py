@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from ferd_eval.progress import Bar, Lines
+from ferd_eval.progress import Bar, Lines, SparseLines
 
 
 @pytest.fixture
@@ -33,6 +33,24 @@ def test_lines_tell_the_time_left(clock):
     assert said[0].endswith("79%")
     assert said[1].endswith("86%, 20 s left")
     assert said[2].endswith("96%, 10 s left")
+
+
+def test_sparse_lines_come_every_minute_and_not_for_what_is_short(clock):
+    written = io.StringIO()
+    lines = SparseLines(Console(file=written, width=200))
+    lines.start("net")
+    for step in range(1, 201):
+        clock[0] += 1
+        lines.advance(f"step {step}", 1.0, 200.0 - step)
+    said = [line.split("  ")[1] for line in written.getvalue().splitlines()]
+    assert said == ["step 10", "step 70", "step 130", "step 190"]
+    assert "95%, 10 s left" in written.getvalue()
+    for epoch in range(3):
+        for _ in range(45):
+            clock[0] += 1
+            lines.advance("step", 1.0, 1.0)
+        lines.note(f"epoch {epoch}")
+    assert [*written.getvalue().splitlines()][4:] == ["epoch 0", "epoch 1", "epoch 2"]
 
 
 def test_the_bar_tells_it_for_units_of_minutes_too(clock):

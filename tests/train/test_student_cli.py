@@ -401,7 +401,7 @@ def test_what_must_be_given(missing, words, tmp_path, capsys):
 
 def test_divergence(words, tmp_path, capsys):
     called = call(capsys, *words, "--set", "distillation.lr=1e25")
-    assert_one_line(called, "diverged in epoch 2", "lr 1e+25 is too high", "after epoch 1 is kept")
+    assert_one_line(called, "diverged in epoch 2", "lr 1e+25 is too high", "kept last is from")
     assert (tmp_path / "run" / STATE).is_file()
     assert not (tmp_path / "run" / RESULT).exists()
     again = call(capsys, *words, "--set", "distillation.lr=1e25")

@@ -206,7 +206,7 @@ def test_ctrl_c_stops_all_and_says_how_to_go_on(laid_out, finished, tmp_path):
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
     assert "Traceback" not in err
-    assert err.splitlines()[-1].startswith("interrupted: finished units are kept; run the same")
+    assert err.splitlines()[-1].startswith("interrupted: finished work is kept; run the same")
     process = start(laid_out, work)
     _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err

@@ -84,7 +84,7 @@ def test_killed_after_an_epoch(epoch, train, tmp_path, uninterrupted):
     assert not (tmp_path / "run" / STATE).exists()
 
 
-def test_an_interrupted_epoch_is_finished_first(train, tmp_path, uninterrupted):
+def test_a_signal_between_two_epochs(train, tmp_path, uninterrupted):
     seen = []
 
     def watch(log, epochs):
@@ -92,7 +92,7 @@ def test_an_interrupted_epoch_is_finished_first(train, tmp_path, uninterrupted):
         if log.epoch == 2:
             signal.raise_signal(signal.SIGTERM)
 
-    with pytest.raises(KeyboardInterrupt), after_what_is_at_hand("epoch"):
+    with pytest.raises(KeyboardInterrupt), after_what_is_at_hand("step"):
         train(tmp_path / "run", watch=watch)
     assert seen == [1, 2]
     train(tmp_path / "run", watch=watch)

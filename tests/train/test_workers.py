@@ -120,6 +120,17 @@ def test_a_killed_run_continues_with_as_many_processes(two):
     assert (out / RESULT).read_bytes() == (two / "ferd" / RESULT).read_bytes()
 
 
+@pytest.mark.parametrize(("run", "image_steps"), [("ferd", 3), ("dfhl", 10), ("absld", 3)])
+def test_all_processes_stop_at_the_same_seam(run, image_steps, two):
+    """At each in turn: one of them is asked, and the end is that of an undisturbed run."""
+    stopped = two / f"{run} stopped"
+    assert int((stopped / "stops").read_text()) == 3 * image_steps + 2 * 3
+    assert (stopped / RESULT).read_bytes() == (two / run / RESULT).read_bytes()
+    for name in ("images.u8", "labels.i64"):
+        ours, theirs = ((folder / "bank" / name).read_bytes() for folder in (stopped, two / run))
+        assert ours == theirs
+
+
 def test_a_mistake_is_said_once(tmp_path):
     """Here by the process that writes, while the other waits for it."""
     (tmp_path / "file").write_text("mine")

@@ -27,6 +27,7 @@ from ferd_train.student import train_student
 from ferd_train.student_recipe import StudentRecipe
 from ferd_train.synthesis.batchnorm_matching import distance
 from ferd_train.workers import ALONE, WHOLE, Share, Workers, join
+from tests.train.student_runs import CODE
 
 CHANGES: Mapping[str, Any] = {
     "arch": "resnet8-w2",
@@ -126,7 +127,27 @@ def everything(folder: Path, workers: Workers) -> None:
         mock.patch("ferd_train.synthesis.ferd.share_batch_norm"),
     ):
         train("ferd", folder / "apart", workers)
+    for run in ("ferd", "dfhl", "absld"):
+        stopped_at_each_seam(run, folder / f"{run} stopped", workers)
     train("ferd", folder / "killed", workers, watch=lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+
+
+def stopped_at_each_seam(run: str, out: Path, workers: Workers) -> None:
+    """The second process alone is asked to stop; both must."""
+    stops = 0
+    with (
+        mock.patch("ferd_eval.manifest.code_state", return_value=CODE),
+        mock.patch("ferd_train.seams.is_asked", return_value=not workers.is_first),
+    ):
+        while stops < 100:
+            try:
+                train(run, out, workers)
+            except KeyboardInterrupt:
+                stops += 1
+            else:
+                break
+    if workers.is_first:
+        (out / "stops").write_text(str(stops))
 
 
 if __name__ == "__main__":
