@@ -411,9 +411,8 @@ def _require_weights(path: Path, names: Sequence[str]) -> None:
 
 
 def _command(code: str, path: Path) -> str:
-    return shlex.join(
-        ["python", "-c", code, str(path), str(path.with_name(f"{path.stem}.weights.pt"))]
-    )
+    target = path.with_name(f"{path.stem}.weights.pt")
+    return shlex.join(["python", "-c", code, str(path), str(target)])
 
 
 def _unsafe_globals(path: Path, format_: Format, message: str) -> list[str]:
@@ -465,8 +464,8 @@ def _refuse_globals(path: Path, offenders: Sequence[str]) -> NoReturn:
     if quantised:
         _refuse(
             path,
-            f"holds weights quantised by {quantised[0].partition('.')[0]} ({few(offenders)}), which "
-            "are no plain tensors and were not opened. If you trust the file (and only then), save "
+            f"holds weights quantised by {quantised[0].partition('.')[0]} ({few(offenders)}), "
+            "which are no plain tensors and were not opened. If you trust the file (and only then), save "
             "them dequantised, where that package is installed; their scores are then those of "
             f"the dequantised network: {command}",
         )

@@ -40,6 +40,7 @@ class Distilling:
     attacks: str = "paper"
     data_dir: Path | None = None
     download: bool = False
+    key: str | None = None
     arch: str | None = None
     model_file: str | None = None
     normalize: str = "auto"
@@ -60,17 +61,20 @@ def distil(job: Distilling) -> None:
             teacher = load_teacher(
                 file,
                 recipe.image_size,
+                key=job.key,
                 arch=job.arch,
                 model_file=job.model_file,
                 normalize=job.normalize,
             )
+            if teacher.description["choice"] and workers.is_first:
+                print(f"{file}: {teacher.description['choice']}", file=sys.stderr)
             with workers.in_turn():  # one of them may have to fetch the images
                 dataset = _scored_on(job, recipe, teacher) if job.score else None
             # Several processes cannot agree on what is at hand: they stop at once.
             with after_what_is_at_hand("epoch") if workers.count == 1 else nullcontext():
                 students = [_train(each, teacher, job, len(recipes), workers) for each in recipes]
         if dataset is not None and workers.is_first:
-            _score(job, recipe, file, students, dataset)
+            _score(job, recipe, file, teacher.key, students, dataset)
     if dataset is None and workers.is_first:
         print(*students, sep="\n")
 
@@ -112,6 +116,7 @@ def _score(
     job: Distilling,
     recipe: StudentRecipe,
     teacher: Path,
+    teacher_key: str | None,
     students: Sequence[Path],
     dataset: str,
 ) -> None:
@@ -127,7 +132,11 @@ def _score(
         out=report,
     )
     of_teacher = replace(
-        settings, arch=job.arch, model_file=job.model_file, normalize=job.normalize
+        settings,
+        key=teacher_key,
+        arch=job.arch,
+        model_file=job.model_file,
+        normalize=job.normalize,
     )
     groups = [([*students, teacher], settings)]
     if of_teacher != settings:  # what a user says of the teacher does not hold for the students

@@ -73,6 +73,7 @@ def import_(
     limit: Annotated[
         int | None, typer.Option(help="Only the first N images.", rich_help_panel=_IMAGES)
     ] = None,
+    key: Annotated[str | None, typer.Option(help="As for score.", rich_help_panel=_IMAGES)] = None,
     arch: Annotated[str | None, typer.Option(help="As for score.", rich_help_panel=_IMAGES)] = None,
     model_file: Annotated[
         str | None,
@@ -98,6 +99,7 @@ def import_(
     of_images = {
         "data_dir": data_dir,
         "limit": limit,
+        "key": key,
         "arch": arch,
         "model_file": model_file,
         "normalize": normalize,

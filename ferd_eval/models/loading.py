@@ -111,7 +111,7 @@ def build_classifier(
     try:
         built = _build(checkpoint, arch, model_file, num_classes)
     except UserError as error:
-        raise UserError(f"{checkpoint.path}: {error}") from error
+        raise type(error)(f"{checkpoint.path}: {error}") from error
     if normalize == "auto":
         normalization, decided_by = _automatic_normalization(checkpoint, built)
     else:
