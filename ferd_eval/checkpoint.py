@@ -69,7 +69,8 @@ _HARMLESS_GLOBALS = re.compile(
     r"collections\.(OrderedDict|Counter)"
     r"|torch\.(\w+Storage|Size|Tensor|device|u?int\d+|b?float\d+|bool|half|double|float|long)"
     r"|torch\.storage\.\w+Storage"
-    r"|torch\._utils\._rebuild_\w+|torch\.nn\.parameter\.(Parameter|Buffer)|_codecs\.encode"
+    r"|torch\._utils\._rebuild_\w+|torch\._tensor\._rebuild_from_type_v2"
+    r"|torch\.serialization\._get_layout|torch\.nn\.parameter\.(Parameter|Buffer)|_codecs\.encode"
     r"|builtins\.(bytearray|set|complex)|" + "|".join(re.escape(name) for _, name in _STAND_INS)
 )
 # What the user is told to type, for a file that is trusted. It keeps tensors, names and numbers of
@@ -206,7 +207,7 @@ def _load(path: Path, role: Role, key: str | None) -> Checkpoint:
         tensors=MappingProxyType(cleaned.tensors),
         metadata=MappingProxyType({**metadata, **scalars}),
         unwrapped=" / ".join([*network.source.path, *cleaned.removed]),
-        ignored=(*beside, *left_behind(network, networks), *counts, *cleaned.ignored),
+        ignored=(*beside, *left_behind(choice, networks), *counts, *cleaned.ignored),
         embedded_normalization=cleaned.normalization,
         as_stored=MappingProxyType(as_stored),
         key=choice.key,
@@ -217,8 +218,11 @@ def _load(path: Path, role: Role, key: str | None) -> Checkpoint:
 # --- The file ------------------------------------------------------------------------------------
 
 
-def _refuse(path: Path, what: str) -> NoReturn:
+def _refuse(path: Path, what: str, command: str = "") -> NoReturn:
+    """Say in one line what a file is; nothing may follow what is to be typed."""
     message = " ".join(f"checkpoint {path} {what}".split())
+    if command:
+        raise UserError(f"{message}: {command}")
     raise UserError(message if message.endswith((".", "?", "'")) else f"{message}.")
 
 
@@ -397,13 +401,15 @@ def _require_weights(path: Path, names: Sequence[str]) -> None:
         _refuse(
             path,
             "is a program of torch.export (.pt2), which is never run; its weights alone can be "
-            f"read. If you trust the file: {_command(_FROM_EXPORT, path)}",
+            "read. If you trust the file",
+            _command(_FROM_EXPORT, path),
         )
     if "constants.pkl" in last or any("/code/" in name for name in names):
         _refuse(
             path,
             "is a TorchScript program, which is code and is never run; its weights alone can be "
-            f"read. If you trust the file: {_command(_FROM_SCRIPT, path)}",
+            "read. If you trust the file",
+            _command(_FROM_SCRIPT, path),
         )
     if "data.pkl" not in last:
         kind = "a NumPy archive" if any(n.endswith(".npy") for n in names) else "a zip archive"
@@ -464,16 +470,18 @@ def _refuse_globals(path: Path, offenders: Sequence[str]) -> NoReturn:
     if quantised:
         _refuse(
             path,
-            f"holds weights quantised by {quantised[0].partition('.')[0]} ({few(offenders)}), "
-            "which are no plain tensors and were not opened. If you trust the file (and only then), save "
-            "them dequantised, where that package is installed; their scores are then those of "
-            f"the dequantised network: {command}",
+            f"holds weights quantised by {quantised[0].partition('.')[0]} ({few(quantised)}), "
+            "which are no plain tensors and were not opened. If you trust the file (and only "
+            "then), save them dequantised, where that package is installed; the scores are then "
+            "those of the dequantised network",
+            command,
         )
     _refuse(
         path,
         f"holds more than weights: it asks to import {few(offenders)}, which could run code, and "
         "was not opened. If you trust the file (and only then), re-save its tensors, from the "
-        f"project that wrote it: {command}",
+        "project that wrote it",
+        command,
     )
 
 

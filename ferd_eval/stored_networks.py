@@ -52,7 +52,7 @@ _BESIDE = re.compile(
 )
 _ATTACKER = re.compile(r"attackers?|adversary")
 
-_CONSTANT = re.compile(r"[a-z]*_?(means?|mu|std|stds|sds?|sigma)")
+_CONSTANT = re.compile(r"(new_|norm_|_)?(means?|mu|stds?|sds?|sigma)")
 
 _MAX_NESTING = 5
 #: Networks of one file that are compared with each other, number by number.
@@ -117,6 +117,11 @@ class StoredNetwork:
     def tensors(self) -> dict[str, Tensor]:
         """By their keys in the state dict."""
         return {key: self.source.tensors[key] for key in self.keys}
+
+    @property
+    def label(self) -> str:
+        """The name as people read it."""
+        return "the top level (.)" if self.name == "." else self.name
 
     @cached_property
     def words(self) -> tuple[str, ...]:
@@ -200,13 +205,13 @@ class Choice:
     Attributes:
         key: its name where another could have been taken, else empty.
         said: that, and what was left, as a sentence; empty where nothing was to choose.
-        left: names of the others.
+        copies: others with the same numbers.
     """
 
     network: StoredNetwork
     key: str = ""
     said: str = ""
-    left: tuple[str, ...] = ()
+    copies: tuple[StoredNetwork, ...] = ()
 
 
 def choose_network(
@@ -244,11 +249,11 @@ def choose_network(
     if any(rival not in copies for rival in rivals):
         raise ValueError(
             f"holds {len(networks)} networks, and nothing says which is meant: "
-            f"{few([n.name for n in networks], 8)}; choose one with {flag} {networks[-1].name}"
+            f"{few([n.label for n in networks], 8)}; choose one with {flag} {networks[-1].name}"
         )
     left = [network for network in others if network not in copies]
     if not left:
-        return Choice(taken, left=tuple(network.name for network in copies))
+        return Choice(taken, copies=tuple(copies))
     reasons = _reasons(taken, left, role, letters=letters)
     return _choice(taken, others, copies, "; ".join(reasons), flag)
 
@@ -260,12 +265,12 @@ def _choice(
     reason: str,
     flag: str,
 ) -> Choice:
-    names = [f"{n.name} (the same weights)" if n in copies else n.name for n in others]
+    names = [f"{n.label} (the same weights)" if n in copies else n.label for n in others]
     said = (
-        f"the file holds {len(others) + 1} networks: {taken.name} was taken ({reason}), "
+        f"the file holds {len(others) + 1} networks: {taken.label} was taken ({reason}), "
         f"{few(names, 8)} left out; {flag} chooses another."
     )
-    return Choice(taken, taken.name, said, tuple(n.name for n in others))
+    return Choice(taken, taken.name, said, tuple(copies))
 
 
 def _reasons(
@@ -275,7 +280,7 @@ def _reasons(
     worse = [n for n in left if n.stands(role, letters=letters) > stands]
     if any(n.stands(role, letters=letters) < 3 for n in worse):
         other = "teacher" if role == "student" else "student"
-        yield f"by its name the {role}" if stands == 0 else f"the {other} by its name is not wanted"
+        yield f"by its name the {role}" if stands == 0 else f"not the {other}"
     if any(n.stands(role, letters=letters) == 3 for n in worse):
         yield "not an attacker's copy"
     alike = [n for n in left if n not in worse]
@@ -301,18 +306,18 @@ def _chosen_by_key(
     if not found:
         raise ValueError(
             f"has nothing called {key!r} ({flag}); it holds "
-            f"{few([network.name for network in networks], 8)}"
+            f"{few([network.label for network in networks], 8)}"
         )
     taken, *rivals = found
     if any(rival not in _copies(taken, rivals, require_plain) for rival in rivals):
         raise ValueError(
             f"has {len(found)} networks called {key!r} ({flag}); name one of "
-            f"{few([network.name for network in found], 8)}"
+            f"{few([network.label for network in found], 8)}"
         )
     others = [network for network in networks if network is not taken]
     copies = _copies(taken, others, require_plain)
     if all(other in copies for other in others):
-        return Choice(taken, left=tuple(network.name for network in others))
+        return Choice(taken, copies=tuple(copies))
     return _choice(taken, others, copies, f"{flag} {key}", flag)
 
 
@@ -361,14 +366,7 @@ def _copies(
 def _same(
     one: StoredNetwork, other: StoredNetwork, require_plain: Callable[[StoredNetwork], None]
 ) -> bool:
-    ours, theirs = (
-        {
-            key.removeprefix(n.prefix): n.source.tensors[key]
-            for key in n.keys
-            if key.startswith(n.prefix)
-        }
-        for n in (one, other)
-    )
+    ours, theirs = _bare(one), _bare(other)
     if ours.keys() != theirs.keys() or any(
         (tensor.shape, tensor.dtype) != (theirs[key].shape, theirs[key].dtype)
         for key, tensor in ours.items()
@@ -377,6 +375,17 @@ def _same(
     require_plain(one)
     require_plain(other)
     return all(torch.equal(tensor, theirs[key]) for key, tensor in ours.items())
+
+
+def _bare(network: StoredNetwork) -> dict[str, Tensor]:
+    """Its tensors without all that they are wrapped in, and normalisation by its own names."""
+    constants = {key for key in network.keys if _is_constant(key, network.source.tensors[key])}
+    keys = [key for key in network.keys if key not in constants]
+    start = len(_common_prefix(keys, network.prefix))
+    tensors = {key[start:]: network.source.tensors[key] for key in keys}
+    return tensors | {
+        f".{key.rpartition('.')[2]}": network.source.tensors[key] for key in constants
+    }
 
 
 # --- Containers ----------------------------------------------------------------------------------
@@ -445,14 +454,16 @@ def siblings(network: StoredNetwork) -> tuple[dict[str, Scalar], list[str]]:
     return scalars, rest
 
 
-def left_behind(network: StoredNetwork, networks: Sequence[StoredNetwork]) -> Iterator[str]:
-    """What else lies in the state dict of a network."""
+def left_behind(choice: Choice, networks: Sequence[StoredNetwork]) -> Iterator[str]:
+    """What else lies in the state dict of the network that was taken."""
+    network = choice.network
     own = {*network.keys}
     rest = dict.fromkeys(key for key in network.source.tensors if key not in own)
     for other in networks:
         if other.source is network.source and other is not network:
             keys = [key for key in other.keys if rest.pop(key, "") is None]
-            yield f"{other.name} ({tensor_count(len(keys))})"
+            same = ", the same weights" if other in choice.copies else ""
+            yield f"{other.label} ({tensor_count(len(keys))}{same})"
     if rest:
         yield f"{few([*rest], 2)} ({tensor_count(len(rest))})"
 
@@ -537,6 +548,16 @@ def _split(
             yield from ((inner, (*constants, *those)) for inner, those in split)
 
 
+def whole_parts(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Modules of a state dict that look like classifiers of their own."""
+    groups: dict[str, list[str]] = {}
+    for key in tensors:
+        name, dot, _ = key.partition(".")
+        if dot:
+            groups.setdefault(name, []).append(key)
+    return [name for name, keys in groups.items() if all(_matrices(tensors, keys))]
+
+
 def _holds_most(groups: Mapping[str, list[str]], named: Sequence[str], count: int) -> bool:
     return 2 * sum(len(groups[name]) for name in named) > count
 
@@ -570,9 +591,8 @@ def _is_constant(key: str, tensor: Tensor) -> bool:
     return tensor.is_floating_point() and tensor.numel() <= 4 and bool(_CONSTANT.fullmatch(name))
 
 
-def _common_prefix(keys: Collection[str]) -> str:
-    """Wrappers that all keys begin with."""
-    start = ""
+def _common_prefix(keys: Collection[str], start: str = "") -> str:
+    """Wrappers that all keys begin with, after what they are known to begin with."""
     for _ in range(_MAX_NESTING):
         more = [p for p in PREFIXES if all(key.startswith(start + p) for key in keys)]
         if not more:

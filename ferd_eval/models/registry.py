@@ -84,7 +84,9 @@ def detect(tensors: Mapping[str, Tensor], *, name: str | None = None) -> Match:
         name: only this architecture is considered (``--arch``).
 
     Raises:
-        UnknownNetworkError: none fits, with the nearest one and what differs; or several do, with all.
+        UnknownNetworkError: none fits, with the nearest one and what differs; or several do, with
+            all.
+        UserError: `name` is not known, or does not fit.
     """
     proposals = _propose(tensors)
     if name is not None:
