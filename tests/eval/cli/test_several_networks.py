@@ -112,9 +112,8 @@ def test_inspect_of_an_unknown_network_shows_what_the_file_is(command):
 
 
 def test_two_networks_without_names_are_hinted_at(command):
-    state = {
-        f"{name}.{k}": v for name in ("netA", "netB") for k, v in TinyNet().state_dict().items()
-    }
+    own = TinyNet().state_dict()
+    state = {f"{name}.{key}": own[key] for name in ("netA", "netB") for key in own}
     torch.save(state, "pair.pt")
     status, out, _ = command("inspect", "pair.pt")
     assert status == 0
