@@ -15,11 +15,11 @@ import shlex
 import struct
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, NoReturn
+from typing import Literal, NoReturn
 
 import safetensors
 import torch
@@ -27,40 +27,26 @@ from torch import Tensor
 
 from ferd_eval.errors import UserError
 from ferd_eval.file_digest import file_sha256
+from ferd_eval.inert_values import OLD_NAMES, PYTHON_STAND_INS
 from ferd_eval.name_list import listed
-from ferd_eval.numpy_values import STAND_INS, StoredArray, StoredScalar
+from ferd_eval.numpy_values import NUMPY_STAND_INS
 from ferd_eval.output import is_text
+from ferd_eval.stored_networks import (
+    PREFIXES,
+    Role,
+    Scalar,
+    StoredNetwork,
+    choose_network,
+    describe,
+    left_behind,
+    siblings,
+    stored_networks,
+    tensor_count,
+)
 from ferd_eval.torch_pickle import require_modest
 
 Format = Literal["torch-zip", "torch-legacy", "safetensors"]
-Scalar = str | int | float | bool
 MeanStd = tuple[tuple[float, ...], tuple[float, ...]]
-
-#: Where a state dict is looked for inside a file, first match wins: the weights that were trained
-#: before their moving average, the student before its teacher. The losers are in `ignored`.
-WRAPPERS = (
-    "state_dict",
-    "model_state_dict",
-    "model_state",
-    "model",
-    "net",
-    "network",
-    "student",
-    "module",
-    "params",
-    "weights",
-    "net_state_dict",
-    "student_state_dict",
-    "ema",
-    "model_ema",
-    "ema_state_dict",
-    "state_dict_ema",
-    "params_ema",
-    "teacher",
-)
-
-#: Prefixes that say how a network was wrapped for training and nothing about the network.
-PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "student.", "teacher.")
 
 #: Names under which normalisation layers keep their constants.
 _MEAN_STD_NAMES = (
@@ -71,24 +57,43 @@ _MEAN_STD_NAMES = (
     ("mu", "std"),
     ("_mean", "_std"),
     ("norm_mean", "norm_std"),
+    ("new_mean", "new_std"),  # MadryLab's robustness
 )
 
-_MAX_NESTING = 5
 _TORCH_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C.to_bytes(10, "little")
-# Globals that torch's own unpickler accepts, and those that have a stand-in; everything else in a
-# refused file is an offender.
+#: Answered in place of what they name; nothing of them is imported or called.
+_STAND_INS = (*NUMPY_STAND_INS, *PYTHON_STAND_INS)
+# Globals that torch's own unpickler accepts. What else is in a refused file and has no stand-in is
+# an offender.
 _HARMLESS_GLOBALS = re.compile(
-    r"collections\.(OrderedDict|Counter|defaultdict)"
+    r"collections\.(OrderedDict|Counter)"
     r"|torch\.(\w+Storage|Size|Tensor|device|u?int\d+|b?float\d+|bool|half|double|float|long)"
     r"|torch\.storage\.\w+Storage"
-    r"|torch\._utils\._rebuild_\w+|torch\.nn\.parameter\.(Parameter|Buffer)|_codecs\.encode"
-    r"|numpy\.(dtype|ndarray|_?core\.multiarray\.(scalar|_reconstruct))|(__builtin__|builtins)\.bytes"
+    r"|torch\._utils\._rebuild_\w+|torch\._tensor\._rebuild_from_type_v2"
+    r"|torch\.serialization\._get_layout|torch\.nn\.parameter\.(Parameter|Buffer)|_codecs\.encode"
+    r"|builtins\.(bytearray|set|complex)|" + "|".join(re.escape(name) for _, name in _STAND_INS)
 )
+# What the user is told to type, for a file that is trusted. It keeps tensors, names and numbers of
+# whatever containers there are, so that what it writes is opened here; quantised tensors, such as
+# those of torchao, become plain ones.
 _RESAVE = (
-    "import sys, torch; c = torch.load(sys.argv[1], map_location='cpu', weights_only=False); "
-    "c = next((c[k] for k in ('state_dict', 'model_state_dict', 'model', 'net') if k in c), c) "
-    "if isinstance(c, dict) else c; "
-    "torch.save(c.state_dict() if hasattr(c, 'state_dict') else c, sys.argv[2])"
+    "import sys, torch; T = torch.Tensor; "
+    "f = lambda o: f(o.state_dict()) if isinstance(o, torch.nn.Module) "
+    "else {k: f(v) for k, v in o.items() if type(k) is str} if isinstance(o, dict) "
+    "else [f(v) for v in o] if isinstance(o, (list, tuple)) "
+    "else o.dequantize().as_subclass(T) if isinstance(o, T) and type(o) not in (T, "
+    "torch.nn.Parameter) else o if isinstance(o, T) or type(o) in (str, int, float, bool) "
+    "else None; "
+    "torch.save(f(torch.load(sys.argv[1], map_location='cpu', weights_only=False)), sys.argv[2])"
+)
+#: Packages whose tensors are quantised.
+_QUANTISERS = ("torchao.", "optimum.quanto.", "quanto.", "bitsandbytes.")
+_FROM_SCRIPT = (
+    "import sys, torch; torch.save(torch.jit.load(sys.argv[1], map_location='cpu').state_dict(), "
+    "sys.argv[2])"
+)
+_FROM_EXPORT = (
+    "import sys, torch; torch.save({**torch.export.load(sys.argv[1]).state_dict}, sys.argv[2])"
 )
 
 
@@ -111,6 +116,9 @@ class Checkpoint:
         ignored: what the file also holds and nobody uses, e.g. ``"optimizer (62 tensors)"``.
         embedded_normalization: mean and standard deviation, C values each, of a normalisation layer
             that was saved with the network.
+        key: which network of the file this is, as ``--key`` takes it; empty where there is one.
+        choice: which networks the file holds, which was taken and why, as a sentence; empty where
+            there was nothing to choose.
     """
 
     name: str
@@ -124,10 +132,19 @@ class Checkpoint:
     ignored: tuple[str, ...] = ()
     embedded_normalization: MeanStd | None = None
     as_stored: Mapping[str, Tensor] = field(default_factory=dict)
+    key: str = ""
+    choice: str = ""
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
+def load_checkpoint(path: Path, *, role: Role = "student", key: str | None = None) -> Checkpoint:
     """Read a checkpoint without executing anything in it.
+
+    Args:
+        path: the file.
+        role: what it is wanted for. Of a student and its teacher in one file, the student is to be
+            scored and the teacher to be distilled.
+        key: name of the network to take where the file holds several, e.g. ``"student"``; the last
+            parts of its path suffice. None leaves it to the rule.
 
     Raises:
         UserError: whatever the bytes are, if they are not a usable checkpoint; one line that says
@@ -135,7 +152,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     path = Path(path)
     try:
-        return _load(path)
+        return _load(path, role, key)
     except UserError:
         raise
     except OSError as error:
@@ -145,7 +162,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         _refuse(path, f"is not a readable checkpoint ({_brief(error)}); fetch the file again")
 
 
-def _load(path: Path) -> Checkpoint:
+def _load(path: Path, role: Role, key: str | None) -> Checkpoint:
     size = _check_file(path)
     format_ = _sniff(path, size)
     content: object
@@ -154,22 +171,33 @@ def _load(path: Path) -> Checkpoint:
         content, metadata = _read_safetensors(path, size)
     else:
         content = _read_torch(path, size, format_)
-    found = _find_state_dict(content, lightning=_is_lightning(content))
-    if found is None:
+    networks = stored_networks(content)
+    if not networks:
         _refuse(
             path,
-            f"holds no state dict (it is {_describe(content)}); save model.state_dict() instead",
+            f"holds no state dict (it is {describe(content)}); save model.state_dict() instead",
         )
-    if isinstance(found, str):
-        _refuse(path, f"{found}; save only the one to evaluate")
-    _check_plain(path, found.tensors, size)
-    _drop_operation_counts(found)
-    as_stored = {key: _on_cpu(tensor) for key, tensor in found.tensors.items()}
-    cleaned = _Cleaning(dict(as_stored), lightning=found.lightning)
+
+    def require_plain(network: StoredNetwork) -> None:
+        _check_plain(path, network.tensors, size)
+
+    try:
+        choice = choose_network(content, networks, role, key, require_plain)
+    except ValueError as reason:
+        _refuse(path, str(reason))
+    network = choice.network
+    stored = network.tensors if choice.key else network.source.tensors
+    _check_plain(path, stored, size)
+    counts = _operation_counts(network.tensors)
+    as_stored = {k: _on_cpu(tensor) for k, tensor in stored.items() if not _is_count(k)}
+    cleaned = _Cleaning(
+        {k: as_stored[k] for k in network.keys if k in as_stored}, _prefixes(network)
+    )
     cleaned.run(path)
     if not cleaned.tensors:
         _refuse(path, "holds no network parameters; save model.state_dict() instead")
     _check_finite(path, cleaned.tensors)
+    scalars, beside = siblings(network)
     return Checkpoint(
         name=path.stem,
         path=path,
@@ -177,19 +205,24 @@ def _load(path: Path) -> Checkpoint:
         size=size,
         format=format_,
         tensors=MappingProxyType(cleaned.tensors),
-        metadata=MappingProxyType({**metadata, **found.scalars}),
-        unwrapped=" / ".join([*found.wrappers, *cleaned.removed]),
-        ignored=(*found.ignored, *cleaned.ignored),
+        metadata=MappingProxyType({**metadata, **scalars}),
+        unwrapped=" / ".join([*network.source.path, *cleaned.removed]),
+        ignored=(*beside, *left_behind(choice, networks), *counts, *cleaned.ignored),
         embedded_normalization=cleaned.normalization,
         as_stored=MappingProxyType(as_stored),
+        key=choice.key,
+        choice=choice.said,
     )
 
 
 # --- The file ------------------------------------------------------------------------------------
 
 
-def _refuse(path: Path, what: str) -> NoReturn:
+def _refuse(path: Path, what: str, command: str = "") -> NoReturn:
+    """Say in one line what a file is; nothing may follow what is to be typed."""
     message = " ".join(f"checkpoint {path} {what}".split())
+    if command:
+        raise UserError(f"{message}: {command}")
     raise UserError(message if message.endswith((".", "?", "'")) else f"{message}.")
 
 
@@ -308,7 +341,7 @@ def _read_torch(path: Path, size: int, format_: Format) -> object:
         with (
             warnings.catch_warnings(),
             path.open("rb") as stream,
-            torch.serialization.safe_globals(STAND_INS),
+            torch.serialization.safe_globals([*_STAND_INS]),
         ):
             warnings.simplefilter("ignore")
             return torch.load(stream, map_location="cpu", weights_only=True)
@@ -336,15 +369,7 @@ def _check_zip(path: Path, size: int) -> None:
     except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, struct.error) as error:
         _refuse(path, f"is a truncated or damaged zip archive ({_brief(error)}); fetch it again")
     names = [entry.filename for entry in entries]
-    if not any(name.split("/")[-1] == "data.pkl" for name in names):
-        kind = "a NumPy archive" if any(n.endswith(".npy") for n in names) else "a zip archive"
-        _refuse(path, f"is {kind}, not a torch checkpoint (it has no data.pkl)")
-    if any(name.split("/")[-1] == "constants.pkl" or "/code/" in name for name in names):
-        _refuse(
-            path,
-            "is a TorchScript program, which is code and is never run; save model.state_dict() "
-            "with torch.save instead",
-        )
+    _require_weights(path, names)
     if any(entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 for entry in entries):
         _refuse(
             path,
@@ -357,6 +382,43 @@ def _check_zip(path: Path, size: int) -> None:
             path,
             f"claims {claimed} bytes of content in a file of {size}; it is damaged or hostile",
         )
+
+
+def _require_weights(path: Path, names: Sequence[str]) -> None:
+    """Refuse archives of something else, by the names in them; say what to type where that helps.
+
+    Raises:
+        UserError: it is a program, arrays, or anything but what ``torch.save`` writes.
+    """
+    last = [name.split("/")[-1] for name in names]
+    if "serialized_exported_program.json" in last or "archive_format" in last:
+        if any("/aotinductor/" in name for name in names):
+            _refuse(
+                path,
+                "is a program compiled by AOTInductor (.pt2), which is code and is never run; save "
+                "the state_dict() of the network it was made from",
+            )
+        _refuse(
+            path,
+            "is a program of torch.export (.pt2), which is never run; its weights alone can be "
+            "read. If you trust the file",
+            _command(_FROM_EXPORT, path),
+        )
+    if "constants.pkl" in last or any("/code/" in name for name in names):
+        _refuse(
+            path,
+            "is a TorchScript program, which is code and is never run; its weights alone can be "
+            "read. If you trust the file",
+            _command(_FROM_SCRIPT, path),
+        )
+    if "data.pkl" not in last:
+        kind = "a NumPy archive" if any(n.endswith(".npy") for n in names) else "a zip archive"
+        _refuse(path, f"is {kind}, not a torch checkpoint (it has no data.pkl)")
+
+
+def _command(code: str, path: Path) -> str:
+    target = path.with_name(f"{path.stem}.weights.pt")
+    return shlex.join(["python", "-c", code, str(path), str(target)])
 
 
 def _unsafe_globals(path: Path, format_: Format, message: str) -> list[str]:
@@ -372,7 +434,13 @@ def _unsafe_globals(path: Path, format_: Format, message: str) -> list[str]:
 
 
 def _offenders(names: Sequence[str]) -> list[str]:
-    return [n for n in dict.fromkeys(names) if not _HARMLESS_GLOBALS.fullmatch(n)]
+    return [n for n in dict.fromkeys(names) if not _HARMLESS_GLOBALS.fullmatch(_today(n))]
+
+
+def _today(name: str) -> str:
+    """What Python 3 calls something that a pickle names as Python 2 did."""
+    module, _, inner = name.rpartition(".")
+    return f"builtins.{OLD_NAMES.get(inner, inner)}" if module == "__builtin__" else name
 
 
 def _pickle_globals(data: bytes) -> list[str]:
@@ -397,150 +465,57 @@ def _pickle_globals(data: bytes) -> list[str]:
 
 
 def _refuse_globals(path: Path, offenders: Sequence[str]) -> NoReturn:
-    target = path.with_name(f"{path.stem}.weights.pt")
-    command = shlex.join(["python", "-c", _RESAVE, str(path), str(target)])
+    command = _command(_RESAVE, path)
+    quantised = [name for name in offenders if name.startswith(_QUANTISERS)]
+    if quantised:
+        _refuse(
+            path,
+            f"holds weights quantised by {quantised[0].partition('.')[0]} ({listed(quantised, 4)}), "
+            "which are no plain tensors and were not opened. If you trust the file (and only "
+            "then), save them dequantised, where that package is installed; the scores are then "
+            "those of the dequantised network",
+            command,
+        )
     _refuse(
         path,
-        f"holds more than weights: it asks to import {listed(offenders, 4)}, which could run "
-        "code, and was not opened. If you trust the file (and only then), re-save its state dict, "
-        f"from the project that wrote it: {command}",
+        f"holds more than weights: it asks to import {listed(offenders, 4)}, which could run code, and "
+        "was not opened. If you trust the file (and only then), re-save its tensors, from the "
+        "project that wrote it",
+        command,
     )
-
-
-# --- Wrappers ------------------------------------------------------------------------------------
-
-
-@dataclass
-class _Found:
-    tensors: dict[str, Tensor]
-    wrappers: list[str] = field(default_factory=list)
-    scalars: dict[str, Scalar] = field(default_factory=dict)
-    ignored: list[str] = field(default_factory=list)
-    lightning: bool = False
-
-
-def _is_lightning(content: object) -> bool:
-    return isinstance(content, Mapping) and "pytorch-lightning_version" in content
-
-
-def _find_state_dict(
-    content: object,
-    *,
-    lightning: bool = False,
-    depth: int = 0,
-    searched: dict[int, tuple[int, str | None]] | None = None,
-) -> _Found | str | None:
-    """Return the state dict in `content`, a sentence if it is not clear which, or None.
-
-    `searched` has the containers without one: from which depth on, and what was said. Dictionaries
-    that hold one another many times over would otherwise be walked through in every combination.
-    """
-    if depth > _MAX_NESTING:
-        return None
-    searched = {} if searched is None else searched
-    earlier, said = searched.get(id(content), (_MAX_NESTING + 1, None))
-    if depth >= earlier:
-        return said
-    found = _search(content, lightning, depth, searched)
-    if not isinstance(found, _Found):
-        searched[id(content)] = depth, found
-    return found
-
-
-def _search(
-    content: object, lightning: bool, depth: int, searched: dict[int, tuple[int, str | None]]
-) -> _Found | str | None:
-    """`_find_state_dict` one level down."""
-    if isinstance(content, list | tuple) and len(content) == 1:
-        inner = _find_state_dict(
-            content[0], lightning=lightning, depth=depth + 1, searched=searched
-        )
-        if isinstance(inner, _Found):
-            inner.wrappers.insert(0, "[0]")
-        return inner
-    if not isinstance(content, Mapping):
-        return None
-    for key in WRAPPERS:
-        if key in content and not isinstance(content[key], Tensor):
-            inner = _find_state_dict(
-                content[key], lightning=lightning, depth=depth + 1, searched=searched
-            )
-            if isinstance(inner, _Found):
-                return _beside(content, key, inner)
-    tensors = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
-    if any(tensor.ndim > 0 for tensor in tensors.values()):
-        found = _Found(tensors, lightning=lightning)
-        _sort_siblings({k: v for k, v in content.items() if k not in tensors}, found)
-        return found
-    candidates: list[tuple[str, _Found]] = []
-    for key, value in content.items():
-        if not isinstance(key, str) or key.startswith(("optim", "sched", "scaler")):
-            continue
-        inner = _find_state_dict(value, lightning=lightning, depth=depth + 1, searched=searched)
-        if isinstance(inner, _Found):
-            candidates.append((key, inner))
-    if len(candidates) > 1:
-        return f"holds several state dicts ({listed([key for key, _ in candidates], 4)})"
-    return _beside(content, *candidates[0]) if candidates else None
-
-
-def _beside(content: Mapping[Any, object], key: str, inner: _Found) -> _Found:
-    inner.wrappers.insert(0, key)
-    _sort_siblings({k: v for k, v in content.items() if k != key}, inner)
-    return inner
-
-
-def _sort_siblings(siblings: Mapping[Any, object], found: _Found) -> None:
-    for key, value in siblings.items():
-        if isinstance(value, Tensor) and value.numel() == 1 and not value.is_sparse:
-            value = value.item()
-        if isinstance(key, str) and isinstance(value, str | int | float | bool):
-            found.scalars.setdefault(key, value)
-        elif value is not None:
-            found.ignored.append(f"{key} ({_describe(value)})")
-
-
-def _drop_operation_counts(found: _Found) -> None:
-    """Leave out what ``thop.profile`` registers in every module: counts of it, no part of it."""
-    for name in ("total_ops", "total_params"):
-        keys = [key for key in found.tensors if key.rpartition(".")[2] == name]
-        for key in keys:
-            del found.tensors[key]
-        if keys:
-            found.ignored.append(f"{name} ({len(keys)} tensor{'s' * (len(keys) != 1)})")
-
-
-def _describe(value: object) -> str:
-    if isinstance(value, Tensor):
-        return "1 tensor"
-    count = sum(1 for _ in _tensors_in(value, set()))
-    if count:
-        return f"{count} tensor{'s' * (count != 1)}"
-    if isinstance(value, StoredArray | StoredScalar):
-        return str(value)
-    if isinstance(value, Mapping | list | tuple):
-        return f"a {type(value).__name__} of {len(value)} without tensors"
-    return f"a {type(value).__name__}"
-
-
-def _tensors_in(value: object, seen: set[int], depth: int = 0) -> Iterator[Tensor]:
-    # Each container is walked once, so that lists that share or hold themselves come to an end.
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping | list | tuple) and depth < 10 and id(value) not in seen:
-        seen.add(id(value))
-        for item in value.values() if isinstance(value, Mapping) else value:
-            yield from _tensors_in(item, seen, depth + 1)
 
 
 # --- Tensors -------------------------------------------------------------------------------------
 
 
+#: What ``thop.profile`` registers in every module: counts of it, no part of it.
+_COUNTS = ("total_ops", "total_params")
+
+
+def _is_count(key: str) -> bool:
+    return key.rpartition(".")[2] in _COUNTS
+
+
+def _operation_counts(tensors: Mapping[str, Tensor]) -> list[str]:
+    found = [key.rpartition(".")[2] for key in tensors if _is_count(key)]
+    return [f"{name} ({tensor_count(found.count(name))})" for name in _COUNTS if name in found]
+
+
+def _prefixes(network: StoredNetwork) -> tuple[str, ...]:
+    """What may stand before all of a network's keys and say nothing about it."""
+    own = [f"{part}." for part in network.prefix.split(".")[:-1]]
+    return (*PREFIXES, *(prefix for prefix in own if prefix not in PREFIXES))
+
+
 def _check_plain(path: Path, tensors: Mapping[str, Tensor], size: int) -> None:
     total = 0
     for key, tensor in tensors.items():
-        if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
-            _refuse(path, f"holds {key} as a sparse, quantised or empty tensor; save dense weights")
+        if tensor.is_quantized:
+            _refuse(path, f"holds {key} quantised; save weights of which each was dequantize()d")
+        if tensor.layout is not torch.strided:
+            _refuse(path, f"holds {key} as a sparse tensor; save its to_dense()")
+        if tensor.is_meta:
+            _refuse(path, f"names {key} without its numbers (a meta tensor); save a loaded network")
         total += tensor.numel() * tensor.element_size()
     # Tied weights are stored once and named often; a stride of zero can name terabytes.
     if total > 8 * size + 2**20:
@@ -575,33 +550,26 @@ class _Cleaning:
     """Takes prefixes and normalisation layers off, innermost last, until none is left."""
 
     tensors: dict[str, Tensor]
-    lightning: bool
+    prefixes: tuple[str, ...]
     removed: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
     normalization: MeanStd | None = None
 
     def run(self, path: Path) -> None:
-        # Averaging wrappers (torch.optim.swa_utils) count their updates beside the network.
-        if "n_averaged" in self.tensors and len(self.tensors) > 1:
-            del self.tensors["n_averaged"]
-            self.ignored.append("n_averaged (1 tensor)")
-        while self._strip_prefix() or self._pull_normalization(path):
+        while self._drop_counter() or self._strip_prefix() or self._pull_normalization(path):
             pass
 
+    def _drop_counter(self) -> bool:
+        """Averaging wrappers (torch.optim.swa_utils) count their updates beside the network."""
+        if "n_averaged" not in self.tensors or len(self.tensors) == 1:
+            return False
+        del self.tensors["n_averaged"]
+        self.ignored.append("n_averaged (1 tensor)")
+        return True
+
     def _strip_prefix(self) -> bool:
-        for prefix in PREFIXES:
+        for prefix in self.prefixes:
             if self.tensors and all(key.startswith(prefix) for key in self.tensors):
-                self._keep(prefix)
-                return True
-        if self.lightning:
-            counts = {p: sum(k.startswith(p) for k in self.tensors) for p in PREFIXES}
-            prefix = max(counts, key=lambda p: counts[p])
-            # One look: beside the network only losses, metrics and the like are expected.
-            self.lightning = False
-            if 2 * counts[prefix] > len(self.tensors):
-                rest = [key for key in self.tensors if not key.startswith(prefix)]
-                tensors = f"{len(rest)} tensor{'s' * (len(rest) != 1)}"
-                self.ignored.append(f"{listed(rest, 2)} ({tensors})")
                 self._keep(prefix)
                 return True
         return False

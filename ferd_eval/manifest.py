@@ -19,6 +19,7 @@ from ferd_eval.seal import unsealed
 #: What decides the outcomes. A folder is continued only if all of these agree.
 IDENTITY = (
     "checkpoint.sha256",
+    "checkpoint.key",
     "model.architecture",
     "model.model_file_sha256",
     "model.normalization",
@@ -151,6 +152,8 @@ def require_same_run(old: Mapping[str, Any], new: Mapping[str, Any], folder: Pat
     """
     paths = IDENTITY if old.get("status") == "finished" else IDENTITY + ENVIRONMENT
     for path in paths:
+        if path == "checkpoint.key" and look_up(old, path) is None:
+            path = "checkpoint.unwrapped"  # before keys were recorded, this told networks apart
         before, after = _normal(look_up(old, path)), _normal(look_up(new, path))
         reordered = path == "attacks" and list(before or ()) != list(after)
         if before != after or reordered:

@@ -10,10 +10,10 @@ an object that says what it was.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
+
+from ferd_eval.inert_values import InertValue, StandIn
 
 # Booleans, integers, floating point and text; complex numbers, dates, records and objects stay
 # closed.
@@ -51,7 +51,7 @@ class StoredType:
         return value.decode("latin-1") if isinstance(value, bytes) else value
 
 
-class StoredArray:
+class StoredArray(InertValue):
     """Stands in for ``numpy.ndarray``: knows its shape and type, holds no numbers."""
 
     shape: object = ()
@@ -68,7 +68,7 @@ class StoredArray:
         return f"a NumPy array of {'×'.join(sizes) or 1} {self.dtype or 'unknown type'}"
 
 
-class StoredScalar:
+class StoredScalar(InertValue):
     """A NumPy scalar that is neither a plain number nor text."""
 
     def __init__(self, dtype: StoredType) -> None:
@@ -96,7 +96,7 @@ def _no_bytes() -> bytes:
 
 #: What to allow in place of NumPy's own, for ``torch.serialization.safe_globals``; NumPy 2 moved
 #: its internals.
-STAND_INS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+NUMPY_STAND_INS: tuple[StandIn, ...] = (
     (StoredType, "numpy.dtype"),
     (StoredArray, "numpy.ndarray"),
     (_no_bytes, "builtins.bytes"),  # written as __builtin__.bytes
@@ -105,4 +105,4 @@ STAND_INS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
         for core in ("core", "_core")
         for function, name in ((_scalar, "scalar"), (_reconstruct, "_reconstruct"))
     ),
-]
+)

@@ -81,6 +81,8 @@ _FIELDS: Mapping[str, tuple[str, Check]] = {
     "checkpoint": ("a table", _or_none(_is_table)),
     "checkpoint.name": ("a text", _or_none(_is_text)),
     "checkpoint.sha256": ("a text", _or_none(_is_text)),
+    "checkpoint.key": ("a text", _or_none(_is_text)),
+    "checkpoint.choice": ("a text", _or_none(_is_text)),
     "model": ("a table", _or_none(_is_table)),
     "model.normalization": ("a table of mean and std", _or_none(_is_normalization)),
     "model.normalization.mean": ("a list of numbers", _of(_is_number)),

@@ -140,6 +140,9 @@ def student(
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where the data set lies.")] = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch a missing set.")] = False,
+    teacher_key: Annotated[
+        str | None, typer.Option(help="As ferd-eval score --key; default: the teacher, by name.")
+    ] = None,
     teacher_arch: Annotated[str | None, typer.Option(help="As ferd-eval score --arch.")] = None,
     teacher_model_file: Annotated[
         str | None, typer.Option(help="As ferd-eval score --model-file.")
@@ -178,6 +181,7 @@ def student(
             class_order=class_order,
             data_dir=data_dir,
             download=download,
+            key=teacher_key,
             arch=teacher_arch,
             model_file=teacher_model_file,
             normalize=teacher_normalize,

@@ -50,6 +50,7 @@ from ferd_train.workers import Workers, join
 
 #: Fields of `Distilling`, and of a recipe, whose options have other names than theirs.
 _OPTIONS = {
+    "key": "--teacher-key",
     "arch": "--teacher-arch",
     "model_file": "--teacher-model-file",
     "normalize": "--teacher-normalize",
@@ -73,6 +74,7 @@ class Distilling:
     class_order: str | None = None
     data_dir: Path | None = None
     download: bool = False
+    key: str | None = None
     arch: str | None = None
     model_file: str | None = None
     normalize: str = "auto"
@@ -128,7 +130,7 @@ def distil(job: Distilling, closing: Sequence[str] = ()) -> None:
             with shown as watcher, after_what_is_at_hand("step", PATIENCE):
                 students = [_train(each, teacher, job, workers, watcher) for each in recipes]
         if job.score and workers.is_first:
-            _score(job, recipe, file, students, _scored_on(job, teacher))
+            _score(job, recipe, file, teacher.key, students, _scored_on(job, teacher))
             print(*_verdicts(job.out / "report", teacher, students), *closing, sep="\n")
             print(job.out / "report/report.html")
     if not job.score and workers.is_first:
@@ -151,6 +153,7 @@ def _fitting_teacher(
         return load_teacher(
             file,
             image_size,
+            key=job.key,
             arch=job.arch,
             model_file=job.model_file,
             normalize=job.normalize,
@@ -173,6 +176,8 @@ def _fitting_teacher(
         )
     except UnfitError as unfit:
         raise UserError(unfit.told("type: ", job.command)) from unfit
+    if teacher.description["choice"] and workers.is_first:
+        print(f"{file}: {teacher.description['choice']}", file=sys.stderr)
     said = caution(intention, teacher, "to change that, type: ", job.command)
     if said and workers.is_first:
         print(f"warning: {said}", file=sys.stderr)
@@ -267,6 +272,7 @@ def _score(
     job: Distilling,
     recipe: StudentRecipe,
     teacher: Path,
+    teacher_key: str | None,
     students: Sequence[Path],
     dataset: str,
 ) -> None:
@@ -284,7 +290,11 @@ def _score(
         out=report,
     )
     of_teacher = replace(
-        settings, arch=job.arch, model_file=job.model_file, normalize=job.normalize
+        settings,
+        key=teacher_key,
+        arch=job.arch,
+        model_file=job.model_file,
+        normalize=job.normalize,
     )
     groups = [([*students, teacher], settings)]
     if of_teacher != settings:  # what a user says of the teacher does not hold for the students

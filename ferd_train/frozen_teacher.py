@@ -51,6 +51,11 @@ class FrozenTeacher:
         return self.record.dataset
 
     @property
+    def key(self) -> str | None:
+        """Which network of its file it is; None where there is one."""
+        return str(self.description.get("key") or "") or None
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """Those of the data set it was trained on, where they are known; else numbers."""
         names: tuple[str, ...] = ()
@@ -108,6 +113,7 @@ def load_teacher(
     file: Path,
     image_size: int,
     *,
+    key: str | None = None,
     arch: str | None = None,
     model_file: str | None = None,
     normalize: str = "auto",
@@ -117,6 +123,7 @@ def load_teacher(
     Args:
         file: the checkpoint.
         image_size: height and width of the images to make.
+        key: which network, where the file holds several; None takes the teacher.
         arch: as ``ferd-eval score --arch``.
         model_file: as ``--model-file``.
         normalize: as ``--normalize``.
@@ -125,7 +132,7 @@ def load_teacher(
         UnfitError: it does not take the images.
         UserError: it cannot be loaded.
     """
-    checkpoint = load_checkpoint(file)
+    checkpoint = load_checkpoint(file, role="teacher", key=key)
     classifier, facts = build_classifier(
         checkpoint, arch=arch, model_file=model_file, normalize=normalize
     )
@@ -154,6 +161,8 @@ def load_teacher(
         "name": checkpoint.name,
         "path": str(file),
         "sha256": checkpoint.sha256,
+        "key": checkpoint.key,
+        "choice": checkpoint.choice,
         **facts.to_json(),
     }
     record = TeacherRecord.of(checkpoint.metadata)

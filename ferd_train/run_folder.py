@@ -29,7 +29,12 @@ _SOURCES = {
 }
 
 #: How a teacher's file is read.
-_READINGS = ("teacher.architecture", "teacher.model_file_sha256", "teacher.normalization")
+_READINGS = (
+    "teacher.key",
+    "teacher.architecture",
+    "teacher.model_file_sha256",
+    "teacher.normalization",
+)
 
 
 class RunFolder:
@@ -176,7 +181,7 @@ def _require_same_training(old: Mapping[str, Any], new: Mapping[str, Any], folde
                 "another folder with --out."
             )
     for path in _READINGS:
-        before, after = look_up(old, path), look_up(new, path)
+        before, after = look_up(old, path) or None, look_up(new, path) or None
         if before != after:
             raise UserError(
                 f"{folder} holds a run with the teacher read otherwise: {path} is {before}, asked "

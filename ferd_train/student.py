@@ -256,7 +256,8 @@ def _origin(teacher: FrozenTeacher, real: RealImages | None) -> dict[str, str]:
         "ferd.teacher_sha256": str(teacher.description["sha256"]),
         "ferd.training_images": _learnt_from(real),
     }
-    return {**origin, "ferd.dataset": teacher.dataset} if teacher.dataset else origin
+    known = {"ferd.dataset": teacher.dataset, "ferd.teacher_key": teacher.key}
+    return {**origin, **{name: value for name, value in known.items() if value}}
 
 
 def _learnt_from(real: RealImages | None) -> str:

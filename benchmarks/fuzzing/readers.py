@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import gzip
 import io
 import json
 import pickle
 import struct
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,6 +134,9 @@ _PICKLE_WORDS = (
     b"ccollections\nOrderedDict\n",
     b"cnumpy.core.multiarray\n_reconstruct\n", b"cnumpy\ndtype\n", b"cnumpy\nndarray\n",
     b"cbuiltins\nbytearray\n", b"ctorch\nTensor\n", b"ctorch._tensor\n_rebuild_from_type_v2\n",
+    b"cargparse\nNamespace\n", b"cpathlib\nPosixPath\n", b"ccollections\ndeque\n",
+    b"ctorch.torch_version\nTorchVersion\n", b"c__builtin__\nxrange\n",
+    b"ccollections\ndefaultdict\n", b"c__builtin__\nfrozenset\n",
     b"ccollections\nCounter\n", b"ctorch\nSize\n", b"c_codecs\nencode\n", b"ctorch\ndevice\n",
     b"ctorch._utils\n_rebuild_qtensor\n", b"ctorch._utils\n_rebuild_sparse_tensor\n", b"(", b")",
     b"t", b"R", b"\x81", b"b", b"Q", b"s", b"u", b"a", b"e", b"}", b"]", b"q\0h\0", b"h\0\x86q\0",
@@ -174,6 +179,15 @@ def _checkpoints() -> tuple[Reader, ...]:
         "model": {f"module.{k}": v for k, v in state.items()}, "epoch": 3,
         "acc": np.float64(0.5), "history": np.arange(3.0), "optimizer": {"state": {0: {"m": 1}}},
     }  # fmt: skip
+    several = {
+        "args": argparse.Namespace(lr=0.1, out=Path("/a")), "version": torch.__version__,
+        "losses": deque([0.5]), "rows": range(3), "history": defaultdict(list, a=[1]),
+        "state_dict": {
+            f"{name}.{k}": v * scale
+            for name, scale in (("student", 1), ("teacher", 2)) for k, v in state.items()
+        },
+        "current_model_state": {f"student.{k}": v for k, v in state.items()},
+    }  # fmt: skip
     header = {"ferd.arch": "cnn28-4", "note": "=1+1", "ferd.normalization": "none"}
     plain = _safetensors(state, header)
     small = _safetensors({k: v.contiguous() for k, v in _cnn().items()}, header)
@@ -184,7 +198,7 @@ def _checkpoints() -> tuple[Reader, ...]:
     def build(folder: Path) -> object:
         return build_classifier(load_checkpoint(folder / "net.pt"))[1].to_json()
 
-    zips = tuple(_torch_file(each) for each in (state, wrapped, [state]))
+    zips = tuple(_torch_file(each) for each in (state, wrapped, [state], several))
     legacies = (_legacy("state"), _legacy("wrapped"))
     shapes = (b'"F64"', b'"BOOL"', b"data_offsets", b'"__metadata__"', b"[0,0]", b"9" * 19, b"-8")
     return (

@@ -39,12 +39,18 @@ class Candidate:
             "format": self.checkpoint.format,
             "unwrapped": self.checkpoint.unwrapped,
             "ignored": list(self.checkpoint.ignored),
+            "key": self.checkpoint.key,
+            "choice": self.checkpoint.choice,
             **training_record(self.checkpoint.metadata),
         }
 
 
-def load_named(files: Sequence[Path]) -> list[tuple[str, Checkpoint]]:
+def load_named(files: Sequence[Path], key: str | None = None) -> list[tuple[str, Checkpoint]]:
     """Each file with a name of its own: the stem, with its folder where stems repeat.
+
+    Args:
+        files: checkpoints.
+        key: the network to take from each.
 
     Raises:
         UserError: a file cannot be read, or two names are the same.
@@ -59,7 +65,7 @@ def load_named(files: Sequence[Path]) -> list[tuple[str, Checkpoint]]:
             raise UserError(
                 f"two checkpoints would both be called {name!r}. Rename one, or score them apart."
             )
-    return [(name, load_checkpoint(file)) for file, name in zip(files, names, strict=True)]
+    return [(name, load_checkpoint(file, key=key)) for file, name in zip(files, names, strict=True)]
 
 
 def make_candidates(

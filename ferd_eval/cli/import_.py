@@ -77,6 +77,7 @@ def import_(
     limit: Annotated[
         int | None, typer.Option(help="Only the first N images.", rich_help_panel=_IMAGES)
     ] = None,
+    key: Annotated[str | None, typer.Option(help="As for score.", rich_help_panel=_IMAGES)] = None,
     arch: Annotated[str | None, typer.Option(help="As for score.", rich_help_panel=_IMAGES)] = None,
     model_file: Annotated[
         str | None,
@@ -103,6 +104,7 @@ def import_(
         "class_order": class_order,
         "data_dir": data_dir,
         "limit": limit,
+        "key": key,
         "arch": arch,
         "model_file": model_file,
         "normalize": normalize,

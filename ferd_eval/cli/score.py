@@ -61,6 +61,13 @@ def score(
             rich_help_panel=_DATA,
         ),
     ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            help="Which network, where a file holds several: student, state_dict_ema, ...",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
     arch: Annotated[
         str | None,
         typer.Option(help="A name of `ls models`; default: detected.", rich_help_panel=_MODEL),

@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rich.text import Text
+
 from ferd_eval.attacks import Attack
 from ferd_eval.cli.assignment import Assignment, read_assignment, require_dataset
 from ferd_eval.cli.candidate import Candidate, load_named, make_candidates
@@ -62,7 +64,11 @@ def score_checkpoints(
         facts: more entries for the manifests.
     """
     require_dataset(settings)
-    named = load_named(files)
+    named = load_named(files, settings.key)
+    for _, checkpoint in named:
+        if checkpoint.choice:
+            said = f"{checkpoint.path}: {checkpoint.choice}"
+            console(stderr=True).print(Text(said), soft_wrap=True)
     assignment = read_assignment(settings, make_attack)
     device = choose_device("cpu" if settings.is_remote else settings.device)
     candidates = make_candidates(named, settings, assignment.data, assignment.plan, device)
@@ -137,7 +143,9 @@ def _facts(
         "engine": settings.engine,
         "groups": assignment.groups,
         "attack_file_sha256": assignment.attack_file_sha256,
-        "warnings": [*([candidate.facts.caution] if candidate.facts.caution else []), *hints],
+        "warnings": [
+            said for said in (candidate.checkpoint.choice, candidate.facts.caution, *hints) if said
+        ],
     }
 
 

@@ -20,6 +20,7 @@ class ScoreSettings:
     dataset: str | None = None
     data_dir: Path | None = None
     download: bool = False
+    key: str | None = None
     arch: str | None = None
     model_file: str | None = None
     normalize: str = "auto"

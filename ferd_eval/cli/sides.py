@@ -35,9 +35,18 @@ class Side:
         return known if len(known) == len(seeds) else None
 
     @property
-    def teachers(self) -> tuple[str | None, ...]:
-        """SHA-256 of what each network was distilled from; None where it does not say."""
-        return tuple(look_up(run.manifest, "checkpoint.teacher_sha256") for run in self.runs)
+    def teachers(self) -> tuple[tuple[str | None, str | None], ...]:
+        """What each network was distilled from, None where it does not say.
+
+        SHA-256 of the file, and which network of it where it holds several.
+        """
+        return tuple(
+            (
+                look_up(run.manifest, "checkpoint.teacher_sha256"),
+                look_up(run.manifest, "checkpoint.teacher_key"),
+            )
+            for run in self.runs
+        )
 
     def in_order(self, places: Sequence[int]) -> Side:
         """The same runs in another order."""
@@ -137,9 +146,13 @@ def _require_one_method(side: Side, word: str) -> None:
                 f"{word} holds networks of several kinds: {what} is {ours} in "
                 f"{side.folders[0].name} and {theirs} in {folder.name}. {one_by_one}"
             )
-    digests = [look_up(run.manifest, "checkpoint.sha256") for run in side.runs]
+    # One file may hold several networks.
+    digests = [
+        (look_up(run.manifest, "checkpoint.sha256"), look_up(run.manifest, "checkpoint.key") or "")
+        for run in side.runs
+    ]
     for i, digest in enumerate(digests):
-        if digest is not None and digest in digests[:i]:
+        if digest[0] is not None and digest in digests[:i]:
             raise UserError(
                 f"{side.folders[digests.index(digest)]} and {side.folders[i]} are runs of one "
                 "checkpoint, which is one training seed. Give one of them."

@@ -10,6 +10,8 @@ from typing import Any
 #: Longer recipes are nobody's.
 _MOST_CHARACTERS = 64 * 1024
 
+_MOST_KEY_CHARACTERS = 1024
+
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
@@ -25,6 +27,9 @@ def training_record(metadata: Mapping[str, Any]) -> dict[str, Any]:
     teacher = metadata.get("ferd.teacher_sha256")
     if isinstance(teacher, str) and _SHA256.fullmatch(teacher):
         record["teacher_sha256"] = teacher
+        key = metadata.get("ferd.teacher_key")
+        if isinstance(key, str) and 0 < len(key) <= _MOST_KEY_CHARACTERS:
+            record["teacher_key"] = key
     return record
 
 

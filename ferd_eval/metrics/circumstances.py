@@ -47,11 +47,14 @@ def differing(runs: Sequence[Outcomes]) -> dict[str, tuple[str | None, ...]]:
 
 def one_network(manifests: Sequence[Mapping[str, Any]]) -> bool:
     """Whether all are runs of the same weights, read alike."""
-    read = [
-        [look_up(each, path) for path in ("checkpoint.sha256", "model.normalization")]
-        + [look_up(each, path) for path in ("model.architecture", "model.model_file_sha256")]
-        for each in manifests
-    ]
+    paths = (
+        "checkpoint.sha256",
+        "checkpoint.key",
+        "model.architecture",
+        "model.model_file_sha256",
+        "model.normalization",
+    )
+    read = [[look_up(each, path) or None for path in paths] for each in manifests]
     return read[0][0] is not None and all(each == read[0] for each in read)
 
 

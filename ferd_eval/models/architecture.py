@@ -16,6 +16,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from ferd_eval.errors import UserError
 from ferd_eval.name_list import listed
 
 _SHOWN_PER_KIND = 2
@@ -190,9 +191,14 @@ def load_weights(network: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module
 
     The keys must fit; keys that the network lacks are left out, and batch counters that the file
     lacks are zero.
+
+    Raises:
+        UserError: a weight is stored as integers, booleans or complex numbers.
     """
     weights: dict[str, Tensor] = {}
-    for key, current in network.state_dict().items():
+    expected = network.state_dict()
+    _require_real(expected, tensors)
+    for key, current in expected.items():
         if key in tensors:
             given = tensors[key]
             dtype = torch.float32 if given.is_floating_point() else given.dtype
@@ -203,6 +209,25 @@ def load_weights(network: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module
             weights[key] = current
     network.load_state_dict(weights, assign=True)
     return network
+
+
+def _require_real(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+    """Refuse what stands for a real number and is none: a cast would make up weights."""
+    wrong = [
+        key
+        for key, current in expected.items()
+        if key in tensors
+        and (tensors[key].is_complex() or current.is_floating_point())
+        and not tensors[key].is_floating_point()
+    ]
+    if wrong:
+        kind = str(tensors[wrong[0]].dtype).removeprefix("torch.")
+        more = f" and {_keys(len(wrong) - 1)} more" if len(wrong) > 1 else ""
+        raise UserError(
+            f"{wrong[0]}{more} hold {kind}, where the network has real numbers: the weights are "
+            "quantised or cast, and how they are read back is not in them. Save them as floating "
+            "point."
+        )
 
 
 def children_count(shapes: Mapping[str, tuple[int, ...]], parent: str) -> int:

@@ -24,8 +24,16 @@ from ferd_eval.models.external import (
     is_external,
 )
 from ferd_eval.models.normalization import Normalization, parse_normalization
-from ferd_eval.models.registry import Match, detect, guess_in_channels, guess_num_classes
+from ferd_eval.models.registry import (
+    Match,
+    UnknownNetworkError,
+    detect,
+    guess_in_channels,
+    guess_num_classes,
+)
+from ferd_eval.name_list import listed
 from ferd_eval.output import write_atomically
+from ferd_eval.stored_networks import whole_parts
 
 # RobustBench networks bring these constants themselves; its files may or may not repeat them.
 _OWN_CONSTANTS = re.compile(r"(.*\.)?(mu|sigma|mean|std)")
@@ -110,6 +118,8 @@ def build_classifier(
     wanted = None if normalize == "auto" else parse_normalization(normalize)
     try:
         built = _build(checkpoint, arch, model_file, num_classes)
+    except UnknownNetworkError as error:
+        raise UnknownNetworkError(f"{checkpoint.path}: {error}{_parts(checkpoint)}") from error
     except UserError as error:
         raise UserError(f"{checkpoint.path}: {error}") from error
     if normalize == "auto":
@@ -139,6 +149,14 @@ def build_classifier(
         model_file_sha256=built.file_sha256,
         caution=built.caution,
     )
+
+
+def _parts(checkpoint: Checkpoint) -> str:
+    """Advice where a state dict may be several networks that no name tells apart."""
+    names = whole_parts(checkpoint.tensors)
+    if len(names) < 2:
+        return ""
+    return f" If {listed(names, 4)} are networks of their own, choose one with --key {names[0]}."
 
 
 def _automatic_normalization(

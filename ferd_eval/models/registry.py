@@ -29,6 +29,11 @@ FAMILIES: tuple[type[Architecture], ...] = (
 
 _HEAD = re.compile(r"(^|\.)(fc|linear|heads?|classifier|logits|output)\.([\w]+\.)?weight$")
 
+
+class UnknownNetworkError(UserError):
+    """No architecture, or more than one, has these keys and shapes."""
+
+
 # Stand-ins for the patterns in the catalogue when the nearest architecture is looked for.
 _EXAMPLES = {"wideresnet-D-K": ("wideresnet-28-10", "wideresnet-34-10"), "cnn28-W": ("cnn28-16",)}
 
@@ -79,7 +84,9 @@ def detect(tensors: Mapping[str, Tensor], *, name: str | None = None) -> Match:
         name: only this architecture is considered (``--arch``).
 
     Raises:
-        UserError: none fits, with the nearest one and what differs; or several do, with all.
+        UnknownNetworkError: none fits, with the nearest one and what differs; or several do, with
+            all.
+        UserError: `name` is not known, or does not fit.
     """
     proposals = _propose(tensors)
     if name is not None:
@@ -96,7 +103,7 @@ def detect(tensors: Mapping[str, Tensor], *, name: str | None = None) -> Match:
         return replace(exact[0], also_fits=also_fits)
     if exact:
         listed = "; ".join(f"{m.architecture.name} ({m.architecture.summary})" for m in exact)
-        raise UserError(
+        raise UnknownNetworkError(
             f"the checkpoint fits {len(exact)} architectures, which share their keys and differ "
             f"in the forward pass: {listed}. Name one with --arch."
         )
@@ -110,12 +117,12 @@ def detect(tensors: Mapping[str, Tensor], *, name: str | None = None) -> Match:
         proposals = [_match(_with_sizes_of(tensors, example), tensors) for example in _own_names()]
     nearest = max(proposals, key=lambda match: match.fit.likeness)
     if nearest.fit.matched == 0:
-        raise UserError(
+        raise UnknownNetworkError(
             f"no known architecture has any of the checkpoint's {len(tensors)} keys (first "
             f"{next(iter(tensors))!r}); give a factory with --model-file FILE.py:FACTORY, or name "
             "an outside network with --arch (see 'ferd-eval ls models')."
         )
-    raise UserError(
+    raise UnknownNetworkError(
         f"no known architecture fits the checkpoint; the nearest is {nearest.architecture.name}, "
         f"where {nearest.fit}. Name one with --arch (see 'ferd-eval ls models'), or give a "
         "factory with --model-file FILE.py:FACTORY."

@@ -55,6 +55,7 @@ IDENTITY: Mapping[str, str] = {
 
 #: Facts that many runs have no use for: said where they are there, never missed.
 _OPTIONAL: Mapping[str, str] = {
+    "Network in the checkpoint": "checkpoint.key",
     "Normalisation": "model.normalization",
     "Own network, SHA-256 of its code": "model.model_file_sha256",
     "Own attack, SHA-256 of its code": "attack_file_sha256",

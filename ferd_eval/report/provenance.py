@@ -78,6 +78,7 @@ def provenance_table(card: Scorecard, manifest: Mapping[str, Any]) -> Table:
         "Checkpoint file": checkpoint.get("path"),
         "Checkpoint SHA-256": checkpoint.get("sha256"),
         "Checkpoint format": checkpoint.get("format"),
+        "Network in the checkpoint": checkpoint.get("choice"),
         "Architecture": model.get("architecture"),
         "Architecture decided by": model.get("decided_by"),
         "Parameters": model.get("parameters"),

@@ -9,6 +9,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ferd_eval.checkpoint import load_checkpoint
 from ferd_eval.cli.scoring import score_checkpoints
 from ferd_eval.device import choose_device
 from ferd_eval.errors import UserError
@@ -123,6 +124,7 @@ def _score(task: Task, evaluation: Evaluation, network: Path) -> None:
         teacher = task.cell.teacher
         settings = replace(
             settings,
+            key=load_checkpoint(network, role="teacher", key=teacher.key).key or None,
             arch=teacher.arch,
             model_file=teacher.model_file,
             normalize=teacher.normalize,

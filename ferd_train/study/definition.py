@@ -24,7 +24,7 @@ class TeacherSource:
 
     Attributes:
         checkpoint: a path, or ``demo``.
-        arch, model_file, normalize: as of ``ferd-eval score``.
+        arch, model_file, normalize, key: as of ``ferd-eval score``.
     """
 
     name: str
@@ -32,6 +32,7 @@ class TeacherSource:
     arch: str | None = None
     model_file: str | None = None
     normalize: str = "auto"
+    key: str | None = None
 
     def load(self, image_size: int) -> FrozenTeacher:
         """The network.
@@ -43,6 +44,7 @@ class TeacherSource:
             return load_teacher(
                 file,
                 image_size,
+                key=self.key,
                 arch=self.arch,
                 model_file=self.model_file,
                 normalize=self.normalize,

@@ -118,7 +118,7 @@ def _teacher(name: str, given: Any, folder: Path) -> TeacherSource:
     table = {"checkpoint": given} if isinstance(given, str) else given
     if not isinstance(table, Mapping):
         raise UserError(f"{where} is {given!r}; give a checkpoint's path, or demo.")
-    _require_known(table, ("checkpoint", "arch", "model_file", "normalize"), where)
+    _require_known(table, ("checkpoint", "arch", "model_file", "normalize", "key"), where)
     for key, value in table.items():
         _require_type(value, str, f"{where}.{key}")
     if not table.get("checkpoint"):
@@ -130,6 +130,7 @@ def _teacher(name: str, given: Any, folder: Path) -> TeacherSource:
         table.get("arch"),
         str(folder / table["model_file"]) if "model_file" in table else None,
         table.get("normalize", "auto"),
+        table.get("key"),
     )
 
 

@@ -182,6 +182,13 @@ def _require_same_teacher(
                 f"(sha256 {str(before)[:12]}, now {digest[:12]}). Give the teacher another name, "
                 f"or remove {state.folder}."
             )
+        key = look_up(read_manifest(folder) or {}, "checkpoint.key")
+        if before is not None and key is not None and key != (teacher.key or ""):
+            raise UserError(
+                f"{folder / RECORD} is of another network in the file of the teacher "
+                f"{state.cell.teacher.name} ({key}, now {teacher.key}). Give the teacher another "
+                f"name, or remove {state.folder}."
+            )
 
 
 def _images(evaluation: Evaluation, data_dir: Path | None, *, download: bool) -> LabelledImages:

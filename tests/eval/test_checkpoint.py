@@ -1,5 +1,6 @@
 """Every shape a file of weights comes in, and every bad one; nothing in a file is ever run."""
 
+import argparse
 import contextlib
 import hashlib
 import io
@@ -11,8 +12,11 @@ import struct
 import subprocess
 import sys
 import zipfile
-from collections import OrderedDict
-from pathlib import Path
+from collections import OrderedDict, defaultdict, deque
+from datetime import datetime
+from enum import Enum
+from pathlib import Path, PosixPath, PureWindowsPath
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -30,6 +34,7 @@ STATE = {
     "bn1.num_batches_tracked": torch.tensor(3),
     "linear.weight": torch.ones(10, 2),
 }
+OTHER = {key: torch.zeros_like(tensor) for key, tensor in STATE.items()}
 
 
 with torch.sparse.check_sparse_tensor_invariants(True):
@@ -305,6 +310,61 @@ def test_counts_of_thop_are_left_out(tmp_path, legacy):
     assert list(checkpoint.as_stored) == list(prefixed("module."))
 
 
+@pytest.mark.parametrize("legacy", [False, True])
+def test_plain_values_of_python_are_read_as_such(tmp_path, legacy):
+    content = {
+        "model": STATE,
+        "args": argparse.Namespace(lr=0.1, data=Path("/data"), betas=(0.9, 0.999)),
+        "version": torch.__version__,
+        "out": Path("/runs/a.pt"),
+        "share": PureWindowsPath("C:/runs"),
+        "losses": deque([0.5, 0.25], maxlen=9),
+        "rows": range(3),
+        "part": slice(1, None),
+        "frozen": frozenset({"layer1"}),
+        "history": defaultdict(list, {"loss": [1.0]}),
+        "when": datetime(2026, 1, 1),
+        "config": SimpleNamespace(depth=18),
+        "kind": float,
+    }
+    checkpoint = load_checkpoint(saved(tmp_path, content, legacy=legacy))
+    assert_is_state(checkpoint)
+    assert checkpoint.metadata == {
+        "version": str(torch.__version__), "out": "/runs/a.pt", "share": "C:\\runs",
+    }  # fmt: skip
+    assert {type(value) for value in checkpoint.metadata.values()} == {str}
+    said = " ".join(checkpoint.ignored)
+    for words in (
+        "args (a record of 3 values)", "losses (a list of 2", "rows (a range)", "part (a slice)",
+        "frozen (a frozenset)", "when (a datetime)", "config (a record", "kind (the type float)",
+    ):  # fmt: skip
+        assert words in said
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_plain_values_cost_no_more_than_they_take(tmp_path, legacy):
+    """A path of a long text that is stored once, and ranges that nobody counts."""
+    name = "a" * 3000
+    content = {
+        "model": STATE,
+        "paths": [Rebuilt(PosixPath, (name, name)) for _ in range(500)],
+        "range": range(10**15),
+        "queue": Rebuilt(deque, (range(10**12),)),
+    }
+    assert_is_state(load_checkpoint(saved(tmp_path, content, legacy=legacy)))
+
+
+def test_nothing_unknown_hides_among_plain_values(tmp_path):
+    marker = tmp_path / "marker"
+    for held in (argparse.Namespace(a=Marker(marker)), deque([Marker(marker)])):
+        message = refusal(saved(tmp_path, {"model": STATE, "args": held}))
+        named = message.partition("python -c")[0]
+        assert f"{os.mkdir.__module__}.mkdir" in named
+        assert "argparse" not in named
+        assert "deque" not in named
+        assert not marker.exists()
+
+
 # --- Files with code in them ---------------------------------------------------------------------
 
 
@@ -406,6 +466,47 @@ def test_a_pickled_module_is_refused_with_the_way_out(tmp_path, legacy):
     assert list(checkpoint.tensors) == ["0.weight", "0.bias"]
 
 
+@pytest.mark.parametrize("kind", ["script", "export"])
+def test_a_program_is_refused_with_the_way_to_its_weights(tmp_path, kind):
+    network = nn.Sequential(nn.Linear(2, 3)).eval()
+    file = tmp_path / "net.pt2"
+    if kind == "script":
+        torch.jit.save(torch.jit.script(network), file)
+    else:
+        torch.export.save(torch.export.export(network, (torch.ones(1, 2),)), file)
+    message = refusal(file)
+    assert {"script": "TorchScript", "export": "torch.export"}[kind] in message
+    command = shlex.split(message[message.index("python -c") :])
+    subprocess.run([sys.executable, *command[1:]], check=True, capture_output=True)
+    checkpoint = load_checkpoint(tmp_path / command[-1])
+    torch.testing.assert_close(dict(checkpoint.tensors), network.state_dict())
+
+
+def test_the_way_out_keeps_every_network_and_plain_tensors(tmp_path):
+    """Else the command leads back to the refusal, or to another network than the file's."""
+    tagged = torch.ones(2, 2).as_subclass(Tagged)
+    content = {"student": STATE, "teacher": OTHER, "kind": Kind.A, "tagged": {"w": tagged}}
+    message = refusal(saved(tmp_path, content))
+    command = shlex.split(message[message.index("python -c") :])
+    subprocess.run(
+        [sys.executable, *command[1:]], check=True, capture_output=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    checkpoint = load_checkpoint(Path(command[-1]))
+    assert_is_state(checkpoint)
+    assert checkpoint.key == "student"
+
+
+class Kind(Enum):
+    """A setting that is no plain value."""
+
+    A = "a"
+
+
+class Tagged(torch.Tensor):
+    """A tensor with a type of its own."""
+
+
 # --- Bad files -----------------------------------------------------------------------------------
 
 
@@ -474,6 +575,8 @@ def test_zips_that_torch_never_writes(tmp_path):
     assert "compressed" in refusal(zip_of(tmp_path, entries, zipfile.ZIP_DEFLATED))
     assert "NumPy archive" in refusal(zip_of(tmp_path, {"images.npy": b""}))
     assert "no data.pkl" in refusal(zip_of(tmp_path, {"a.txt": b"a"}))
+    exported = {"net/archive_format": b"pt2", "net/models/model.json": b"{}"}
+    assert "torch.export" in refusal(zip_of(tmp_path, exported))
     script = {**entries, "archive/code/net.py": b"", "archive/constants.pkl": b""}
     assert "TorchScript" in refusal(zip_of(tmp_path, script))
 
@@ -510,7 +613,7 @@ def test_weights_that_are_not_finite(tmp_path, bad):
         (3, "holds no state dict"),
         (torch.ones(3), "holds no state dict"),
         ({"weight": SPARSE}, "sparse"),
-        ({"generator": STATE, "discriminator": STATE}, "several .*generator, discriminator"),
+        ({"generator": STATE, "discriminator": OTHER}, "2 networks.*generator, discriminator"),
         ({"mean": torch.ones(3), "std": -torch.ones(3), "w": torch.ones(5)}, "normalisation"),
     ],
 )

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 import ferd_eval.cli
+from ferd_eval.checkpoint import load_checkpoint
 from ferd_eval.models import Normalization
 from ferd_train.cli import main
 from ferd_train.fields import to_toml
@@ -211,6 +212,28 @@ def test_seeds_are_scored_together_and_the_teacher_in_its_own_way(tmp_path, word
     assert not {"recipe", "teacher_sha256"} & {*models["teacher"]["checkpoint"]}
     table = (report / "report.md").read_text()
     assert all(name in table for name in models)
+
+
+def test_of_two_networks_the_teacher_is_distilled_and_scored(words, teacher_file, tmp_path, capsys):
+    teacher = load_checkpoint(teacher_file)
+    student = {key: tensor * 0.5 for key, tensor in teacher.tensors.items()}
+    both = {"student": student, "teacher": dict(teacher.tensors)}
+    torch.save(both, tmp_path / "both.pt")
+    words[words.index("--teacher") + 1] = tmp_path / "both.pt"
+    words += ["--teacher-normalize", "none"]
+    score = ["--score", "--dataset", f"npz:{data_file(tmp_path)}", "--attacks", "clean"]
+    status, _, err = call(capsys, *words, *score)
+    assert status == 0, err
+    assert "teacher was taken" in err
+    assert "--teacher-key" in err
+    assert manifest_of(tmp_path / "run")["teacher"]["key"] == "teacher"
+    assert manifest_of(tmp_path / "run/report/both")["checkpoint"]["key"] == "teacher"
+    # The same file, another network in it: another run.
+    assert_one_line(call(capsys, *words, "--teacher-key", "student"), "teacher.key is teacher")
+    words[words.index("--out") + 1] = tmp_path / "other"
+    assert call(capsys, *words, "--teacher-key", "student")[0] == 0
+    assert manifest_of(tmp_path / "other")["teacher"]["key"] == "student"
+    assert not same_weights(tmp_path / "run", tmp_path / "other")
 
 
 def test_the_teachers_file_may_say_what_to_score_on(recipe_file, tmp_path, capsys):

@@ -111,6 +111,7 @@ class PublishedRun:
     """A scorecard with what is recorded beside it.
 
     Attributes:
+        key: which network of the file it is; empty where there is one.
         weights: whether the checkpoint itself is published; its digest was then checked.
         flags: signs that the attacks are in doubt, from the run's own checks.
         imported: whether another tool made the predictions.
@@ -125,6 +126,7 @@ class PublishedRun:
     class_names: tuple[str, ...]
     attacks: tuple[ClassCounts, ...]
     sha256: str
+    key: str
     architecture: str
     version: str
     training: Training

@@ -101,7 +101,8 @@ def _entries(those: Sequence[tuple[PublishedRun, dict[str, ClassCounts]]]) -> li
             clean_alike = shared <= {"clean"} and all(
                 (before.counts[a].correct_K == counts[a].correct_K).all() for a in shared
             )
-            if clean_alike and before.run.sha256 == run.sha256:
+            same = (before.run.sha256, before.run.key) == (run.sha256, run.key)
+            if clean_alike and same:
                 found[name] = replace(before, counts={**before.counts, **counts})
                 continue
             name = str(run.place.file.parent)

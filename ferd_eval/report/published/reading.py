@@ -62,6 +62,7 @@ def read_run(reports: Path, place: Place) -> PublishedRun:
         class_names=names,
         attacks=attacks,
         sha256=digest,
+        key=card.text_or_none("checkpoint.key") or "",
         architecture=card.text_or_none("model.architecture") or "",
         version=_version(card),
         training=_training(training, record, place),

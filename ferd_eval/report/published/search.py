@@ -115,7 +115,7 @@ def _require_new(run: PublishedRun, known: dict[tuple[object, ...], str]) -> Non
     Raises:
         UserError: it stands there twice: as another seed it would count twice.
     """
-    network = (run.place.method, run.sha256, run.fingerprint)
+    network = (run.place.method, run.sha256, run.key, run.fingerprint)
     keys: list[tuple[object, ...]] = [
         (*network, each.attack, str(sorted(each.constants.items(), key=str)))
         for each in run.attacks

@@ -502,3 +502,22 @@ def test_robustbench_through_its_interface(tmp_path, monkeypatch):
     ):
         with pytest.raises(UserError, match=words):
             build_classifier(checkpoint, arch=f"robustbench:{arch}")
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int64, torch.bool, torch.complex64])
+@pytest.mark.parametrize("all_of_them", [True, False])
+def test_weights_that_are_no_real_numbers_are_refused(tmp_path, dtype, all_of_them):
+    state = build_architecture("cnn28-4", num_classes=3, in_channels=1).build().state_dict()
+    first = next(iter(state))
+    wrong = {
+        k: v.to(dtype) if v.is_floating_point() and (all_of_them or k == first) else v
+        for k, v in state.items()
+    }
+    torch.save(wrong, tmp_path / "net.pt")
+    with pytest.raises(UserError) as caught:
+        build_classifier(load_checkpoint(tmp_path / "net.pt"))
+    message = str(caught.value)
+    assert str(dtype).removeprefix("torch.") in message
+    assert first in message
+    assert "floating point" in message
+    assert "\n" not in message
