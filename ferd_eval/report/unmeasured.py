@@ -80,6 +80,9 @@ def _images(card: Scorecard, manifest: Mapping[str, Any]) -> Iterator[Gap]:
 
 
 def _attacks(card: Scorecard) -> Iterator[Gap]:
+    if not {*card.attacks} - {"clean"}:
+        yield Gap("Robustness", "nothing was attacked: no figure here says how any image resists")
+        return
     families = {family_of(attack, scores.constants) for attack, scores in card.attacks.items()}
     missing = [
         said

@@ -135,10 +135,6 @@ def test_unknown_columns_are_named_and_left_alone(read):
     assert any("ignored loss, path" in note for note in found.notes)
 
 
-def test_an_attack_may_be_called_na(read):
-    assert read("index,label,pred,attack\n0,0,0,NA\n1,1,1,nan\n").attacks == ("NA", "nan")
-
-
 def test_class_names_decide_how_many_there_are(read):
     assert read(lines(), class_names=tuple("abcde")).class_names == tuple("abcde")
     with pytest.raises(UserError, match=r"label 2, but there are 2 classes \(0 to 1\)"):
