@@ -28,25 +28,29 @@ _SPELLINGS = {
 }  # fmt: skip
 
 #: Words for images that nobody attacked.
-_CLEAN = frozenset(
-    "clean natural nat benign standard std none original orig identity nominal unperturbed "
-    "unattacked unmodified undisturbed nonadversarial noattack noattacks noadv noperturbation "
-    "nonoise withoutattack woattack notattacked nonattacked beforeattack preattack".split()
-)
+_CLEAN = frozenset({
+    "clean", "natural", "nat", "benign", "standard", "std", "none", "original", "orig",
+    "identity", "nominal", "unperturbed", "unattacked", "unmodified", "undisturbed",
+    "nonadversarial", "noattack", "noattacks", "noadv", "noperturbation", "nonoise",
+    "withoutattack", "woattack", "notattacked", "nonattacked", "beforeattack", "preattack",
+})  # fmt: skip
 
 #: Words that add nothing to another one.
-_FILLERS = frozenset(
-    "images image imgs img samples sample examples example inputs input data dataset test val "
-    "validation eval set split acc accuracy pred preds prediction predictions results result "
-    "output outputs only an the any".split()
-)
+_FILLERS = frozenset({
+    "images", "image", "imgs", "img", "samples", "sample", "examples", "example", "inputs",
+    "input", "data", "dataset", "test", "val", "validation", "eval", "set", "split", "acc",
+    "accuracy", "pred", "preds", "prediction", "predictions", "results", "result", "output",
+    "outputs", "only", "an", "the", "any",
+})  # fmt: skip
 
 #: Words that may mean either: a split, a default, a missing value, a yes or no.
-_EITHER = frozenset(
-    "id na nan nil null nul normal default raw plain base baseline reference ref vanilla control "
-    "train training true false yes no on off x y z unknown unnamed untitled undefined tbd "
-    "before pre eps epsilon eps0 epsilon0 attack attacks label labels class classes model net network".split()
-)
+_EITHER = frozenset({
+    "id", "na", "nan", "nil", "null", "nul", "normal", "default", "raw", "plain", "base",
+    "baseline", "reference", "ref", "vanilla", "control", "train", "training", "true", "false",
+    "yes", "no", "on", "off", "x", "y", "z", "unknown", "unnamed", "untitled", "undefined",
+    "tbd", "before", "pre", "eps", "epsilon", "eps0", "epsilon0", "attack", "attacks", "label",
+    "labels", "class", "classes", "model", "net", "network",
+})  # fmt: skip
 
 #: Words of attacks: beside one, a word for clean says something else (``pgd-natural``).
 _ATTACKS = re.compile(

@@ -139,9 +139,7 @@ def _lengthened(raw: pd.DataFrame) -> pd.DataFrame:
     if not of_attacks:
         return raw
     rest = raw.drop(columns=list(of_attacks))
-    parts = [
-        rest.assign(pred=raw[column], attack=attack) for column, attack in of_attacks.items()
-    ]
+    parts = [rest.assign(pred=raw[column], attack=attack) for column, attack in of_attacks.items()]
     return pd.concat(parts, ignore_index=True)
 
 
@@ -177,9 +175,7 @@ def _attacks(raw: pd.DataFrame, file: PredictionFile) -> pd.Series:
 def _attack_id(name: str, path: Path, what_to_do: str) -> str:
     found = attack_id(name)
     if found is None:
-        raise UserError(
-            f"{path}: {name!r} may mean clean images or an attack. {what_to_do}"
-        )
+        raise UserError(f"{path}: {name!r} may mean clean images or an attack. {what_to_do}")
     if not ATTACK_ID.fullmatch(found):
         raise UserError(
             f"{path}: no attack can be called {name!r}. Use letters, digits and -, or name "

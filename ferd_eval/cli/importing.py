@@ -164,9 +164,7 @@ def _manifest(
 
 def _ball(settings: ImportSettings, record: Mapping[str, Any]) -> dict[str, Any]:
     """ε as given, else as recorded; empty where nobody said."""
-    recorded = {
-        key: value for key, value in (record.get("threat") or {}).items() if key != "norm"
-    }
+    recorded = {key: value for key, value in (record.get("threat") or {}).items() if key != "norm"}
     if settings.eps is None:
         return recorded
     eps = parse_quantity(settings.eps, "--eps")

@@ -148,8 +148,9 @@ def _budget(constants: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     imported = manifest.get("engine") == "imported"
     threat = {} if imported else manifest.get("threat") or {}
     eps = constants.get("eps_text") or threat.get("eps_text")
+    stored_in = constants.get("stored_in")
     if eps:
-        return f" at ε = {eps}"
+        return f" at ε = {eps}" + (f", its images stored in {stored_in}" if stored_in else "")
     if not imported:
         return ""
     largest = constants.get("largest_linf")
