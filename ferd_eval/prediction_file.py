@@ -36,7 +36,7 @@ _EMPTY = {"target": ["", "NA", "nan", "NaN", "<NA>", "None", "null"]}
 _EMPTY["clean_pred"] = _EMPTY["target"]
 
 #: What only `outcomes.parquet` or logits tell, and what stands for it elsewhere.
-_UNKNOWN = {"margin": np.nan, "confidence": np.nan, "linf": np.nan, "stage": None, "steps": 0}
+UNKNOWN = {"margin": np.nan, "confidence": np.nan, "linf": np.nan, "stage": None, "steps": 0}
 
 #: What images are saved as, and predictions are not.
 _IMAGE_SUFFIXES = (".pt", ".pth", ".npy")
@@ -121,7 +121,7 @@ def read_rows(file: PredictionFile) -> FileRows:
     for column, empty in (("target", pd.NA), ("clean_pred", -1)):
         rows[column] = _integers(raw[column], path, empty) if column in raw else empty
     rows["target"] = rows["target"].astype("Int64")
-    for column, nothing in _UNKNOWN.items():
+    for column, nothing in UNKNOWN.items():
         rows[column] = raw.get(column, nothing)
     if "index" in raw:
         rows["index"] = _integers(raw["index"], path)
@@ -135,7 +135,7 @@ def read_rows(file: PredictionFile) -> FileRows:
 
 def _lengthened(raw: pd.DataFrame) -> pd.DataFrame:
     """A table with a column for each attack as one with a row for each attack."""
-    of_attacks = _named_columns(raw.columns)
+    of_attacks = _named_columns(list(raw.columns))
     if not of_attacks:
         return raw
     rest = raw.drop(columns=list(of_attacks))

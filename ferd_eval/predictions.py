@@ -12,7 +12,7 @@ import pandas as pd
 from ferd_eval.attack_name import spelling_key
 from ferd_eval.errors import UserError
 from ferd_eval.outcomes import conform
-from ferd_eval.prediction_file import FileRows, PredictionFile, read_rows
+from ferd_eval.prediction_file import UNKNOWN, FileRows, PredictionFile, read_rows
 
 #: Without names there are as many classes as the largest number says; K × K tables must fit.
 _MOST_CLASSES = 10_000
@@ -172,8 +172,9 @@ def _with_clean_predictions(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str
         if (table["clean_pred"] < 0).any():
             return table, ["clean predictions are unknown, so nothing is said of what attacks take"]
         clean = table.drop_duplicates("index")
-        unknown = {"margin": np.nan, "confidence": np.nan, "stage": None, "steps": 0}
-        clean = clean.assign(attack="clean", pred=clean["clean_pred"], target=None, **unknown)
+        clean = clean.assign(
+            **{**UNKNOWN, "attack": "clean", "pred": clean["clean_pred"], "target": None}
+        )
         table = pd.concat([clean.astype(table.dtypes), table], ignore_index=True)
         is_clean_N = table["attack"] == "clean"
     said = table["clean_pred"].astype("int64")
