@@ -103,7 +103,8 @@ def _summary(attack: SavedImages, count: int, threat: Threat) -> str:
         f"the largest of {count} perturbations is {attack.largest:.6f} = "
         f"{255 * attack.largest:.3f}/255"
     )
-    ball = f"ε = {format_quantity(threat.eps)}"
+    usual = "" if attack.eps_is_stated else "the data set's usual "
+    ball = f"{usual}ε = {format_quantity(threat.eps)}"
     if not attack.beyond:
         said += f", within {ball}"
     if attack.rounding is not None:
