@@ -22,6 +22,9 @@ from ferd_eval.output import make_folder, parse_json, write_atomically
 from ferd_eval.run_record import require_record
 from ferd_eval.seal import sealed, unsealed
 
+#: File name of the table in a run's folder.
+OUTCOMES = "outcomes.parquet"
+
 #: Entry of a written manifest: SHA-256 of ``outcomes.parquet``.
 _DIGEST = "outcomes_sha256"
 
@@ -84,7 +87,7 @@ class Outcomes:
         """
         make_folder(folder)
         content = self.table.to_parquet(index=False)
-        write_atomically(folder / "outcomes.parquet", content)
+        write_atomically(folder / OUTCOMES, content)
         record = {**self.manifest, _DIGEST: hashlib.sha256(content).hexdigest()}
         write_atomically(folder / "manifest.json", sealed(record))
 
@@ -95,7 +98,7 @@ class Outcomes:
         Raises:
             UserError: there is none, or it is not as it was written.
         """
-        table_file, manifest_file = folder / "outcomes.parquet", folder / "manifest.json"
+        table_file, manifest_file = folder / OUTCOMES, folder / "manifest.json"
         for file in (table_file, manifest_file):
             if not file.is_file():
                 raise UserError(
@@ -126,6 +129,22 @@ def _reading(file: Path) -> Iterator[None]:
         raise UserError(
             f"{file.parent} cannot be read as a run: {said}. "
             "Remove the folder and score the checkpoint again."
+        ) from reason
+
+
+def read_table(file: Path) -> pd.DataFrame:
+    """An ``outcomes.parquet`` by itself, without the record of how it came about.
+
+    Raises:
+        UserError: it is none.
+    """
+    try:
+        return conform(_read_table(file))
+    except Exception as reason:  # a damaged file can make the parser raise almost anything
+        said = " ".join(str(reason).split())[:300] or type(reason).__name__
+        raise UserError(
+            f"{file} cannot be read as outcomes of a run: {said.removesuffix('.')}. Copy it again, "
+            "or save predictions as CSV: index, label, pred, attack."
         ) from reason
 
 

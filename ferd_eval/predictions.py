@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ferd_eval.attack_name import spelling_key
 from ferd_eval.errors import UserError
 from ferd_eval.outcomes import conform
-from ferd_eval.prediction_file import PredictionFile, read_rows
+from ferd_eval.prediction_file import UNKNOWN, FileRows, PredictionFile, read_rows
 
 #: Without names there are as many classes as the largest number says; K × K tables must fit.
 _MOST_CLASSES = 10_000
@@ -22,8 +23,8 @@ class Predictions:
     """What was read.
 
     Attributes:
-        table: with the columns of `Outcomes`; `margin`, `confidence` and `linf` are NaN where the
-            files do not tell them, `clean_pred` is −1.
+        table: with the columns of `Outcomes`; what the files do not tell is NaN, empty or 0, and
+            −1 in `clean_pred`.
         class_names: of the K classes.
         attacks: ids, ``clean`` first, else in order of appearance.
         sources: one record a file, for the manifest.
@@ -53,19 +54,21 @@ def read_predictions(
     Raises:
         UserError: a file cannot be read, or what it says cannot be true.
     """
-    parts, sources, notes = [], [], []
-    for file in files:
-        part, said = read_rows(file)
-        parts.append(part)
-        notes += [f"{file.path}: {each}" for each in said]
+    parts = [read_rows(file) for file in files]
+    _check_spellings(parts)
+    notes, sources = [], []
+    for file, part in zip(files, parts, strict=True):
+        notes += [f"{file.path}: {each}" for each in part.notes]
+        renamed = {said: attack for said, attack in part.read_as.items() if said != attack}
         sources.append(
             {
                 "name": file.path.name,
                 "sha256": file.sha256,
-                "attacks": list(dict.fromkeys(part["attack"])),
+                "attacks": list(dict.fromkeys(part.table["attack"])),
+                **({"read_as": renamed} if renamed else {}),
             }
         )
-    table = pd.concat(parts, ignore_index=True)
+    table = pd.concat([part.table for part in parts], ignore_index=True)
     names = _class_names(table, class_names)
     _check_classes(table, len(names))
     _check_images(table)
@@ -76,11 +79,21 @@ def read_predictions(
     table = table.assign(
         adv_pred=table["pred"],
         correct=table["pred"] == table["label"],
-        stage=None,
-        steps=0,
-        linf=np.where(table["attack"] == "clean", 0.0, np.nan),
+        linf=np.where(table["attack"] == "clean", 0.0, table["linf"]),
     )
     return Predictions(conform(table), names, tuple(attacks), tuple(sources), (*notes, *said))
+
+
+def _check_spellings(parts: Sequence[FileRows]) -> None:
+    """Two names that mean one attack would be taken for two, or mixed."""
+    first: dict[str, str] = {}
+    for name, attack in ((name, attack) for part in parts for name, attack in part.read_as.items()):
+        other = first.setdefault(spelling_key(attack), name)
+        if other != name:
+            raise UserError(
+                f"{other!r} and {name!r} are two spellings of one attack ({attack}). Give both "
+                "one name if they are one; else call them by their difference, as pgd and pgd-100."
+            )
 
 
 def _class_names(table: pd.DataFrame, names: Sequence[str] | None) -> tuple[str, ...]:
@@ -160,7 +173,7 @@ def _with_clean_predictions(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str
             return table, ["clean predictions are unknown, so nothing is said of what attacks take"]
         clean = table.drop_duplicates("index")
         clean = clean.assign(
-            attack="clean", pred=clean["clean_pred"], target=None, margin=np.nan, confidence=np.nan
+            **{**UNKNOWN, "attack": "clean", "pred": clean["clean_pred"], "target": None}
         )
         table = pd.concat([clean.astype(table.dtypes), table], ignore_index=True)
         is_clean_N = table["attack"] == "clean"

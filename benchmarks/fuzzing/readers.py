@@ -345,6 +345,7 @@ def _predictions() -> tuple[Reader, ...]:
         (heading + "".join(rows)).encode(),
         b"label;prediction\n0;1\n1;1\n2;0\n",
         b"index\tlabel\tpred\ttarget\n0\t0\t1\t1\n0\t0\t2\t2\n",
+        b"label,natural_pred,PGD-20_pred\n0,0,1\n1,1,1\n",
     )
     labels = np.array([0, 1, 2])
     archives = (
@@ -362,12 +363,17 @@ def _predictions() -> tuple[Reader, ...]:
         Reader("predictions-csv", "preds.csv", seeds, read("preds.csv"), Predictions, cells),
         Reader("predictions-npz", "preds.npz", archives, read("preds.npz"), Predictions,
                _NPY_WORDS, ZIP),
+        Reader("predictions-parquet", "theirs.parquet",
+               (small_run().table.to_parquet(index=False),), read("theirs.parquet"), Predictions,
+               (b"PAR1",)),
     )  # fmt: skip
 
 
 def _adversarial() -> tuple[Reader, ...]:
     x = torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-    zips = (_torch_file({"adv_complete": x}), _torch_file(x))
+    whole = {"adv_inputs": (255 * x).to(torch.uint8), "labels": torch.arange(2),
+             "clean_inputs": x.bfloat16(), "save_type": "int"}  # fmt: skip
+    zips = (_torch_file({"adv_complete": x}), _torch_file(x), _torch_file(whole))
     arrays = (_npz(adv_complete=x.numpy(), index=np.arange(2), label=np.arange(2)),)
 
     def read(name: str) -> Callable[[Path], object]:

@@ -10,6 +10,7 @@ from ferd_eval.cli.reporting import as_run
 from ferd_eval.errors import UserError, did_you_mean
 from ferd_eval.manifest import environment, look_up
 from ferd_eval.metrics import AttackScores, class_drops, class_floors
+from ferd_eval.metrics.budget import eps_of
 from ferd_eval.metrics.check import classes
 from ferd_eval.metrics.circumstances import circumstances
 from ferd_eval.outcomes import Outcomes
@@ -179,6 +180,8 @@ def _floor(scores: AttackScores, attack: str, asked: float) -> Finding:
     assert lowest.wilson95 is not None
     passed = shown >= asked
     under = "without an attack" if attack == "clean" else f"under {attack}"
+    if eps_of(attack, scores.constants) is None:
+        under += " at an ε that nobody stated"
     sentence = (
         f"{under} every class is right at least {_against(shown, asked)} % of the time with 95 % "
         f"confidence; the floor asked for is {_against(asked, shown)} %"

@@ -28,7 +28,8 @@ def import_(
     attack: Annotated[
         str | None,
         typer.Option(
-            help="What the attack is called; default: the file's name, aa for images.",
+            help="What the attack is called (clean where there is none), if the files do not say; "
+            "default for images: aa.",
             rich_help_panel=_RUN,
         ),
     ] = None,
@@ -132,7 +133,7 @@ def import_(
         },
         None,
     )
-    import_images(files, checkpoint, settings, attack or "aa", command=command, as_json=json)
+    import_images(files, checkpoint, settings, attack, command=command, as_json=json)
 
 
 def _refuse(options: Mapping[str, Any], why: str) -> None:

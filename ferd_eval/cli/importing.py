@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from rich.text import Text
 
+from ferd_eval.attack_name import known_attack
 from ferd_eval.cli.console import console
 from ferd_eval.cli.own_folder import require_own_folder
 from ferd_eval.cli.reporting import as_run, show
@@ -19,9 +20,9 @@ from ferd_eval.datasets.class_order import ClassOrder
 from ferd_eval.errors import UserError
 from ferd_eval.folder_lock import sole_user
 from ferd_eval.manifest import RECORD, environment, now
-from ferd_eval.metrics.budget import eps_of
+from ferd_eval.metrics.budget import eps_of, preset_of
 from ferd_eval.name_list import listed
-from ferd_eval.outcomes import Outcomes
+from ferd_eval.outcomes import OUTCOMES, Outcomes
 from ferd_eval.output import parse_json, to_json
 from ferd_eval.prediction_file import PredictionFile
 from ferd_eval.predictions import Predictions, read_predictions
@@ -48,9 +49,11 @@ def import_predictions(
     files: Sequence[str], settings: ImportSettings, *, command: Sequence[str], as_json: bool
 ) -> None:
     """Write a finished run of what other tools predicted, with its reports, and show it."""
-    dataset, class_names, said = _classes(settings)
-    found = read_predictions([_file(each, settings.attack) for each in files], class_names)
-    manifest = _manifest(found, settings, dataset, command)
+    read = [_file(each, settings.attack) for each in files]
+    record = _record_beside([each.path for each in read])
+    dataset, class_names, said = _classes(settings, record)
+    found = read_predictions(read, class_names)
+    manifest = _manifest(found, settings, dataset, record, command)
     name = manifest["checkpoint"]["name"]
     outcomes = Outcomes(found.table, manifest)
     run = as_run(
@@ -71,15 +74,24 @@ def _file(word: str, attack: str | None) -> PredictionFile:
     path, equals, given = word.rpartition("=")
     if equals and not Path(word).exists():
         return PredictionFile(Path(path), given, attack_is_given=True)
-    return PredictionFile(Path(word), attack or Path(word).stem)
+    return PredictionFile(Path(word), attack or known_attack(Path(word).stem))
+
+
+def _record_beside(files: Sequence[Path]) -> Mapping[str, Any]:
+    """The record of the run that the only file is the outcomes of, where it lies beside it."""
+    if len(files) > 1 or files[0].name != OUTCOMES or not (files[0].parent / RECORD).is_file():
+        return {}
+    return Outcomes.load(files[0].parent).manifest
 
 
 def _classes(
-    settings: ImportSettings,
+    settings: ImportSettings, record: Mapping[str, Any]
 ) -> tuple[dict[str, Any], tuple[str, ...] | None, list[str]]:
     """What the data set is called and is made of, its class names, and what is to be said."""
     if settings.dataset is not None and settings.classes is not None:
         raise UserError("--dataset and --classes both name the classes; give one of them.")
+    if record:
+        return _recorded_classes(settings, record["dataset"])
     if settings.classes is not None:
         return {}, ClassOrder.chosen(settings.classes, None).of_numbers(), []
     if settings.dataset is None:
@@ -89,32 +101,51 @@ def _classes(
         raise UserError(
             f"the classes of {settings.dataset} are in its files. Name them with --classes."
         )
-    record = {"name": info.name, "groupings": {k: list(v) for k, v in info.groupings.items()}}
+    groupings = {name: list(groups) for name, groups in info.groupings.items()}
+    named = {"name": info.name, "groupings": groupings}
     if info.class_names:
-        return record, info.class_names, []
+        return named, info.class_names, []
     numbers = tuple(map(str, range(info.num_classes)))
-    return record, numbers, [f"the class names of {info.name} are in its files: numbers stand in"]
+    return named, numbers, [f"the class names of {info.name} are in its files: numbers stand in"]
+
+
+def _recorded_classes(
+    settings: ImportSettings, dataset: Mapping[str, Any]
+) -> tuple[dict[str, Any], tuple[str, ...], list[str]]:
+    """As `_classes`, from the record of a run."""
+    said = settings.dataset or settings.classes
+    if said is not None and said != dataset.get("name"):
+        flag = "--dataset" if settings.dataset else "--classes"
+        raise UserError(
+            f"{flag} is {said}, but the manifest beside {OUTCOMES} says {dataset.get('name')} and "
+            f"names its classes. Leave {flag} out."
+        )
+    return dict(dataset), tuple(dataset["class_names"]), []
 
 
 def _manifest(
     found: Predictions,
     settings: ImportSettings,
     dataset: Mapping[str, Any],
+    record: Mapping[str, Any],
     command: Sequence[str],
 ) -> dict[str, Any]:
     """The record of a finished run, without anything that nobody said."""
     images = found.table.drop_duplicates("index")
     counts_K = np.bincount(images["label"], minlength=len(found.class_names))
-    eps = None if settings.eps is None else parse_quantity(settings.eps, "--eps")
-    ball = {} if eps is None else {"eps": float(eps), "eps_text": format_quantity(eps)}
+    ball = {} if found.attacks == ("clean",) else _ball(settings, record)
+    known = record.get("attacks", {})
+    checkpoint = record.get("checkpoint") or {}
+    name = settings.name or checkpoint.get("name") or settings.out.resolve().name
     time = now()
     return {
+        **record,
         "status": "finished",
         "started": time,
         "finished": time,
         **environment(),
         "command": list(command),
-        "checkpoint": {"name": settings.name or settings.out.resolve().name},
+        "checkpoint": {**checkpoint, "name": name},
         "dataset": {
             **dataset,
             "n": len(images),
@@ -122,11 +153,45 @@ def _manifest(
             "class_counts": counts_K.tolist(),
         },
         **({"threat": {"norm": "linf", **ball}} if ball else {}),
-        "attacks": {attack: _constants(attack, ball) for attack in found.attacks},
+        "attacks": {
+            attack: known.get(attack) or _constants(attack, ball) for attack in found.attacks
+        },
         "engine": "imported",
         "source": list(found.sources),
-        "warnings": [],
+        "warnings": [*(record.get("warnings") or []), *_doubts(found, record)],
     }
+
+
+def _ball(settings: ImportSettings, record: Mapping[str, Any]) -> dict[str, Any]:
+    """ε as given, else as recorded; empty where nobody said."""
+    recorded = {key: value for key, value in (record.get("threat") or {}).items() if key != "norm"}
+    if settings.eps is None:
+        return recorded
+    eps = parse_quantity(settings.eps, "--eps")
+    if recorded and recorded.get("eps") != float(eps):
+        raise UserError(
+            f"--eps is {settings.eps}, but the manifest beside {OUTCOMES} says "
+            f"{recorded.get('eps_text') or recorded.get('eps')}. Leave --eps out."
+        )
+    return {"eps": float(eps), "eps_text": format_quantity(eps)}
+
+
+def _doubts(found: Predictions, record: Mapping[str, Any]) -> list[str]:
+    """Why what the files say may not be what it is called."""
+    doubts = []
+    for attack in found.attacks:
+        rows = found.table[found.table["attack"] == attack]
+        if attack != "clean" and (rows["adv_pred"] == rows["clean_pred"]).all():
+            doubts.append(
+                f"{attack} changed none of {len(rows)} predictions. If they were made on clean "
+                "images, they say nothing about robustness: import them as FILE=clean."
+            )
+        if preset_of(attack) == "aa-audited" and attack not in (record.get("audits") or {}):
+            doubts.append(
+                f"{attack} attacks a part of the images to the end, and which is not in the file: "
+                "what it left out counts as robust."
+            )
+    return doubts
 
 
 def _constants(attack: str, ball: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,8 +6,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from ferd_eval.attacks import Attack
+from ferd_eval.attack_name import attack_id
+from ferd_eval.attacks import Attack, Threat
+from ferd_eval.attacks.saved import SavedImages
 from ferd_eval.cli.scoring import score_checkpoints
 from ferd_eval.cli.settings import ScoreSettings
 from ferd_eval.datasets import LabelledImages
@@ -15,14 +18,14 @@ from ferd_eval.errors import UserError
 from ferd_eval.outcomes import ATTACK_ID
 from ferd_eval.quantity import format_quantity
 from ferd_eval.runner import as_threats
-from ferd_eval.saved_images import read_saved_images
+from ferd_eval.saved_images import SavedFile, read_saved_images
 
 
 def import_images(
     files: Sequence[str],
     checkpoint: Path,
     settings: ScoreSettings,
-    name: str,
+    name: str | None,
     *,
     command: Sequence[str],
     as_json: bool,
@@ -33,15 +36,14 @@ def import_images(
         files: the one file of images.
         checkpoint: the network.
         settings: as for scoring, with ``clean`` as the only attack.
-        name: id of the attack that made the images.
+        name: what the attack that made the images is called; None where nobody says.
         command: as typed, for the record.
         as_json: print the scorecard in place of the table.
     """
     if len(files) > 1:
         raise UserError(f"{len(files)} files of images are given; import each into its own --out.")
-    if not ATTACK_ID.fullmatch(name) or "@" in name or name == "clean":
-        raise UserError(f"--attack is {name!r}; give a name of letters, digits and -, such as aa.")
     saved = read_saved_images(Path(files[0]))
+    attack_name = _default_name(saved) if name is None else _attack_id(name)
 
     def attack_on(data: LabelledImages) -> Attack:
         if len(data) < (settings.limit or len(saved)):
@@ -52,20 +54,67 @@ def import_images(
         threats = as_threats(settings.eps, data)
         if len(threats) > 1:
             raise UserError(f"--eps is {settings.eps}; the images were made with one ε. Give it.")
-        attack = saved.attack_on(data, threats[0], name)
-        print(
-            f"{saved.path}: the largest of {len(data)} perturbations is {attack.largest:.6f} = "
-            f"{255 * attack.largest:.3f}/255, within ε = {format_quantity(threats[0].eps)}",
-            file=sys.stderr,
+        attack = saved.attack_on(
+            data, threats[0], attack_name, eps_is_stated=settings.eps is not None
         )
+        print(f"{saved.path}: {_summary(attack, len(data), threats[0])}", file=sys.stderr)
         return attack
 
-    source = {"name": saved.path.name, "sha256": saved.sha256, "attacks": [name]}
+    source = {"name": saved.path.name, "sha256": saved.sha256, "attacks": [attack_name]}
+    facts: dict[str, Any] = {"engine": "imported", "source": [source]}
+    if settings.eps is None:
+        facts["threat"] = {"eps": None, "eps_text": None}
     score_checkpoints(
         [checkpoint],
         replace(settings, limit=settings.limit or len(saved)),
         command=command,
         as_json=as_json,
         make_attack=attack_on,
-        facts={"engine": "imported", "source": [source]},
+        facts=facts,
     )
+
+
+def _default_name(saved: SavedFile) -> str:
+    """AutoAttack's users save its images alone; torchattacks saves those of any attack."""
+    if saved.made_by != "torchattacks":
+        return "aa"
+    print(
+        f"{saved.path} does not say which attack made its images, so it is called adv here. Name "
+        "it with --attack.",
+        file=sys.stderr,
+    )
+    return "adv"
+
+
+def _attack_id(name: str) -> str:
+    found = attack_id(name)
+    if found in (None, "clean") or "@" in name or not ATTACK_ID.fullmatch(found):
+        raise UserError(
+            f"--attack is {name!r}; give the attack's own name, of letters, digits and -, as aa."
+        )
+    if found != name:
+        print(f"--attack {name} is read as {found}", file=sys.stderr)
+    return found
+
+
+def _summary(attack: SavedImages, count: int, threat: Threat) -> str:
+    """How far the images are from the clean ones, and what rounding has to do with it."""
+    said = (
+        f"the largest of {count} perturbations is {attack.largest:.6f} = "
+        f"{255 * attack.largest:.3f}/255"
+    )
+    usual = "" if attack.eps_is_stated else "the data set's usual "
+    ball = f"{usual}ε = {format_quantity(threat.eps)}"
+    if not attack.beyond:
+        said += f", within {ball}"
+    if attack.rounding is not None:
+        said += (
+            f". Its pixels are {attack.rounding.type}, which may move one by "
+            f"{255 * attack.rounding.most:.2f}/255"
+        )
+        if attack.beyond:
+            said += f": {attack.beyond} images beyond {ball} by no more are moved back to it"
+        said += ". Rounding may undo part of an attack; float32 keeps all of it"
+    if not attack.eps_is_stated:
+        said += ". For which ε they were made is not known; give it as --eps"
+    return said

@@ -143,7 +143,8 @@ def _threat(threat: Mapping[str, Any]) -> str | None:
     if not threat:
         return None
     norm = {"linf": "L∞", "l2": "L2"}.get(str(threat.get("norm")), str(threat.get("norm")))
-    return f"{norm}, ε = {_text(threat.get('eps_text') or threat.get('eps'))}, pixels in [0, 1]"
+    eps = threat.get("eps_text") or threat.get("eps")
+    return f"{norm}, {f'ε = {_text(eps)}' if eps else 'ε not known'}, pixels in [0, 1]"
 
 
 def _text(value: Any) -> str:

@@ -116,8 +116,7 @@ def _average(
             f"No attack was run: the model classifies {percent(shown.average)} % of {of} "
             "correctly, which says nothing about robustness."
         )
-    eps = shown.constants.get("eps_text") or (manifest.get("threat") or {}).get("eps_text")
-    budget = f" at ε = {eps}" if eps else ""
+    budget = _budget(shown.constants, manifest)
     if _attacks(card) == 1:
         rank = "the only attack run"
     elif shared:
@@ -142,6 +141,21 @@ def _stronger(card: Scorecard, manifest: Mapping[str, Any], headline: str) -> st
     if own is None or own == headline:
         return ""
     return f"; {own} leaves {percent(card.attacks[own].average)} %"
+
+
+def _budget(constants: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
+    """The ε of an attack, or what is known in its place."""
+    imported = manifest.get("engine") == "imported"
+    threat = {} if imported else manifest.get("threat") or {}
+    eps = constants.get("eps_text") or threat.get("eps_text")
+    stored_in = constants.get("stored_in")
+    if eps:
+        return f" at ε = {eps}" + (f", its images stored in {stored_in}" if stored_in else "")
+    if not imported:
+        return ""
+    largest = constants.get("largest_linf")
+    at_least = f" (the largest change found is {255 * largest:.2f}/255)" if largest else ""
+    return f" at an ε that nobody stated{at_least}"
 
 
 def _audited(shown: AttackScores) -> str:

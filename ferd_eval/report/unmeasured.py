@@ -88,7 +88,17 @@ def _attacks(card: Scorecard) -> Iterator[Gap]:
     ]
     if missing:
         yield Gap("Attacks that were not run", "; ".join(missing))
+    if families == {"clean"}:
+        yield Gap("Robustness", "nothing was attacked, so no figure here is evidence of it")
     for attack, scores in card.attacks.items():
+        if stored_in := scores.constants.get("stored_in"):
+            yield Gap(
+                f"The images of {attack} as the attack made them",
+                f"they were stored in {stored_in}, which may move a pixel by "
+                f"{255 * float(scores.constants.get('rounding_tolerance') or 0):.2f}/255 and undo "
+                f"part of the attack; {scores.constants.get('moved_back_to_eps') or 0} of them lay "
+                "beyond ε by that and were moved back to it",
+            )
         if scores.audit is not None and scores.audit.leaves_open:
             bound = scores.audit.overall
             yield Gap(
@@ -103,9 +113,11 @@ def _attacks(card: Scorecard) -> Iterator[Gap]:
             "no attack aimed at chosen classes (--attacks clean,targeted)",
         )
     known = epsilons(card)
+    nothing = (
+        "no change was tried" if families == {"clean"} else "the ε that was tried is not known"
+    )
     yield Gap(
-        "Other sizes of change",
-        f"only ε = {', '.join(known)} was tried" if known else "the ε that was tried is not known",
+        "Other sizes of change", f"only ε = {', '.join(known)} was tried" if known else nothing
     )
     yield Gap(
         "Other norms",

@@ -135,10 +135,6 @@ def test_unknown_columns_are_named_and_left_alone(read):
     assert any("ignored loss, path" in note for note in found.notes)
 
 
-def test_an_attack_may_be_called_na(read):
-    assert read("index,label,pred,attack\n0,0,0,NA\n1,1,1,nan\n").attacks == ("NA", "nan")
-
-
 def test_class_names_decide_how_many_there_are(read):
     assert read(lines(), class_names=tuple("abcde")).class_names == tuple("abcde")
     with pytest.raises(UserError, match=r"label 2, but there are 2 classes \(0 to 1\)"):
@@ -147,6 +143,69 @@ def test_class_names_decide_how_many_there_are(read):
 
 def test_one_class_alone_has_another_to_be_taken_for(read):
     assert read("index,label,pred\n0,0,0\n").class_names == ("0", "1")
+
+
+# What attacks are called
+
+
+@pytest.mark.parametrize("word", ["Clean", "natural", "No attack", "standard", "None"])
+def test_clean_predictions_under_another_name_are_clean(read, word):
+    rows = lines().replace("clean", word)
+    found = read(rows)
+    assert found.attacks == ("clean", "pgd")
+    assert as_dict(found, "clean_pred") == {i: of[1] for i, of in IMAGES.items()}
+    assert any(f"{word!r} is read as clean" in note for note in found.notes)
+    assert found.sources[0]["read_as"] == {word: "clean"}
+    assert read("index,label,pred\n0,0,0\n", attack=word).attacks == ("clean",)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ("clean_pred,pgd_pred", ("clean", "pgd")),
+        ("pred_natural,PGD-20 Pred", ("clean", "pgd")),
+        ("benign_prediction,AutoAttack_pred", ("clean", "aa")),
+    ],
+)
+def test_a_column_for_each_attack(read, names, expected):
+    rows = "".join(f"{i},{','.join(map(str, of))}\n" for i, of in IMAGES.items())
+    found = read(f"index,label,{names}\n{rows}", attack=None)
+    assert found.attacks == expected
+    for place, attack in enumerate(expected, start=1):
+        assert as_dict(found, "adv_pred", attack) == {i: of[place] for i, of in IMAGES.items()}
+
+
+@pytest.mark.parametrize(
+    "name", ["natural_pred", "Clean Pred", "pred_std", "unattacked_prediction"]
+)
+def test_clean_predictions_in_a_column_of_another_name(read, name):
+    found = read(f"index,label,pred,{name}\n7,0,1,0\n9,1,1,0\n")
+    assert found.attacks == ("clean", "pgd")
+    assert as_dict(found, "adv_pred", "clean") == {7: 0, 9: 0}
+
+
+def test_a_column_of_nobody_knows_which_attack_is_not_one(read):
+    with pytest.raises(UserError, match="no pred, only index, label, y_pred"):
+        read("index,label,y_pred\n0,0,1\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("index,label,pred\n0,1,1\n", r"Type \S+0.csv=clean, or \S+0.csv=NAME_OF_ATTACK"),
+        ("index,label,pred,attack\n0,1,1,test\n", "'test' may mean clean images or an attack"),
+        ("index,label,pred,attack\n0,1,1,NA\n", "'NA' may mean"),
+        ("index,label,pred,attack\n0,1,1,pgd@0\n", "'pgd@0' may mean"),
+        ("index,label,pred,attack\n0,1,1,PGD\n1,1,1,pgd\n", "two spellings of one attack"),
+        ("index,label,pred,attack\n0,1,1,clean\n1,1,1,natural\n", "two spellings of one attack"),
+        ("index,label,pred,attack\n0,1,1,Mim-7\n1,1,1,mim7\n", "two spellings of one attack"),
+        ("index,label,pgd_pred,PGD20_pred\n0,1,1,1\n", "pgd_pred more than once"),
+        ("index,label,clean_pred,natural_pred,pred\n0,1,1,1,1\n", "clean_pred more than once"),
+    ],
+)
+def test_names_are_not_guessed(read, content, said):
+    with pytest.raises(UserError, match=said):
+        read(content, attack=None)
 
 
 # Archives
@@ -163,6 +222,15 @@ def test_an_archive_is_a_csv(tmp_path, read):
     for attack in (np.array(table["attack"], dtype="U"), np.array(table["attack"], dtype="S")):
         found = archive(tmp_path, **columns, attack=attack)
         pd.testing.assert_frame_equal(found.table, read(lines()).table)
+
+
+def test_labels_in_a_column_are_labels(tmp_path):
+    column = np.array([[0], [1], [1]], dtype=np.uint8)
+    found = archive(tmp_path, label=column, pred=column[::-1], index=np.array([[4], [5], [6]]))
+    assert as_dict(found, "label") == {4: 0, 5: 1, 6: 1}
+    assert as_dict(found, "adv_pred") == {4: 1, 5: 1, 6: 0}
+    found = archive(tmp_path, label=column, logits=np.eye(3, 2, dtype=np.float32))
+    assert as_dict(found, "adv_pred") == {0: 0, 1: 1, 2: 0}
 
 
 def test_logits_tell_margin_and_confidence(tmp_path):

@@ -227,8 +227,10 @@ def _board(
     eps = str((first.runs[0].manifest.get("threat") or {}).get("eps_text") or "")
     shown = tuple(column for column, _ in columns)
     images = _images(first)
+    attacked = any(column.attack != "clean" for column in shown)
+    budget = f", ε = {eps}" if eps else ", ε not known" if attacked else ""
     return Board(
-        title=f"{_dataset(first)}, {images} images" + (f", ε = {eps}" if eps else ""),
+        title=f"{_dataset(first)}, {images} images{budget}",
         dataset=_dataset(first),
         images=images,
         eps=eps,

@@ -245,7 +245,7 @@ def test_predictions_are_imported_without_torch(tmp_path):
         (["tiny.pt", "--out", "r"], ("tiny.pt", "--checkpoint")),
         (["aa.csv=a b", "--out", "r"], ("'a b'", "aa.csv=pgd")),
         (["aa.csv", "aa.csv", "--out", "r"], ("more than once", "FILE=ATTACK")),
-        (["all.csv=pgd", "--out", "r"], ("has a column attack", "'pgd'")),
+        (["all.csv=pgd", "--out", "r"], ("names its attacks", "'pgd'")),
         (["aa.csv", "--out", "r", "--eps", "8"], ("--eps", "8/255")),
         (["aa.csv", "--out", "r", "--dataset", "cifar11"], ("Did you mean cifar10?",)),
         (["aa.csv", "--out", "r", "--dataset", "npz:images.npz"], ("--classes",)),
@@ -346,7 +346,7 @@ def test_another_file_of_images_is_another_run(ferd_eval, tmp_path):
     words = with_images(file, "--out", tmp_path / "run")
     assert ferd_eval(*words)[0] == 0
     assert ferd_eval(*words)[0] == 0
-    torch.save(torch.from_numpy(tiny_data(IMAGES).images_NCHW) / 255, file)
+    torch.save((torch.from_numpy(tiny_data(IMAGES).images_NCHW) / 255 + 0.01).clamp(max=1), file)
     status, _, err = ferd_eval(*words)
     assert (status, "another configuration" in err) == (2, True)
 
@@ -373,7 +373,7 @@ class Bomb:
         (lambda x: {"a": x, "b": x}, [], ("a, b", "adv_complete")),
         (lambda x: [x], [], ("a list",)),
         (lambda x: x[0], [], ("1×8×8", "N×C×H×W")),
-        (lambda x: (255 * x).to(torch.uint8), [], ("uint8", "floating-point")),
+        (lambda x: (255 * x).to(torch.int32), [], ("int32", "uint8")),
         (lambda x: 255 * x, [], ("expected 0 to 1", "divide by 255")),
         (lambda x: x.where(x > 0.5, torch.nan), [], ("nan", "expected 0 to 1")),
         (lambda x: x.repeat(1, 3, 1, 1), [], ("3×8×8", "1×8×8")),
@@ -449,3 +449,271 @@ def test_what_autoattack_saves_has_autoattacks_robust_accuracy(ferd_eval, tmp_pa
     assert rows["correct"].tolist() == standing_N.tolist()
     linf_N = (adv_NCHW - x_NCHW).abs().flatten(1).amax(1)
     np.testing.assert_allclose(rows["linf"], linf_N, atol=1e-6)
+
+
+# Images stored in few bits
+
+
+def at_the_edge(eps: float = 8 / 255) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images of the data set, and each pixel as far from them as ε and the pixel range allow."""
+    x_NCHW = torch.from_numpy(tiny_data(IMAGES).images_NCHW) / 255
+    sign = torch.randn(x_NCHW.shape, generator=torch.Generator().manual_seed(0)).sign()
+    return x_NCHW, (x_NCHW + eps * sign).clamp(0, 1)
+
+
+def torchattacks_whole(x: torch.Tensor) -> torch.Tensor:
+    return (x * 255).to(torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("store", "stored_in", "most"),
+    [
+        (lambda x: x.half(), "float16", 2**-11),
+        (lambda x: x.bfloat16(), "bfloat16", 2**-8),
+        (lambda x: x.half().float(), "float16", 2**-11),
+        (lambda x: x.bfloat16().double(), "bfloat16", 2**-8),
+        (torchattacks_whole, "uint8", 1 / 255),
+        (lambda x: torchattacks_whole(x).float() / 255, "uint8", 1 / 255),
+    ],
+)
+def test_rounding_by_storage_is_named_and_undone(ferd_eval, tmp_path, store, stored_in, most):
+    x_NCHW, adv_NCHW = at_the_edge()
+    torch.save(store(adv_NCHW), tmp_path / "adv.pt")
+    folder = tmp_path / "run"
+    words = ["--eps", "8/255", "--attack", "pgd", "--out", folder]
+    status, _, err = ferd_eval(*with_images(tmp_path / "adv.pt")[:-2], *words)
+    assert status == 0, err
+    assert stored_in in err
+    assert "another order" not in err
+    manifest = json.loads((folder / "manifest.json").read_text())
+    constants = manifest["attacks"]["pgd"]
+    assert constants["stored_in"] == stored_in
+    assert constants["rounding_tolerance"] == pytest.approx(most)
+    assert constants["moved_back_to_eps"] > 0
+    stored = store(adv_NCHW)
+    read = stored.float() / 255 if stored.dtype == torch.uint8 else stored.float()
+    within = torch.clamp(read, x_NCHW - 8 / 255, x_NCHW + 8 / 255).clamp(0, 1)
+    with torch.no_grad():
+        expected = (TinyNet().eval()(within).argmax(1)).tolist()
+    rows = pd.read_parquet(folder / "outcomes.parquet").query("attack == 'pgd'")
+    assert rows["adv_pred"].tolist() == expected
+    assert rows["linf"].max() <= 8 / 255 + 1e-6
+    assert ferd_eval("report", folder, "--audit")[0] == 0
+    assert f"its images stored in {stored_in}" in (folder / "report.md").read_text()
+    assert f"stored_in {stored_in}" in (folder / "audit.md").read_text()
+    assert f"they were stored in {stored_in}" in (folder / "audit.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "store",
+    [lambda x: x.half(), lambda x: x.bfloat16(), torchattacks_whole, lambda x: x.float()],
+)
+def test_rounding_explains_no_other_eps(ferd_eval, tmp_path, store):
+    """9/255 is not 8/255, however it is stored."""
+    torch.save(store(at_the_edge(9 / 255)[1]), tmp_path / "adv.pt")
+    words = ["--eps", "8/255", "--out", tmp_path / "r"]
+    status, _, err = ferd_eval(*with_images(tmp_path / "adv.pt")[:-2], *words)
+    assert (status, err.count("\n"), "farther than L∞ ε = 8/255" in err) == (2, 1, True)
+
+
+@pytest.mark.parametrize(
+    "store", [lambda x: x, lambda x: x.half(), lambda x: x.bfloat16().float(), torchattacks_whole]
+)
+def test_clean_images_are_no_attack(ferd_eval, tmp_path, store):
+    torch.save({"adv_complete": store(at_the_edge()[0])}, tmp_path / "adv.pt")
+    status, _, err = ferd_eval(*with_images(tmp_path / "adv.pt", "--out", tmp_path / "r"))
+    assert (status, "nothing was attacked" in err) == (2, True)
+
+
+def test_an_eps_that_nobody_stated_is_not_claimed(ferd_eval, tmp_path):
+    torch.save(at_the_edge(4 / 255)[1], tmp_path / "adv.pt")
+    folder = tmp_path / "run"
+    status, _, err = ferd_eval(*with_images(tmp_path / "adv.pt")[:-2], "--out", folder)
+    assert status == 0, err
+    assert "For which ε they were made is not known" in err
+    report = (folder / "report.md").read_text()
+    assert "at an ε that nobody stated (the largest change found is 4.00/255)" in report
+    assert "8/255" not in report
+    assert ferd_eval("report", folder, "--audit")[0] == 0
+    assert "by an ε that is not recorded" in (folder / "audit.md").read_text()
+    assert ferd_eval("gate", folder, "--floor", "0.001")[0] in (0, 1)
+
+
+# Labels and clean images beside the adversarial ones
+
+
+@pytest.fixture
+def torchattacks_file(tmp_path):
+    """A file of torchattacks' own `save` over the data set, in batches as given."""
+    torchattacks = pytest.importorskip("torchattacks")
+
+    def save(order=None, *, dtype=torch.float32, **options) -> Path:
+        data = tiny_data(IMAGES)
+        order = torch.arange(IMAGES) if order is None else order
+        x_NCHW = (torch.from_numpy(data.images_NCHW) / 255)[order].to(dtype)
+        labels_N = torch.from_numpy(data.labels_N)[order]
+        loader = torch.utils.data.DataLoader(
+            torch.utils.data.TensorDataset(x_NCHW, labels_N), batch_size=16
+        )
+        attack = torchattacks.PGD(TinyNet().to(dtype), eps=8 / 255, alpha=2 / 255, steps=5)
+        path = tmp_path / "saved.pt"
+        options = {"save_predictions": True, "save_clean_inputs": True, **options}
+        attack.save(loader, str(path), verbose=False, return_verbose=True, **options)
+        return path
+
+    return save
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"save_type": "int"},
+        {"dtype": torch.bfloat16},
+        {"dtype": torch.bfloat16, "save_type": "int"},
+        {"save_type": "int", "save_clean_inputs": False},
+    ],
+)
+def test_what_torchattacks_saves_is_read(ferd_eval, tmp_path, torchattacks_file, options):
+    file = torchattacks_file(**options)
+    words = ["--eps", "8/255", "--out", tmp_path / "run"]
+    status, _, err = ferd_eval(*with_images(file)[:-2], *words)
+    assert status == 0, err
+    assert "does not say which attack made its images" in err
+    assert "another order" not in err
+    rows = pd.read_parquet(tmp_path / "run" / "outcomes.parquet").query("attack == 'adv'")
+    content = torch.load(file, weights_only=True)
+    assert rows["label"].tolist() == content["labels"].tolist()
+    if not options:
+        assert rows["adv_pred"].tolist() == content["preds"].tolist()
+
+
+@pytest.mark.parametrize("save_clean_inputs", [True, False])
+def test_another_order_is_seen_by_labels_or_clean_images(
+    ferd_eval, tmp_path, torchattacks_file, save_clean_inputs
+):
+    file = torchattacks_file(torch.arange(IMAGES).flip(0), save_clean_inputs=save_clean_inputs)
+    words = ["--eps", "8/255", "--out", tmp_path / "r"]
+    status, _, err = ferd_eval(*with_images(file)[:-2], *words)
+    assert (status, err.splitlines()[-1].count("its label is not that of")) == (2, 1)
+    content = torch.load(file, weights_only=True)
+    del content["labels"]
+    torch.save(content, file)
+    status, _, err = ferd_eval(*with_images(file)[:-2], *words)
+    said = "its clean images are not the first 60" if save_clean_inputs else "another order"
+    assert (status, said in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("beside", "said"),
+    [
+        (lambda x, y: {"y": y.flip(0)}, "its label is not that"),
+        (lambda x, y: {"labels": y[:, None].flip(0)}, "its label is not that"),
+        (lambda x, y: {"labels": y[:9]}, "9 values of label for 60 images"),
+        (lambda x, y: {"labels": torch.eye(4)[y]}, "labels has shape 60×4"),
+        (lambda x, y: {"x_clean": x.flip(0)}, "its clean images are not the first 60"),
+        (lambda x, y: {"clean": x[:9]}, "clean images 9×1×8×8"),
+        (lambda x, y: {"natural": (x - 0.5) / 0.5}, "its clean images are not the first 60"),
+    ],
+)
+def test_what_lies_beside_must_agree(ferd_eval, tmp_path, beside, said):
+    x_NCHW, adv_NCHW = at_the_edge(0.05)
+    labels_N = torch.from_numpy(tiny_data(IMAGES).labels_N)
+    content = {"adv_complete": adv_NCHW, **beside(x_NCHW, labels_N)}
+    torch.save(content, tmp_path / "adv.pt")
+    status, out, err = ferd_eval(*with_images(tmp_path / "adv.pt", "--out", tmp_path / "r"))
+    assert (status, out, err.count("\n")) == (2, "", 1), err
+    assert said in err
+
+
+@pytest.mark.parametrize("save", ["torch", "npz"])
+def test_labels_in_a_column_agree(ferd_eval, tmp_path, save):
+    x_NCHW, adv_NCHW = at_the_edge(0.05)
+    content = {
+        "adv_complete": adv_NCHW,
+        "labels": torch.from_numpy(tiny_data(IMAGES).labels_N)[:, None],
+        "clean_inputs": x_NCHW,
+    }
+    file = tmp_path / ("adv.npz" if save == "npz" else "adv.pt")
+    if save == "npz":
+        np.savez(file, **{key: value.numpy() for key, value in content.items()})
+    else:
+        torch.save(content, file)
+    assert ferd_eval(*with_images(file, "--out", tmp_path / "run"))[0] == 0
+
+
+def test_only_clean_images_are_no_adversarial_ones(ferd_eval, tmp_path):
+    torch.save({"clean_inputs": at_the_edge()[1]}, tmp_path / "adv.pt")
+    status, _, err = ferd_eval(*with_images(tmp_path / "adv.pt", "--out", tmp_path / "r"))
+    assert (status, "clean_inputs (clean images)" in err) == (2, True)
+
+
+@pytest.mark.parametrize("name", ["Clean", "natural", "no attack", "test"])
+def test_images_are_called_by_an_attack(ferd_eval, tmp_path, name):
+    words = with_images(bare(tmp_path), "--attack", name, "--out", tmp_path / "r")
+    status, _, err = ferd_eval(*words)
+    assert (status, err.count("\n"), repr(name) in err) == (2, 1, True)
+
+
+# Our own outcomes, and clean predictions under another name
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_our_own_outcomes_have_our_own_figures(ferd_eval, tmp_path, beside):
+    file = Path("ours/outcomes.parquet")
+    if not beside:
+        file = tmp_path / "theirs.parquet"
+        file.write_bytes(Path("ours/outcomes.parquet").read_bytes())
+    status, _, err = ferd_eval("import", file, "--out", tmp_path / "run")
+    assert status == 0, err
+    assert figures(card_of(tmp_path / "run")) == figures(card_of("ours"))
+    now, then = (pd.read_parquet(Path(f, "outcomes.parquet")) for f in (tmp_path / "run", "ours"))
+    pd.testing.assert_frame_equal(now, then)
+    card = card_of(tmp_path / "run")
+    known = card["attacks"]["pgd"]["constants"]
+    assert known == (card_of("ours")["attacks"]["pgd"]["constants"] if beside else {})
+    status, _, err = ferd_eval("import", "ours", "--out", tmp_path / "other")
+    assert (status, "ferd-eval report ours" in err) == (2, True)
+
+
+def test_what_is_beside_our_own_outcomes_is_not_overruled(ferd_eval, tmp_path):
+    for words, said in (
+        (["--eps", "8/255"], "--eps is 8/255"),
+        (["--dataset", "cifar10"], "--dataset is cifar10"),
+        (["--classes", "a,b,c,d"], "--classes is a,b,c,d"),
+    ):
+        words = ["import", "ours/outcomes.parquet", *words, "--out", tmp_path / "r"]
+        status, _, err = ferd_eval(*words)
+        assert (status, err.count("\n"), said in err) == (2, 1, True)
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"index,label\n", bytes(4096)])
+def test_damaged_outcomes_are_one_line(ferd_eval, tmp_path, content):
+    (tmp_path / "theirs.parquet").write_bytes(content)
+    status, _, err = ferd_eval("import", tmp_path / "theirs.parquet", "--out", tmp_path / "r")
+    assert (status, err.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize("name", ["Clean", "natural", "no attack", "standard"])
+def test_clean_predictions_pass_no_gate_on_robustness(ferd_eval, tmp_path, name):
+    file, folder = tmp_path / "preds.csv", tmp_path / "run"
+    file.write_text("label,pred\n" + "0,0\n1,1\n" * 100)
+    status, _, err = ferd_eval("import", file, "--out", folder)
+    assert (status, f"{file}=clean" in err, f"{file}=NAME_OF_ATTACK" in err) == (2, True, True)
+    words = ["--eps", "8/255", "--out", folder]
+    assert ferd_eval("import", f"{file}={name}", *words)[0] == 0
+    status, _, err = ferd_eval("gate", folder, "--floor", "0.1")
+    assert (status, "holds no attack" in err) == (2, True)
+    assert ferd_eval("report", folder, "--audit")[0] == 0
+    audit, report = ((folder / f"{each}.md").read_text() for each in ("audit", "report"))
+    assert "No attack was run" in audit
+    assert "nothing was attacked" in audit
+    assert "8/255" not in report.replace(" ".join(words[:2]), "")
+    assert "says nothing about robustness" in report
+
+
+def test_an_attack_that_changes_nothing_is_doubted(ferd_eval, tmp_path):
+    rows = "".join(f"{i},{i % 2},{i % 2},{i % 2}\n" for i in range(80))
+    (tmp_path / "preds.csv").write_text("index,label,clean_pred,pgd_pred\n" + rows)
+    assert ferd_eval("import", tmp_path / "preds.csv", "--out", tmp_path / "run")[0] == 0
+    assert "pgd changed none of 80 predictions" in (tmp_path / "run" / "report.md").read_text()
