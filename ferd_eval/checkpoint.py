@@ -470,16 +470,16 @@ def _refuse_globals(path: Path, offenders: Sequence[str]) -> NoReturn:
     if quantised:
         _refuse(
             path,
-            f"holds weights quantised by {quantised[0].partition('.')[0]} ({listed(quantised, 4)}), "
-            "which are no plain tensors and were not opened. If you trust the file (and only "
+            f"holds weights quantised by {quantised[0].partition('.')[0]} ({listed(quantised, 4)}"
+            "), which are no plain tensors and were not opened. If you trust the file (and only "
             "then), save them dequantised, where that package is installed; the scores are then "
             "those of the dequantised network",
             command,
         )
     _refuse(
         path,
-        f"holds more than weights: it asks to import {listed(offenders, 4)}, which could run code, and "
-        "was not opened. If you trust the file (and only then), re-save its tensors, from the "
+        f"holds more than weights: it asks to import {listed(offenders, 4)}, which could run "
+        "code, and was not opened. If you trust the file (and only then), re-save its tensors, from the "
         "project that wrote it",
         command,
     )
