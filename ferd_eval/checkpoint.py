@@ -25,7 +25,7 @@ import safetensors
 import torch
 from torch import Tensor
 
-from ferd_eval.errors import UserError
+from ferd_eval.errors import UserError, require_kind
 from ferd_eval.file_digest import file_sha256
 from ferd_eval.name_list import listed
 from ferd_eval.numpy_values import STAND_INS, StoredArray, StoredScalar
@@ -126,13 +126,14 @@ class Checkpoint:
     as_stored: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
+def load_checkpoint(path: Path | str) -> Checkpoint:
     """Read a checkpoint without executing anything in it.
 
     Raises:
         UserError: whatever the bytes are, if they are not a usable checkpoint; one line that says
             what they are instead and what to do.
     """
+    require_kind(path, str | Path, "the checkpoint", "the path of a file of weights")
     path = Path(path)
     try:
         return _load(path)

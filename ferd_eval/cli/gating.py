@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ferd_eval.cli.reporting import as_run
 from ferd_eval.errors import UserError, did_you_mean
 from ferd_eval.manifest import environment, look_up
 from ferd_eval.metrics import AttackScores, class_drops, class_floors
@@ -14,7 +13,7 @@ from ferd_eval.metrics.check import classes
 from ferd_eval.metrics.circumstances import circumstances
 from ferd_eval.outcomes import Outcomes
 from ferd_eval.output import to_json
-from ferd_eval.report import Run
+from ferd_eval.report import Run, as_run
 from ferd_eval.report.figure import percent
 from ferd_eval.report.sentences import headline_attack
 from ferd_eval.terminal_text import one_line

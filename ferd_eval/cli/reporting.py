@@ -11,11 +11,11 @@ from pathlib import Path
 from ferd_eval.cli.console import console
 from ferd_eval.errors import UserError
 from ferd_eval.groups import read_groups
-from ferd_eval.metrics import scorecard
 from ferd_eval.outcomes import Outcomes
 from ferd_eval.output import parse_json, to_json
 from ferd_eval.report import (
     Run,
+    as_run,
     render_terminal,
     scorecard_file,
     scorecards,
@@ -66,13 +66,6 @@ def run_folders(folder: Path) -> list[Path]:
             "score command, or give another folder."
         )
     return inside
-
-
-def as_run(name: str, outcomes: Outcomes) -> Run:
-    """Outcomes with their figures, as reports take them."""
-    groups = outcomes.manifest.get("groups") or {}
-    card = scorecard(outcomes, {name: tuple(names) for name, names in groups.items()} or None)
-    return Run(name, card, outcomes.manifest)
 
 
 def show(runs: Sequence[Run], report: Path, *, as_json: bool) -> None:

@@ -16,7 +16,7 @@ from ferd_eval.cli.candidate import Candidate, load_named, make_candidates
 from ferd_eval.cli.console import console
 from ferd_eval.cli.forecast import forecast
 from ferd_eval.cli.own_folder import require_own_folder
-from ferd_eval.cli.reporting import as_run, is_current, show
+from ferd_eval.cli.reporting import is_current, show
 from ferd_eval.cli.settings import ScoreSettings
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.device import DeviceChoice, choose_device
@@ -30,7 +30,7 @@ from ferd_eval.outcomes import Outcomes
 from ferd_eval.preflight import normalization_hint
 from ferd_eval.progress import Bar, Lines, Watcher
 from ferd_eval.remaining import Remaining
-from ferd_eval.report import Run, write_report
+from ferd_eval.report import Run, as_run, write_report
 from ferd_eval.runner import carry_out_jobs
 from ferd_eval.workforce import Alone, Workforce
 
