@@ -14,7 +14,7 @@ from ferd_eval.attacks import Attack
 from ferd_eval.cli.assignment import Assignment, read_assignment, require_dataset
 from ferd_eval.cli.candidate import Candidate, load_named, make_candidates
 from ferd_eval.cli.console import console
-from ferd_eval.cli.forecast import forecast
+from ferd_eval.cli.forecast import Forecast, forecast
 from ferd_eval.cli.own_folder import require_own_folder
 from ferd_eval.cli.reporting import is_current, show
 from ferd_eval.cli.settings import ScoreSettings
@@ -87,8 +87,11 @@ def score_checkpoints(
             watcher.note(f"warning: {caution}")
         for folder in dict.fromkeys([root, *folders]):
             stack.enter_context(sole_user(folder, below=("adversarial",), note=watcher.note))
-        if not settings.is_remote:
-            _forecast(candidates, folders, assignment, device, settings, watcher)
+        statuses = [_status(folder) for folder in folders]
+        ahead = _forecast(candidates, statuses, assignment, device, settings)
+        if ahead and ahead.is_worth_saying and None in statuses:
+            watcher.note(ahead.sentence)
+        seconds = iter(ahead.seconds if ahead else ())
         workforce = _workforce(settings, device, watcher, stack)
         beside: list[Remaining] = []
         jobs = [
@@ -104,6 +107,7 @@ def score_checkpoints(
                 fold=settings.fold_batchnorm,
                 watcher=watcher,
                 beside=beside,
+                seconds=next(seconds, None) if status != "finished" else None,
                 title=candidate.name if several else "",
                 told=partial(told, candidate, folder),
                 facts={
@@ -112,9 +116,10 @@ def score_checkpoints(
                     **(facts or {}),
                 },
             )
-            for candidate, folder in zip(candidates, folders, strict=True)
+            for candidate, folder, status in zip(candidates, folders, statuses, strict=True)
         ]
-        watcher.start(f"{len(jobs)} checkpoints" if several else candidates[0].name)
+        title = f"{len(jobs)} checkpoints" if several else candidates[0].name
+        watcher.start(title, measured=ahead is not None)
         with after_what_is_at_hand("unit"):
             carry_out_jobs(jobs, workforce)
         in_order = [runs[candidate.name] for candidate in candidates]
@@ -143,21 +148,20 @@ def _facts(
 
 def _forecast(
     candidates: Sequence[Candidate],
-    folders: Sequence[Path],
+    statuses: Sequence[str | None],
     assignment: Assignment,
     device: DeviceChoice,
     settings: ScoreSettings,
-    watcher: Watcher,
-) -> None:
-    """Say how long those will take that have not begun."""
-    fresh_ones = [
-        each.classifier
-        for each, folder in zip(candidates, folders, strict=True)
-        if _status(folder) is None
+) -> Forecast | None:
+    """What those will cost that are not finished; None where that cannot be timed here."""
+    open_ones = [
+        candidate.classifier
+        for candidate, status in zip(candidates, statuses, strict=True)
+        if status != "finished"
     ]
-    said = forecast(fresh_ones, assignment.data, assignment.plan, device.device, settings.batch)
-    if said:
-        watcher.note(said)
+    if settings.is_remote:
+        return None
+    return forecast(open_ones, assignment.data, assignment.plan, device.device, settings.batch)
 
 
 def _status(folder: Path) -> str | None:
@@ -200,7 +204,7 @@ def _run_name(
     return f"{first}-{data.name}-{digest.hexdigest()[:8]}"
 
 
-def _watcher(stack: ExitStack) -> Watcher:
+def _watcher(stack: ExitStack) -> Bar | Lines:
     screen = console(stderr=True)
     if screen.is_terminal:
         return stack.enter_context(Bar(screen))
