@@ -52,7 +52,8 @@ _TRUST = 0.03
 class Clock:
     """Work done and left, and the seconds that what is left will take at the rate so far.
 
-    The first unit and units of no cost are a warm-up, and what an earlier run did says nothing of this one's rate.
+    The first unit and units of no cost are a warm-up, and what an earlier run did says nothing of
+    this one's rate.
 
     Args:
         measured: whether work is in seconds as measured before the run, not in passes.

@@ -46,6 +46,11 @@ class Forecast:
         return self._longest(self.plan) >= _WORTH_SAYING
 
     @property
+    def longest_by_attack(self) -> dict[str, float]:
+        """Attack → seconds at most, over all networks."""
+        return {planned.id: self._longest([planned]) for planned in self.plan}
+
+    @property
     def sentence(self) -> str:
         """How long, and what is quicker."""
         said = [f"{how} ({self._about(quicker)})" for how, quicker in self.ways]
