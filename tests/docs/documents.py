@@ -55,15 +55,13 @@ def commands(file: Path) -> list[Command]:
 
 def _split(line: str) -> list[tuple[str, ...]]:
     """Simple commands of a line of shell; comments and assignments are none."""
-    lexer = shlex.shlex(line, posix=True, punctuation_chars="&|;()")
+    for substitution in (r"\$\(\([^()]*\)\)", r"\$\([^()]*\)"):
+        line = re.sub(substitution, "VALUE", line)
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="&|;")
     lexer.whitespace_split = True
-    if "$(" in line:  # keeps the words inside a substitution together
-        line = re.sub(r"\$\([^()]*\)+", "VALUE", line)
-        lexer = shlex.shlex(line, posix=True, punctuation_chars="&|;")
-        lexer.whitespace_split = True
     parts: list[list[str]] = [[]]
     for word in lexer:
-        if set(word) <= set("&|;()"):
+        if set(word) <= set("&|;"):
             parts.append([])
         else:
             parts[-1].append(word)
