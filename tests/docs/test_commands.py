@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import re
+import shutil
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -251,12 +252,10 @@ def test_every_command_of_ours_works_as_it_stands(command, finished, tmp_path, m
 
 def _lay_out(words: list[str], finished: list[Path], folder: Path) -> None:
     """Files and folders of the names that a command uses, and nothing under its --out."""
-    import shutil
-
     given = dict(zip(words, words[1:], strict=False))
     data = images(given.get("--dataset", "cifar10"))
     runs = iter(finished * 4)
-    for word in (part for word in words[1:] for part in word.split(",")):
+    for word in ",".join(words[1:]).split(","):
         path, suffix = folder / word, Path(word).suffix
         if word == given.get("--out") or word.startswith("-") or word.startswith("~"):
             continue
@@ -282,7 +281,8 @@ def _lay_out(words: list[str], finished: list[Path], folder: Path) -> None:
         shutil.copytree(finished[0], folder / "reports" / "mine" / "net")
 
 
-def test_the_notebook_example_works(monkeypatch):
+def test_the_notebook_example_works(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     block = code_block(ROOT / "README.md", "python", "ferd_eval.score(")
     data = images("cifar10")
     monkeypatch.setattr(

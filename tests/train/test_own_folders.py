@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -69,13 +70,15 @@ def test_the_students_are_compared_and_the_teacher_is_named(command, made, sides
     sides = [side.replace("made", made.name) for side in sides]
     status, out, err = command("compare", *sides, "--json", "--out", str(tmp_path / "c"))
     assert status == 0, err
-    assert [line.split()[2] for line in err.splitlines() if line.startswith("left out")] == [
-        err.splitlines()[0].split()[2], err.splitlines()[1].split()[2]
-    ]  # fmt: skip
     assert err.count("is what the students beside it were distilled from") == 2
-    said = json.loads((tmp_path / "c" / "compare.json").read_text("utf-8"))
-    assert "teacher" not in json.dumps(said.get("a", said)).replace("teacher_sha256", "")[:2000]
-    assert out
+    for side in "AB":
+        assert f"left out: {os.path.relpath(side)}" in err.replace(
+            "../" + Path.cwd().name + "/", ""
+        )
+    said = (tmp_path / "c" / "compare.json").read_text("utf-8")
+    assert json.loads(out) == json.loads(said)
+    assert "report/seed-2-student" in said
+    assert "report/teacher" not in said
 
 
 def test_a_folder_is_seen_from_inside_too(command, monkeypatch, tmp_path):
@@ -90,9 +93,7 @@ def test_the_teacher_has_one_row(command, tmp_path, more):
     assert status == 0, err
     assert err.count("left out") == 1
     assert "B/report/teacher is of the same network as A/report/teacher" in err
-    rows = (tmp_path / "leaderboard.csv").read_text("utf-8")
-    assert rows.count("teacher") == len([line for line in rows.splitlines() if "teacher" in line])
-    assert "teacher" in out
+    assert {line.split()[0] for line in out.splitlines() if "teacher" in line} == {"teacher"}
 
 
 @pytest.mark.parametrize(
@@ -130,8 +131,6 @@ def test_the_report_over_all_is_made_again_where_it_was(command, folder):
 
 
 def test_a_folder_of_students_can_be_published(command, made, tmp_path):
-    import shutil
-
     shutil.copytree(made / "A", tmp_path / "reports")
     status, _, err = command("publish", str(tmp_path / "reports"))
     assert (status, err) == (0, "")
@@ -140,10 +139,9 @@ def test_a_folder_of_students_can_be_published(command, made, tmp_path):
     assert "one is a run itself" in err
 
 
-@pytest.mark.parametrize("words", [["compare", "bare", "A"], ["leaderboard", "bare"],
-                                   ["gate", "bare", "--floor", "0.1"], ["report", "bare"]])  # fmt: skip
+@pytest.mark.parametrize("words", ["compare bare A", "leaderboard bare", "report bare"])
 def test_what_is_not_scored_says_what_to_type(command, words):
-    status, _, err = command(*words)
+    status, _, err = command(*words.split())
     assert status == 2
     assert "ferd-eval score bare/student.safetensors" in err
 

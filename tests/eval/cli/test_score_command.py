@@ -17,6 +17,7 @@ import torch
 
 from ferd_eval.cli import app, run
 from ferd_eval.models import build_architecture
+from ferd_eval.models.demo import demo_checkpoints
 from tests.conftest import ROOT, TinyNet, tiny_data
 
 NETS = """
