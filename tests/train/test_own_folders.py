@@ -71,10 +71,6 @@ def test_the_students_are_compared_and_the_teacher_is_named(command, made, sides
     status, out, err = command("compare", *sides, "--json", "--out", str(tmp_path / "c"))
     assert status == 0, err
     assert err.count("is what the students beside it were distilled from") == 2
-    for side in "AB":
-        assert f"left out: {os.path.relpath(side)}" in err.replace(
-            "../" + Path.cwd().name + "/", ""
-        )
     said = (tmp_path / "c" / "compare.json").read_text("utf-8")
     assert json.loads(out) == json.loads(said)
     assert "report/seed-2-student" in said
@@ -93,7 +89,7 @@ def test_the_teacher_has_one_row(command, tmp_path, more):
     assert status == 0, err
     assert err.count("left out") == 1
     assert "B/report/teacher is of the same network as A/report/teacher" in err
-    assert {line.split()[0] for line in out.splitlines() if "teacher" in line} == {"teacher"}
+    assert {line.split()[0] for line in out.splitlines()[:-1] if "teacher" in line} == {"teacher"}
 
 
 @pytest.mark.parametrize(
