@@ -788,12 +788,10 @@ def test_the_zip_bomb_of_headers_is_not_opened(here, ferd_eval):
 
 
 @pytest.mark.parametrize("more", [["--json"], [], ["--attacks", "aa", "--eps", "2/255,4/255"]])
-def test_a_dry_run_says_the_plan_and_the_cost_and_touches_nothing(
-    ferd_eval, tmp_path, monkeypatch, more
-):
+def test_a_dry_run_says_plan_and_cost_and_touches_nothing(ferd_eval, tmp_path, monkeypatch, more):
     monkeypatch.chdir(tmp_path)
     with demo_checkpoints() as files:
-        words = ["score", *files, "--dataset", "demo", "--out", "run", "--dry-run"]
+        words = ["score", *map(str, files), "--dataset", "demo", "--out", "run", "--dry-run"]
         status, out, err = ferd_eval(*words, *more)
     assert (status, err) == (0, "")
     assert "run/" in out
@@ -812,7 +810,7 @@ def test_a_dry_run_says_the_plan_and_the_cost_and_touches_nothing(
 def test_a_dry_run_fetches_nothing(ferd_eval, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with demo_checkpoints() as files:
-        words = ["score", files[0], "--dataset", "fashion-mnist", "--data-dir", "none"]
+        words = ["score", str(files[0]), "--dataset", "fashion-mnist", "--data-dir", "none"]
         status, out, err = ferd_eval(*words, "--download", "--dry-run")
     assert (status, out) == (2, "")
     assert err.startswith("error: ")
