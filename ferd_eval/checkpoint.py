@@ -25,7 +25,7 @@ import safetensors
 import torch
 from torch import Tensor
 
-from ferd_eval.errors import UserError
+from ferd_eval.errors import UserError, require_kind
 from ferd_eval.file_digest import file_sha256
 from ferd_eval.inert_values import OLD_NAMES, PYTHON_STAND_INS
 from ferd_eval.name_list import listed
@@ -136,7 +136,9 @@ class Checkpoint:
     choice: str = ""
 
 
-def load_checkpoint(path: Path, *, role: Role = "student", key: str | None = None) -> Checkpoint:
+def load_checkpoint(
+    path: Path | str, *, role: Role = "student", key: str | None = None
+) -> Checkpoint:
     """Read a checkpoint without executing anything in it.
 
     Args:
@@ -150,6 +152,7 @@ def load_checkpoint(path: Path, *, role: Role = "student", key: str | None = Non
         UserError: whatever the bytes are, if they are not a usable checkpoint; one line that says
             what they are instead and what to do.
     """
+    require_kind(path, str | Path, "the checkpoint", "the path of a file of weights")
     path = Path(path)
     try:
         return _load(path, role, key)
@@ -479,8 +482,8 @@ def _refuse_globals(path: Path, offenders: Sequence[str]) -> NoReturn:
     _refuse(
         path,
         f"holds more than weights: it asks to import {listed(offenders, 4)}, which could run "
-        "code, and was not opened. If you trust the file (and only then), re-save its tensors, from the "
-        "project that wrote it",
+        "code, and was not opened. If you trust the file (and only then), re-save its tensors, "
+        "from the project that wrote it",
         command,
     )
 

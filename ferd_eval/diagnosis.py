@@ -229,10 +229,12 @@ class _Look:
         }  # fmt: skip
 
     def _loss_over_steps(self, batches: Sequence[Batch]) -> dict[str, Any]:
-        """Cross-entropy where PGD ends, by its steps; walks of one image start at one point."""
-        loss_TS = torch.stack(
-            [torch.cat([self._loss_after(steps, batch) for batch in batches]) for steps in _STEPS]
-        ).cpu()
+        """Cross-entropy where PGD ends, by its steps; walks of one image start at one point.
+
+        And how many images the longest walk leaves standing.
+        """
+        ends = [[self._end_of(steps, batch) for batch in batches] for steps in _STEPS]
+        loss_TS = torch.stack([torch.cat([loss_B for loss_B, _ in each]) for each in ends]).cpu()
         loss_TS, labels_S = loss_TS.double(), self.labels_S.cpu()
         sum_TK = torch.zeros(len(_STEPS), self.num_classes, dtype=loss_TS.dtype)
         sum_TK.index_add_(1, labels_S, loss_TS)
@@ -241,12 +243,15 @@ class _Look:
             "steps": list(_STEPS),
             "mean": _numbers(loss_TS.mean(dim=1)),
             "mean_by_class": [_numbers(mean_K) for mean_K in by_class_TK],
+            "standing": sum(int(right_B.sum()) for _, right_B in ends[-1]),
             **self._tally(loss_TS[-1] > loss_TS[0], labels_S),
         }
 
-    def _loss_after(self, steps: int, batch: Batch) -> Tensor:
-        adv_BCHW = self._pgd(steps, batch, self.threat).adv_RCHW
-        return losses.cross_entropy(self._forward(adv_BCHW), batch.labels_B)
+    def _end_of(self, steps: int, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Loss where a walk ends, and whether the image is still right, both B."""
+        end = self._pgd(steps, batch, self.threat)
+        loss_B = losses.cross_entropy(self._forward(end.adv_RCHW), batch.labels_B)
+        return loss_B, end.adv_pred_R == batch.labels_B
 
     def _pgd(self, steps: int, batch: Batch, threat: Threat) -> Verdicts:
         return PGD(steps=steps)(self.model, batch, threat, seed=self.seed, passes=self.passes)

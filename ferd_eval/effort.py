@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from ferd_eval.attacks import (
-    Cascade,
     Noise,
     Passes,
     PlannedAttack,
@@ -120,26 +119,6 @@ def seconds_per_image(
                     backward = _backward_seconds(model, x_BCHW, labels_B) / len(x_BCHW)
                 found[name] = passes[0] * forward + passes[1] * (backward or 0.0)
     return found
-
-
-def seconds_at_most(
-    plan: Sequence[PlannedAttack], images: int, seconds: Mapping[str, float]
-) -> float:
-    """How long a plan takes if every image survives every attack.
-
-    Args:
-        plan: what is going to run.
-        images: how many.
-        seconds: as `seconds_per_image` returns them, for this plan or for one that holds more.
-    """
-    total = 0.0
-    for planned in plan:
-        for number, attack in enumerate(planned.attacks):
-            seen = images
-            if isinstance(planned.attack, Cascade) and planned.attack.is_audit(number):
-                seen = min(images, planned.attack.sample)
-            total += seen * seconds[repr(attack)]
-    return total
 
 
 def _search_seconds(attack: SearchAttack, problem: Problem) -> float:

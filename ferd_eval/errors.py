@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from types import UnionType
 
 
 class UserError(Exception):
@@ -16,6 +17,16 @@ class UserError(Exception):
     def __str__(self) -> str:
         # A name from a file may hold line breaks.
         return " ".join(super().__str__().splitlines())
+
+
+def require_kind(value: object, kinds: type | UnionType, what: str, wanted: str) -> None:
+    """Refuse an argument of another type than a function takes.
+
+    Raises:
+        UserError: ``what`` is none of the types; give ``wanted``.
+    """
+    if not isinstance(value, kinds):
+        raise UserError(f"{what} is of type {type(value).__name__}; give {wanted}.")
 
 
 def did_you_mean(value: str, known: Iterable[str]) -> str:

@@ -17,13 +17,13 @@ import torch
 from torch import nn
 
 from ferd_eval.acceptance import check_network, dtype_of, memory_format_of, need_gradient
-from ferd_eval.attacks import Cascade, PlannedAttack
+from ferd_eval.attacks import Cascade, PlannedAttack, Threat
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.diagnosis import SAMPLE
 from ferd_eval.effort import operations, search_unit
 from ferd_eval.errors import UserError
 from ferd_eval.ledger import concatenate
-from ferd_eval.manifest import environment, now, read_manifest, require_same_run
+from ferd_eval.manifest import environment, look_up, now, read_manifest, require_same_run
 from ferd_eval.outcomes import Outcomes, conform
 from ferd_eval.output import make_folder, write_atomically
 from ferd_eval.part import Part
@@ -59,7 +59,8 @@ class Job:
     Attributes:
         workforce: who does the work; it says on what kind of device.
         beside: what is left of the jobs that go on at the same time.
-        weight: what a pass costs, beside those of the other jobs.
+        seconds: what an image costs each attack (`ferd_eval.effort.seconds_per_image`), for the
+            time left; None counts passes.
         title: put before each line of progress; empty for a job that goes on alone.
         told: called with the outcomes, once all errands are done.
         result: these.
@@ -77,7 +78,7 @@ class Job:
     facts: Mapping[str, Any]
     watcher: Watcher
     beside: list[Remaining] = field(default_factory=list)
-    weight: float = 1.0
+    seconds: Mapping[str, float] | None = None
     title: str = ""
     told: Callable[[Outcomes], None] | None = None
     result: Outcomes | None = None
@@ -103,7 +104,7 @@ class Job:
         if count := store.count():
             self.watcher.note(f"{self.name}: continuing after {count} finished units")
         remaining = Remaining(
-            self.plan, len(self.data), self.data.num_classes, self.weight, self.beside
+            self.plan, len(self.data), self.data.num_classes, self.seconds, self.beside
         )
         bench = Bench(
             self.model,
@@ -127,7 +128,7 @@ class Job:
             )
             for planned in self.plan
         ]
-        todo = [self._examination(manifest, bench), *(part.orders() for part in parts)]
+        todo = [self._examination(manifest, bench, remaining), *(part.orders() for part in parts)]
         left = len(todo)
 
         def counted(errand: Errand) -> Errand:
@@ -160,15 +161,19 @@ class Job:
         FolderUnits(self.folder / "units").discard()  # left by a run killed at its very end
         return outcomes
 
-    def _examination(self, manifest: dict[str, Any], bench: Bench) -> Iterator[list[Order]]:
+    def _examination(
+        self, manifest: dict[str, Any], bench: Bench, remaining: Remaining
+    ) -> Iterator[list[Order]]:
         """What masks gradients, and what became of the batch norms; kept in the manifest."""
-        if "diagnosis" in manifest:
-            return
         largest = max((planned.threat for planned in self.plan), key=lambda threat: threat.eps)
+        if "diagnosis" in manifest:
+            _foresee(remaining, largest, manifest["diagnosis"])
+            return
         sample = min(max(len(self.data) // _DIAGNOSED, _FEWEST_DIAGNOSED), SAMPLE)
 
         def keep(found: Mapping[str, Any]) -> None:
             manifest.update(found)
+            _foresee(remaining, largest, manifest["diagnosis"])
             if self.folder is not None:
                 self._write_manifest(manifest)
 
@@ -277,6 +282,16 @@ class Job:
         write_atomically(self.folder / "manifest.json", sealed(manifest))
         if self.save_adv:
             make_folder(self.folder / "adversarial")
+
+
+def _foresee(remaining: Remaining, largest: Threat, diagnosis: Any) -> None:
+    """What PGD left standing on a few images tells of what is left to do.
+
+    None of 33 still means a few of all: a fifth of an image is added, and half of it stands.
+    """
+    images, standing = (look_up(diagnosis, path) for path in ("loss.n", "loss.standing"))
+    if isinstance(images, int) and isinstance(standing, int):
+        remaining.guess(largest.eps, (standing + 0.1) / (images + 0.2))
 
 
 def _few_classes(plan: Sequence[PlannedAttack], data: LabelledImages) -> list[str]:

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
-from ferd_eval.errors import UserError
+from ferd_eval.errors import UserError, require_kind
 from ferd_eval.file_digest import file_sha256
 from ferd_eval.output import make_folder, parse_json, write_atomically
 from ferd_eval.run_record import require_record
@@ -66,6 +66,10 @@ class Outcomes:
     table: pd.DataFrame
     manifest: Mapping[str, Any]
 
+    def __post_init__(self) -> None:
+        require_kind(self.table, pd.DataFrame, "the table", "a DataFrame, or Outcomes.load(DIR)")
+        require_kind(self.manifest, Mapping, "the manifest", "a dict")
+
     @property
     def attacks(self) -> tuple[str, ...]:
         """Attack ids in the order in which they were run."""
@@ -80,11 +84,12 @@ class Outcomes:
         """Rows of one attack."""
         return self.table[self.table["attack"] == attack]
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path | str) -> None:
         """Write ``outcomes.parquet`` and ``manifest.json`` atomically, the manifest last.
 
         The manifest keeps the table's digest, and one of itself.
         """
+        folder = Path(folder)
         make_folder(folder)
         content = self.table.to_parquet(index=False)
         write_atomically(folder / OUTCOMES, content)
@@ -92,12 +97,13 @@ class Outcomes:
         write_atomically(folder / "manifest.json", sealed(record))
 
     @classmethod
-    def load(cls, folder: Path) -> Outcomes:
+    def load(cls, folder: Path | str) -> Outcomes:
         """Read a finished run's folder.
 
         Raises:
             UserError: there is none, or it is not as it was written.
         """
+        folder = Path(folder)
         table_file, manifest_file = folder / OUTCOMES, folder / "manifest.json"
         for file in (table_file, manifest_file):
             if not file.is_file():

@@ -58,8 +58,6 @@ class Part:
         else:
             self.table = yield from self._stage(0, everyone)
             source_N = np.zeros(len(self.table), dtype=np.int64)
-        standing = self.table.groupby("index")["correct"].all().mean()
-        self.remaining.learn(self.planned, float(standing))
         if self._saves and isinstance(self.store, FolderUnits) and self.folder is not None:
             file = self.folder / "adversarial" / f"{file_name(self.planned.id)}.npz"
             self.store.collect_images(self.stages, source_N, file)
@@ -134,7 +132,8 @@ class Part:
     def _count(self, number: int, unit: Unit, rows: pd.DataFrame) -> tuple[float, float]:
         """Note what a unit cost; its passes and those that are left."""
         self.costs.append({**{str(key): v for key, v in rows.attrs.items()}, "stage": unit.stage})
-        return self.remaining.spend(self.planned, number, len(unit))
+        standing = int(rows.groupby("index")["correct"].all().sum())
+        return self.remaining.spend(self.planned, number, len(unit), standing)
 
     def _summary(self, unit: Unit, of: int, rows: pd.DataFrame) -> str:
         right = rows.groupby("index")["correct"].all().mean()

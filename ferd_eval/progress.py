@@ -20,7 +20,9 @@ class Watcher(Protocol):
         """A run begins."""
 
     def advance(self, text: str, cost: float, left: float) -> None:
-        """A unit has been finished. It cost so many passes, and so many are left in the run."""
+        """A unit has been finished: what it cost, and what is left in the run, in passes or in
+        seconds as measured before.
+        """
 
     def skip(self, cost: float, left: float) -> None:
         """A unit was finished by an earlier run."""
@@ -45,20 +47,30 @@ class Silent:
         """Nothing."""
 
 
-class _Clock:
-    """Passes done and left, and the seconds that what is left will take at the rate so far.
+#: How much a run has to have done before its own rate counts as much as the one that was measured:
+#: this share of all. Cheap attacks come first, and are slower than their passes say.
+_TRUST = 0.03
 
-    The first unit is a warm-up, and what an earlier run did says nothing of this one's rate.
+
+class Clock:
+    """Work done and left, and the seconds that what is left will take at the rate so far.
+
+    The first unit and units of no cost are a warm-up, and what an earlier run did says nothing of
+    this one's rate.
+
+    Args:
+        measured: whether work is in seconds as measured before the run, not in passes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, measured: bool) -> None:
         self._done = self._timed = 0.0
         self._left = 1.0
         self._began: float | None = None
+        self._trust = _TRUST if measured else 0.0
 
     def advance(self, cost: float, left: float) -> None:
         """A unit has been finished."""
-        if self._began is None:
+        if self._began is None or cost == self._timed == 0.0:
             self._began = time.monotonic()
         else:
             self._timed += cost
@@ -74,12 +86,19 @@ class _Clock:
         return self._done / max(self._done + self._left, 1e-9)
 
     @property
+    def seconds_left(self) -> float | None:
+        """None until it can be told."""
+        trusted = self._trust * (self._timed + self._left)
+        if self._began is None or self._timed + trusted == 0.0:
+            return None
+        rate = (time.monotonic() - self._began + trusted) / (self._timed + trusted)
+        return rate * max(self._left, 0.0)
+
+    @property
     def left(self) -> str:
         """Time left, in words; empty until it can be told."""
-        if self._began is None or self._timed == 0.0:
-            return ""
-        rate = (time.monotonic() - self._began) / self._timed
-        return f"{duration(rate * max(self._left, 0.0))} left"
+        seconds = self.seconds_left
+        return "" if seconds is None else f"{duration(seconds)} left"
 
 
 class Lines:
@@ -88,9 +107,9 @@ class Lines:
     def __init__(self, console: Console) -> None:
         self._console = console
 
-    def start(self, title: str) -> None:
-        """Remember where the run began."""
-        self._title, self._clock = title, _Clock()
+    def start(self, title: str, *, measured: bool = False) -> None:
+        """Remember where the run began; work is in seconds where it was measured."""
+        self._title, self._clock = title, Clock(measured)
 
     def advance(self, text: str, cost: float, left: float) -> None:
         """Print the unit and, from the second one on, the time left."""
@@ -155,11 +174,11 @@ class Bar:
     ) -> None:
         self._progress.stop()
 
-    def start(self, title: str) -> None:
+    def start(self, title: str, *, measured: bool = False) -> None:
         """Show a bar for this run in place of the one before."""
         if self._task is not None:
             self._progress.remove_task(self._task)
-        self._clock, self._text = _Clock(), ""
+        self._clock, self._text = Clock(measured), ""
         self._task = self._progress.add_task(title, total=1.0, text="", left="")
 
     def advance(self, text: str, cost: float, left: float) -> None:

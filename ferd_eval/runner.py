@@ -27,9 +27,10 @@ from ferd_eval.attacks import (
 )
 from ferd_eval.datasets import LabelledImages, load_dataset
 from ferd_eval.device import DeviceChoice, choose_device, exact_arithmetic
-from ferd_eval.errors import UserError
+from ferd_eval.errors import UserError, require_kind
 from ferd_eval.folder_lock import sole_user
 from ferd_eval.job import Job
+from ferd_eval.models import ModelFacts
 from ferd_eval.outcomes import ATTACK_ID, Outcomes
 from ferd_eval.progress import Silent, Watcher
 from ferd_eval.quantity import parse_quantity
@@ -39,7 +40,7 @@ from ferd_eval.workforce import Alone, Workforce
 
 
 def score(
-    model: nn.Module,
+    model: nn.Module | tuple[nn.Module, ModelFacts],
     dataset: LabelledImages | str | tuple[Tensor, Tensor],
     attacks: str | Sequence[str | Attack | Cascade] = DEFAULT_ATTACKS,
     threat: Threat | float | str | Sequence[Threat | float | str] | None = None,
@@ -48,7 +49,7 @@ def score(
     step_size: Fraction | float | str | None = None,
     seed: int = 0,
     batch_size: int | None = None,
-    device: DeviceChoice | str | None = None,
+    device: DeviceChoice | torch.device | str | None = None,
     out: Path | str | None = None,
     save_adv: bool = False,
     fold_batchnorm: bool = True,
@@ -61,7 +62,8 @@ def score(
 
     Args:
         model: any module that maps images in [0, 1], B×C×H×W, to logits B×K; normalisation, if
-            any, is inside it. It is left as it was: mode, gradients, buffers.
+            any, is inside it. It is left as it was: mode, gradients, buffers. What
+            `build_classifier` returns is taken as it is, and its facts go into the manifest.
         dataset: a loaded set, a name for `load_dataset`, or a pair of tensors (images, labels).
         attacks: names (``"clean,fgsm,pgd,cw"``), or a sequence of names, `Attack` and `Cascade`
             objects.
@@ -86,8 +88,20 @@ def score(
     Raises:
         UserError: the input cannot be scored, or `out` holds another run.
     """
-    if not isinstance(model, nn.Module):
-        raise UserError(f"the model is a {type(model).__name__}; wrap it in a torch.nn.Module.")
+    if isinstance(model, tuple) and len(model) == 2 and isinstance(model[1], ModelFacts):
+        model, built = model
+        cautions = [built.caution] if built.caution else []
+        facts = {"model": built.to_json(), "warnings": cautions, **(facts or {})}
+    wrapped = "a torch.nn.Module from images to logits, or what build_classifier returns"
+    for what, value, kinds, wanted in (
+        ("the model", model, nn.Module, wrapped),
+        ("seed", seed, int, "a whole number"),
+        ("batch_size", batch_size, int | None, "a whole number, or None"),
+        ("steps", steps, int | None, "a whole number, or None"),
+        ("out", out, Path | str | None, "a folder, or None"),
+    ):
+        require_kind(value, kinds, what, wanted)
+    assert isinstance(model, nn.Module)
     data = _as_labelled_images(dataset, model)
     plan = attack_plan or plan_attacks(
         attacks,
@@ -146,11 +160,11 @@ def carry_out_jobs(jobs: Sequence[Job], workforce: Workforce) -> list[Outcomes]:
     return outcomes
 
 
-def _choice(device: DeviceChoice | str | None, model: nn.Module) -> DeviceChoice:
+def _choice(device: DeviceChoice | torch.device | str | None, model: nn.Module) -> DeviceChoice:
     if device is None:
         where = next(model.parameters(), torch.empty(0)).device
         return DeviceChoice.here(where, "where the model was")
-    return choose_device(device) if isinstance(device, str) else device
+    return device if isinstance(device, DeviceChoice) else choose_device(str(device))
 
 
 def as_threats(
@@ -162,6 +176,8 @@ def as_threats(
     if isinstance(threat, str):
         threat = threat.split(",")
     several = threat if isinstance(threat, Sequence) else [threat]
+    if not several:
+        raise UserError("no ε is given; give one, such as 8/255, or leave threat out.")
     return [each if isinstance(each, Threat) else Threat(each) for each in several]
 
 

@@ -14,7 +14,8 @@ from typing import Any
 
 from ferd_eval.attacks import plan_attacks
 from ferd_eval.cli.comparing import verdict_on
-from ferd_eval.cli.reporting import report_folder, run_folders
+from ferd_eval.cli.reporting import report_folder
+from ferd_eval.cli.run_folders import find_runs
 from ferd_eval.cli.scoring import score_checkpoints
 from ferd_eval.cli.settings import ScoreSettings
 from ferd_eval.datasets import load_dataset
@@ -314,7 +315,8 @@ def _score(
 def _verdicts(report: Path, teacher: FrozenTeacher, students: Sequence[Path]) -> Iterator[str]:
     """How each student stands to the teacher, a sentence each."""
     runs = {
-        look_up(read_manifest(run) or {}, "checkpoint.sha256"): run for run in run_folders(report)
+        look_up(read_manifest(run) or {}, "checkpoint.sha256"): run
+        for run in find_runs(report).runs
     }
     for student in students:
         try:

@@ -11,10 +11,11 @@ from ferd_eval.acceptance import as_images
 from ferd_eval.attacks import PlannedAttack
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.device import DeviceChoice
-from ferd_eval.effort import TIMED_IMAGES, seconds_at_most, seconds_per_image
+from ferd_eval.effort import TIMED_IMAGES, seconds_per_image
 from ferd_eval.models import build_architecture
 from ferd_eval.output import parse_json
 from ferd_eval.progress import duration
+from ferd_eval.remaining import Remaining
 from ferd_train.fields import flat, text_of
 from ferd_train.frozen_teacher import FrozenTeacher
 from ferd_train.run_folder import RunFolder
@@ -112,13 +113,14 @@ class StudentPlan:
         counts = {self.teacher.classifier.to(where): 1, student.to(where).eval(): len(self.runs)}
         seconds = sum(
             count
-            * seconds_at_most(
+            * Remaining(
                 plan,
                 len(data),
+                data.num_classes,
                 seconds_per_image(
                     network, as_images(data.images_NCHW[few], network, where), labels_B, plan
                 ),
-            )
+            ).left()
             for network, count in counts.items()
         )
         names = ", ".join(planned.id for planned in plan)

@@ -17,7 +17,7 @@ from ferd_eval.attacks.fab import FABT
 from ferd_eval.attacks.gradient import CW, FGSM, PGD, IteratedSignedGradient, TargetedPGD
 from ferd_eval.attacks.square import Square
 from ferd_eval.attacks.threat import Threat
-from ferd_eval.errors import UserError, did_you_mean
+from ferd_eval.errors import UserError, did_you_mean, require_kind
 from ferd_eval.quantity import format_quantity
 
 
@@ -139,6 +139,7 @@ def plan_attacks(
     Raises:
         UserError: an unknown or repeated name.
     """
+    require_kind(names, str | Sequence, "attacks", "names, or a list of names and Attack objects")
     wanted = names.split(",") if isinstance(names, str) else list(names)
     attacks: dict[str, Attack | Cascade] = {"clean": Clean()}
     for item in wanted:
@@ -177,6 +178,7 @@ def _resolve(item: str | Attack | Cascade) -> list[tuple[str, Attack | Cascade]]
         )
     if isinstance(item, Attack | Cascade):
         return [(str(getattr(item, "name", getattr(item, "family", type(item).__name__))), item)]
+    require_kind(item, str, "an attack", "a name such as 'pgd', or an Attack object")
     name = item.strip().lower()
     if name in GROUPS:
         return [(member, PRESETS[member].make()) for member in GROUPS[name]]

@@ -8,6 +8,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+from ferd_eval.errors import UserError
 from ferd_eval.quantity import format_quantity, parse_quantity
 
 
@@ -22,7 +23,8 @@ class Threat:
     norm: str = "linf"
 
     def __init__(self, eps: Fraction | float | str, norm: str = "linf") -> None:
-        assert norm == "linf", f"only linf is known, got {norm!r}"
+        if norm != "linf":
+            raise UserError(f"the norm is {norm!r}, but attacks know only linf. Leave it out.")
         object.__setattr__(self, "eps", parse_quantity(eps, "--eps"))
         object.__setattr__(self, "norm", norm)
 

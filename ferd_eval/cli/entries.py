@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ferd_eval.cli.run_folders import by_method, find_runs, record_in, say_left_out, seed_of
 from ferd_eval.cli.sides import Side, read_side, with_own_names
 from ferd_eval.errors import UserError
-from ferd_eval.manifest import RECORD, look_up
+from ferd_eval.manifest import look_up
 from ferd_eval.metrics import Scorecard, scorecard
 from ferd_eval.outcomes import Outcomes
-from ferd_eval.output import parse_json
 from ferd_eval.report.leaderboard import Entry
 from ferd_eval.report.leaderboard.entry import images_of
-
-_OUTCOMES = "outcomes.parquet"
-
-#: How far below a folder its runs may lie: METHOD/seed-0/RUN.
-_DEPTH = 3
-
-_SEED = re.compile(r"seed[-_]?(\d+)", re.IGNORECASE)
 
 
 def read_entries(
@@ -39,17 +31,29 @@ def read_entries(
         UserError: there is no such run, it cannot be read, or runs of one row do not belong
             together.
     """
+    asked = [_parse(argument) for argument in arguments]
+    found = [[find_runs(folder) for folder in folders] for _, folders, _ in asked]
+    twins = _twins(
+        [
+            run
+            for (_, _, one_row), each in zip(asked, found, strict=True)
+            for those in each
+            for run in those.runs
+            if not (one_row or those.is_one_run)
+        ]
+    )
+    for run, other in twins.items():
+        say_left_out(run, f"is of the same network as {other}, scored alike")
     rows: list[_Row] = []
-    unfinished: list[Path] = []
-    for argument in arguments:
-        name, folders, one_row = _parse(argument)
-        found = [run for folder in folders for run in _runs_in(folder, unfinished)]
+    for (name, _, one_row), each in zip(asked, found, strict=True):
         if one_row:
-            rows.append(_Row(name, tuple(found)))
-        elif group_seeds:
-            rows += [_Row("", those) for those in _by_method(found)]
-        else:
-            rows += [_Row("", (folder,)) for folder in found]
+            rows.append(
+                _Row(name, tuple(run for those in each for run in those.without_teachers()))
+            )
+            continue
+        runs = [run for those in each for run in those.runs if run not in twins]
+        grouped = by_method(runs) if group_seeds else [(run,) for run in runs]
+        rows += [_Row("", those) for those in grouped]
     _require_once([folder for row in rows for folder in row.folders])
     sides = [
         read_side([folder.resolve() for folder in row.folders], row.name or str(row.folders[0]))
@@ -59,7 +63,8 @@ def read_entries(
     entries = [
         _entry(name, row.folders, side) for name, row, side in zip(names, rows, sides, strict=True)
     ]
-    return entries, tuple(unfinished)
+    unfinished = tuple(run for each in found for those in each for run in those.unfinished)
+    return entries, unfinished
 
 
 def read_rows(rows: Sequence[tuple[str, Sequence[Path]]]) -> list[Entry]:
@@ -93,75 +98,40 @@ def _parse(argument: str) -> tuple[str, list[Path], bool]:
         raise UserError(f"{argument!r} lacks a name or a folder. Write NAME=FOLDER,FOLDER.")
     folders = [rest] if Path(rest).exists() else [part for part in rest.split(",") if part]
     for folder in folders:
-        if not Path(folder).is_dir():
+        if not Path(folder).exists():
             raise UserError(f"there is no folder {folder}. Give the --out of a score command.")
     return name.strip(), [Path(folder) for folder in folders], bool(equals) or len(folders) > 1
 
 
-def _runs_in(folder: Path, unfinished: list[Path]) -> list[Path]:
-    """The folder itself if it is a run, else the runs below it."""
-    if not folder.is_dir():
-        raise UserError(f"{folder} is no folder. Give the --out of a score command.")
-    if (folder / _OUTCOMES).is_file():
-        return [folder]
-    below = [
-        file.parent for depth in range(1, _DEPTH + 1) for file in folder.glob("*/" * depth + RECORD)
-    ]
-    runs = sorted((each for each in below if (each / _OUTCOMES).is_file()), key=_in_numbers)
-    started = [each for each in (folder, *below) if _is_unfinished(each)]
-    unfinished += sorted(started, key=_in_numbers)
-    if not runs:
-        state = "an unfinished run" if started else "no run"
-        raise UserError(
-            f"{folder} holds {state}: {_OUTCOMES} is missing. Finish it by repeating its score "
-            "command, or give another folder."
-        )
-    return runs
+def _twins(folders: Sequence[Path]) -> dict[Path, Path]:
+    """Run → another one of the same network, scored alike or under more attacks.
 
-
-def _is_unfinished(folder: Path) -> bool:
-    """Whether it holds the record of a scoring run, and no outcomes."""
-    if (folder / _OUTCOMES).exists():
-        return False
-    try:
-        manifest = parse_json((folder / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(manifest, dict) and {"attacks", "unit_images"} <= {*manifest}
-
-
-def _in_numbers(folder: Path) -> list[tuple[str, int]]:
-    """Sort key: ``seed-10`` comes after ``seed-9``."""
-    parts = re.split(r"(\d+)", str(folder))
-    return [("", int(part)) if part.isdigit() else (part, 0) for part in parts]
-
-
-def _by_method(folders: Sequence[Path]) -> list[tuple[Path, ...]]:
-    """Runs whose training recipes, or else whose paths, differ in the seed only."""
-    groups: dict[str, list[Path]] = {}
+    Two students' reports hold the same teacher, which would tie with itself.
+    """
+    by_network: dict[str, list[tuple[Path, Mapping[str, Any]]]] = {}
     for folder in folders:
-        recipe = look_up(_manifest(folder), "checkpoint.recipe")
-        if isinstance(recipe, Mapping) and "seed" in recipe:
-            own = {key: value for key, value in recipe.items() if key != "seed"}
-            method = json.dumps(own, sort_keys=True, default=str)
-        else:
-            parts = folder.resolve().parts
-            method = "/".join(part for part in parts if not _SEED.fullmatch(part))
-        groups.setdefault(method, []).append(folder)
-    return list(map(tuple, groups.values()))
+        record = record_in(folder)
+        if look_up(record, "checkpoint.sha256") is not None:
+            by_network.setdefault(_network(record), []).append((folder, record["attacks"]))
+    found: dict[Path, Path] = {}
+    for alike in by_network.values():
+        for i, (folder, attacks) in enumerate(alike):
+            for j, (other, more) in enumerate(alike):
+                covered = isinstance(attacks, dict) and isinstance(more, dict)
+                covered = covered and attacks.items() <= more.items()
+                if covered and (len(more) > len(attacks) or j < i):
+                    found.setdefault(folder, other)
+    return found
 
 
-def _seed(folder: Path, run: Outcomes) -> int | None:
-    """Training seed: by the checkpoint's own record, else by a part of the path."""
-    recorded = look_up(run.manifest, "checkpoint.recipe.seed")
-    if isinstance(recorded, int):
-        return recorded
-    named = [found[1] for part in folder.resolve().parts if (found := _SEED.fullmatch(part))]
-    return int(named[-1]) if named else None
+def _network(record: Mapping[str, Any]) -> str:
+    """What makes two runs say the same of the attacks that both hold."""
+    paths = ("checkpoint.sha256", "dataset.fingerprint", "seed", "precision", "engine")
+    return json.dumps([look_up(record, path) for path in paths], sort_keys=True, default=str)
 
 
 def _entry(name: str, folders: Sequence[Path], side: Side) -> Entry:
-    seeds = [_seed(folder, run) for folder, run in zip(folders, side.runs, strict=True)]
+    seeds = [seed_of(folder, run.manifest) for folder, run in zip(folders, side.runs, strict=True)]
     order = sorted(range(len(seeds)), key=lambda i: (seeds[i] is None, seeds[i] or 0))
     cards = [_scored(folder, run) for folder, run in zip(folders, side.runs, strict=True)]
     entry = Entry(
@@ -246,11 +216,3 @@ def _names(rows: Sequence[_Row], sides: Sequence[Side]) -> list[str]:
         name if row.name or name not in given else ", ".join(map(str, row.folders))
         for name, row in zip(names, rows, strict=True)
     ]
-
-
-def _manifest(folder: Path) -> Mapping[str, Any]:
-    try:
-        manifest = parse_json((folder / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as reason:
-        raise UserError(f"{folder / RECORD} cannot be read: {reason}.") from reason
-    return manifest if isinstance(manifest, dict) else {}

@@ -11,7 +11,10 @@ import typer
 
 
 def gate(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of one finished run.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="RUN", help="A finished run, or a folder of runs: all must pass."),
+    ],
     floor: Annotated[
         str | None,
         typer.Option(help="Every class must be right at least this often: 0.20 or 20%."),
@@ -26,9 +29,9 @@ def gate(
     json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
 ) -> None:
     """Exit 0 if the run shows it with 95 % confidence, 1 if not, 2 if command or run are bad."""
-    from ferd_eval.cli.gating import judge_run
+    from ferd_eval.cli.gating import judge
 
-    verdict = judge_run(folder, floor, max_drop, attack)
+    verdict = judge(folder, floor, max_drop, attack)
     try:
         print(verdict.to_json() if json else verdict.line, end="" if json else "\n", flush=True)
     except BrokenPipeError:  # nobody reads the line, but the status still has to be right

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from ferd_eval.cli.reporting import as_run
+from ferd_eval.cli.run_folders import find_runs
 from ferd_eval.errors import UserError, did_you_mean
 from ferd_eval.manifest import environment, look_up
 from ferd_eval.metrics import AttackScores, class_drops, class_floors
@@ -15,7 +16,7 @@ from ferd_eval.metrics.check import classes
 from ferd_eval.metrics.circumstances import circumstances
 from ferd_eval.outcomes import Outcomes
 from ferd_eval.output import to_json
-from ferd_eval.report import Run
+from ferd_eval.report import Run, as_run
 from ferd_eval.report.figure import percent
 from ferd_eval.report.sentences import headline_attack
 from ferd_eval.terminal_text import one_line
@@ -86,13 +87,63 @@ class Verdict:
         there = f" Scored with {', '.join(self.elsewhere)}." if self.elsewhere else ""
         return one_line(f"{'pass' if self.passed else 'fail'}: {'; '.join(said)}.{doubt}{there}")
 
+    def to_dict(self) -> dict[str, Any]:
+        """The verdict as values that JSON has."""
+        return {"pass": self.passed, "reason": self.line, **asdict(self)}
+
     def to_json(self) -> str:
         """The verdict for a program."""
-        return to_json({"pass": self.passed, "reason": self.line, **asdict(self)})
+        return to_json(self.to_dict())
 
     @property
     def _findings(self) -> tuple[Finding, ...]:
         return tuple(each for each in (self.floor, self.max_drop) if each is not None)
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """One for each run of a folder of runs; all have to pass."""
+
+    by_name: Mapping[str, Verdict]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every run shows what is asked."""
+        return all(verdict.passed for verdict in self.by_name.values())
+
+    @property
+    def line(self) -> str:
+        """A line for each run."""
+        return "\n".join(f"{name}: {verdict.line}" for name, verdict in self.by_name.items())
+
+    def to_json(self) -> str:
+        """The verdicts for a program."""
+        runs = {name: verdict.to_dict() for name, verdict in self.by_name.items()}
+        return to_json({"pass": self.passed, "runs": runs})
+
+
+def judge(
+    folder: Path, floor: str | None, max_drop: str | None, attack: str | None
+) -> Verdict | Verdicts:
+    """Compare a run, or each run of a folder of runs, with what is asked of it.
+
+    Raises:
+        UserError: as `judge_run`, or there is no run.
+    """
+    found = find_runs(folder)
+    if found.unfinished:
+        raise UserError(f"{found.unfinished[0]} is not finished. Repeat its score command.")
+    runs = found.without_teachers()
+    if found.is_one_run:
+        return judge_run(runs[0], floor, max_drop, attack)
+    within = folder if folder.is_dir() else folder.parent
+    names = [one_line(str(run.relative_to(within))) for run in runs]
+    return Verdicts(
+        {
+            name: judge_run(run, floor, max_drop, attack)
+            for name, run in zip(names, runs, strict=True)
+        }
+    )
 
 
 def judge_run(folder: Path, floor: str | None, max_drop: str | None, attack: str | None) -> Verdict:

@@ -14,7 +14,7 @@ from rich.text import Text
 from ferd_eval.attack_name import known_attack
 from ferd_eval.cli.console import console
 from ferd_eval.cli.own_folder import require_own_folder
-from ferd_eval.cli.reporting import as_run, show
+from ferd_eval.cli.reporting import show
 from ferd_eval.datasets import dataset_info
 from ferd_eval.datasets.class_order import ClassOrder
 from ferd_eval.errors import UserError
@@ -27,7 +27,7 @@ from ferd_eval.output import parse_json, to_json
 from ferd_eval.prediction_file import PredictionFile
 from ferd_eval.predictions import Predictions, read_predictions
 from ferd_eval.quantity import format_quantity, parse_quantity
-from ferd_eval.report import write_report
+from ferd_eval.report import as_run, write_report
 
 #: What makes two imports the same run.
 _IDENTITY = ("engine", "source", "dataset", "attacks", "threat")

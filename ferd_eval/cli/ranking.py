@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ferd_eval.cli.console import console
 from ferd_eval.cli.entries import read_entries
+from ferd_eval.cli.run_folders import say_left_out
 from ferd_eval.datasets import list_datasets
 from ferd_eval.errors import UserError
 from ferd_eval.output import to_json
@@ -34,7 +35,7 @@ def rank_runs(
     published = None if reported is None else read_reported(reported)
     entries, unfinished = read_entries(arguments, group_seeds=group_seeds)
     for folder in unfinished:
-        print(f"left out: {folder} is an unfinished run.", file=sys.stderr)
+        say_left_out(folder, "is an unfinished run")
     board = leaderboard(
         entries,
         published,

@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from ferd_eval.cli.console import console
-from ferd_eval.errors import UserError
+from ferd_eval.cli.run_folders import find_runs
 from ferd_eval.groups import read_groups
-from ferd_eval.metrics import scorecard
 from ferd_eval.outcomes import Outcomes
 from ferd_eval.output import parse_json, to_json
 from ferd_eval.report import (
     Run,
+    as_run,
     render_terminal,
     scorecard_file,
     scorecards,
@@ -34,45 +34,36 @@ def report_folder(folder: Path, groups: str | None, *, audit: bool = False, as_j
     Args:
         audit: whether to write an audit appendix beside the report of each run.
     """
-    folders = run_folders(folder)
-    runs = [read_run(each, groups) for each in folders]
-    if len({run.name for run in runs}) < len(runs):
-        # A checkpoint scored twice: its folders tell the runs apart.
-        runs = [replace(run, name=each.name) for each, run in zip(folders, runs, strict=True)]
-    for each, run in zip(folders, runs, strict=True):
+    found = find_runs(folder)
+    runs = _with_own_names(found.runs, [read_run(each, groups) for each in found.runs])
+    for each, run in zip(found.runs, runs, strict=True):
         write_report(each, [run])
         if audit:
             write_appendix(each, run)
-    if folders != [folder]:
-        write_report(folder, runs)
-    show(runs, folder / "report.html", as_json=as_json)
+    if found.is_one_run:
+        show(runs, found.runs[0] / "report.html", as_json=as_json)
+        return
+    roots = {each.parent for each in found.runs}
+    if len(roots) == 1:
+        (root,) = roots
+        write_report(root, runs)
+        show(runs, root / "report.html", as_json=as_json)
+    elif as_json:
+        print(to_json(scorecards(runs)), end="")
+    else:  # many methods or evaluations, as of a study: no one report is over all
+        print(*(each / "report.html" for each in found.runs), sep="\n")
 
 
-def run_folders(folder: Path) -> list[Path]:
-    """The folder itself if it is a run, else the runs in it.
-
-    Raises:
-        UserError: there is none.
-    """
-    if (folder / "outcomes.parquet").is_file():
-        return [folder]
-    if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}. Give the --out of a score command.")
-    inside = sorted(file.parent for file in folder.glob("*/outcomes.parquet"))
-    if not inside:
-        state = "an unfinished run" if (folder / "manifest.json").exists() else "no run"
-        raise UserError(
-            f"{folder} holds {state}: outcomes.parquet is missing. Finish it by repeating its "
-            "score command, or give another folder."
-        )
-    return inside
-
-
-def as_run(name: str, outcomes: Outcomes) -> Run:
-    """Outcomes with their figures, as reports take them."""
-    groups = outcomes.manifest.get("groups") or {}
-    card = scorecard(outcomes, {name: tuple(names) for name, names in groups.items()} or None)
-    return Run(name, card, outcomes.manifest)
+def _with_own_names(folders: Sequence[Path], runs: Sequence[Run]) -> list[Run]:
+    """A checkpoint scored twice: its folders tell the runs apart."""
+    for names in (
+        [run.name for run in runs],
+        [folder.name for folder in folders],
+        list(map(str, folders)),
+    ):
+        if len({*names}) == len(names):
+            break
+    return [replace(run, name=name) for name, run in zip(names, runs, strict=True)]
 
 
 def show(runs: Sequence[Run], report: Path, *, as_json: bool) -> None:

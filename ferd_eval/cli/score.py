@@ -168,6 +168,14 @@ def score(
     json: Annotated[
         bool, typer.Option("--json", help="Print the scorecard as JSON.", rich_help_panel=_RUN)
     ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Say what would be done and how long it would take; write nothing.",
+            rich_help_panel=_RUN,
+        ),
+    ] = False,
 ) -> None:
     """Attack each checkpoint and report how evenly its classes resist.
 
@@ -176,10 +184,13 @@ def score(
     flags = {
         name: value
         for name, value in locals().items()
-        if name not in ("checkpoints", "config", "json")
+        if name not in ("checkpoints", "config", "json", "dry_run")
     }
     settings = ScoreSettings.gather(flags, config)
 
-    from ferd_eval.cli.scoring import score_checkpoints
+    from ferd_eval.cli.scoring import plan_checkpoints, score_checkpoints
 
+    if dry_run:
+        plan_checkpoints(checkpoints, settings, as_json=json)
+        return
     score_checkpoints(checkpoints, settings, command=["ferd-eval", *sys.argv[1:]], as_json=json)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ from ferd_eval.attacks import Attack
 from ferd_eval.cli.assignment import Assignment, read_assignment, require_dataset
 from ferd_eval.cli.candidate import Candidate, load_named, make_candidates
 from ferd_eval.cli.console import console
-from ferd_eval.cli.forecast import forecast
+from ferd_eval.cli.forecast import Forecast, forecast
 from ferd_eval.cli.own_folder import require_own_folder
-from ferd_eval.cli.reporting import as_run, is_current, show
+from ferd_eval.cli.reporting import is_current, show
 from ferd_eval.cli.settings import ScoreSettings
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.device import DeviceChoice, choose_device
@@ -29,15 +29,109 @@ from ferd_eval.job import Job
 from ferd_eval.manifest import read_manifest
 from ferd_eval.name_list import listed
 from ferd_eval.outcomes import Outcomes
+from ferd_eval.output import to_json
 from ferd_eval.preflight import normalization_hint
-from ferd_eval.progress import Bar, Lines, Watcher
+from ferd_eval.progress import Bar, Lines, Watcher, duration
 from ferd_eval.remaining import Remaining
-from ferd_eval.report import Run, write_report
+from ferd_eval.report import Run, as_run, write_report
 from ferd_eval.runner import carry_out_jobs
 from ferd_eval.workforce import Alone, Workforce
 
 #: Where runs go when nobody says otherwise.
 RUNS = Path("reports/runs")
+
+_FINISHED = "All of it is finished: the command would show the reports again."
+_NOT_TIMED = "How long it takes is not known: workers elsewhere, or too little memory to time it."
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What a command is about, once everything that can be wrong with it was looked at.
+
+    Attributes:
+        several: whether each checkpoint has a folder of its own in `root`.
+        folders: of the runs.
+    """
+
+    candidates: Sequence[Candidate]
+    assignment: Assignment
+    device: DeviceChoice
+    several: bool
+    root: Path
+    folders: Sequence[Path]
+
+    @property
+    def statuses(self) -> list[str | None]:
+        """How far the run in each folder is; None where there is none."""
+        return [(read_manifest(folder) or {}).get("status") for folder in self.folders]
+
+
+def _prepare(
+    files: Sequence[Path],
+    settings: ScoreSettings,
+    folder_per_checkpoint: bool = False,
+    make_attack: Callable[[LabelledImages], Attack] | None = None,
+) -> _Work:
+    """Look at everything; nothing is written."""
+    require_dataset(settings)
+    named = load_named(files, settings.key)
+    for _, checkpoint in named:
+        if checkpoint.choice:
+            said = f"{checkpoint.path}: {checkpoint.choice}"
+            console(stderr=True).print(Text(said), soft_wrap=True)
+    assignment = read_assignment(settings, make_attack)
+    device = choose_device("cpu" if settings.is_remote else settings.device)
+    candidates = make_candidates(named, settings, assignment.data, assignment.plan, device)
+    several = len(candidates) > 1 or folder_per_checkpoint
+    root = settings.out or RUNS / _run_name(candidates, assignment, settings)
+    _require_room(root, candidates, several=several)
+    names = [each.name for each in candidates] if several else []
+    require_own_folder(root, names)
+    for name in names:
+        require_own_folder(root / name)
+    folders = [root / each.name if several else root for each in candidates]
+    return _Work(candidates, assignment, device, several, root, folders)
+
+
+def plan_checkpoints(files: Sequence[Path], settings: ScoreSettings, *, as_json: bool) -> None:
+    """Say what scoring would do and what it would cost; nothing is written or fetched."""
+    work = _prepare(files, replace(settings, download=False))
+    ahead = _forecast(work, settings)
+    standing = {
+        str(folder): {None: "new", "running": "continued"}.get(status, str(status))
+        for folder, status in zip(work.folders, work.statuses, strict=True)
+    }
+    data, plan = work.assignment.data, work.assignment.plan
+    if as_json:
+        print(
+            to_json(
+                {
+                    "checkpoints": [
+                        {**each.describe(), "architecture": each.facts.architecture}
+                        for each in work.candidates
+                    ],
+                    "dataset": {"name": data.name, "n": len(data), "image_shape": data.image_shape},
+                    "device": work.device.describe(),
+                    "attacks": {each.id: each.describe() for each in plan},
+                    "seconds_at_most": ahead and ahead.longest_by_attack,
+                    "folders": standing,
+                }
+            ),
+            end="",
+        )
+        return
+    for each in work.candidates:
+        print(f"{each.name}: {each.facts.architecture}, {each.facts.parameters} parameters")
+    print(f"on {len(data)} images of {data.name} ({work.assignment.selection}), {plan[-1].threat}")
+    for planned in plan:
+        stages = ", ".join(each.family for each in planned.attacks[1:])
+        cost = f"  {duration(ahead.longest_by_attack[planned.id])} at most" if ahead else ""
+        print(f"  {planned.id}{f' ({stages})' if stages else ''}{cost}")
+    for folder, how in standing.items():
+        print(f"into {folder} ({how})")
+    finished = {*standing.values()} == {"finished"}
+    print(_FINISHED if finished else ahead.sentence if ahead else _NOT_TIMED)
+    print("This was a dry run: nothing is written. Leave out --dry-run to start.")
 
 
 def score_checkpoints(
@@ -63,23 +157,9 @@ def score_checkpoints(
         make_attack: one more attack, made for the data.
         facts: more entries for the manifests.
     """
-    require_dataset(settings)
-    named = load_named(files, settings.key)
-    for _, checkpoint in named:
-        if checkpoint.choice:
-            said = f"{checkpoint.path}: {checkpoint.choice}"
-            console(stderr=True).print(Text(said), soft_wrap=True)
-    assignment = read_assignment(settings, make_attack)
-    device = choose_device("cpu" if settings.is_remote else settings.device)
-    candidates = make_candidates(named, settings, assignment.data, assignment.plan, device)
-    several = len(candidates) > 1 or folder_per_checkpoint
-    root = settings.out or RUNS / _run_name(candidates, assignment, settings)
-    _require_room(root, candidates, several=several)
-    names = [each.name for each in candidates] if several else []
-    require_own_folder(root, names)
-    for name in names:
-        require_own_folder(root / name)
-    folders = [root / each.name if several else root for each in candidates]
+    work = _prepare(files, settings, folder_per_checkpoint, make_attack)
+    candidates, assignment, device = work.candidates, work.assignment, work.device
+    several, root, folders = work.several, work.root, work.folders
     runs: dict[str, Run] = {}
 
     def told(candidate: Candidate, folder: Path, outcomes: Outcomes) -> None:
@@ -93,8 +173,11 @@ def score_checkpoints(
             watcher.note(f"warning: {caution}")
         for folder in dict.fromkeys([root, *folders]):
             stack.enter_context(sole_user(folder, below=("adversarial",), note=watcher.note))
-        if not settings.is_remote:
-            _forecast(candidates, folders, assignment, device, settings, watcher)
+        statuses = work.statuses
+        ahead = _forecast(work, settings)
+        if ahead and ahead.is_worth_saying and None in statuses:
+            watcher.note(ahead.sentence)
+        seconds = iter(ahead.seconds if ahead else ())
         workforce = _workforce(settings, device, watcher, stack)
         beside: list[Remaining] = []
         jobs = [
@@ -110,6 +193,7 @@ def score_checkpoints(
                 fold=settings.fold_batchnorm,
                 watcher=watcher,
                 beside=beside,
+                seconds=next(seconds, None) if status != "finished" else None,
                 title=candidate.name if several else "",
                 told=partial(told, candidate, folder),
                 facts={
@@ -118,9 +202,10 @@ def score_checkpoints(
                     **(facts or {}),
                 },
             )
-            for candidate, folder in zip(candidates, folders, strict=True)
+            for candidate, folder, status in zip(candidates, folders, statuses, strict=True)
         ]
-        watcher.start(f"{len(jobs)} checkpoints" if several else candidates[0].name)
+        title = f"{len(jobs)} checkpoints" if several else candidates[0].name
+        watcher.start(title, measured=ahead is not None)
         with after_what_is_at_hand("unit"):
             carry_out_jobs(jobs, workforce)
         in_order = [runs[candidate.name] for candidate in candidates]
@@ -149,28 +234,17 @@ def _facts(
     }
 
 
-def _forecast(
-    candidates: Sequence[Candidate],
-    folders: Sequence[Path],
-    assignment: Assignment,
-    device: DeviceChoice,
-    settings: ScoreSettings,
-    watcher: Watcher,
-) -> None:
-    """Say how long those will take that have not begun."""
-    fresh_ones = [
-        each.classifier
-        for each, folder in zip(candidates, folders, strict=True)
-        if _status(folder) is None
+def _forecast(work: _Work, settings: ScoreSettings) -> Forecast | None:
+    """What those will cost that are not finished; None where that cannot be timed here."""
+    if settings.is_remote:
+        return None
+    open_ones = [
+        candidate.classifier
+        for candidate, status in zip(work.candidates, work.statuses, strict=True)
+        if status != "finished"
     ]
-    said = forecast(fresh_ones, assignment.data, assignment.plan, device.device, settings.batch)
-    if said:
-        watcher.note(said)
-
-
-def _status(folder: Path) -> str | None:
-    """How far the run in a folder is; None where there is none."""
-    return (read_manifest(folder) or {}).get("status")
+    data, plan = work.assignment.data, work.assignment.plan
+    return forecast(open_ones, data, plan, work.device.device, settings.batch)
 
 
 def _require_room(root: Path, candidates: Sequence[Candidate], *, several: bool) -> None:
@@ -208,7 +282,7 @@ def _run_name(
     return f"{first}-{data.name}-{digest.hexdigest()[:8]}"
 
 
-def _watcher(stack: ExitStack) -> Watcher:
+def _watcher(stack: ExitStack) -> Bar | Lines:
     screen = console(stderr=True)
     if screen.is_terminal:
         return stack.enter_context(Bar(screen))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ferd_eval.cli.reporting import run_folders
+from ferd_eval.cli.run_folders import find_runs, to_type
 from ferd_eval.errors import UserError
 from ferd_eval.manifest import RECORD, look_up
 from ferd_eval.outcomes import Outcomes
@@ -79,8 +78,8 @@ def read_sides(words: Sequence[str]) -> tuple[Side, ...]:
 
 
 def _read(word: str) -> Side:
-    folders = [folder.resolve() for part in _parts(word) for folder in _in_order(run_folders(part))]
-    return read_side(folders, word)
+    folders = [run for part in _parts(word) for run in find_runs(part).without_teachers()]
+    return read_side([folder.resolve() for folder in folders], word)
 
 
 def read_side(folders: Sequence[Path], word: str) -> Side:
@@ -120,20 +119,8 @@ def _parts(word: str) -> list[Path]:
     return [Path(part.strip()) for part in word.split(",") if part.strip()] or [Path(word)]
 
 
-def _in_order(folders: Sequence[Path]) -> list[Path]:
-    """Of one folder: seed-2 before seed-10."""
-    return sorted(
-        folders,
-        key=lambda folder: [
-            (not part.isdigit(), int(part) if part.isdigit() else 0, part)
-            for part in re.split(r"(\d+)", folder.name)
-        ],
-    )
-
-
 def _require_one_method(side: Side, word: str) -> None:
     """Several runs are seeds of one method: same architecture, same recipe, other weights."""
-    one_by_one = "Name the runs of one method, joined by commas: DIR/a,DIR/b,DIR/c."
     first = side.runs[0]
     for run, folder in zip(side.runs[1:], side.folders[1:], strict=True):
         for what, path in (("architecture", "model.architecture"), ("recipe", "checkpoint.recipe")):
@@ -144,7 +131,8 @@ def _require_one_method(side: Side, word: str) -> None:
                 what, ours, theirs = _first_difference(ours, theirs)
             raise UserError(
                 f"{word} holds networks of several kinds: {what} is {ours} in "
-                f"{side.folders[0].name} and {theirs} in {folder.name}. {one_by_one}"
+                f"{side.folders[0].name} and {theirs} in {folder.name}. Name the runs of one "
+                f"method: {to_type(side.folders)}."
             )
     # One file may hold several networks.
     digests = [
@@ -155,7 +143,8 @@ def _require_one_method(side: Side, word: str) -> None:
         if digest[0] is not None and digest in digests[:i]:
             raise UserError(
                 f"{side.folders[digests.index(digest)]} and {side.folders[i]} are runs of one "
-                "checkpoint, which is one training seed. Give one of them."
+                f"checkpoint, which is one training seed. Name one of them: "
+                f"{to_type(side.folders)}."
             )
 
 

@@ -21,7 +21,7 @@ class DataFolder:
     named_by: str
 
     @classmethod
-    def choose(cls, data_dir: Path | None) -> DataFolder:
+    def choose(cls, data_dir: Path | str | None) -> DataFolder:
         """Take ``--data-dir``, else the environment's ``FERD_DATA``, else ``./data``."""
         if data_dir is not None:
             return cls(Path(data_dir).expanduser(), "--data-dir")

@@ -14,8 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferd_eval.datasets.pixel_room import rows_of
-from ferd_eval.errors import UserError
+from ferd_eval.errors import UserError, require_kind
 from ferd_eval.output import is_text
+
+#: Arrays of a set, and the types of numbers they may hold.
+_ARRAYS = {
+    "images_NCHW": ("uint8", "float32"),
+    "labels_N": ("int64",),
+    "indices_N": ("int64",),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,11 +59,14 @@ class LabelledImages:
     cautions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for name, kinds in _ARRAYS.items():
+            _require_array(name, getattr(self, name), kinds)
         n = len(self.labels_N)
-        assert self.images_NCHW.ndim == 4
-        assert len(self.images_NCHW) == n == len(self.indices_N)
-        assert self.images_NCHW.dtype in (np.uint8, np.float32)
-        assert self.labels_N.dtype == self.indices_N.dtype == np.int64
+        if not len(self.images_NCHW) == n == len(self.indices_N):
+            raise UserError(
+                f"data set {self.name} has {len(self.images_NCHW)} images, {n} labels and "
+                f"{len(self.indices_N)} indices: give each image one of each."
+            )
         if n == 0:
             raise UserError(f"data set {self.name} at {self.source} holds no images: give it some.")
         low, high = int(self.labels_N.min()), int(self.labels_N.max())
@@ -160,6 +170,15 @@ class LabelledImages:
             labels_N=self.labels_N[positions],
             indices_N=self.indices_N[positions],
         )
+
+
+def _require_array(name: str, array: NDArray[Any], kinds: tuple[str, ...]) -> None:
+    """As many dimensions as the name has letters after its underscore."""
+    letters = name.partition("_")[2]
+    wanted = f"a numpy array {'×'.join(letters)} of {' or '.join(kinds)}"
+    require_kind(array, np.ndarray, name, wanted)
+    if array.ndim != len(letters) or array.dtype.name not in kinds:
+        raise UserError(f"{name} is {array.dtype} of shape {array.shape}; give {wanted}.")
 
 
 def _require_positive(count: int) -> None:

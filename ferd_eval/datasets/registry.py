@@ -38,7 +38,7 @@ from ferd_eval.datasets.tiny_imagenet import (
     TINY_IMAGENET_LAYOUTS,
     load_tiny_imagenet,
 )
-from ferd_eval.errors import UserError, did_you_mean
+from ferd_eval.errors import UserError, did_you_mean, require_kind
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def dataset_info(spec: str) -> DatasetInfo:
 
 def load_dataset(
     spec: str,
-    data_dir: Path | None = None,
+    data_dir: Path | str | None = None,
     *,
     split: Split = "test",
     download: bool = False,
@@ -125,6 +125,8 @@ def load_dataset(
         UserError: the set is unknown, not found, damaged, or cannot be fetched, or its classes are
             others than said.
     """
+    require_kind(spec, str, "the data set", "a name such as 'cifar10', folder:PATH or npz:PATH")
+    require_kind(data_dir, str | Path | None, "data_dir", "a folder")
     if split not in ("test", "train"):
         raise UserError(f"no split {split!r}.{did_you_mean(str(split), ('test', 'train'))}")
     dataset, path = _parse(spec)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ferd_eval.errors import UserError
+from ferd_eval.errors import UserError, require_kind
 from ferd_eval.metrics.audit import Audit, audit
 from ferd_eval.metrics.budget import eps_of
 from ferd_eval.metrics.confusion import ErrorPattern, confusion_matrix, error_pattern, finite
@@ -193,6 +193,10 @@ class Scorecard:
         return plain
 
 
+#: How the outcomes come about that every figure is made from.
+_OUTCOMES_ASKED = "Outcomes: what ferd_eval.score returns, or Outcomes.load(DIR) reads"
+
+
 def scorecard(outcomes: Outcomes, groups: Mapping[str, tuple[str, ...]] | None = None) -> Scorecard:
     """Compute every figure of a run.
 
@@ -204,6 +208,8 @@ def scorecard(outcomes: Outcomes, groups: Mapping[str, tuple[str, ...]] | None =
         UserError: a label, prediction or target is no class; rows contradict themselves or occur
             twice; a grouping does not name one group for each class.
     """
+    require_kind(outcomes, Outcomes, "what is to be scored", _OUTCOMES_ASKED)
+    require_kind(groups or {}, Mapping, "groups", "{grouping: one group name for each class}")
     manifest, names = outcomes.manifest, outcomes.class_names
     _check(outcomes.table, len(names))
     folds = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ferd_eval.errors import UserError
+from ferd_eval.errors import UserError, require_kind
 from ferd_eval.models.normalization import Normalization
 
 
@@ -32,6 +32,14 @@ class Classifier(nn.Module):
         normalization: Normalization | None = None,
     ) -> None:
         super().__init__()
+        require_kind(network, nn.Module, "the network", "a torch.nn.Module")
+        require_kind(num_classes, int, "num_classes", "the number of logits")
+        require_kind(
+            normalization,
+            Normalization | None,
+            "normalization",
+            "a Normalization or None",
+        )
         if (
             normalization is not None
             and in_channels is not None

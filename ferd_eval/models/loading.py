@@ -13,8 +13,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from ferd_eval.checkpoint import Checkpoint
-from ferd_eval.errors import UserError
+from ferd_eval.checkpoint import Checkpoint, load_checkpoint
+from ferd_eval.errors import UserError, require_kind
 from ferd_eval.models.architecture import Architecture, Fit, load_weights
 from ferd_eval.models.classifier import Classifier
 from ferd_eval.models.external import (
@@ -94,17 +94,17 @@ class _Built:
 
 
 def build_classifier(
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | Path | str,
     *,
     arch: str | None = None,
-    model_file: str | None = None,
+    model_file: Path | str | None = None,
     normalize: str = "auto",
     num_classes: int | None = None,
 ) -> tuple[Classifier, ModelFacts]:
     """Turn weights into a classifier, in eval mode on the CPU, and say how it was done.
 
     Args:
-        checkpoint: what `load_checkpoint` returned.
+        checkpoint: what `load_checkpoint` returned, or the path that it would be given.
         arch: architecture name; None takes the file's own metadata or detects it.
         model_file: ``FILE.py:FACTORY`` of the user, run instead of `arch`.
         normalize: ``auto``, ``none``, a name or ``M,M,M/S,S,S``. ``auto`` takes the file's
@@ -115,6 +115,14 @@ def build_classifier(
     Raises:
         UserError: the architecture cannot be decided or does not fit, or an option is wrong.
     """
+    if not isinstance(checkpoint, Checkpoint):
+        checkpoint = load_checkpoint(checkpoint)
+    if isinstance(model_file, Path):
+        model_file = str(model_file)
+    require_kind(arch, str | None, "arch", "a name or None")
+    require_kind(model_file, str | None, "model_file", "FILE.py:FACTORY or None")
+    require_kind(normalize, str, "normalize", "auto, none, a name or M,M,M/S,S,S")
+    require_kind(num_classes, int | None, "num_classes", "a whole number or None")
     wanted = None if normalize == "auto" else parse_normalization(normalize)
     try:
         built = _build(checkpoint, arch, model_file, num_classes)

@@ -1,6 +1,7 @@
 """Reports: one view of one or several runs, rendered to files and to the terminal."""
 
 from ferd_eval.report.figure import Figure, Table, percent, ratio
+from ferd_eval.report.runs import as_run
 from ferd_eval.report.terminal import render_terminal
 from ferd_eval.report.view import Run, View, view
 from ferd_eval.report.write import scorecard_file, scorecards, write_report
@@ -11,6 +12,7 @@ __all__ = [
     "Run",
     "Table",
     "View",
+    "as_run",
     "percent",
     "ratio",
     "render_terminal",

@@ -11,6 +11,7 @@ from ferd_eval.errors import UserError
 from ferd_eval.output import to_json, write_atomically
 from ferd_eval.report.markdown import markdown
 from ferd_eval.report.page import page
+from ferd_eval.report.runs import Results, as_runs
 from ferd_eval.report.spreadsheet import long_csv, wide_csv
 from ferd_eval.report.view import Run, view
 
@@ -18,18 +19,27 @@ from ferd_eval.report.view import Run, view
 _SCORECARD_FILES = ("scorecard.json", "scorecards.json")
 
 
-def write_report(folder: Path, runs: Sequence[Run]) -> tuple[Path, ...]:
+def write_report(folder: Path | str | Results, runs: Results | Path | str) -> tuple[Path, ...]:
     """Write ``scorecard.json``, ``report.md``, both CSV files and ``report.html``.
 
     With several runs each file compares them, and ``scorecards.json`` in place of
     ``scorecard.json`` holds ``{"runs": {name: scorecard}}``.
 
+    Args:
+        folder: where; it is made if it is missing. Either argument may come first.
+        runs: one `Outcomes` or `Run`, several in a sequence, or ``{name: Outcomes}``.
+
     Returns:
         The files written.
 
     Raises:
-        UserError: the folder cannot be written.
+        UserError: the folder cannot be written, or `runs` is something else.
     """
+    if isinstance(runs, str | Path):
+        folder, runs = runs, folder
+    if not isinstance(folder, str | Path):
+        raise UserError(f"the folder of a report is of type {type(folder).__name__}; give a path.")
+    folder, runs = Path(folder), as_runs(runs)
     rendered = view(runs)
     contents = {
         scorecard_file(runs): _rows_on_lines(to_json(scorecards(runs))),

@@ -239,16 +239,25 @@ def test_the_forecast_says_what_to_type(monkeypatch):
     net = TinyNet()
     cpu = torch.device("cpu")
     plan = plan_attacks("paper", as_threats(EPS, data))
-    assert forecast([net], data, plan_attacks("fast", as_threats(EPS, data)), cpu) is None
+    fast = plan_attacks("fast", as_threats(EPS, data))
+    assert not forecast([net], data, fast, cpu).is_worth_saying
     monkeypatch.setattr("ferd_eval.cli.forecast._WORTH_SAYING", 0.0)
-    said = forecast([net], data, plan, cpu)
-    assert re.match(r"This will take about \d+ \w+ at most here. Quicker: --attacks fast", said)
+    assert forecast([net], data, fast, cpu).is_worth_saying
+    assert "at most" not in forecast([net], data, fast, cpu).sentence
+    said = forecast([net], data, plan, cpu).sentence
+    assert re.match(
+        r"This will take about \d+ \w+ at most here, \d+ \w+ if no image withstands. "
+        "Quicker: --attacks fast",
+        said,
+    )
     assert re.search(r"--attacks clean,fgsm,pgd,cw,aa-audited \(about \d+ \w+ at most\)", said)
     assert "--per-class" not in said, "there are no more than 100 images a class"
-    assert "--per-class 100" in forecast([net], tiny_data(800), plan, cpu)
+    assert "--per-class 100" in forecast([net], tiny_data(800), plan, cpu).sentence
     own = plan_attacks(["aa", "aa-audited", Mine()], as_threats(EPS, data))
-    assert forecast([net], data, own, cpu).count("--attacks") == 1, "nothing is offered twice"
-    assert "aa-audited" not in forecast([net], data, own, cpu)
+    assert forecast([net], data, own, cpu).sentence.count("--attacks") == 1, (
+        "nothing is offered twice"
+    )
+    assert "aa-audited" not in forecast([net], data, own, cpu).sentence
 
 
 class Mine(Attack):
@@ -271,8 +280,7 @@ class Tight(nn.Module):
         return self.net(x_BCHW)
 
 
-def test_a_forecast_that_does_not_fit_is_left_out(monkeypatch):
-    monkeypatch.setattr("ferd_eval.cli.forecast._WORTH_SAYING", 0.0)
+def test_a_forecast_that_does_not_fit_is_left_out():
     data = tiny_data(40)
     plan = plan_attacks("paper", as_threats(EPS, data))
     assert forecast([Tight()], data, plan, torch.device("cpu")) is None

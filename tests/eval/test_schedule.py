@@ -150,11 +150,10 @@ def test_time_left_counts_runs_that_go_on_together(monkeypatch):
 
     plan = [PlannedAttack("pgd", PGD(steps=2), Threat("0.1"))]
     beside: list[Remaining] = []
-    small = Remaining(plan, 10, 4, beside=beside)
-    large = Remaining(plan, 10, 4, weight=5.0, beside=beside)
-    forward, backward = PGD(steps=2).passes_per_image(4)
-    one = forward + 2 * backward
+    attack = repr(plan[0].attack)
+    small = Remaining(plan, 10, 4, {attack: 2.0}, beside)
+    large = Remaining(plan, 10, 4, {attack: 10.0}, beside)
     small.begin(plan[0], 0, 10)
-    assert small.spend(plan[0], 0, 4) == (4 * one, 6 * one + 50 * one)
+    assert small.spend(plan[0], 0, 4, 4) == (8.0, 12.0 + 100.0)
     large.begin(plan[0], 0, 10)
-    assert large.spend(plan[0], 0, 10) == (50 * one, 6 * one)
+    assert large.spend(plan[0], 0, 10, 0) == (100.0, 12.0)

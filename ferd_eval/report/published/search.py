@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ferd_eval.errors import UserError
-from ferd_eval.manifest import RECORD
+from ferd_eval.manifest import RECORD, look_up
 from ferd_eval.report.published.fields import Fields
 from ferd_eval.report.published.published_run import Place, PublishedRun
 from ferd_eval.report.published.reading import SCORING, TRAINING, read_run
@@ -39,11 +39,16 @@ def search(reports: Path) -> Found:
     """Read every published run below a folder.
 
     Raises:
-        UserError: there is no such folder.
+        UserError: there is no such folder, or it is a run.
     """
     if not reports.is_dir():
         raise UserError(f"there is no folder {reports}. Give the folder of published reports.")
-    cards, problems = _walk(reports)
+    if (reports / _CARD).is_file() and (reports / RECORD).is_file():
+        raise UserError(
+            f"{reports} is a run itself. Copy it into a folder of reports, such as "
+            f"reports/mine/{reports.resolve().name}, and type ferd-eval publish reports."
+        )
+    cards, records, problems = _walk(reports)
     runs: list[PublishedRun] = []
     known: dict[tuple[object, ...], str] = {}
     for card in cards:
@@ -54,13 +59,16 @@ def search(reports: Path) -> Found:
             problems.append(one_line(str(reason)))
         else:
             runs.append(run)
+    problems += _without_scores(cards, records, {run.sha256 for run in runs})
     return Found(tuple(runs), tuple(sorted(problems)))
 
 
-def _walk(reports: Path) -> tuple[list[PurePosixPath], list[str]]:
-    """Scorecards, and folders that should have one; nothing is followed out of the reports."""
+def _walk(
+    reports: Path,
+) -> tuple[list[PurePosixPath], list[tuple[PurePosixPath, Fields]], list[str]]:
+    """Scorecards, records, and what is wrong; nothing is followed out of the reports."""
     cards: list[PurePosixPath] = []
-    records: list[tuple[PurePosixPath, frozenset[str]]] = []
+    records: list[tuple[PurePosixPath, Fields]] = []
     problems: list[str] = []
     for at, folders, files in os.walk(reports):
         here = PurePosixPath(Path(at).relative_to(reports).as_posix())
@@ -81,28 +89,33 @@ def _walk(reports: Path) -> tuple[list[PurePosixPath], list[str]]:
         cards += found
         if RECORD in real and here.parts:
             try:
-                fields = frozenset(Fields.read(Path(at) / RECORD, str(here / RECORD)).values)
+                record = Fields.read(Path(at) / RECORD, str(here / RECORD))
             except UserError as reason:
                 problems.append(one_line(str(reason)))
                 continue
-            records.append((here, fields))
-    return cards, problems + _without_scores(cards, records)
+            records.append((here, record))
+    return cards, records, problems
 
 
 def _without_scores(
-    cards: list[PurePosixPath], records: list[tuple[PurePosixPath, frozenset[str]]]
+    cards: list[PurePosixPath], records: list[tuple[PurePosixPath, Fields]], scored_sha256: set[str]
 ) -> list[str]:
-    """Folders of runs that lack what is published of a run."""
+    """Folders of runs that lack what is published of a run; scores may lie anywhere."""
     scored = {card.parent for card in cards}
     trained = {folder for card in cards for folder in Place(card).training}
     problems = []
-    for folder, fields in records:
+    for folder, record in records:
+        fields = {*record.values}
         if fields >= SCORING and folder not in scored:
             problems.append(
                 f"{folder} holds a scoring run without {_CARD}. Finish it, or make the file with "
                 "ferd-eval report."
             )
-        elif fields >= TRAINING and folder not in trained:
+        elif (
+            fields >= TRAINING
+            and folder not in trained
+            and look_up(record.values, "result.sha256") not in scored_sha256
+        ):
             problems.append(
                 f"{folder} holds a training run without scores. Score its network, or take it away."
             )

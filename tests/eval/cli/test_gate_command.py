@@ -173,7 +173,7 @@ def test_names_keep_to_the_line(gate, saved):
         (["run", "--max-drop", "30"], ("--max-drop", "Did you mean 30%?")),
         (["run", "--floor", "0.2", "--attack", "pdg"], ("'pdg'", "There are: clean, aa")),
         (["run", "--max-drop", "0.2", "--attack", "clean"], ("--max-drop", "clean, aa")),
-        (["nowhere", "--floor", "0.2"], ("nowhere", "outcomes.parquet is missing")),
+        (["nowhere", "--floor", "0.2"], ("there is no folder nowhere",)),
         (["run", "--flor", "0.2"], ("--flor",)),
     ],
 )

@@ -187,7 +187,6 @@ def spoil(folder: Path, **more: Any) -> None:
         (["s", "--attacks", "pdg"], "Did you mean pgd?"),
         (["s", "--attacks", ","], "--attacks names no attack"),
         (["s", "--reported", "paperr"], "cannot be read"),
-        (["s/a/seed-0/full/manifest.json"], "is no folder"),
     ],
 )
 def test_mistakes_are_one_line(

@@ -17,6 +17,7 @@ import torch
 
 from ferd_eval.cli import app, run
 from ferd_eval.models import build_architecture
+from ferd_eval.models.demo import demo_checkpoints
 from tests.conftest import ROOT, TinyNet, tiny_data
 
 NETS = """
@@ -784,3 +785,33 @@ def test_the_zip_bomb_of_headers_is_not_opened(here, ferd_eval):
     status, _, err = ferd_eval("score", *with_flags("CKPT", "big.safetensors"))
     assert (status, err.count("\n")) == (2, 1)
     assert "big.safetensors" in err
+
+
+@pytest.mark.parametrize("more", [["--json"], [], ["--attacks", "aa", "--eps", "2/255,4/255"]])
+def test_a_dry_run_says_plan_and_cost_and_touches_nothing(ferd_eval, tmp_path, monkeypatch, more):
+    monkeypatch.chdir(tmp_path)
+    with demo_checkpoints() as files:
+        words = ["score", *map(str, files), "--dataset", "demo", "--out", "run", "--dry-run"]
+        status, out, err = ferd_eval(*words, *more)
+    assert (status, err) == (0, "")
+    assert "run/" in out
+    assert "aa" in out
+    if "--json" in more:
+        said = json.loads(out)
+        assert said["seconds_at_most"].keys() == said["attacks"].keys()
+        assert said["seconds_at_most"]["aa"] > said["seconds_at_most"]["pgd"] > 0
+    else:
+        assert "This will take about" in out
+        assert "nothing is written" in out
+    assert not Path("run").exists()
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_dry_run_fetches_nothing(ferd_eval, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with demo_checkpoints() as files:
+        words = ["score", str(files[0]), "--dataset", "fashion-mnist", "--data-dir", "none"]
+        status, out, err = ferd_eval(*words, "--download", "--dry-run")
+    assert (status, out) == (2, "")
+    assert err.startswith("error: ")
+    assert not [*tmp_path.iterdir()]
