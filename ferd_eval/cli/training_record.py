@@ -1,4 +1,4 @@
-"""What a checkpoint says of its own training, as runs keep it: recipe and teacher."""
+"""What a checkpoint says of its own training, as runs keep it: recipe, teacher, accuracy."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ferd_eval.metrics.recorded_accuracy import recorded_accuracies
+
 #: Longer recipes are nobody's.
 _MOST_CHARACTERS = 64 * 1024
 
 _SHA256 = re.compile("[0-9a-f]{64}")
+
+_DATASET = re.compile(r"[\w.-]{1,60}")
 
 
 def training_record(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -25,6 +29,12 @@ def training_record(metadata: Mapping[str, Any]) -> dict[str, Any]:
     teacher = metadata.get("ferd.teacher_sha256")
     if isinstance(teacher, str) and _SHA256.fullmatch(teacher):
         record["teacher_sha256"] = teacher
+    dataset = metadata.get("ferd.dataset")
+    if isinstance(dataset, str) and _DATASET.fullmatch(dataset):
+        record["trained_on"] = dataset
+    accuracies = recorded_accuracies(metadata)
+    if accuracies:
+        record["recorded_accuracy"] = accuracies
     return record
 
 
