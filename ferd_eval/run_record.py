@@ -59,10 +59,11 @@ def _is_normalization(value: Any) -> bool:
 
 
 def _is_trial(value: Any) -> bool:
-    others = value.get("others") if _is_table(value) else None
-    if not _each(_is_number)(others) or not _is_whole(value.get("images")):
+    if not _is_table(value) or not _is_whole(value.get("images")):
         return False
-    better = value.get("better")
+    others, better = value.get("others"), value.get("better")
+    if not _is_table(others) or not _each(_is_number)(others):
+        return False
     return better is None or (_is_text(better) and better in others)
 
 

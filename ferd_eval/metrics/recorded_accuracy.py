@@ -1,10 +1,10 @@
 """Clean accuracies that a checkpoint records of itself, told from all else that is called so.
 
 Training scripts leave figures beside the weights: ``nature_acc`` (RSLAD), ``test_acc`` and
-``test_robust_acc`` (robust_overfitting), ``best_prec1`` (akamaster), ``acc`` (kuangliu), ``best_acc1``
-(PyTorch's ImageNet example); as a share or in percent, as a number or as text. A name counts only
-if every word of it is known, so that accuracies under attack, of training images or of something
-else never do.
+``test_robust_acc`` (robust_overfitting), ``best_prec1`` (akamaster), ``acc`` (kuangliu),
+``best_acc1`` (PyTorch's ImageNet example); as a share or in percent, as a number or as text. A name
+counts only if every word of it is known, so that accuracies under attack, of training images or of
+something else never do.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 _NAME = re.compile(r"[A-Za-z0-9 _./@-]{1,60}")
@@ -59,7 +60,7 @@ def _words(name: str) -> list[str]:
 
 
 def _says_top_1(words: list[str]) -> bool:
-    return any(a in _TOP and b == "1" for a, b in zip(words, words[1:], strict=False))
+    return any(a in _TOP and b == "1" for a, b in pairwise(words))
 
 
 def _share(value: Any) -> float | None:

@@ -10,7 +10,6 @@ from typing import Self
 
 from ferd_eval.errors import UserError, did_you_mean
 
-
 #: Constants that only pixels of 0 to 255 have: means, and deviations of images or no scaling.
 _BYTE_MEANS, _BYTE_STDS = (1.0, 255.0), (10.0, 255.0)
 

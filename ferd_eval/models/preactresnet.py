@@ -177,7 +177,7 @@ class PreActResNet(StemmedArchitecture):
 
     @classmethod
     def propose(cls, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Self]:
-        """Read depth, width, channels and classes from the shapes; the shortcut is the usual one."""
+        """Read depth, width, channels and classes; the shortcut is taken to be the usual one."""
         stem = shape_of(shapes, "conv1.weight", 4)
         head = shape_of(shapes, "linear.weight", 2)
         depths = tuple(children_count(shapes, f"layer{i}") for i in (1, 2, 3, 4))
