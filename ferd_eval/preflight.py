@@ -62,8 +62,8 @@ class Trial:
         near = ", near chance," if near_chance(self.accuracy, facts.num_classes) else ""
         return (
             f"clean accuracy on {self.images} images is {self.accuracy:.1%}{near} "
-            f"{' and '.join(used)}, but {self.others[self.better]:.1%} with {self.better}, which "
-            "the same weights fit: if the network was trained so, add that."
+            f"{' '.join(used)}, but {self.others[self.better]:.1%} with {self.better}: if the "
+            "network was trained so, add that."
         )
 
 

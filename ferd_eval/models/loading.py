@@ -214,9 +214,10 @@ def _caution(taken: Architecture) -> str:
         f"{each.name} ({each.summary})" if each.summary else each.name
         for each in taken.public_twins
     ]
+    named = " or ".join(filter(None, (", ".join(others[:-1]), others[-1])))
     return (
-        f"taken for {taken.name} ({taken.summary}); the same keys fit {' or '.join(others)}: if "
-        "the network was trained so, name it with --arch."
+        f"taken for {taken.name} ({taken.summary}); the same keys fit {named}: if the network was "
+        "trained so, name it with --arch."
     )
 
 
