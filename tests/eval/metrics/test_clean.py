@@ -8,13 +8,69 @@ from ferd_eval.metrics.clean import clean_checks
 from ferd_eval.metrics.recorded_accuracy import is_accuracy, recorded_accuracies, says_clean_test
 from ferd_eval.outcomes import Outcomes, conform
 
-CLEAN = """acc accuracy ACC nature_acc natural_acc nat_acc clean_acc acc_clean std_acc test_acc
-testAcc test/acc test_accuracy best_acc bestAcc best_acc1 best_prec1 prec@1 top1 top1_acc val_acc
-val_acc1 best_val_acc best_test_acc test_clean final_acc""".split()
-OTHER = """robust_acc test_robust test_robust_acc best_robust_acc adv_acc test_adv_acc pgd_acc
-acc_pgd20 aa_acc certified_acc corruption_acc train_acc train_nature_acc tr_acc acc5 best_prec5 top5
-precision prec test_std std epoch best test clean val teacher_acc ema_acc test_loss best_epoch
-accumulate test1 1""".split()
+CLEAN = [
+    "acc",
+    "accuracy",
+    "ACC",
+    "nature_acc",
+    "natural_acc",
+    "nat_acc",
+    "clean_acc",
+    "acc_clean",
+    "std_acc",
+    "test_acc",
+    "testAcc",
+    "test/acc",
+    "test_accuracy",
+    "best_acc",
+    "bestAcc",
+    "best_acc1",
+    "best_prec1",
+    "prec@1",
+    "top1",
+    "top1_acc",
+    "val_acc",
+    "val_acc1",
+    "best_val_acc",
+    "best_test_acc",
+    "test_clean",
+    "final_acc",
+]
+OTHER = [
+    "robust_acc",
+    "test_robust",
+    "test_robust_acc",
+    "best_robust_acc",
+    "adv_acc",
+    "test_adv_acc",
+    "pgd_acc",
+    "acc_pgd20",
+    "aa_acc",
+    "certified_acc",
+    "corruption_acc",
+    "train_acc",
+    "train_nature_acc",
+    "tr_acc",
+    "acc5",
+    "best_prec5",
+    "top5",
+    "precision",
+    "prec",
+    "test_std",
+    "std",
+    "epoch",
+    "best",
+    "test",
+    "clean",
+    "val",
+    "teacher_acc",
+    "ema_acc",
+    "test_loss",
+    "best_epoch",
+    "accumulate",
+    "test1",
+    "1",
+]
 
 
 @pytest.mark.parametrize("name", CLEAN)

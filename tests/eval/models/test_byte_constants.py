@@ -54,9 +54,7 @@ def test_constants_for_bytes_are_those_of_the_training(tmp_path, network, where,
     text = "/".join(",".join(map(str, each)) for each in (mean, std))
     arch = build_architecture("resnet8-w4", num_classes=4)
     file = tmp_path / "net.safetensors"
-    save_network(
-        file, network, arch, Normalization(mean, std) if where == "metadata" else None
-    )
+    save_network(file, network, arch, Normalization(mean, std) if where == "metadata" else None)
     if where == "layer":
         classifier, facts = build_classifier(with_layer(tmp_path, network, mean, std))
     else:
