@@ -18,7 +18,7 @@ from ferd_eval.attacks import frozen
 from ferd_eval.checkpoint import Checkpoint
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.device import is_out_of_memory
-from ferd_eval.metrics.check import LEVEL, excess_p
+from ferd_eval.metrics.check import LEVEL, excess_p, listed
 from ferd_eval.metrics.clean import near_chance
 from ferd_eval.models import NORMALIZATIONS, Classifier, ModelFacts, build_classifier
 
@@ -62,9 +62,20 @@ class Trial:
         near = ", near chance," if near_chance(self.accuracy, facts.num_classes) else ""
         return (
             f"clean accuracy on {self.images} images is {self.accuracy:.1%}{near} "
-            f"{' '.join(used)}, but {self.others[self.better]:.1%} with {self.better}: if the "
-            "network was trained so, add that."
+            f"{' '.join(used)}, but {self.others[self.better]:.1%} with {self.better}{self._or()}: "
+            "if the network was trained so, add that."
         )
+
+    def _or(self) -> str:
+        """Those that so few images cannot tell from the better one."""
+        assert self.better is not None
+        least, changes = self.others[self.better] - _GAIN, self.better.count("--")
+        about = [
+            options
+            for options, accuracy in self.others.items()
+            if accuracy > least and options.count("--") == changes and options != self.better
+        ]
+        return f" (about the same with {listed(about)})" if about else ""
 
 
 def try_readings(

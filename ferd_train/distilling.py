@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -64,6 +65,8 @@ def distil(job: Distilling) -> None:
                 model_file=job.model_file,
                 normalize=job.normalize,
             )
+            if workers.is_first:
+                _caution(teacher)
             with workers.in_turn():  # one of them may have to fetch the images
                 dataset = _scored_on(job, recipe, teacher) if job.score else None
             # Several processes cannot agree on what is at hand: they stop at once.
@@ -73,6 +76,13 @@ def distil(job: Distilling) -> None:
             _score(job, recipe, file, students, dataset)
     if dataset is None and workers.is_first:
         print(*students, sep="\n")
+
+
+def _caution(teacher: FrozenTeacher) -> None:
+    """Say what the teacher's file does not tell, with the options of this command."""
+    said = re.sub("--(arch|normalize)", r"--teacher-\1", str(teacher.description["caution"]))
+    if said:
+        print(f"warning: teacher {teacher.description['name']}: {said}", file=sys.stderr)
 
 
 def _scored_on(job: Distilling, recipe: StudentRecipe, teacher: FrozenTeacher) -> str:

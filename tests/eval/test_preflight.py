@@ -1,6 +1,7 @@
 """Other readings of a file are tried on a few images, proposed where they help, never taken."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -80,10 +81,19 @@ def test_the_twin_that_was_trained_is_proposed_and_not_taken(tmp_path, name, tak
 
 def test_a_twin_and_a_normalisation_are_proposed_together(tmp_path):
     network, data = lively("resnet18-maxpool-w4", NORMALIZATIONS["cifar10"])
-    trial, facts = trial_of(tmp_path, network, data)
+    trial, _ = trial_of(tmp_path, network, data)
     assert "--arch resnet18-maxpool-w4" in trial.better
     trial, _ = trial_of(tmp_path, network, data, normalize="cifar10")
     assert trial.better == "--arch resnet18-maxpool-w4"
+
+
+def test_what_does_about_as_well_is_named_too(tmp_path):
+    network, data = lively("resnet8-w8", NORMALIZATIONS["cifar10"])
+    trial, facts = trial_of(tmp_path, network, data)
+    proposal = "--normalize cifar10"
+    others = {proposal: 0.99, "--normalize imagenet": 0.97, "--arch a": 0.9}
+    hint = replace(trial, others=others, better=proposal).hint(facts)
+    assert "99.0% with --normalize cifar10 (about the same with --normalize imagenet)" in hint
 
 
 def test_a_network_that_is_read_rightly_has_no_proposal(tmp_path):

@@ -10,12 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 import ferd_eval.cli
 from ferd_eval.models import Normalization
 from ferd_train.cli import main
+from ferd_train.distilling import _caution
 from ferd_train.fields import to_toml
+from ferd_train.frozen_teacher import load_teacher
 from tests.conftest import tiny_data
 from tests.train.student_runs import (
     RESULT,
@@ -432,3 +435,16 @@ def test_demo_takes_the_packaged_teacher(tmp_path, capsys, monkeypatch):
     assert files[0] == tmp_path / "demo" / RESULT
     assert (settings.dataset, settings.attacks, settings.eps) == ("demo", "fast", "1/10")
     assert settings.out == tmp_path / "demo/report"
+
+
+def test_a_teacher_that_may_be_another_network_is_cautioned_of(tmp_path, capsys):
+    """No key shows a max-pool: who distils from the wrong network should know before."""
+    write_teacher(tmp_path / "t.safetensors", arch="resnet18-maxpool-w2")
+    torch.save(load_file(tmp_path / "t.safetensors"), tmp_path / "t.pt")
+    _caution(load_teacher(tmp_path / "t.pt", 8))
+    said = capsys.readouterr().err
+    assert said.startswith("warning: teacher t: taken for resnet18-w2 ")
+    assert "resnet18-maxpool-w2" in said
+    assert "--teacher-arch" in said
+    _caution(load_teacher(tmp_path / "t.safetensors", 8))
+    assert capsys.readouterr().err == ""
