@@ -18,9 +18,10 @@ from ferd_eval.attacks import frozen
 from ferd_eval.checkpoint import Checkpoint
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.device import is_out_of_memory
-from ferd_eval.metrics.check import LEVEL, excess_p, listed
+from ferd_eval.metrics.check import LEVEL, excess_p
 from ferd_eval.metrics.clean import near_chance
 from ferd_eval.models import NORMALIZATIONS, Classifier, ModelFacts, build_classifier
+from ferd_eval.name_list import listed
 
 #: Images looked at, spread over the set.
 _SAMPLE = 128

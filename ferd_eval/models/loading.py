@@ -25,6 +25,7 @@ from ferd_eval.models.external import (
 )
 from ferd_eval.models.normalization import Normalization, parse_normalization
 from ferd_eval.models.registry import detect, guess_in_channels, guess_num_classes
+from ferd_eval.name_list import listed
 from ferd_eval.output import write_atomically
 
 # RobustBench networks bring these constants themselves; its files may or may not repeat them.
@@ -214,9 +215,8 @@ def _caution(taken: Architecture) -> str:
         f"{each.name} ({each.summary})" if each.summary else each.name
         for each in taken.public_twins
     ]
-    named = " or ".join(filter(None, (", ".join(others[:-1]), others[-1])))
     return (
-        f"taken for {taken.name} ({taken.summary}); the same keys fit {named}: if the network was "
+        f"taken for {taken.name} ({taken.summary}); the same keys fit {listed(others, last='or')}: if the network was "
         "trained so, name it with --arch."
     )
 
