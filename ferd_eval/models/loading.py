@@ -216,8 +216,8 @@ def _caution(taken: Architecture) -> str:
         for each in taken.public_twins
     ]
     return (
-        f"taken for {taken.name} ({taken.summary}); the same keys fit {listed(others, last='or')}: if the network was "
-        "trained so, name it with --arch."
+        f"taken for {taken.name} ({taken.summary}); the same keys fit "
+        f"{listed(others, last='or')}: if the network was trained so, name it with --arch."
     )
 
 
