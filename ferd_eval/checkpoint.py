@@ -621,7 +621,7 @@ def _parent(key: str) -> str:
 
 def _channel_constants(tensor: Tensor | None) -> tuple[float, ...] | None:
     """Return C numbers from a tensor of shape C, C×1×1 or 1×C×1×1 with C at most 4."""
-    if tensor is None or not tensor.is_floating_point() or not 1 <= tensor.numel() <= 4:
+    if tensor is None or tensor.is_complex() or not 1 <= tensor.numel() <= 4:
         return None
     channels = tensor.numel()
     if tuple(tensor.shape) not in ((channels,), (channels, 1, 1), (1, channels, 1, 1)):

@@ -129,9 +129,9 @@ class Lines:
 class SparseLines(Lines):
     """At most one line a minute, for units of seconds in logs; the first after ten seconds."""
 
-    def start(self, title: str) -> None:
+    def start(self, title: str, *, measured: bool = False) -> None:
         """Remember where the run began."""
-        super().start(title)
+        super().start(title, measured=measured)
         self._due = time.monotonic() + _FIRST_LINE
 
     def advance(self, text: str, cost: float, left: float) -> None:

@@ -58,6 +58,15 @@ def _is_normalization(value: Any) -> bool:
     return _is_table(value) and (not value or {"mean", "std"} <= {*value})
 
 
+def _is_trial(value: Any) -> bool:
+    if not _is_table(value) or not _is_whole(value.get("images")):
+        return False
+    others, better = value.get("others"), value.get("better")
+    if not _is_table(others) or not _each(_is_number)(others):
+        return False
+    return better is None or (_is_text(better) and better in others)
+
+
 #: Dotted field → what it is, where it is there; ``*`` is any name.
 _FIELDS: Mapping[str, tuple[str, Check]] = {
     "status": ("a text", _or_none(_is_text)),
@@ -83,11 +92,14 @@ _FIELDS: Mapping[str, tuple[str, Check]] = {
     "checkpoint.sha256": ("a text", _or_none(_is_text)),
     "checkpoint.key": ("a text", _or_none(_is_text)),
     "checkpoint.choice": ("a text", _or_none(_is_text)),
+    "checkpoint.trained_on": ("a text", _or_none(_is_text)),
+    "checkpoint.recorded_accuracy": ("a table of numbers", _or_none(_each(_is_number))),
     "model": ("a table", _or_none(_is_table)),
     "model.normalization": ("a table of mean and std", _or_none(_is_normalization)),
     "model.normalization.mean": ("a list of numbers", _of(_is_number)),
     "model.normalization.std": ("a list of numbers", _of(_is_number)),
     "model.unused_keys": ("a list of texts", _or_none(_of(_is_text))),
+    "trial": ("a table with images, others and better", _or_none(_is_trial)),
     "device": ("a table", _or_none(_is_table)),
     "precision": ("a table", _or_none(_is_table)),
     "packages": ("a table", _or_none(_is_table)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -179,10 +180,19 @@ def _fitting_teacher(
         raise UserError(unfit.told("type: ", job.command)) from unfit
     if teacher.description["choice"] and workers.is_first:
         print(f"{file}: {teacher.description['choice']}", file=sys.stderr)
+    if workers.is_first:
+        _warn_of_file(teacher)
     said = caution(intention, teacher, "to change that, type: ", job.command)
     if said and workers.is_first:
         print(f"warning: {said}", file=sys.stderr)
     return teacher
+
+
+def _warn_of_file(teacher: FrozenTeacher) -> None:
+    """Say what the teacher's file does not tell, with the options of this command."""
+    said = re.sub("--(arch|normalize)", r"--teacher-\1", str(teacher.description["caution"]))
+    if said:
+        print(f"warning: teacher {teacher.description['name']}: {said}", file=sys.stderr)
 
 
 def _shown(job: Distilling, recipe: StudentRecipe, teacher: FrozenTeacher) -> ShownImages:

@@ -30,7 +30,7 @@ from ferd_eval.manifest import read_manifest
 from ferd_eval.name_list import listed
 from ferd_eval.outcomes import Outcomes
 from ferd_eval.output import to_json
-from ferd_eval.preflight import normalization_hint
+from ferd_eval.preflight import try_readings
 from ferd_eval.progress import Bar, Lines, Watcher, duration
 from ferd_eval.remaining import Remaining
 from ferd_eval.report import Run, as_run, write_report
@@ -198,7 +198,7 @@ def score_checkpoints(
                 told=partial(told, candidate, folder),
                 facts={
                     "command": list(command),
-                    **_facts(candidate, assignment, settings, device),
+                    **_facts(candidate, assignment, settings, device, watcher),
                     **(facts or {}),
                 },
             )
@@ -215,22 +215,32 @@ def score_checkpoints(
 
 
 def _facts(
-    candidate: Candidate, assignment: Assignment, settings: ScoreSettings, device: DeviceChoice
+    candidate: Candidate,
+    assignment: Assignment,
+    settings: ScoreSettings,
+    device: DeviceChoice,
+    watcher: Watcher,
 ) -> dict[str, Any]:
-    """What the manifest says beyond what a run knows by itself."""
-    hints = normalization_hint(
-        candidate.classifier, candidate.facts, assignment.data, device.device
+    """What the manifest says beyond what a run knows by itself.
+
+    Before hours of attacks it is told what seems to be wrong with the network.
+    """
+    facts = candidate.facts
+    trial = try_readings(
+        candidate.checkpoint, candidate.classifier, facts, assignment.data, device.device
     )
+    hint = trial.hint(facts) if trial else None
+    if hint and len(assignment.plan) > 1:
+        watcher.note(f"warning: {candidate.name}: {hint}")
     return {
         "checkpoint": candidate.describe(),
-        "model": candidate.facts.to_json(),
+        "model": facts.to_json(),
+        "trial": trial and trial.to_json(),
         "dataset": {"selection": assignment.selection},
         "engine": settings.engine,
         "groups": assignment.groups,
         "attack_file_sha256": assignment.attack_file_sha256,
-        "warnings": [
-            said for said in (candidate.checkpoint.choice, candidate.facts.caution, *hints) if said
-        ],
+        "warnings": [said for said in (candidate.checkpoint.choice, facts.caution, hint) if said],
     }
 
 

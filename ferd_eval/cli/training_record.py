@@ -1,4 +1,4 @@
-"""What a checkpoint says of its own training, as runs keep it: recipe and teacher."""
+"""What a checkpoint says of its own training, as runs keep it: recipe, teacher, accuracy."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ferd_eval.metrics.recorded_accuracy import recorded_accuracies
+
 #: Longer recipes are nobody's.
 _MOST_CHARACTERS = 64 * 1024
 
 _MOST_KEY_CHARACTERS = 1024
 
 _SHA256 = re.compile("[0-9a-f]{64}")
+
+_DATASET = re.compile(r"[\w.-]{1,60}")
 
 
 def training_record(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -30,6 +34,12 @@ def training_record(metadata: Mapping[str, Any]) -> dict[str, Any]:
         key = metadata.get("ferd.teacher_key")
         if isinstance(key, str) and 0 < len(key) <= _MOST_KEY_CHARACTERS:
             record["teacher_key"] = key
+    dataset = metadata.get("ferd.dataset")
+    if isinstance(dataset, str) and _DATASET.fullmatch(dataset):
+        record["trained_on"] = dataset
+    accuracies = recorded_accuracies(metadata)
+    if accuracies:
+        record["recorded_accuracy"] = accuracies
     return record
 
 

@@ -26,6 +26,7 @@ from ferd_eval.metrics.check import (
     less_p,
     pick,
 )
+from ferd_eval.metrics.clean import clean_checks
 from ferd_eval.metrics.network_checks import network_checks
 from ferd_eval.metrics.paired import Paired
 from ferd_eval.name_list import listed
@@ -33,9 +34,6 @@ from ferd_eval.outcomes import Outcomes
 
 #: A gap between PGD and AutoAttack from which PGD alone is misleading, on average and in a class.
 _WIDE_GAP, _WIDE_GAP_OF_CLASS = 0.05, 0.1
-
-#: Clean accuracy below this multiple of chance is no trained network.
-_NEAR_CHANCE = 2.0
 
 #: Share of images that Square may break after gradient attacks (as in AutoAttack's own check).
 _SQUARE_SHARE = 0.002
@@ -107,7 +105,7 @@ def trust_panel(outcomes: Outcomes) -> TrustPanel:
     compared = [check for name in _COMPARISONS for check in _at_each_eps(name, outcomes, balls)]
     network = network_checks(outcomes.manifest.get("diagnosis"), outcomes.class_names)
     gaps = [gap for ball in balls if (gap := _gap(outcomes, ball))]
-    return TrustPanel((_clean(outcomes), *compared, *network), tuple(gaps))
+    return TrustPanel((*clean_checks(outcomes), *compared, *network), tuple(gaps))
 
 
 def _balls(outcomes: Outcomes) -> list[_Ball]:
@@ -145,45 +143,6 @@ def _pair(outcomes: Outcomes, first: str | None, second: str | None) -> Paired |
         return None
     pair = Paired.of(outcomes, first, second)
     return pair if pair.n_K.any() else None
-
-
-def _clean(outcomes: Outcomes) -> Check:
-    """Clean accuracy overall, and classes that guessing would do better on."""
-    name, question = "Clean accuracy", "Is the network in order before anybody attacks it?"
-    if "clean" not in outcomes.attacks or outcomes.of("clean").empty:
-        return Check(name, question, "not measured", "This takes clean predictions.")
-    rows = outcomes.of("clean")
-    K = len(outcomes.class_names)
-    n_K = np.bincount(rows["label"], minlength=K)
-    right_K = np.bincount(rows["label"][rows["correct"]], minlength=K)
-    counts = Counts.of("right without an attack", right_K, n_K)
-    accuracy, chance = float(rows["correct"].mean()), 1 / K
-    if accuracy < min(_NEAR_CHANCE * chance, (1 + chance) / 2):
-        return Check(
-            name,
-            question,
-            "warning",
-            f"Clean accuracy is {accuracy:.1%} with {K} classes, near chance: the normalisation, "
-            "the architecture or the order of classes is probably wrong. See what ferd-eval "
-            "inspect says, and try --normalize.",
-            per_class=counts,
-        )
-    # Errors in excess of what guessing makes: the same test, seen from the other side.
-    _, worse = excess(n_K - right_K, n_K, 1 - chance)
-    if len(worse):
-        those = pick(outcomes.class_names, worse)
-        return Check(
-            name,
-            question,
-            "warning",
-            f"Clean accuracy is below chance in {classes(those)}: the order of the classes may "
-            "be wrong there, and robustness means nothing where nothing was learnt.",
-            those,
-            counts,
-        )
-    return Check(
-        name, question, "ok", f"Clean accuracy is {accuracy:.1%}, well above chance.", (), counts
-    )
 
 
 def _masking(outcomes: Outcomes, ball: _Ball) -> Check | None:

@@ -66,13 +66,21 @@ class Architecture(ABC):
 
     @property
     def summary(self) -> str:
-        """What tells this architecture from others with the same keys; empty if none has them."""
+        """What tells this architecture from its twins, where its name does not."""
         return ""
 
     @property
-    def only_by_name(self) -> bool:
-        """Whether detection passes over this architecture unless the user names it."""
-        return False
+    def twins(self) -> tuple[Self, ...]:
+        """Architectures with the same keys and another forward pass, which only ``--arch`` chooses.
+
+        The likeliest come first.
+        """
+        return ()
+
+    @property
+    def public_twins(self) -> tuple[Self, ...]:
+        """Those of `twins` of which there are public files: a user is told before anything runs."""
+        return ()
 
     @abstractmethod
     def build(self) -> nn.Module:

@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from ferd_eval.checkpoint import Checkpoint, load_checkpoint
+from ferd_eval.checkpoint import Checkpoint, MeanStd, load_checkpoint
 from ferd_eval.errors import UserError, require_kind
 from ferd_eval.models.architecture import Architecture, Fit, load_weights
 from ferd_eval.models.classifier import Classifier
@@ -25,7 +25,6 @@ from ferd_eval.models.external import (
 )
 from ferd_eval.models.normalization import Normalization, parse_normalization
 from ferd_eval.models.registry import (
-    Match,
     UnknownNetworkError,
     detect,
     guess_in_channels,
@@ -53,7 +52,9 @@ class ModelFacts:
         normalization_decided_by: how they were found, a sentence.
         unused_keys: keys of the file that play no part in the forward pass.
         model_file_sha256: of the user's ``--model-file``.
-        caution: what detection could not tell apart; empty if nothing.
+        caution: what the file does not tell and was taken to be usual; empty if nothing.
+        same_keys: architectures with the same keys and another forward pass, by name, the likeliest
+            first; none where the file itself names its own.
     """
 
     architecture: str
@@ -66,6 +67,7 @@ class ModelFacts:
     unused_keys: tuple[str, ...] = ()
     model_file_sha256: str | None = None
     caution: str = ""
+    same_keys: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the facts as values that `json.dumps` takes."""
@@ -73,6 +75,7 @@ class ModelFacts:
             **vars(self),
             "normalization": self.normalization and self.normalization.to_json(),
             "unused_keys": list(self.unused_keys),
+            "same_keys": list(self.same_keys),
         }
 
 
@@ -91,6 +94,7 @@ class _Built:
     normalizes_itself: bool = False
     file_sha256: str | None = None
     caution: str = ""
+    same_keys: tuple[str, ...] = ()
 
 
 def build_classifier(
@@ -109,7 +113,8 @@ def build_classifier(
         model_file: ``FILE.py:FACTORY`` of the user, run instead of `arch`.
         normalize: ``auto``, ``none``, a name or ``M,M,M/S,S,S``. ``auto`` takes the file's
             metadata, else a normalisation layer saved in it, else what torchvision and timm
-            networks are used to, else none: robust networks take images in [0, 1].
+            networks are used to, else none: robust networks take images in [0, 1]. Constants for
+            pixels of 0 to 255 are divided by 255.
         num_classes: K where the file does not tell.
 
     Raises:
@@ -126,19 +131,22 @@ def build_classifier(
     wanted = None if normalize == "auto" else parse_normalization(normalize)
     try:
         built = _build(checkpoint, arch, model_file, num_classes)
+        if normalize == "auto":
+            stored, decided_by = _automatic_normalization(checkpoint, built)
+        else:
+            stored, decided_by = wanted, f"--normalize {normalize}"
+        normalization = stored and stored.for_unit_pixels()
     except UnknownNetworkError as error:
         raise UnknownNetworkError(f"{checkpoint.path}: {error}{_parts(checkpoint)}") from error
     except UserError as error:
         raise UserError(f"{checkpoint.path}: {error}") from error
-    if normalize == "auto":
-        normalization, decided_by = _automatic_normalization(checkpoint, built)
-    else:
-        normalization, decided_by = wanted, f"--normalize {normalize}"
-        overruled = checkpoint.embedded_normalization
-        if built.normalizes_itself:
-            decided_by += ", before the network's own normalisation"
-        elif overruled is not None and Normalization(*overruled) != wanted:
-            decided_by += f", overruling the file's own layer {Normalization(*overruled)}"
+    if normalization != stored:
+        decided_by += ", divided by 255: the constants are for pixels of 0 to 255"
+    overruled = checkpoint.embedded_normalization
+    if normalize != "auto" and built.normalizes_itself:
+        decided_by += ", before the network's own normalisation"
+    elif normalize != "auto" and overruled is not None and Normalization(*overruled) != stored:
+        decided_by += f", overruling the file's own layer {Normalization(*overruled)}"
     classifier = Classifier(
         built.network,
         num_classes=built.num_classes,
@@ -156,6 +164,7 @@ def build_classifier(
         unused_keys=built.unused_keys,
         model_file_sha256=built.file_sha256,
         caution=built.caution,
+        same_keys=built.same_keys,
     )
 
 
@@ -217,18 +226,22 @@ def _build(
         num_classes=architecture.num_classes,
         in_channels=architecture.in_channels,
         unused_keys=match.fit.unused,
-        caution=_caution(match),
+        caution=_caution(architecture) if arch is None else "",
+        same_keys=() if recorded is not None else tuple(each.name for each in architecture.twins),
     )
 
 
-def _caution(match: Match) -> str:
+def _caution(taken: Architecture) -> str:
     """Say which rarer networks have the same keys: detection cannot tell them apart."""
-    if not match.also_fits:
+    if not taken.public_twins:
         return ""
-    others = "; ".join(f"{other.name} ({other.summary})" for other in match.also_fits)
+    others = [
+        f"{each.name} ({each.summary})" if each.summary else each.name
+        for each in taken.public_twins
+    ]
     return (
-        f"taken for {match.architecture.name} ({match.architecture.summary}); the same keys fit "
-        f"{others}: if the network was trained so, name it with --arch."
+        f"taken for {taken.name} ({taken.summary}); the same keys fit "
+        f"{listed(others, last='or')}: if the network was trained so, name it with --arch."
     )
 
 
@@ -275,6 +288,25 @@ def _fill(external: ExternalNetwork, checkpoint: Checkpoint, num_classes: int | 
         default_decided_by=f"what {external.name.partition(':')[0]} networks are used to",
         normalizes_itself=has_constants or optional is not None,
         file_sha256=external.file_sha256,
+        caution=_unit_caution(checkpoint.embedded_normalization) if has_constants else "",
+    )
+
+
+def _unit_caution(constants: MeanStd | None) -> str:
+    """Say what a network with a layer of its own is given, where that expects other pixels."""
+    assert constants is not None
+    own = Normalization(*constants)
+    try:
+        expects_bytes = own.for_unit_pixels() != own
+    except UserError:
+        expects_bytes = False
+    if not expects_bytes:
+        return ""
+    count = len(own.mean)
+    to_bytes = f"{','.join(['0'] * count)}/{','.join([f'{1 / 255:.8f}'] * count)}"
+    return (
+        f"the network's own normalisation, {own}, is for pixels of 0 to 255, and it is given "
+        f"pixels of 0 to 1: unless its forward pass multiplies by 255, add --normalize {to_bytes}."
     )
 
 

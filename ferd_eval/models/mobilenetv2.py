@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, relu
 
 from ferd_eval.models.architecture import (
-    Architecture,
     ArchitectureRow,
     children_count,
     shape_of,
 )
 from ferd_eval.models.resnet import HEAD_AND_SHORTCUT_ALIASES
+from ferd_eval.models.stem import STEM_SUFFIX, Stem, StemmedArchitecture
 
 # (expansion, width, blocks, stride of the first block): Table 2 of the paper with the strides of
 # the CIFAR layout.
@@ -69,10 +69,11 @@ class InvertedResidual(nn.Module):
 class MobileNetV2Module(nn.Module):
     """Stem, 17 inverted residuals, a last 1×1 convolution, global pooling, a linear head."""
 
-    def __init__(self, num_classes: int, in_channels: int) -> None:
+    def __init__(self, num_classes: int, in_channels: int, stem: Stem) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, _STEM, 3, 1, padding=1, bias=False)
+        self.conv1 = stem.convolution(in_channels, _STEM)
         self.bn1 = nn.BatchNorm2d(_STEM)
+        self.pool = stem.pool()
         blocks = []
         in_width = _STEM
         for expansion, width, count, stride in _STAGES:
@@ -86,7 +87,7 @@ class MobileNetV2Module(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Return logits B×K."""
-        x = relu(self.bn1(self.conv1(x_BCHW)))
+        x = self.pool(relu(self.bn1(self.conv1(x_BCHW))))
         x = self.layers(x)
         x = relu(self.bn2(self.conv2(x)))
         logits_BK: Tensor = self.linear(adaptive_avg_pool2d(x, 1).flatten(1))
@@ -94,7 +95,7 @@ class MobileNetV2Module(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MobileNetV2(Architecture):
+class MobileNetV2(StemmedArchitecture):
     """MobileNet-V2 of width 1 with a CIFAR stem."""
 
     key_aliases = HEAD_AND_SHORTCUT_ALIASES
@@ -104,25 +105,27 @@ class MobileNetV2(Architecture):
             "MobileNet-V2",
             "kuangliu/pytorch-cifar, RSLAD",
             "C×H×W, any size",
-            "3×3 stem of stride 1",
+            "3×3 stem of stride 1; -stride2 for ImageNet's, which no key shows",
         ),
     )
 
     @property
     def name(self) -> str:
-        """``mobilenetv2``."""
-        return "mobilenetv2"
+        """``mobilenetv2``, with the stem's suffix."""
+        return f"mobilenetv2{self.stem.suffix}"
 
     def build(self) -> nn.Module:
         """Return the network with fresh weights."""
-        return MobileNetV2Module(self.num_classes, self.in_channels)
+        return MobileNetV2Module(self.num_classes, self.in_channels, self.stem)
 
     @classmethod
     def parse(cls, name: str, *, num_classes: int, in_channels: int) -> Self | None:
         """Read ``mobilenetv2`` or ``mobilenet-v2``."""
-        if re.fullmatch(r"mobilenet-?v2", name) is None:
+        match = re.fullmatch(rf"mobilenet-?v2{STEM_SUFFIX}", name)
+        if match is None:
             return None
-        return cls(num_classes=num_classes, in_channels=in_channels)
+        stem = Stem.named(match[1], match[2])
+        return cls(stem=stem, num_classes=num_classes, in_channels=in_channels)
 
     @classmethod
     def propose(cls, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Self]:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
 from ferd_eval.errors import UserError, did_you_mean
+
+#: Constants that only pixels of 0 to 255 have: means, and deviations of images or no scaling.
+_BYTE_MEANS, _BYTE_STDS = (1.0, 255.0), (10.0, 255.0)
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,27 @@ class Normalization:
     def __str__(self) -> str:
         return "/".join(",".join(f"{v:g}" for v in values) for values in (self.mean, self.std))
 
+    def for_unit_pixels(self) -> Self:
+        """Return the same for images in [0, 1], where the constants are those of 0 to 255.
+
+        (255 x - m) / s is (x - m/255) / (s/255). A standard deviation of 1 divides by nothing, a
+        mean of 0 subtracts nothing, in either unit.
+
+        Raises:
+            UserError: the constants are of neither unit.
+        """
+        if all(abs(m) <= 1 for m in self.mean) and max(self.std) <= 1:
+            return self
+        low, high = _BYTE_MEANS
+        means = all(m == 0 for m in self.mean) or all(low < m <= high for m in self.mean)
+        stds = all(s == 1 for s in self.std) or _within(self.std, _BYTE_STDS)
+        if not (means and stds):
+            raise UserError(
+                f"normalisation {self} fits neither pixels of 0 to 1 nor of 0 to 255; give means "
+                "and standard deviations for pixels of 0 to 1 with --normalize."
+            )
+        return type(self)(tuple(m / 255 for m in self.mean), tuple(s / 255 for s in self.std))
+
     def to_json(self) -> dict[str, list[float]]:
         """Return ``{"mean": [...], "std": [...]}``."""
         return {"mean": list(self.mean), "std": list(self.std)}
@@ -58,6 +83,10 @@ class Normalization:
                 "with mean and std; name the normalisation with --normalize."
             ) from None
         return cls(mean, std)
+
+
+def _within(values: Sequence[float], limits: tuple[float, float]) -> bool:
+    return all(limits[0] <= value <= limits[1] for value in values)
 
 
 #: Means and standard deviations in common use, by the name ``--normalize`` takes.

@@ -11,19 +11,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, relu
 
 from ferd_eval.models.architecture import (
-    Architecture,
     ArchitectureRow,
     children_count,
     shape_of,
 )
 from ferd_eval.models.resnet import HEAD_AND_SHORTCUT_ALIASES
+from ferd_eval.models.stem import STEM_SUFFIX, Stem, StemmedArchitecture
 
 
 class PreActBlock(nn.Module):
@@ -59,12 +59,14 @@ class PreActResNetModule(nn.Module):
         width: int,
         num_classes: int,
         in_channels: int,
+        stem: Stem,
         *,
         raw_shortcut: bool,
         final_bn: bool,
     ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, width, 3, 1, padding=1, bias=False)
+        self.conv1 = stem.convolution(in_channels, width)
+        self.pool = stem.pool()
         in_width = width
         self.stages = []
         for i, depth in enumerate(depths):
@@ -82,7 +84,7 @@ class PreActResNetModule(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Return logits B×K."""
-        x = self.conv1(x_BCHW)
+        x = self.pool(self.conv1(x_BCHW))
         for stage in self.stages:
             x = self.get_submodule(stage)(x)
         if self.bn is not None:
@@ -92,7 +94,7 @@ class PreActResNetModule(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreActResNet(Architecture):
+class PreActResNet(StemmedArchitecture):
     """PreActResNet-18 or -34; `width` is that of the first stage.
 
     Attributes:
@@ -119,9 +121,9 @@ class PreActResNet(Architecture):
 
     @property
     def name(self) -> str:
-        """``preactresnet18``, with ``-raw`` and with ``-wN`` if the width is not 64."""
+        """``preactresnet18``, with ``-raw``, the stem's suffix, ``-wN`` if it is not 64."""
         width = f"-w{self.width}" if self.width != 64 else ""
-        return f"preactresnet{self.depth}{'-raw' * self.raw_shortcut}{width}"
+        return f"preactresnet{self.depth}{'-raw' * self.raw_shortcut}{self.stem.suffix}{width}"
 
     @property
     def summary(self) -> str:
@@ -131,9 +133,18 @@ class PreActResNet(Architecture):
         return "shortcut from the pre-activated tensor, as in kuangliu/pytorch-cifar"
 
     @property
-    def only_by_name(self) -> bool:
-        """The raw shortcut: one public network is known to have it, and no key shows it."""
-        return self.raw_shortcut
+    def twins(self) -> tuple[Self, ...]:
+        """The same with the other shortcut, and both with the other stems."""
+        other = replace(self, raw_shortcut=not self.raw_shortcut)
+        return (other, *super().twins, *super(PreActResNet, other).twins)
+
+    @property
+    def public_twins(self) -> tuple[Self, ...]:
+        """The other shortcut, where there is no final batch normalisation.
+
+        With it every public file found is of the usual kind.
+        """
+        return () if self.final_bn else self.twins[:1]
 
     def build(self) -> nn.Module:
         """Return the network with fresh weights."""
@@ -142,6 +153,7 @@ class PreActResNet(Architecture):
             self.width,
             self.num_classes,
             self.in_channels,
+            self.stem,
             raw_shortcut=self.raw_shortcut,
             final_bn=self.final_bn,
         )
@@ -149,39 +161,34 @@ class PreActResNet(Architecture):
     @classmethod
     def parse(cls, name: str, *, num_classes: int, in_channels: int) -> Self | None:
         """Read ``preactresnet18``, ``preact-resnet-18``, ``preactresnet18-raw-w32``."""
-        match = re.fullmatch(r"pre-?act-?resnet-?(18|34)(-raw)?(?:-w([1-9]\d{0,3}))?", name)
+        match = re.fullmatch(
+            rf"pre-?act-?resnet-?(18|34)(-raw)?{STEM_SUFFIX}(?:-w([1-9]\d{{0,3}}))?", name
+        )
         if match is None:
             return None
         return cls(
             depth=int(match[1]),
-            width=int(match[3] or 64),
+            width=int(match[5] or 64),
             raw_shortcut=match[2] is not None,
+            stem=Stem.named(match[3], match[4]),
             num_classes=num_classes,
             in_channels=in_channels,
         )
 
     @classmethod
     def propose(cls, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Self]:
-        """Yield the usual network first, and the raw-shortcut one.
-
-        With a final batch normalisation every public file found is of the usual kind; without it
-        one is of the other, so the other is proposed too, to be mentioned beside the usual one.
-        """
-        final_bn = "bn.weight" in shapes
+        """Read depth, width, channels and classes; the shortcut is taken to be the usual one."""
         stem = shape_of(shapes, "conv1.weight", 4)
         head = shape_of(shapes, "linear.weight", 2)
         depths = tuple(children_count(shapes, f"layer{i}") for i in (1, 2, 3, 4))
         if stem is None or head is None or "bn1.weight" in shapes:
             return
         for depth, wanted in cls._DEPTHS.items():
-            if depths != wanted:
-                continue
-            for raw_shortcut in (False,) if final_bn else (False, True):
+            if depths == wanted:
                 yield cls(
                     depth=depth,
                     width=stem[0],
-                    raw_shortcut=raw_shortcut,
-                    final_bn=final_bn,
+                    final_bn="bn.weight" in shapes,
                     num_classes=head[0],
                     in_channels=stem[1],
                 )

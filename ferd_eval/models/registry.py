@@ -65,15 +65,10 @@ def build_architecture(name: str, *, num_classes: int, in_channels: int = 3) -> 
 
 @dataclass(frozen=True)
 class Match:
-    """An architecture that a file fits, and how well.
-
-    Attributes:
-        also_fits: rarer architectures with the same keys, which only ``--arch`` chooses.
-    """
+    """An architecture that a file fits, and how well."""
 
     architecture: Architecture
     fit: Fit
-    also_fits: tuple[Architecture, ...] = ()
 
 
 def detect(tensors: Mapping[str, Tensor], *, name: str | None = None) -> Match:
@@ -92,15 +87,18 @@ def detect(tensors: Mapping[str, Tensor], *, name: str | None = None) -> Match:
     if name is not None:
         # Classes and channels do not matter for the name; those of the file are taken.
         named = build_architecture(name, num_classes=1)
-        proposals = [m for m in proposals if m.architecture.name == named.name]
+        # Twins have the same keys, and so the same fit.
+        proposals = [
+            replace(match, architecture=each)
+            for match in proposals
+            for each in (match.architecture, *match.architecture.twins)
+            if each.name == named.name
+        ]
         if not proposals:
             proposals = [_match(_with_sizes_of(tensors, named.name), tensors)]
-    rarer = [m for m in proposals if m.architecture.only_by_name and name is None]
-    proposals = [m for m in proposals if m not in rarer]
     exact = [match for match in proposals if match.fit.exact]
     if len(exact) == 1:
-        also_fits = tuple(m.architecture for m in rarer if m.fit.exact)
-        return replace(exact[0], also_fits=also_fits)
+        return exact[0]
     if exact:
         listed = "; ".join(f"{m.architecture.name} ({m.architecture.summary})" for m in exact)
         raise UnknownNetworkError(

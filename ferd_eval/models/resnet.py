@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, pad, relu
 
 from ferd_eval.models.architecture import (
-    Architecture,
     ArchitectureRow,
     children_count,
     shape_of,
 )
+from ferd_eval.models.stem import STEM_SUFFIX, Stem, StemmedArchitecture
 
 HEAD_AND_SHORTCUT_ALIASES = (
     (re.compile(r"^(fc|classifier)\.(?=weight|bias)"), "linear."),
@@ -98,7 +98,7 @@ def _shortcut(in_width: int, out_width: int, stride: int, *, projection: bool) -
 
 
 class ResNet(nn.Module):
-    """A 3×3 stem without pooling, stages that halve the image and double the width, a linear head.
+    """A 3×3 stem, stages that halve the image and double the width, a linear head.
 
     The pooling is global, so any image size works.
     """
@@ -110,12 +110,14 @@ class ResNet(nn.Module):
         width: int,
         num_classes: int,
         in_channels: int,
+        stem: Stem,
         *,
         projection: bool = True,
     ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, width, 3, 1, padding=1, bias=False)
+        self.conv1 = stem.convolution(in_channels, width)
         self.bn1 = nn.BatchNorm2d(width)
+        self.pool = stem.pool()
         in_width = width
         self.stages = []
         for i, depth in enumerate(depths):
@@ -130,7 +132,7 @@ class ResNet(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Return logits B×K."""
-        x = relu(self.bn1(self.conv1(x_BCHW)))
+        x = self.pool(relu(self.bn1(self.conv1(x_BCHW))))
         for stage in self.stages:
             x = self.get_submodule(stage)(x)
         logits_BK: Tensor = self.linear(adaptive_avg_pool2d(x, 1).flatten(1))
@@ -138,12 +140,10 @@ class ResNet(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CifarResNet(Architecture):
-    """ResNet-18, -34 or -50 with a CIFAR stem; `width` is that of the first stage.
+class CifarResNet(StemmedArchitecture):
+    """ResNet-18, -34 or -50 with a 3×3 stem; `width` is that of the first stage.
 
-    Files with the ImageNet names ``fc`` and ``downsample`` are read too, if their stem is 3×3. A
-    few of those (huyvnphan/PyTorch_CIFAR10) keep a max-pool that no key tells of: they need a
-    factory.
+    Files with the ImageNet names ``fc`` and ``downsample`` are read too, if their stem is 3×3.
     """
 
     depth: int
@@ -166,7 +166,11 @@ class CifarResNet(Architecture):
             notes,
         )
         for name, notes in (
-            ("resnet18", "3×3 stem; -wN for another base width, e.g. resnet18-w32"),
+            (
+                "resnet18",
+                "3×3 stem; -maxpool, -stride2 or both for what no key shows; -wN for another base "
+                "width, e.g. resnet18-maxpool-w32",
+            ),
             ("resnet34", "3×3 stem"),
             ("resnet50", "3×3 stem, bottleneck blocks"),
         )
@@ -174,23 +178,35 @@ class CifarResNet(Architecture):
 
     @property
     def name(self) -> str:
-        """``resnet18``, with ``-wN`` if the width is not 64."""
-        return f"resnet{self.depth}" + (f"-w{self.width}" if self.width != 64 else "")
+        """``resnet18``, with the stem's suffix and with ``-wN`` if the width is not 64."""
+        width = f"-w{self.width}" if self.width != 64 else ""
+        return f"resnet{self.depth}{self.stem.suffix}{width}"
+
+    @property
+    def summary(self) -> str:
+        """Say what the plain stem is; the name says it of the others."""
+        return "" if self.stem.suffix else "stem of stride 1, no max-pool"
+
+    @property
+    def public_twins(self) -> tuple[Self, ...]:
+        """All: see `Stem`."""
+        return self.twins
 
     def build(self) -> nn.Module:
         """Return the network with fresh weights."""
         block, depths = self._BLOCKS[self.depth]
-        return ResNet(block, depths, self.width, self.num_classes, self.in_channels)
+        return ResNet(block, depths, self.width, self.num_classes, self.in_channels, self.stem)
 
     @classmethod
     def parse(cls, name: str, *, num_classes: int, in_channels: int) -> Self | None:
-        """Read ``resnet18``, ``resnet-18`` or ``resnet18-w32``."""
-        match = re.fullmatch(r"resnet-?(18|34|50)(?:-w([1-9]\d{0,3}))?", name)
+        """Read ``resnet18``, ``resnet-18``, ``resnet18-maxpool-w32``."""
+        match = re.fullmatch(rf"resnet-?(18|34|50){STEM_SUFFIX}(?:-w([1-9]\d{{0,3}}))?", name)
         if match is None:
             return None
         return cls(
             depth=int(match[1]),
-            width=int(match[2] or 64),
+            width=int(match[4] or 64),
+            stem=Stem.named(match[2], match[3]),
             num_classes=num_classes,
             in_channels=in_channels,
         )
@@ -210,7 +226,7 @@ class CifarResNet(Architecture):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ThinResNet(Architecture):
+class ThinResNet(StemmedArchitecture):
     """ResNet of depth 6n + 2 in three stages; `width` is that of the first.
 
     `projection` is option B of the paper (1×1 convolutions where the shape changes); without it,
@@ -242,9 +258,9 @@ class ThinResNet(Architecture):
 
     @property
     def name(self) -> str:
-        """``resnet20``, with ``-b`` for option B and ``-wN`` if the width is not 16."""
+        """``resnet20``, with ``-b`` for option B, the stem's suffix, ``-wN`` if it is not 16."""
         width = f"-w{self.width}" if self.width != 16 else ""
-        return f"resnet{self.depth}{'-b' * self.projection}{width}"
+        return f"resnet{self.depth}{'-b' * self.projection}{self.stem.suffix}{width}"
 
     def build(self) -> nn.Module:
         """Return the network with fresh weights."""
@@ -255,18 +271,22 @@ class ThinResNet(Architecture):
             self.width,
             self.num_classes,
             self.in_channels,
+            self.stem,
             projection=self.projection,
         )
 
     @classmethod
     def parse(cls, name: str, *, num_classes: int, in_channels: int) -> Self | None:
         """Read ``resnet20``, ``resnet20-cifar``, ``resnet20-b``, ``resnet20-w8``."""
-        match = re.fullmatch(r"resnet-?(\d{1,4})(?:-cifar)?(-b)?(?:-w([1-9]\d{0,3}))?", name)
+        match = re.fullmatch(
+            rf"resnet-?(\d{{1,4}})(?:-cifar)?(-b)?{STEM_SUFFIX}(?:-w([1-9]\d{{0,3}}))?", name
+        )
         if match is None or not _is_thin_depth(int(match[1])):
             return None
         return cls(
             depth=int(match[1]),
-            width=int(match[3] or 16),
+            width=int(match[5] or 16),
+            stem=Stem.named(match[3], match[4]),
             projection=match[2] is not None,
             num_classes=num_classes,
             in_channels=in_channels,

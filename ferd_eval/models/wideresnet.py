@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, relu
 
 from ferd_eval.models.architecture import (
-    Architecture,
     ArchitectureRow,
     children_count,
     shape_of,
 )
+from ferd_eval.models.stem import STEM_SUFFIX, Stem, StemmedArchitecture
 
 _STEM = 16
 
@@ -69,11 +69,14 @@ class WideStage(nn.Module):
 class WideResNetModule(nn.Module):
     """A 16-channel stem, three stages of n blocks, batch normalisation, pooling, a linear head."""
 
-    def __init__(self, depth: int, widen: int, num_classes: int, in_channels: int) -> None:
+    def __init__(
+        self, depth: int, widen: int, num_classes: int, in_channels: int, stem: Stem
+    ) -> None:
         super().__init__()
         n = (depth - 4) // 6
         widths = [_STEM * widen * 2**i for i in range(3)]
-        self.conv1 = nn.Conv2d(in_channels, _STEM, 3, 1, padding=1, bias=False)
+        self.conv1 = stem.convolution(in_channels, _STEM)
+        self.pool = stem.pool()
         self.block1 = WideStage(n, _STEM, widths[0], 1)
         self.block2 = WideStage(n, widths[0], widths[1], 2)
         self.block3 = WideStage(n, widths[1], widths[2], 2)
@@ -89,14 +92,14 @@ class WideResNetModule(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Return logits B×K."""
-        x = self.block3(self.block2(self.block1(self.conv1(x_BCHW))))
+        x = self.block3(self.block2(self.block1(self.pool(self.conv1(x_BCHW)))))
         x = relu(self.bn1(x))
         logits_BK: Tensor = self.fc(adaptive_avg_pool2d(x, 1).flatten(1))
         return logits_BK
 
 
 @dataclass(frozen=True, kw_only=True)
-class WideResNet(Architecture):
+class WideResNet(StemmedArchitecture):
     """WideResNet-d-k: depth d = 6n + 4, k times as wide as a thin ResNet."""
 
     depth: int
@@ -116,22 +119,27 @@ class WideResNet(Architecture):
 
     @property
     def name(self) -> str:
-        """``wideresnet-34-10`` and the like."""
-        return f"wideresnet-{self.depth}-{self.widen}"
+        """``wideresnet-34-10`` and the like, with the stem's suffix."""
+        return f"wideresnet-{self.depth}-{self.widen}{self.stem.suffix}"
 
     def build(self) -> nn.Module:
         """Return the network with fresh weights."""
-        return WideResNetModule(self.depth, self.widen, self.num_classes, self.in_channels)
+        return WideResNetModule(
+            self.depth, self.widen, self.num_classes, self.in_channels, self.stem
+        )
 
     @classmethod
     def parse(cls, name: str, *, num_classes: int, in_channels: int) -> Self | None:
         """Read ``wideresnet-34-10`` or ``wrn-34-10``."""
-        match = re.fullmatch(r"(?:wide-?resnet|wrn)-?(\d{1,3})-([1-9]\d{0,2})", name)
+        match = re.fullmatch(
+            rf"(?:wide-?resnet|wrn)-?(\d{{1,3}})-([1-9]\d{{0,2}}){STEM_SUFFIX}", name
+        )
         if match is None or int(match[1]) < 10 or int(match[1]) % 6 != 4:
             return None
         return cls(
             depth=int(match[1]),
             widen=int(match[2]),
+            stem=Stem.named(match[3], match[4]),
             num_classes=num_classes,
             in_channels=in_channels,
         )

@@ -10,13 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 import ferd_eval.cli
 from ferd_eval.checkpoint import load_checkpoint
 from ferd_eval.models import Normalization
 from ferd_train.cli import main
+from ferd_train.distilling import _warn_of_file
 from ferd_train.fields import to_toml
+from ferd_train.frozen_teacher import load_teacher
 from tests.conftest import ROOT, tiny_data
 from tests.train.student_runs import (
     RESULT,
@@ -529,3 +532,16 @@ def test_the_folder_of_each_seed_is_looked_at_before_the_first_is_trained(words,
     refused = call(capsys, *words, "--seeds", "0,1")
     assert_one_line(refused, "seed-1 holds a run with another recipe: seed is 0")
     assert not (tmp_path / "runs/seed-0").exists()
+
+
+def test_a_teacher_that_may_be_another_network_is_cautioned_of(tmp_path, capsys):
+    """No key shows a max-pool: who distils from the wrong network should know before."""
+    write_teacher(tmp_path / "t.safetensors", arch="resnet18-maxpool-w2")
+    torch.save(load_file(tmp_path / "t.safetensors"), tmp_path / "t.pt")
+    _warn_of_file(load_teacher(tmp_path / "t.pt", 8))
+    said = capsys.readouterr().err
+    assert said.startswith("warning: teacher t: taken for resnet18-w2 ")
+    assert "resnet18-maxpool-w2" in said
+    assert "--teacher-arch" in said
+    _warn_of_file(load_teacher(tmp_path / "t.safetensors", 8))
+    assert capsys.readouterr().err == ""

@@ -23,6 +23,14 @@ def test_recipe_and_teacher_of_a_saved_network_are_read(tmp_path):
     assert found == {"recipe": recipe, "teacher_sha256": "0a" * 32}
 
 
+def test_accuracies_and_data_set_are_read_as_plain_values():
+    found = training_record(
+        {"nature_acc": 0.84, "test_robust": 52.1, "epoch": 90, "ferd.dataset": "cifar10"}
+    )
+    assert found == {"trained_on": "cifar10", "recorded_accuracy": {"nature_acc": 0.84}}
+    assert training_record({"ferd.dataset": "cifar10\n"}) == {}
+
+
 def test_a_checkpoint_of_elsewhere_records_nothing(tmp_path):
     arch = build_architecture("resnet8-w2", num_classes=3)
     torch.save({"model": arch.build().state_dict(), "epoch": 3}, tmp_path / "s.pt")

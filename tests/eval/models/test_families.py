@@ -1,5 +1,6 @@
 """Every family against an independent forward pass over the same file of weights."""
 
+from dataclasses import replace
 from functools import partial
 
 import public_layouts as public
@@ -104,7 +105,12 @@ def test_preact_without_final_bn_is_the_usual_one_with_a_caution(tmp_path, raw, 
     assert facts.architecture == "preactresnet18-w8"
     assert "preactresnet18-raw-w8" in facts.caution
     with monkeypatch.context() as both_common:
-        both_common.setattr(PreActResNet, "only_by_name", False)
+        usual = PreActResNet.propose
+        both_common.setattr(
+            PreActResNet,
+            "propose",
+            lambda shapes: (a for u in usual(shapes) for a in (u, replace(u, raw_shortcut=True))),
+        )
         with pytest.raises(UserError, match=r"preactresnet18-w8 .*preactresnet18-raw-w8 .*--arch"):
             build_classifier(checkpoint)
     both = {}
