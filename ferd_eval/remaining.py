@@ -9,7 +9,7 @@ from fractions import Fraction
 from ferd_eval.attacks import Attack, Cascade, PlannedAttack, SearchAttack
 
 #: What an image that falls costs a search, of what one costs that withstands it: most fall in the
-#: first of its steps (measured on public networks: 0.03 to 0.3).
+#: first of its steps. An assumption of the forecast, nothing else rests on it.
 _FALLEN = 0.15
 
 #: Attacks of fewer passes take longer than these say: reading and writing count for more. No rate
