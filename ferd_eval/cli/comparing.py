@@ -150,7 +150,7 @@ def _shared(sides: Sequence[Side]) -> list[str]:
 
 
 def _choose(first: Side, second: Side, asked: str | None) -> str:
-    """The attack asked for, else the strongest on the first side within its ε.
+    """The attack asked for, else the strongest over both sides within its ε.
 
     Raises:
         UserError: it is not shared, or not the same attack on both sides.
@@ -166,7 +166,7 @@ def _choose(first: Side, second: Side, asked: str | None) -> str:
         raise UserError(
             f"--attack {asked}: not every run was scored under it.{did_you_mean(asked, shared)}"
         )
-    attack = asked or _strongest(first, shared) or shared[0]
+    attack = asked or _strongest([first, second], shared) or shared[0]
     runs = [*first.runs, *second.runs]
     found = mismatch(runs, attack)
     if found is None:
@@ -179,10 +179,15 @@ def _choose(first: Side, second: Side, asked: str | None) -> str:
     )
 
 
-def _strongest(side: Side, attacks: Sequence[str]) -> str | None:
-    manifest = side.runs[0].manifest
+def _strongest(sides: Sequence[Side], attacks: Sequence[str]) -> str | None:
+    """The lowest on the average of the sides, so that their order does not matter."""
+    manifest = sides[0].runs[0].manifest
     average = {
-        attack: sum(float(_right(side, attack, i)) for i in range(len(side.runs)))
+        attack: sum(
+            _right(side, attack, place) / len(side.runs)
+            for side in sides
+            for place in range(len(side.runs))
+        )
         for attack in attacks
     }
     return strongest(

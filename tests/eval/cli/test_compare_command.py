@@ -198,7 +198,7 @@ def test_no_torch_and_nothing_heavy_before_it_is_needed(tmp_path):
 
 def test_the_strongest_shared_attack_decides_unless_told_otherwise(command, tmp_path):
     save(tmp_path / "a", 0)
-    save(tmp_path / "b", 1, attacks=("clean", "pgd", "fgsm"))
+    save(tmp_path / "b", 1, attacks=("clean", "fgsm", "pgd"))
 
     def attack(*more):
         status, out, err = command("a", "b", "--json", *more)
@@ -211,6 +211,17 @@ def test_the_strongest_shared_attack_decides_unless_told_otherwise(command, tmp_
     clean = attack("--attack", "clean")
     assert clean["headline"].startswith("Without an attack, ")
     assert any("nothing about robustness" in warning for warning in clean["warnings"])
+
+
+def test_the_order_of_the_sides_does_not_choose_the_attack(command, tmp_path):
+    save(tmp_path / "a", 0, attacks=("clean", "fgsm", "pgd"))  # each weaker than the next
+    save(tmp_path / "b", 1, attacks=("clean", "pgd", "fgsm"))
+    chosen = set()
+    for sides in (("a", "b"), ("b", "a")):
+        status, out, err = command(*sides, "--json")
+        assert status == 0, err
+        chosen.add(json.loads(out)["attack"])
+    assert len(chosen) == 1
 
 
 def test_an_attack_with_other_constants_is_refused_or_left_out_aloud(command, tmp_path):
