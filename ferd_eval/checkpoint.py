@@ -432,8 +432,9 @@ def _unsafe_globals(path: Path, format_: Format, message: str) -> list[str]:
             found = _pickle_globals(archive.read(entry))
     else:
         found = _pickle_globals(path.read_bytes())
-    found += re.findall(r"Unsupported (?:global|class): GLOBAL ([\w.]+)", message)
-    return _offenders(found)
+    refused = re.findall(r"Unsupported (?:global|class): GLOBAL ([\w.]+)", message)
+    named = {name.rpartition(".")[2] for name in found}
+    return _offenders([*found, *(name for name in refused if name not in named)])
 
 
 def _offenders(names: Sequence[str]) -> list[str]:

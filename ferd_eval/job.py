@@ -62,6 +62,7 @@ class Job:
         seconds: what an image costs each attack (`ferd_eval.effort.seconds_per_image`), for the
             time left; None counts passes.
         title: put before each line of progress; empty for a job that goes on alone.
+        remark: what seems to be wrong with the network, said before hours of attacks.
         told: called with the outcomes, once all errands are done.
         result: these.
     """
@@ -80,6 +81,7 @@ class Job:
     beside: list[Remaining] = field(default_factory=list)
     seconds: Mapping[str, float] | None = None
     title: str = ""
+    remark: str | None = None
     told: Callable[[Outcomes], None] | None = None
     result: Outcomes | None = None
 
@@ -101,6 +103,8 @@ class Job:
                 manifest = earlier
             self._write_manifest(manifest)
             store = FolderUnits(self.folder / "units")
+        if self.remark and len(self.plan) > 1:
+            self.watcher.note(f"warning: {self.name}: {self.remark}")
         if count := store.count():
             self.watcher.note(f"{self.name}: continuing after {count} finished units")
         remaining = Remaining(

@@ -30,7 +30,7 @@ from ferd_eval.manifest import read_manifest
 from ferd_eval.name_list import listed
 from ferd_eval.outcomes import Outcomes
 from ferd_eval.output import to_json
-from ferd_eval.preflight import try_readings
+from ferd_eval.preflight import Trial, try_readings
 from ferd_eval.progress import Bar, Lines, Watcher, duration
 from ferd_eval.remaining import Remaining
 from ferd_eval.report import Run, as_run, write_report
@@ -169,7 +169,8 @@ def score_checkpoints(
 
     with ExitStack() as stack:
         watcher = _watcher(stack)
-        for caution in assignment.data.cautions:
+        data = assignment.data
+        for caution in data.cautions:
             watcher.note(f"warning: {caution}")
         for folder in dict.fromkeys([root, *folders]):
             stack.enter_context(sole_user(folder, below=("adversarial",), note=watcher.note))
@@ -180,10 +181,14 @@ def score_checkpoints(
         seconds = iter(ahead.seconds if ahead else ())
         workforce = _workforce(settings, device, watcher, stack)
         beside: list[Remaining] = []
+        trials = [
+            try_readings(each.checkpoint, each.classifier, each.facts, data, device.device)
+            for each in candidates
+        ]
         jobs = [
             Job(
                 model=candidate.classifier,
-                data=assignment.data,
+                data=data,
                 plan=assignment.plan,
                 seed=settings.seed,
                 batch_size=settings.batch,
@@ -195,14 +200,17 @@ def score_checkpoints(
                 beside=beside,
                 seconds=next(seconds, None) if status != "finished" else None,
                 title=candidate.name if several else "",
+                remark=trial and trial.hint(candidate.facts),
                 told=partial(told, candidate, folder),
                 facts={
                     "command": list(command),
-                    **_facts(candidate, assignment, settings, device, watcher),
+                    **_facts(candidate, assignment, settings, trial),
                     **(facts or {}),
                 },
             )
-            for candidate, folder, status in zip(candidates, folders, statuses, strict=True)
+            for candidate, folder, status, trial in zip(
+                candidates, folders, statuses, trials, strict=True
+            )
         ]
         title = f"{len(jobs)} checkpoints" if several else candidates[0].name
         watcher.start(title, measured=ahead is not None)
@@ -215,23 +223,11 @@ def score_checkpoints(
 
 
 def _facts(
-    candidate: Candidate,
-    assignment: Assignment,
-    settings: ScoreSettings,
-    device: DeviceChoice,
-    watcher: Watcher,
+    candidate: Candidate, assignment: Assignment, settings: ScoreSettings, trial: Trial | None
 ) -> dict[str, Any]:
-    """What the manifest says beyond what a run knows by itself.
-
-    Before hours of attacks it is told what seems to be wrong with the network.
-    """
+    """What the manifest says beyond what a run knows by itself."""
     facts = candidate.facts
-    trial = try_readings(
-        candidate.checkpoint, candidate.classifier, facts, assignment.data, device.device
-    )
-    hint = trial.hint(facts) if trial else None
-    if hint and len(assignment.plan) > 1:
-        watcher.note(f"warning: {candidate.name}: {hint}")
+    hint = trial and trial.hint(facts)
     return {
         "checkpoint": candidate.describe(),
         "model": facts.to_json(),

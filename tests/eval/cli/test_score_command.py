@@ -552,7 +552,7 @@ def test_a_pickle_that_runs_code_does_not_run(here, ferd_eval):
             status, _, err = ferd_eval(*command)
             assert (status, err.count("\n")) == (2, 1)
             assert name in err
-            assert "touch" in err or "Path" in err  # what the file would have called
+            assert any(word in err for word in ("touch", "getattr"))  # what it would have called
             assert not Path("marker").exists()
 
 
@@ -662,7 +662,7 @@ def test_a_run_and_a_folder_of_runs_do_not_mix(here, ferd_eval):
     before = snapshot(here / "both")
     status, _, err = ferd_eval("score", *with_flags("--out", "both"))
     assert (status, err.count("\n")) == (2, 1)
-    assert "folder of runs (other, tiny)" in err
+    assert "folder of runs (other and tiny)" in err
     assert "--out both/tiny" in err
     assert snapshot(here / "both") == before
     assert ferd_eval("score", *with_flags("--out", "both/tiny"))[0] == 0

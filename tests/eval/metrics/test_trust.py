@@ -280,7 +280,7 @@ def test_a_preset_stands_in_for_its_family_and_the_plain_one_goes_first():
 
 def test_what_did_not_run_is_not_measured():
     panel = trust_panel(outcomes({"clean": right()}, LABELS))
-    assert [each.status for each in panel.checks] == ["ok"] + ["not measured"] * 11
+    assert [each.status for each in panel.checks] == ["ok"] + ["not measured"] * 12
     assert panel.gaps == ()
 
 
@@ -343,7 +343,7 @@ def network(diagnosis, classes=4):
 def test_the_look_at_the_network_is_read_from_the_manifest():
     far = {"far": {"eps": 0.1, "eps_text": "0.1", **tally([9] * 4, [10] * 4)}}
     run = outcomes({"clean": right()}, LABELS, diagnosis=far)
-    assert trust_panel(run).checks[-6:] == network(far)
+    assert trust_panel(run).checks[-7:] == network(far)
     assert check(run, "Accuracy at 4ε").classes == ("c0", "c1", "c2", "c3")
 
 
