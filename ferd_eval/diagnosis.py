@@ -181,32 +181,32 @@ class _Look:
 
         The gradient is the network's own, of the margin, which does not fade with confidence.
         """
-        distance = distance_inside(self.model, self.x_SCHW)
-        cut = []
+        distance = distance_inside(self.model, self.x_SCHW, self.passes)
+        pixels_2K = {
+            name: torch.zeros(2, self.num_classes, dtype=torch.int64, device=self.labels_S.device)
+            for name in _places(self.x_SCHW[:0])
+        }
         for batch in batches:
-            inside_BCHW = inside(batch.x_BCHW, distance or DISTANCES[0])
-            at_BCHW, near_BCHW = (
-                self._gradient(x_BCHW, batch.labels_B, losses.margin)
-                for x_BCHW in (batch.x_BCHW, inside_BCHW)
-            )
-            cut.append((at_BCHW == 0) & (near_BCHW != 0))
-        cut_SCHW, x_SCHW = torch.cat(cut), self.x_SCHW
-        at = {"at_0": x_SCHW == 0, "at_1": x_SCHW == 1, "elsewhere": (x_SCHW > 0) & (x_SCHW < 1)}
+            x_BCHW, labels_B = batch.x_BCHW, batch.labels_B
+            near_BCHW = inside(x_BCHW, distance or DISTANCES[0])
+            cut_BCHW = self._gradient(x_BCHW, labels_B, losses.margin) == 0
+            cut_BCHW &= self._gradient(near_BCHW, labels_B, losses.margin) != 0
+            for name, where_BCHW in _places(x_BCHW).items():
+                for counted_K, those_BCHW in zip(
+                    pixels_2K[name], (where_BCHW, cut_BCHW & where_BCHW), strict=True
+                ):
+                    counted_K.index_add_(0, labels_B, those_BCHW.flatten(1).sum(dim=1))
         return {
             "distance": distance,
-            **{name: self._pixels(cut_SCHW, where_SCHW) for name, where_SCHW in at.items()},
-        }
-
-    def _pixels(self, hit_SCHW: Tensor, where_SCHW: Tensor) -> dict[str, Any]:
-        """How many of the pixels in question, overall and by class."""
-        n_S, count_S = (each.flatten(1).sum(dim=1) for each in (where_SCHW, hit_SCHW & where_SCHW))
-        none_K = torch.zeros(self.num_classes, dtype=n_S.dtype, device=n_S.device)
-        n_K, count_K = (none_K.index_add(0, self.labels_S, each_S) for each_S in (n_S, count_S))
-        return {
-            "n": int(n_S.sum()),
-            "count": int(count_S.sum()),
-            "n_by_class": n_K.tolist(),
-            "count_by_class": count_K.tolist(),
+            **{
+                name: {
+                    "n": int(n_K.sum()),
+                    "count": int(count_K.sum()),
+                    "n_by_class": n_K.tolist(),
+                    "count_by_class": count_K.tolist(),
+                }
+                for name, (n_K, count_K) in pixels_2K.items()
+            },
         }
 
     def _gradient(self, x_BCHW: Tensor, labels_B: Tensor, loss: Loss) -> Tensor:
@@ -283,6 +283,12 @@ class _Look:
             "n_by_class": n_K.tolist(),
             "count_by_class": count_K.tolist(),
         }
+
+
+def _places(x_BCHW: Tensor) -> dict[str, Tensor]:
+    """Where pixels are at either end of their range, and where they are not, B×C×H×W."""
+    at_0_BCHW, at_1_BCHW = x_BCHW == 0, x_BCHW == 1
+    return {"at_0": at_0_BCHW, "at_1": at_1_BCHW, "elsewhere": ~(at_0_BCHW | at_1_BCHW)}
 
 
 def _are_probabilities(logits_BK: Tensor) -> Tensor:

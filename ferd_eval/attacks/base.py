@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ferd_eval.attacks.freezing import frozen
 from ferd_eval.attacks.losses import margin
 from ferd_eval.attacks.noise import Noise
+from ferd_eval.attacks.passes import Passes
 from ferd_eval.attacks.pixel_bounds import distance_inside, inside
 from ferd_eval.attacks.threat import Threat
 
@@ -26,14 +27,6 @@ from ferd_eval.attacks.threat import Threat
 LINF_SLACK = 1e-6
 
 Objective = Callable[[Tensor], Tensor]
-
-
-@dataclass(eq=False)
-class Passes:
-    """Images sent through the network, counted one by one."""
-
-    forward: int = 0
-    backward: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +104,7 @@ class Problem:
         """
         self.passes.forward += len(x_BCHW)
         self.passes.backward += len(x_BCHW)
-        distance = distance_inside(self.judge, x_BCHW)
+        distance = distance_inside(self.judge, x_BCHW, self.passes)
         leaf_BCHW = inside(x_BCHW.detach(), distance).requires_grad_()
         logits_BK = self.model(leaf_BCHW)
         value_B = objective(logits_BK)

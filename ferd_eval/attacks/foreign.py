@@ -51,7 +51,7 @@ class LentNetwork(nn.Module):
         if seen_BCHW.requires_grad:
             seen_BCHW.register_hook(self._pass_backward)  # type: ignore[no-untyped-call]
             seen_BCHW = seen_BCHW.to(self._dtype)
-            seen_BCHW = inside(seen_BCHW, distance_inside(self.network, seen_BCHW))
+            seen_BCHW = inside(seen_BCHW, distance_inside(self.network, seen_BCHW, self._passes))
         logits_BK: Tensor = self.network(seen_BCHW.to(self._dtype))
         return logits_BK.to(x_BCHW.dtype, copy=True)
 

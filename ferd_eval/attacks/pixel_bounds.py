@@ -15,6 +15,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from ferd_eval.attacks.passes import Passes
+
 #: Distances from 0 and 1 that are tried, in units of the pixel range. The second is for networks
 #: that convert their input to half precision, the last for bfloat16.
 DISTANCES = (2.0**-20, 2.0**-11, 2.0**-8)
@@ -40,7 +42,7 @@ def inside(x_BCHW: Tensor, distance: float) -> Tensor:
     return x_BCHW + move_BCHW
 
 
-def distance_inside(model: nn.Module, x_BCHW: Tensor) -> float:
+def distance_inside(model: nn.Module, x_BCHW: Tensor, passes: Passes) -> float:
     """How far inside the pixel range a network's gradients are to be taken; 0 for plain networks.
 
     Decided once for a network and a shape, on fixed random images of which half the pixels are 0
@@ -50,11 +52,14 @@ def distance_inside(model: nn.Module, x_BCHW: Tensor) -> float:
     Args:
         model: images in [0, 1] to logits; frozen, and gradients enabled.
         x_BCHW: only shape, precision and device count.
+        passes: what the decision costs is added.
     """
     of_network = _known.setdefault(model, {})
     kind = (x_BCHW.shape[1:], x_BCHW.dtype, x_BCHW.device)
     if kind not in of_network:
         of_network[kind] = _measure(model, x_BCHW)
+        cost = _IMAGES * (1 + len(DISTANCES))
+        passes.forward, passes.backward = passes.forward + cost, passes.backward + cost
     return of_network[kind]
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ferd_eval.attacks import frozen
+from ferd_eval.attacks import Passes, frozen
 from ferd_eval.attacks.pixel_bounds import distance_inside, inside
 from ferd_train.divergence import jensen_shannon
 from ferd_train.fields import (
@@ -120,7 +120,7 @@ class DeepInv(Synthesis):
         parts: Mapping[str, Part] = {"pixels": x_BCHW, "adam": adam, "views": views, "best": best}
         with frozen(setting.teacher), frozen(setting.student):
             # Pixels are clamped after each step: a teacher that clamps would hold them there.
-            distance = distance_inside(setting.teacher, x_BCHW)
+            distance = distance_inside(setting.teacher, x_BCHW, Passes())
             for step in setting.seams.steps(IMAGE_STEP, recipe.steps, parts):
                 seen_BCHW = jittered(x_BCHW, recipe.jitter, views)
                 terms = self.terms(inside(seen_BCHW, distance), x_BCHW, labels_B)

@@ -256,16 +256,18 @@ def _lay_out(words: list[str], finished: list[Path], folder: Path) -> None:
     data = images(given.get("--dataset", "cifar10"))
     runs = iter(finished * 4)
     for word in ",".join(words[1:]).split(","):
-        path, suffix = folder / word, Path(word).suffix
+        name = word.partition("=")[0]
+        path, suffix = folder / name, Path(name).suffix
         if word == given.get("--out") or word.startswith("-") or word.startswith("~"):
             continue
-        if word == "preds.csv":
+        if name == "preds.csv":
             labels = data.labels_N
             pd.DataFrame({"index": data.indices_N, "label": labels, "pred": labels}).to_csv(
                 path, index=False
             )
         elif word == "adv.pth":
-            torch.save({"adv_complete": torch.from_numpy(data.images_NCHW) / 255}, path)
+            clean_NCHW = torch.from_numpy(data.images_NCHW) / 255
+            torch.save({"adv_complete": (clean_NCHW - 1 / 255).clamp(min=0)}, path)
         elif suffix in (".pt", ".pth", ".safetensors"):
             network(path, data, seed=len(word))
         elif suffix == ".toml":

@@ -613,7 +613,7 @@ def test_weights_that_are_not_finite(tmp_path, bad):
         (3, "holds no state dict"),
         (torch.ones(3), "holds no state dict"),
         ({"weight": SPARSE}, "sparse"),
-        ({"generator": STATE, "discriminator": OTHER}, "2 networks.*generator, discriminator"),
+        ({"generator": STATE, "discriminator": OTHER}, "2 networks.*generator and discriminator"),
         ({"mean": torch.ones(3), "std": -torch.ones(3), "w": torch.ones(5)}, "normalisation"),
     ],
 )

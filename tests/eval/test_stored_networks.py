@@ -93,11 +93,11 @@ def test_of_student_and_teacher_the_role_decides_and_both_are_named(tmp_path, na
 @pytest.mark.parametrize(
     ("content", "names"),
     [
-        ({"model": STUDENT, "best": OTHER}, "model, best"),
-        ({"vit_s": STUDENT, "vit_b": TEACHER}, "vit_s, vit_b"),
-        ({"student_a": STUDENT, "student_b": OTHER}, "student_a, student_b"),
+        ({"model": STUDENT, "best": OTHER}, "model and best"),
+        ({"vit_s": STUDENT, "vit_b": TEACHER}, "vit_s and vit_b"),
+        ({"student_a": STUDENT, "student_b": OTHER}, "student_a and student_b"),
         (lightning({**at("model.", STUDENT), **at("net.", OTHER)}), "state_dict/model"),
-        ({"runs": {"first": STUDENT, "second": OTHER}}, "runs/first, runs/second"),
+        ({"runs": {"first": STUDENT, "second": OTHER}}, "runs/first and runs/second"),
     ],
 )
 def test_where_no_rule_decides_all_networks_and_the_flag_are_named(tmp_path, content, names):
@@ -113,7 +113,7 @@ def test_one_network_under_two_names_is_one(tmp_path, copy):
     assert_is(checkpoint, STUDENT)
     assert (checkpoint.key, checkpoint.choice) == ("", "")
     again["bn.running_mean"] = again["bn.running_mean"] + 1
-    assert "model, best" in refusal(tmp_path, {"model": STUDENT, "best": at("module.", again)})
+    assert "model and best" in refusal(tmp_path, {"model": STUDENT, "best": at("module.", again)})
 
 
 AVERAGED = {
@@ -208,7 +208,7 @@ def test_a_key_is_a_container_a_prefix_or_a_path(tmp_path):
         assert_is(read(tmp_path, content, key=key), TEACHER)
     said = refusal(tmp_path, content, key="pupil")
     assert "'pupil'" in said
-    assert "state_dict/student, state_dict/teacher" in said
+    assert "state_dict/student and state_dict/teacher" in said
     assert "2 networks called 'state_dict'" in refusal(tmp_path, content, key="state_dict")
     assert_is(read(tmp_path, {"state_dict": STUDENT}, key="state_dict"), STUDENT)
     assert read(tmp_path, {"state_dict": STUDENT}, key="state_dict").key == ""

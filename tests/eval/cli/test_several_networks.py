@@ -117,6 +117,6 @@ def test_two_networks_without_names_are_hinted_at(command):
     torch.save(state, "pair.pt")
     status, out, _ = command("inspect", "pair.pt")
     assert status == 0
-    assert "If netA, netB are networks of their own, choose one with --key netA" in " ".join(
+    assert "If netA and netB are networks of their own, choose one with --key netA" in " ".join(
         out.split()
     )

@@ -68,13 +68,13 @@ def test_refuses_what_is_no_labelled_set(refused):
             some_images().first_per_class(count)
 
 
-def test_our_own_mistakes_are_assertions():
+def test_arrays_of_another_kind_are_refused(refused):
     one = some_images()
-    with pytest.raises(AssertionError):
+    with refused("images_NCHW is uint8 of shape", "N×C×H×W"):
         replace(one, images_NCHW=one.images_NCHW[:, 0])
-    with pytest.raises(AssertionError):
+    with refused("2 indices", "one of each"):
         replace(one, indices_N=one.indices_N[:2])
-    with pytest.raises(AssertionError):
+    with refused("labels_N is int32", "int64"):
         replace(one, labels_N=one.labels_N.astype(np.int32))
     with pytest.raises(AssertionError):
         replace(one, groupings={"kind": ("vowel",)})

@@ -503,7 +503,7 @@ def test_circumstances_that_differ_are_named(simulate: Any) -> None:
     text = " ".join(board.notes)
     assert "aaaaaaaaaa" in text
     assert "bbbbbbbbbb with changes" in text
-    assert "float32, float64" in text
+    assert "float32 and float64" in text
     origin = next(t for t in board.tables if t.title == "Where the rows come from")
     assert [row[2] for row in origin.rows] == ["ab" * 6] * 2
 

@@ -76,8 +76,8 @@ def test_warnings_open_the_report_and_the_terminal_too(make_run: Any) -> None:
 def test_a_run_from_before_says_that_nobody_looked(make_run: Any, tmp_path: Path) -> None:
     run = make_run(attacks=["clean", "pgd"])
     table = view([run]).runs[0].trust_table
-    assert [row[1] for row in table.rows] == ["ok"] + ["not measured"] * 11
-    assert "0 warnings, 1 without a finding, 11 not measured" in table.note
+    assert [row[1] for row in table.rows] == ["ok"] + ["not measured"] * 12
+    assert "0 warnings, 1 without a finding, 12 not measured" in table.note
     write_report(tmp_path, [run])
 
 
