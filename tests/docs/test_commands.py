@@ -267,7 +267,7 @@ def _lay_out(words: list[str], finished: list[Path], folder: Path) -> None:
             )
         elif word == "adv.pth":
             clean_NCHW = torch.from_numpy(data.images_NCHW) / 255
-            torch.save({"adv_complete": (clean_NCHW - 1 / 255).clamp(min=0)}, path)
+            torch.save({"adv_complete": (clean_NCHW - 4 / 255).clamp(min=0)}, path)
         elif suffix in (".pt", ".pth", ".safetensors"):
             network(path, data, seed=len(word))
         elif suffix == ".toml":
