@@ -217,6 +217,8 @@ def _measured(
     # What moves pixels as far as the attack itself may tells nothing of how far that went.
     explains = rounding is not None and rounding.most < threat.radius
     too_far = beyond if explains else outside
+    if not explains:
+        is_nothing = largest <= LINF_SLACK
     return _Change(largest, outside - too_far, too_far, is_nothing, rounding)
 
 

@@ -687,6 +687,14 @@ def test_what_is_beside_our_own_outcomes_is_not_overruled(ferd_eval, tmp_path):
         assert (status, err.count("\n"), said in err) == (2, 1, True)
 
 
+def test_an_attack_no_larger_than_rounding_is_one(ferd_eval, tmp_path):
+    stored = (255 * at_the_edge(1 / 255)[1]).round().to(torch.uint8)
+    torch.save(stored, tmp_path / "adv.pt")
+    words = ["--eps", "1/255", "--out", tmp_path / "r"]
+    status, _, err = ferd_eval(*with_images(tmp_path / "adv.pt")[:-2], *words)
+    assert status == 0, err
+
+
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"index,label\n", bytes(4096)])
 def test_damaged_outcomes_are_one_line(ferd_eval, tmp_path, content):
     (tmp_path / "theirs.parquet").write_bytes(content)
