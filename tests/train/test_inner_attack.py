@@ -117,7 +117,7 @@ def test_inner_attack_runs_in_eval_mode_and_moves_no_statistics(
     trained = {module: calls for module, calls in seen.items() if any(mode for mode, _ in calls)}
     assert len(trained) == 3
     # Three classes of 20 less 4, in batches of 16: 3 steps of a clean pass, 2 attack passes, then
-    # the training ones. Before the first attack four passes see whether the network clamps its input.
+    # the training ones. Before the first attack four passes see whether the network clamps.
     step = [False] * (1 + tiny.inner_steps) + [True] * train_passes
     for calls in trained.values():
         assert [mode for mode, _ in calls] == [False] * 4 + step * 3
