@@ -327,6 +327,8 @@ def test_a_surviving_image_costs_two_forward_passes_and_one_backward_pass_a_step
     breaks, passes = search(model, x, labels, "0.0001")
     standing = int((breaks.target_N < 0).sum() - (breaks.step_N == 0).sum())
     assert (breaks.target_N < 0).all()
-    assert passes.backward == 4 * 100 * standing
+    # Once for a network: two images at four distances from the ends of the pixel range.
+    once = 2 * 4
+    assert passes.backward == 4 * 100 * standing + once
     # And one look at where the walk toward each class ended.
-    assert passes.forward == 2 * passes.backward + 4 * standing
+    assert passes.forward == 2 * 4 * 100 * standing + 4 * standing + once
