@@ -86,7 +86,11 @@ def _measure(model: nn.Module, like_BCHW: Tensor) -> float:
 
 
 def _gradient(model: nn.Module, x_BCHW: Tensor) -> Tensor:
-    """Of a fixed random combination of the logits, B×C×H×W."""
+    """Of a fixed random combination of the logits, B×C×H×W; one image at a time fits anywhere."""
+    return torch.cat([_gradient_of_one(model, x_1CHW) for x_1CHW in torch.split(x_BCHW, 1)])
+
+
+def _gradient_of_one(model: nn.Module, x_BCHW: Tensor) -> Tensor:
     leaf_BCHW = x_BCHW.detach().requires_grad_()
     with torch.random.fork_rng():
         torch.manual_seed(_SEED)  # a randomised network is to draw the same numbers each time
