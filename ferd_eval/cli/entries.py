@@ -14,6 +14,7 @@ from ferd_eval.cli.sides import Side, read_side, with_own_names
 from ferd_eval.errors import UserError
 from ferd_eval.manifest import look_up
 from ferd_eval.metrics import Scorecard, scorecard
+from ferd_eval.metrics.circumstances import circumstances, network
 from ferd_eval.outcomes import Outcomes
 from ferd_eval.report.leaderboard import Entry
 from ferd_eval.report.leaderboard.entry import images_of
@@ -111,8 +112,8 @@ def _twins(folders: Sequence[Path]) -> dict[Path, Path]:
     by_network: dict[str, list[tuple[Path, Mapping[str, Any]]]] = {}
     for folder in folders:
         record = record_in(folder)
-        if look_up(record, "checkpoint.sha256") is not None:
-            by_network.setdefault(_network(record), []).append((folder, record["attacks"]))
+        if network(record) is not None:
+            by_network.setdefault(_scored_alike(record), []).append((folder, record["attacks"]))
     found: dict[Path, Path] = {}
     for alike in by_network.values():
         for i, (folder, attacks) in enumerate(alike):
@@ -124,10 +125,10 @@ def _twins(folders: Sequence[Path]) -> dict[Path, Path]:
     return found
 
 
-def _network(record: Mapping[str, Any]) -> str:
+def _scored_alike(record: Mapping[str, Any]) -> str:
     """What makes two runs say the same of the attacks that both hold."""
-    paths = ("checkpoint.sha256", "dataset.fingerprint", "seed", "precision", "engine")
-    return json.dumps([look_up(record, path) for path in paths], sort_keys=True, default=str)
+    said = [network(record), look_up(record, "dataset.fingerprint"), circumstances(record)]
+    return json.dumps(said, sort_keys=True, default=str)
 
 
 def _entry(name: str, folders: Sequence[Path], side: Side) -> Entry:

@@ -12,6 +12,15 @@ from typing import Any
 from ferd_eval.manifest import look_up
 from ferd_eval.outcomes import Outcomes
 
+#: What makes two runs those of one network: the weights first.
+_NETWORK = (
+    "checkpoint.sha256",
+    "checkpoint.key",
+    "model.architecture",
+    "model.model_file_sha256",
+    "model.normalization",
+)
+
 
 def circumstances(manifest: Mapping[str, Any]) -> dict[str, str]:
     """What a run records of them, by name; what it does not record is left out."""
@@ -45,17 +54,16 @@ def differing(runs: Sequence[Outcomes]) -> dict[str, tuple[str | None, ...]]:
     }
 
 
+def network(manifest: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    """The weights of a run and how they were read; None where it does not say whose."""
+    read = tuple(look_up(manifest, path) or None for path in _NETWORK)
+    return None if read[0] is None else read
+
+
 def one_network(manifests: Sequence[Mapping[str, Any]]) -> bool:
     """Whether all are runs of the same weights, read alike."""
-    paths = (
-        "checkpoint.sha256",
-        "checkpoint.key",
-        "model.architecture",
-        "model.model_file_sha256",
-        "model.normalization",
-    )
-    read = [[look_up(each, path) or None for path in paths] for each in manifests]
-    return read[0][0] is not None and all(each == read[0] for each in read)
+    first, *others = map(network, manifests)
+    return first is not None and all(other == first for other in others)
 
 
 def _product(manifest: Mapping[str, Any]) -> str:

@@ -255,3 +255,34 @@ def test_a_leaderboard_needs_no_torch(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-2:] == ["reports/leaderboard/leaderboard.html", "False"]
+
+
+_ALIKE = {
+    "model": {"architecture": "resnet20", "normalization": None},
+    "checkpoint": {"name": "n", "sha256": "f" * 64, "key": "student"},
+    "packages": {"torch": "2.14.1"},
+}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"model": {"architecture": "resnet20", "normalization": {"mean": [0.5], "std": [0.5]}}},
+        {"model": {"architecture": "resnet20-maxpool", "normalization": None}},
+        {"checkpoint": {"name": "n", "sha256": "f" * 64, "key": "teacher"}},
+        {"packages": {"torch": "2.11.0"}},
+    ],
+    ids=["normalisation", "architecture", "key", "torch"],
+)
+def test_one_file_read_or_scored_otherwise_keeps_its_row(
+    command: Any, tmp_path: Path, other: dict[str, Any]
+) -> None:
+    from simulated_run import simulate
+
+    for name, facts in (("a", _ALIKE), ("b", {**_ALIKE, **other}), ("c", _ALIKE)):
+        simulate(per_class=12, seed=1, **facts).save(tmp_path / "runs" / name)
+    status, _, err = command("runs")
+    assert status == 0, err
+    assert len(rows()) == 2
+    assert err.count("left out") == 1
+    assert "c is of the same network as" in err
