@@ -17,6 +17,7 @@ from ferd_eval.attacks import PlannedAttack, frozen
 from ferd_eval.datasets import LabelledImages, list_datasets
 from ferd_eval.device import is_out_of_memory
 from ferd_eval.errors import UserError
+from ferd_eval.name_list import listed
 from ferd_eval.user_code import brief
 
 
@@ -162,8 +163,8 @@ def _way_out(logits: int, data: LabelledImages) -> str:
         return "If it lacks images of some classes, make an empty folder for each. "
     if kind == "folder" and empty and data.num_classes > logits:
         return (
-            f"Folders without images count as classes ({', '.join(empty[:5])}): remove those that "
-            "are none. "
+            f"Folders without images count as classes ({listed(empty)}): remove those that are "
+            "none. "
         )
     return ""
 

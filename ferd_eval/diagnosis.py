@@ -135,8 +135,11 @@ class _Look:
                 "softmax": self._tally(_are_probabilities(logits_SK)),
                 "randomised": self._difference(logits_SK, self._logits(self.x_SCHW)),
                 "batch_dependent": self._without_neighbours(logits_SK),
-                "zero_gradients": self._zero_gradients(batches) if by_gradient else None,
-                "gradients_at_bounds": self._at_bounds(batches) if by_gradient else None,
+                **(
+                    self._clean_gradients(batches)
+                    if by_gradient
+                    else {"zero_gradients": None, "gradients_at_bounds": None}
+                ),
                 "far": self._far(batches) if by_gradient else None,
                 "loss": self._loss_over_steps(batches) if by_gradient else None,
             }
@@ -164,32 +167,28 @@ class _Look:
         changed = self._tally(changed_B, labels_B)
         return {**self._tally(differ_B, labels_B), "changed": changed["count"]}
 
-    def _zero_gradients(self, batches: Sequence[Batch]) -> dict[str, Any]:
-        """For each loss, the clean images from which no attack by its gradient could start."""
-        return {
-            name: self._tally(torch.cat([self._lacks_gradient(batch, loss) for batch in batches]))
-            for name, loss in _LOSSES.items()
-        }
+    def _clean_gradients(self, batches: Sequence[Batch]) -> dict[str, Any]:
+        """Clean images from which no attack can start, and pixels of theirs that it cannot move.
 
-    def _lacks_gradient(self, batch: Batch, loss: Loss) -> Tensor:
-        gradient_BCHW = self._gradient(batch.x_BCHW, batch.labels_B, loss)
-        usable_BCHW = gradient_BCHW.isfinite() & (gradient_BCHW != 0)
-        return ~usable_BCHW.flatten(1).any(dim=1)
-
-    def _at_bounds(self, batches: Sequence[Batch]) -> dict[str, Any]:
-        """Pixels at 0, at 1 and elsewhere whose gradient is 0, but is not a little further inside.
-
-        The gradient is the network's own, of the margin, which does not fade with confidence.
+        Of images, for each loss: those without a usable gradient. Of pixels at 0, at 1 and
+        elsewhere: those whose gradient is 0, but is not a little further inside; of the margin,
+        which does not fade with confidence.
         """
         distance = distance_inside(self.model, self.x_SCHW, self.passes)
+        lacking: dict[str, list[Tensor]] = {name: [] for name in _LOSSES}
         pixels_2K = {
             name: torch.zeros(2, self.num_classes, dtype=torch.int64, device=self.labels_S.device)
             for name in _places(self.x_SCHW[:0])
         }
         for batch in batches:
             x_BCHW, labels_B = batch.x_BCHW, batch.labels_B
+            for name, loss in _LOSSES.items():
+                gradient_BCHW = self._gradient(x_BCHW, labels_B, loss)
+                usable_BCHW = gradient_BCHW.isfinite() & (gradient_BCHW != 0)
+                lacking[name].append(~usable_BCHW.flatten(1).any(dim=1))
+                if loss is losses.margin:
+                    cut_BCHW = gradient_BCHW == 0
             near_BCHW = inside(x_BCHW, distance or DISTANCES[0])
-            cut_BCHW = self._gradient(x_BCHW, labels_B, losses.margin) == 0
             cut_BCHW &= self._gradient(near_BCHW, labels_B, losses.margin) != 0
             for name, where_BCHW in _places(x_BCHW).items():
                 for counted_K, those_BCHW in zip(
@@ -197,15 +196,18 @@ class _Look:
                 ):
                     counted_K.index_add_(0, labels_B, those_BCHW.flatten(1).sum(dim=1))
         return {
-            "distance": distance,
-            **{
-                name: {
-                    "n": int(n_K.sum()),
-                    "count": int(count_K.sum()),
-                    "n_by_class": n_K.tolist(),
-                    "count_by_class": count_K.tolist(),
-                }
-                for name, (n_K, count_K) in pixels_2K.items()
+            "zero_gradients": {name: self._tally(torch.cat(hit)) for name, hit in lacking.items()},
+            "gradients_at_bounds": {
+                "distance": distance,
+                **{
+                    name: {
+                        "n": int(n_K.sum()),
+                        "count": int(count_K.sum()),
+                        "n_by_class": n_K.tolist(),
+                        "count_by_class": count_K.tolist(),
+                    }
+                    for name, (n_K, count_K) in pixels_2K.items()
+                },
             },
         }
 

@@ -302,17 +302,13 @@ def _warnings(sides: Sequence[Side], attack: str) -> Iterator[str]:
         )
     if not all(look_up(run.manifest, "dataset.fingerprint") for run in runs):
         yield "that the images are the same rests on their numbers and labels alone"
+    owners = _owners(sides)
     for what, values in differing(runs).items():
-        by_value = {
-            value: [
-                owner
-                for owner, of_run in zip(_owners(sides), values, strict=True)
-                if of_run == value
-            ]
-            for value in dict.fromkeys(values)
-            if value is not None
-        }
-        told = "; ".join(f"{value} for {listed(owners)}" for value, owners in by_value.items())
+        by_value: dict[str, list[str]] = {}
+        for owner, value in zip(owners, values, strict=True):
+            if value is not None:
+                by_value.setdefault(value, []).append(owner)
+        told = "; ".join(f"{value} for {listed(those)}" for value, those in by_value.items())
         yield (
             f"{what} is not the same for all, which may move figures by itself: {told}. Score all "
             "alike before a difference counts"
@@ -321,7 +317,7 @@ def _warnings(sides: Sequence[Side], attack: str) -> Iterator[str]:
     missing = len(runs[0].class_names) - len({*n_K.tolist()})
     if missing:
         yield f"{missing} of {len(runs[0].class_names)} classes have no images and are left out"
-    for name, run in zip(_owners(sides), runs, strict=True):
+    for name, run in zip(owners, runs, strict=True):
         said = [*map(str, run.manifest.get("warnings") or ()), *trust_panel(run).warnings]
         yield from (f"{name}: {each}" for each in said)
 

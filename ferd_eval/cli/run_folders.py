@@ -13,9 +13,8 @@ from typing import Any
 
 from ferd_eval.errors import UserError
 from ferd_eval.manifest import RECORD, look_up
+from ferd_eval.outcomes import OUTCOMES
 from ferd_eval.output import parse_json
-
-_OUTCOMES = "outcomes.parquet"
 
 #: How far below a folder its runs may lie: a study's are in TEACHER/METHOD/seed-0/EVALUATION.
 _DEPTH = 4
@@ -46,18 +45,20 @@ class RunFolders:
     @property
     def teachers(self) -> tuple[Path, ...]:
         """Runs of networks that others among the runs were distilled from."""
-        taught_by = {look_up(record_in(run), "checkpoint.teacher_sha256") for run in self.runs}
+        records = {run: record_in(run) for run in self.runs}
+        taught_by = {look_up(each, "checkpoint.teacher_sha256") for each in records.values()}
         taught_by.discard(None)
         found = tuple(
-            run for run in self.runs if look_up(record_in(run), "checkpoint.sha256") in taught_by
+            run for run, each in records.items() if look_up(each, "checkpoint.sha256") in taught_by
         )
         return found if len(found) < len(self.runs) else ()
 
     def without_teachers(self) -> tuple[Path, ...]:
         """The students alone; who is left out is said on stderr."""
-        for folder in self.teachers:
+        teachers = self.teachers
+        for folder in teachers:
             say_left_out(folder, "is what the students beside it were distilled from")
-        return tuple(run for run in self.runs if run not in self.teachers)
+        return tuple(run for run in self.runs if run not in teachers)
 
 
 def say_left_out(folder: Path, why: str) -> None:
@@ -78,18 +79,18 @@ def find_runs(folder: Path) -> RunFolders:
         folder = folder.parent
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}. Give the --out of a score command.")
-    if (folder / _OUTCOMES).is_file():
+    if (folder / OUTCOMES).is_file():
         return RunFolders((folder,), is_one_run=True)
     below = [
         file.parent
         for depth in range(1, _DEPTH + 1)
-        for file in folder.glob("*/" * depth + _OUTCOMES)
+        for file in folder.glob("*/" * depth + OUTCOMES)
     ]
     records = [
         file.parent
         for depth in range(_DEPTH + 1)
         for file in folder.glob("*/" * depth + RECORD)
-        if not (file.parent / _OUTCOMES).exists()
+        if not (file.parent / OUTCOMES).exists()
     ]
     unfinished = [each for each in records if {*_read(each)} >= _SCORING]
     if not below:
@@ -102,7 +103,7 @@ def find_runs(folder: Path) -> RunFolders:
 def _nothing_in(folder: Path, unfinished: Sequence[Path], records: Sequence[Path]) -> str:
     if unfinished:
         return (
-            f"{folder} holds an unfinished run: {_OUTCOMES} is missing. Finish it by repeating its "
+            f"{folder} holds an unfinished run: {OUTCOMES} is missing. Finish it by repeating its "
             "score command, or give another folder."
         )
     for trained in sorted(records, key=in_numbers):
@@ -114,13 +115,13 @@ def _nothing_in(folder: Path, unfinished: Sequence[Path], records: Sequence[Path
             )
     parent = folder.resolve().parent
     if folder.name == "report" and any(
-        next(parent.glob("*/" * depth + _OUTCOMES), None) for depth in range(1, _DEPTH + 1)
+        next(parent.glob("*/" * depth + OUTCOMES), None) for depth in range(1, _DEPTH + 1)
     ):
         return (
             f"{folder} holds a report, but the runs themselves are in {folder / '..'}. Give that."
         )
     return (
-        f"{folder} holds no run: {_OUTCOMES} is missing. Give the --out of a score command, or "
+        f"{folder} holds no run: {OUTCOMES} is missing. Give the --out of a score command, or "
         "another folder."
     )
 
@@ -200,8 +201,10 @@ def measurement(record: Mapping[str, Any]) -> str:
 def to_type(folders: Sequence[Path]) -> str:
     """Runs of several methods, method by method, as a command takes them."""
     sides = [",".join(map(_short, those)) for those in by_method(folders)]
-    more = f" or {len(sides) - _MOST_LISTED} more" if len(sides) > _MOST_LISTED else ""
-    return " or ".join(sides[:_MOST_LISTED]) + more
+    hidden = len(sides) - _MOST_LISTED
+    if hidden > 1:
+        sides[_MOST_LISTED:] = [f"one of {hidden} more"]
+    return " or ".join(sides)
 
 
 def _short(folder: Path) -> str:

@@ -182,8 +182,10 @@ def score_checkpoints(
         workforce = _workforce(settings, device, watcher, stack)
         beside: list[Remaining] = []
         trials = [
-            try_readings(each.checkpoint, each.classifier, each.facts, data, device.device)
-            for each in candidates
+            None
+            if status == "finished"
+            else try_readings(each.checkpoint, each.classifier, each.facts, data, device.device)
+            for each, status in zip(candidates, statuses, strict=True)
         ]
         jobs = [
             Job(
@@ -200,7 +202,7 @@ def score_checkpoints(
                 beside=beside,
                 seconds=next(seconds, None) if status != "finished" else None,
                 title=candidate.name if several else "",
-                remark=trial and trial.hint(candidate.facts),
+                remark=trial.hint(candidate.facts) if trial else None,
                 told=partial(told, candidate, folder),
                 facts={
                     "command": list(command),
@@ -283,7 +285,8 @@ def _run_name(
     key = repr((shared, assignment.selection, data.fingerprint, *named))
     digest = hashlib.sha256(key.encode())
     for candidate in candidates:
-        digest.update(candidate.checkpoint.sha256.encode())
+        checkpoint = candidate.checkpoint
+        digest.update(f"{checkpoint.sha256}{checkpoint.key}".encode())
     first = candidates[0].name if len(candidates) == 1 else f"{len(candidates)}-checkpoints"
     return f"{first}-{data.name}-{digest.hexdigest()[:8]}"
 

@@ -20,7 +20,6 @@ class ScoreSettings:
     dataset: str | None = None
     data_dir: Path | None = None
     download: bool = False
-    key: str | None = None
     arch: str | None = None
     model_file: str | None = None
     normalize: str = "auto"
@@ -41,7 +40,8 @@ class ScoreSettings:
     out: Path | None = None
     save_adv: bool = False
     groups: str | None = None
-    # Not part of what a run's folder is called: the class names are.
+    # Not part of what a run's folder is called: the class names and the network taken are.
+    key: str | None = field(default=None, repr=False)
     classes: str | None = field(default=None, repr=False)
     class_order: str | None = field(default=None, repr=False)
 

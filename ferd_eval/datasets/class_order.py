@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ferd_eval.errors import UserError, did_you_mean
+from ferd_eval.name_list import listed
 
 #: ``text`` sorts names as torchvision's ImageFolder does, ``natural`` puts class_2 before class_10.
 ORDERS = ("text", "natural")
 
 _MOST_BYTES = 1 << 24
 _NUMBERED = re.compile(r"([0-9]{1,9})(?:\s*[:;,]\s*|[.)]?\s+)(.+)")
-_MOST_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -183,13 +183,8 @@ def _misfit(names: Sequence[str], folders: Sequence[str], source: str, root: Pat
     missing = [name for name in names if name not in folders]
     unnamed = [name for name in sorted(folders) if name not in names]
     parts = (("no folder for", missing), ("not named:", unnamed))
-    said = "; ".join(f"{what} {_some(those)}" for what, those in parts if those)
+    said = "; ".join(f"{what} {listed([*map(repr, those)])}" for what, those in parts if those)
     return (
         f"{source} names {len(names)} classes, but {root} has {len(folders)} class folders ({said})"
         ". Name exactly the folders, in the labels' order; a class without images has an empty one."
     )
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - _MOST_SHOWN
-    return ", ".join(map(repr, names[:_MOST_SHOWN])) + (f" and {more} more" if more > 0 else "")

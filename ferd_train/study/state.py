@@ -9,6 +9,7 @@ from typing import Any
 
 from ferd_eval.errors import UserError
 from ferd_eval.manifest import look_up, now, read_manifest
+from ferd_eval.outcomes import OUTCOMES
 from ferd_eval.output import parse_json, to_json, write_atomically
 from ferd_train.study.definition import Cell, Evaluation, Study
 
@@ -59,7 +60,7 @@ class CellState:
         record = _record(folder)
         return (
             record.get("status") == "finished"
-            and (folder / "outcomes.parquet").is_file()
+            and (folder / OUTCOMES).is_file()
             and (
                 self.cell.row is None
                 or look_up(record, "checkpoint.sha256") == self._trained_network()

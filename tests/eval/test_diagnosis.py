@@ -113,7 +113,7 @@ def test_passes_are_counted_and_the_network_is_left_as_it_was():
     )["cost"]
     assert cost["forward"] == model.forwards
     # Of each image, and of two random ones at four distances from the ends of the pixel range.
-    assert cost["backward"] == 50 * (3 + 2 + 20 + 1 + 5 + 10 + 20) + 2 * 4
+    assert cost["backward"] == 50 * (3 + 1 + 20 + 1 + 5 + 10 + 20) + 2 * 4
     assert cost["seconds"] > 0
     assert model.training
     assert [p.requires_grad for p in model.parameters()][:2] == [False, True]

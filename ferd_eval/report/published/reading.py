@@ -16,12 +16,12 @@ from ferd_eval.errors import UserError
 from ferd_eval.file_digest import file_sha256
 from ferd_eval.manifest import RECORD, look_up
 from ferd_eval.metrics import scorecard
-from ferd_eval.outcomes import ATTACK_ID, Outcomes
+from ferd_eval.outcomes import ATTACK_ID, OUTCOMES, Outcomes
 from ferd_eval.report.published.class_counts import ClassCounts, read_counts
 from ferd_eval.report.published.fields import Fields
 from ferd_eval.report.published.published_run import CodeState, Place, PublishedRun, Training
 
-_OUTCOMES, _PAGE, _README = "outcomes.parquet", "report.html", "README.md"
+_PAGE, _README = "report.html", "README.md"
 
 #: What the record of a scoring run has, and what that of a training run has.
 SCORING, TRAINING = frozenset({"attacks", "status"}), frozenset({"recipe", "status"})
@@ -51,7 +51,7 @@ def read_run(reports: Path, place: Place) -> PublishedRun:
         _require_same(card, record)
     digest = card.digest("checkpoint.sha256")
     training = _training_record(reports, place, digest)
-    outcomes = place.file.name == "scorecard.json" and (file.parent / _OUTCOMES).is_file()
+    outcomes = place.file.name == "scorecard.json" and (file.parent / OUTCOMES).is_file()
     if outcomes:
         _require_outcomes(file.parent, place, attacks)
     return PublishedRun(
@@ -219,10 +219,10 @@ def _require_outcomes(folder: Path, place: Place, attacks: tuple[ClassCounts, ..
     except (UserError, KeyError, TypeError, ValueError, AttributeError, IndexError) as reason:
         said = " ".join(str(reason).replace(f"{folder}/", "").split())[:200]
         raise UserError(
-            f"{place.file.parent / _OUTCOMES} cannot be read: {said} {again}"
+            f"{place.file.parent / OUTCOMES} cannot be read: {said} {again}"
         ) from reason
     if not same:
-        raise UserError(f"{place.file}: its counts are not those of {_OUTCOMES} beside it. {again}")
+        raise UserError(f"{place.file}: its counts are not those of {OUTCOMES} beside it. {again}")
 
 
 def _training(training: Fields | None, scoring: Fields | None, place: Place) -> Training:
