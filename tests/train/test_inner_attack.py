@@ -117,10 +117,11 @@ def test_inner_attack_runs_in_eval_mode_and_moves_no_statistics(
     trained = {module: calls for module, calls in seen.items() if any(mode for mode, _ in calls)}
     assert len(trained) == 3
     # Three classes of 20 less 4, in batches of 16: 3 steps of a clean pass, 2 attack passes, then
-    # the training ones. Before the first attack four passes see whether the network clamps.
+    # the training ones. Before the first attack two images, one at a time and at four
+    # distances from the bounds, show whether the network clamps.
     step = [False] * (1 + tiny.inner_steps) + [True] * train_passes
     for calls in trained.values():
-        assert [mode for mode, _ in calls] == [False] * 4 + step * 3
+        assert [mode for mode, _ in calls] == [False] * 8 + step * 3
         for (mode, before), (_, after) in zip(calls, calls[1:], strict=False):
             assert (before != after) == mode
     for module in seen.keys() - trained.keys():  # the average, which only validation runs
