@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from ferd_eval import Outcomes, build_classifier, load_checkpoint, load_dataset, score
 from ferd_eval.attacks import Cascade, Threat, audited, autoattack
 from ferd_eval.datasets import LabelledImages
-from ferd_eval.metrics.audit import audit
+from ferd_eval.metrics.sanity.audit import audit
 
 #: Passes that the reference spends on an image that survives everything (spec and its source).
 _REFERENCE = {

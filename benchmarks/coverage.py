@@ -34,7 +34,7 @@ from ferd_eval.metrics import (
     wilson,
     worst_class_interval,
 )
-from ferd_eval.outcomes import Outcomes, conform
+from ferd_eval.results.outcomes import Outcomes, conform
 
 #: CIFAR-10 under AutoAttack, near the class accuracies of a published robust network.
 ROBUST = np.array([0.62, 0.75, 0.38, 0.24, 0.36, 0.40, 0.55, 0.60, 0.70, 0.65])

@@ -43,7 +43,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ferd_eval.folder_lock import LOCK
+from ferd_eval.io.lock import LOCK
 from ferd_eval.models import build_architecture, save_network
 
 #: One process in so many is started afresh.
@@ -132,7 +132,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)  # a process may be forked as long as it has no threads
     os.environ["OMP_NUM_THREADS"] = "1"
-    for module in ("ferd_eval.cli.scoring", "ferd_train.distilling"):
+    for module in ("ferd_eval.pipeline", "ferd_train.pipeline"):
         importlib.import_module(module)
     tallies = []
     with tempfile.TemporaryDirectory() as temporary:

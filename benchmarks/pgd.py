@@ -21,8 +21,8 @@ import torchattacks
 from torch import Tensor, nn
 
 from ferd_eval.attacks import PGD, Batch, Passes, Threat
-from ferd_eval.device import choose_device
 from ferd_eval.models import build_architecture
+from ferd_eval.runtime.device import choose_device
 
 
 def main() -> None:

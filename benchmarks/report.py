@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ferd_eval.outcomes import Outcomes, conform
+from ferd_eval.results.outcomes import Outcomes, conform
 
 #: Attack → share of an average class that still stands.
 ATTACKS = {"clean": 0.65, "fgsm": 0.38, "pgd": 0.33, "cw": 0.3, "aa": 0.27, "targeted": 0.4}

@@ -25,10 +25,10 @@ from torch import Tensor, nn
 
 from ferd_eval import LabelledImages, build_classifier, load_checkpoint, load_dataset, score
 from ferd_eval.attacks import PGD, Batch, Passes, Threat
-from ferd_eval.device import device_name
-from ferd_eval.effort import operations
+from ferd_eval.evaluation.cost.model import operations
 from ferd_eval.models import build_architecture
 from ferd_eval.models.demo import demo_checkpoints
+from ferd_eval.runtime.device import device_name
 
 #: Operations a second at best in fp32 and TF32, as the maker states them, without sparsity.
 PEAK = {"H200": (67e12, 495e12), "H100": (67e12, 495e12), "A100": (19.5e12, 156e12)}
@@ -51,7 +51,7 @@ def main() -> None:
 
 def compare_workers(images: int) -> None:
     """One worker and two."""
-    from ferd_eval.cluster import Cluster
+    from ferd_eval.evaluation.execution.ray_executor import Cluster
 
     torch.set_num_threads(1)
     data = repeated(load_dataset("demo"), images)

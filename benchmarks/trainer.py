@@ -33,17 +33,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ferd_eval.memory import keep_freed_memory
 from ferd_eval.models import build_architecture, save_network
 from ferd_eval.models.demo import demo_checkpoints
-from ferd_train.distillation.student_loss import DIVERGENCES
-from ferd_train.frozen_teacher import FrozenTeacher, load_teacher
+from ferd_eval.runtime.malloc import keep_freed_memory
+from ferd_train.distillation.teacher import FrozenTeacher, load_teacher
+from ferd_train.distillation.trainer import StudentTraining
+from ferd_train.losses.two_terms import DIVERGENCES
 from ferd_train.recipes import find_student_recipe
-from ferd_train.schedule import cosine
-from ferd_train.student_recipe import StudentRecipe
-from ferd_train.student_training import StudentTraining
-from ferd_train.synthesis.generator import Generator
-from ferd_train.synthesis.generator_losses import ADVERSARIAL_TERMS
+from ferd_train.recipes.student import StudentRecipe
+from ferd_train.synthesis.components.generator import Generator
+from ferd_train.synthesis.components.generator_losses import ADVERSARIAL_TERMS
+from ferd_train.training.lr_schedule import cosine
 
 _CPU = torch.device("cpu")
 _PARTS = {

@@ -8,18 +8,18 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from ferd_eval._version import __version__
 
 if TYPE_CHECKING:
     from ferd_eval.attacks import Attack, Problem, Threat
-    from ferd_eval.checkpoint import load_checkpoint
     from ferd_eval.datasets import LabelledImages, load_dataset
     from ferd_eval.errors import UserError
-    from ferd_eval.metrics import scorecard
+    from ferd_eval.evaluation.evaluate import score
+    from ferd_eval.metrics.scorecard import scorecard
     from ferd_eval.models import Classifier, build_classifier
-    from ferd_eval.outcomes import Outcomes
+    from ferd_eval.models.checkpoint.load import load_checkpoint
     from ferd_eval.report import write_report
-    from ferd_eval.runner import score
+    from ferd_eval.results.outcomes import Outcomes
 
 __all__ = [
     "Attack",
@@ -42,14 +42,14 @@ _HOME = {
     "Attack": "attacks",
     "Classifier": "models",
     "LabelledImages": "datasets",
-    "Outcomes": "outcomes",
+    "Outcomes": "results.outcomes",
     "Problem": "attacks",
     "Threat": "attacks",
     "UserError": "errors",
     "build_classifier": "models",
-    "load_checkpoint": "checkpoint",
+    "load_checkpoint": "models.checkpoint.load",
     "load_dataset": "datasets",
-    "score": "runner",
+    "score": "evaluation.evaluate",
     "scorecard": "metrics",
     "write_report": "report",
 }

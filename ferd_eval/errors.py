@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from types import UnionType
 
@@ -37,3 +37,17 @@ def did_you_mean(value: str, known: Iterable[str]) -> str:
     if close:
         return f" Did you mean {by_lower[close[0]]}?"
     return f" There are: {', '.join(names)}."
+
+
+def listed(names: Sequence[str], most: int = 5, last: str = "and") -> str:
+    """``cat``, ``cat and dog``, ``a, b, c, d, e and 2 more``, ``a, b or one of 2 more``.
+
+    Args:
+        most: names given, and one more where that is all; the rest are counted.
+        last: what stands before the last: "and" or "or".
+    """
+    hidden = len(names) - most
+    shown = list(names)
+    if hidden > 1:
+        shown[most:] = [f"one of {hidden} more" if last == "or" else f"{hidden} more"]
+    return f" {last} ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)

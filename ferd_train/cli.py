@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ferd_eval.cli import run
 from ferd_eval.errors import UserError, did_you_mean
-from ferd_eval.interruption import after_what_is_at_hand
+from ferd_eval.runtime.command_line import run
+from ferd_eval.runtime.signals import after_what_is_at_hand
 
 if TYPE_CHECKING:
-    from ferd_eval.progress import Watcher
-    from ferd_train.training import EpochLog
+    from ferd_eval.runtime.progress import Watcher
+    from ferd_train.adversarial_training.trainer import EpochLog
 
 app = typer.Typer(
     name="ferd-train",
@@ -67,10 +67,10 @@ def teacher(
         wanted = wanted.with_changes({"seed": seed})
 
     from ferd_eval.datasets import load_dataset
-    from ferd_eval.device import choose_device
-    from ferd_train.run_progress import watching
-    from ferd_train.seams import PATIENCE
-    from ferd_train.teacher import train_teacher
+    from ferd_eval.runtime.device import choose_device
+    from ferd_train.adversarial_training.run import train_teacher
+    from ferd_train.monitoring.run_progress import watching
+    from ferd_train.training.seams import PATIENCE
 
     chosen = choose_device(device)
     print(f"{recipe}: {wanted.arch} on {chosen.device} ({chosen.reason})", file=sys.stderr)
@@ -165,7 +165,7 @@ def student(
     named = {"arch": student, "variant": variant, "ablation": ablation}
     given = {name: value for name, value in named.items() if value is not None}
 
-    from ferd_train.distilling import Distilling, distil
+    from ferd_train.pipeline import Distilling, distil
 
     distil(
         Distilling(
@@ -263,7 +263,7 @@ def ls(
     ] = "recipes",
 ) -> None:
     """List the recipes, the methods of making images, or the students' losses."""
-    from ferd_train.distillation import LOSSES
+    from ferd_train.losses import LOSSES
     from ferd_train.recipes import STUDENT_RECIPES, TEACHER_RECIPES, summary
     from ferd_train.synthesis import METHODS
 
@@ -303,7 +303,7 @@ def _parse_seeds(text: str | None) -> tuple[int, ...]:
 
 
 def _note_epoch(watcher: Watcher, log: EpochLog, epochs: int) -> None:
-    from ferd_eval.progress import duration
+    from ferd_eval.runtime.progress import duration
 
     left = duration(log.seconds * (epochs - log.epoch))
     watcher.note(

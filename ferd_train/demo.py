@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ferd_train.distilling import Distilling, distil
+from ferd_train.pipeline import Distilling, distil
 
 #: Figures of reports/ferd-lab/tables.md, row FERD, and of reports/baselines-lab/README.md.
 _OUTLOOK = (

@@ -6,8 +6,8 @@ Usage: python scripts/halve_network.py IN.safetensors OUT.safetensors
 import sys
 from pathlib import Path
 
-from ferd_eval.checkpoint import load_checkpoint
 from ferd_eval.models import build_architecture, build_classifier, save_network
+from ferd_eval.models.checkpoint.load import load_checkpoint
 
 
 def main(source: Path, target: Path) -> None:

@@ -24,7 +24,7 @@ import typer
 from scipy import stats
 
 from ferd_eval.metrics import Comparison, Delta, compare_methods
-from ferd_eval.outcomes import Outcomes
+from ferd_eval.results.outcomes import Outcomes
 
 #: The switches of the paper's Table 3, and what the tables call them.
 ARMS = {

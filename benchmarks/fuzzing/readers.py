@@ -33,32 +33,32 @@ from benchmarks.fuzzing.mutation import (
     changed_toml,
     mutated,
 )
-from ferd_eval.checkpoint import Checkpoint, load_checkpoint
-from ferd_eval.cli.reporting import read_run
-from ferd_eval.cli.settings import ScoreSettings
 from ferd_eval.datasets import LabelledImages, load_dataset
 from ferd_eval.datasets.class_order import read_class_list
 from ferd_eval.errors import UserError
-from ferd_eval.groups import read_groups
+from ferd_eval.evaluation.config import ScoreSettings
+from ferd_eval.evaluation.saved_images import SavedFile, read_saved_images
+from ferd_eval.io.json import to_json
 from ferd_eval.metrics import scorecard
 from ferd_eval.models import build_classifier
-from ferd_eval.outcomes import Outcomes, conform
-from ferd_eval.output import to_json
-from ferd_eval.prediction_file import PredictionFile
-from ferd_eval.predictions import Predictions, read_predictions
+from ferd_eval.models.checkpoint.load import Checkpoint, load_checkpoint
 from ferd_eval.report import Run, view
+from ferd_eval.report.api import read_run
 from ferd_eval.report.leaderboard.reported import ReportedTables, read_reported
-from ferd_eval.report.markdown import markdown
 from ferd_eval.report.published import hub, search
+from ferd_eval.report.published.csv import results_csv
 from ferd_eval.report.published.markdown import markdown as published_markdown
-from ferd_eval.report.published.spreadsheet import results_csv
-from ferd_eval.saved_images import SavedFile, read_saved_images
-from ferd_train.fields import to_toml
+from ferd_eval.report.run.markdown import markdown
+from ferd_eval.results.class_groups import read_groups
+from ferd_eval.results.importing import Predictions, read_predictions
+from ferd_eval.results.outcomes import Outcomes, conform
+from ferd_eval.results.prediction_file import PredictionFile
+from ferd_train.config.fields import to_toml
 from ferd_train.recipes import find_student_recipe
 from ferd_train.recipes.ferd import ferd_lab
-from ferd_train.student_recipe import StudentRecipe
+from ferd_train.recipes.student import StudentRecipe
 from ferd_train.study.definition import Study
-from ferd_train.study.file import read_study
+from ferd_train.study.parse import read_study
 
 CLASSES = ("cat", "dog", "<b>=1+1</b>")
 

@@ -1,22 +1,16 @@
 """Classifier × images → verdicts, under a threat."""
 
-from ferd_eval.attacks.autoattack import SearchAttack, alone, audited, autoattack
+from ferd_eval.attacks.autoattack.batched_search import LaneState, Search
+from ferd_eval.attacks.autoattack.cascade import Cascade, draw_sample
+from ferd_eval.attacks.autoattack.ensemble import SearchAttack, alone, audited, autoattack
 from ferd_eval.attacks.base import Attack, Batch, Perturbed, Problem, Verdicts
-from ferd_eval.attacks.cascade import Cascade, draw_sample
 from ferd_eval.attacks.clean import Clean
-from ferd_eval.attacks.freezing import frozen
 from ferd_eval.attacks.gradient import CW, FGSM, PGD, TargetedPGD
-from ferd_eval.attacks.lanes import LaneState, Search
-from ferd_eval.attacks.noise import Noise
+from ferd_eval.attacks.keyed_rng import Noise
 from ferd_eval.attacks.passes import Passes
-from ferd_eval.attacks.suite import (
-    DEFAULT_ATTACKS,
-    GROUPS,
-    PRESETS,
-    PlannedAttack,
-    plan_attacks,
-)
+from ferd_eval.attacks.plan import DEFAULT_ATTACKS, GROUPS, PRESETS, PlannedAttack, plan_attacks
 from ferd_eval.attacks.threat import Threat
+from ferd_eval.models.frozen import frozen
 
 __all__ = [
     "CW",

@@ -16,12 +16,12 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from ferd_eval.attacks.freezing import frozen
+from ferd_eval.attacks.keyed_rng import Noise
 from ferd_eval.attacks.losses import margin
-from ferd_eval.attacks.noise import Noise
 from ferd_eval.attacks.passes import Passes
 from ferd_eval.attacks.pixel_bounds import distance_inside, inside
 from ferd_eval.attacks.threat import Threat
+from ferd_eval.models.frozen import frozen
 
 #: Rounding slack on ‖x_adv − x‖∞: x ± ε is itself rounded in float32.
 LINF_SLACK = 1e-6

@@ -18,7 +18,7 @@ from torch import Tensor
 from ferd_eval.attacks import losses
 from ferd_eval.attacks.base import Attack, Objective, Problem
 from ferd_eval.attacks.threat import Threat
-from ferd_eval.quantity import format_quantity
+from ferd_eval.io.epsilon import format_quantity
 
 #: Most target classes tried per image when there are 100 classes or more (as in AutoAttack).
 TOP_TARGETS = 9

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ferd_eval.errors import UserError
-from ferd_eval.quantity import format_quantity, parse_quantity
+from ferd_eval.io.epsilon import format_quantity, parse_quantity
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def compare(
     ] = None,
 ) -> None:
     """Say how B stands to A on the same images: one verdict, every difference with its interval."""
-    from ferd_eval.cli.comparing import Comparing, compare_sides
+    from ferd_eval.report.comparison.compare import Comparing, compare_sides
 
     compare_sides(
         Comparing(a, b, reference, attack, margin, out, pair_seeds),

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ferd_eval.cli.settings import ScoreSettings
+from ferd_eval.evaluation.config import ScoreSettings
 
 
 def demo(
@@ -18,8 +18,8 @@ def demo(
     json: Annotated[bool, typer.Option("--json", help="Print the scorecards as JSON.")] = False,
 ) -> None:
     """Score two packaged networks on 1000 packaged images (about half a minute)."""
-    from ferd_eval.cli.scoring import score_checkpoints
     from ferd_eval.models.demo import demo_checkpoints
+    from ferd_eval.pipeline import score_checkpoints
 
     with demo_checkpoints() as files:
         score_checkpoints(

@@ -29,7 +29,7 @@ def gate(
     json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
 ) -> None:
     """Exit 0 if the run shows it with 95 % confidence, 1 if not, 2 if command or run are bad."""
-    from ferd_eval.cli.gating import judge
+    from ferd_eval.report.gate import judge
 
     verdict = judge(folder, floor, max_drop, attack)
     try:

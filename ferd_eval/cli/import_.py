@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ferd_eval.cli.settings import ScoreSettings
 from ferd_eval.errors import UserError
+from ferd_eval.evaluation.config import ScoreSettings
 
 _PREDICTIONS, _IMAGES, _RUN = "Predictions", "Adversarial images", "Run"
 

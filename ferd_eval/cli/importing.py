@@ -11,23 +11,21 @@ from typing import Any
 import numpy as np
 from rich.text import Text
 
-from ferd_eval.attack_name import known_attack
-from ferd_eval.cli.console import console
-from ferd_eval.cli.own_folder import require_own_folder
-from ferd_eval.cli.reporting import show
 from ferd_eval.datasets import dataset_info
 from ferd_eval.datasets.class_order import ClassOrder
-from ferd_eval.errors import UserError
-from ferd_eval.folder_lock import sole_user
-from ferd_eval.manifest import RECORD, environment, now
-from ferd_eval.metrics.budget import eps_of, preset_of
-from ferd_eval.name_list import listed
-from ferd_eval.outcomes import OUTCOMES, Outcomes
-from ferd_eval.output import parse_json, to_json
-from ferd_eval.prediction_file import PredictionFile
-from ferd_eval.predictions import Predictions, read_predictions
-from ferd_eval.quantity import format_quantity, parse_quantity
+from ferd_eval.errors import UserError, listed
+from ferd_eval.io.epsilon import format_quantity, parse_quantity
+from ferd_eval.io.json import parse_json, to_json
+from ferd_eval.io.lock import now, sole_user
 from ferd_eval.report import as_run, write_report
+from ferd_eval.report.api import show
+from ferd_eval.results.attack_id import eps_of, known_attack, preset_of
+from ferd_eval.results.importing import Predictions, read_predictions
+from ferd_eval.results.manifest import RECORD, environment
+from ferd_eval.results.outcomes import OUTCOMES, Outcomes
+from ferd_eval.results.prediction_file import PredictionFile
+from ferd_eval.results.run_folder import require_own_folder
+from ferd_eval.runtime.console import console
 
 #: What makes two imports the same run.
 _IDENTITY = ("engine", "source", "dataset", "attacks", "threat")

@@ -8,17 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ferd_eval.attack_name import attack_id
 from ferd_eval.attacks import Attack, Threat
-from ferd_eval.attacks.saved import SavedImages
-from ferd_eval.cli.scoring import score_checkpoints
-from ferd_eval.cli.settings import ScoreSettings
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.errors import UserError
-from ferd_eval.outcomes import ATTACK_ID
-from ferd_eval.quantity import format_quantity
-from ferd_eval.runner import as_threats
-from ferd_eval.saved_images import SavedFile, read_saved_images
+from ferd_eval.evaluation.config import ScoreSettings
+from ferd_eval.evaluation.evaluate import as_threats
+from ferd_eval.evaluation.saved_images import SavedFile, SavedImages, read_saved_images
+from ferd_eval.io.epsilon import format_quantity
+from ferd_eval.pipeline import score_checkpoints
+from ferd_eval.results.attack_id import attack_id
+from ferd_eval.results.outcomes import ATTACK_ID
 
 
 def import_images(

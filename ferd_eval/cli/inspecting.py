@@ -8,12 +8,12 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from ferd_eval.checkpoint import Checkpoint, load_checkpoint
-from ferd_eval.cli.console import console
+from ferd_eval.io.json import to_json
 from ferd_eval.models import build_classifier
-from ferd_eval.models.registry import UnknownNetworkError
-from ferd_eval.output import to_json
-from ferd_eval.report.provenance import fold_keys
+from ferd_eval.models.architectures.registry import UnknownNetworkError
+from ferd_eval.models.checkpoint.load import Checkpoint, load_checkpoint
+from ferd_eval.report.run.provenance import fold_keys
+from ferd_eval.runtime.console import console
 
 #: Keys of an unknown network that are shown on screen; JSON has all.
 _MOST_KEYS = 60

@@ -6,12 +6,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ferd_eval.cli.console import console
-from ferd_eval.cli.entries import read_entries
-from ferd_eval.cli.run_folders import say_left_out
 from ferd_eval.datasets import list_datasets
 from ferd_eval.errors import UserError
-from ferd_eval.output import to_json
+from ferd_eval.io.json import to_json
 from ferd_eval.report.leaderboard import (
     leaderboard,
     read_reported,
@@ -19,6 +16,9 @@ from ferd_eval.report.leaderboard import (
     render_terminal,
     write_leaderboard,
 )
+from ferd_eval.report.leaderboard.read import read_entries
+from ferd_eval.results.run_folder import say_left_out
+from ferd_eval.runtime.console import console
 
 
 def rank_runs(

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ferd_eval.cli.settings import ScoreSettings
+from ferd_eval.evaluation.config import ScoreSettings
 
 _DATA, _MODEL, _ATTACK, _RUN = "Data", "Model", "Attacks", "Run"
 
@@ -188,7 +188,7 @@ def score(
     }
     settings = ScoreSettings.gather(flags, config)
 
-    from ferd_eval.cli.scoring import plan_checkpoints, score_checkpoints
+    from ferd_eval.pipeline import plan_checkpoints, score_checkpoints
 
     if dry_run:
         plan_checkpoints(checkpoints, settings, as_json=json)

@@ -1,6 +1,6 @@
 """Data sets: a name, or a path of the user's, becomes one array of labelled images."""
 
-from ferd_eval.datasets.dataset_info import DatasetInfo, Split
+from ferd_eval.datasets.info import DatasetInfo, Split
 from ferd_eval.datasets.labelled_images import LabelledImages
 from ferd_eval.datasets.registry import dataset_info, list_datasets, load_dataset
 

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ferd_eval.errors import UserError, did_you_mean
-from ferd_eval.name_list import listed
+from ferd_eval.errors import UserError, did_you_mean, listed
 
 #: ``text`` sorts names as torchvision's ImageFolder does, ``natural`` puts class_2 before class_10.
 ORDERS = ("text", "natural")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
-from ferd_eval.datasets.dataset_info import DatasetInfo, Layout, Split
+from ferd_eval.datasets.info import DatasetInfo, Layout, Split
 from ferd_eval.errors import UserError
 
 ENVIRONMENT = "FERD_DATA"
@@ -114,3 +116,41 @@ def _how_to_get(info: DatasetInfo) -> str:
 
 def _first_and_last(files: Sequence[str]) -> str:
     return files[0] if len(files) <= 2 else f"{files[0]} to {files[-1]}"
+
+
+def download_dataset(info: DatasetInfo, folder: Path, split: Split) -> None:
+    """Fetch a data set into ``folder``, in the layout torchvision gives it.
+
+    torchvision checks the MD5 of what it fetched before it unpacks anything.
+
+    Raises:
+        UserError: the set has no downloader, torchvision is missing, or the fetching failed.
+    """
+    if not info.downloader:
+        raise UserError(
+            f"--download cannot fetch {info.name}: get {info.url or 'its files'} by hand, "
+            f"unpack it into {folder}, and run again."
+        )
+    try:
+        import torchvision.datasets as source
+    except (ImportError, OSError, RuntimeError) as error:
+        raise UserError(
+            f"--download needs torchvision, which does not import here ({_one_line(error)}): "
+            f"install a torchvision that matches your torch, or unpack {info.url} into {folder}."
+        ) from error
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # torchvision prints; what this tool puts on standard output is its report.
+        with redirect_stdout(sys.stderr):
+            getattr(source, info.downloader)(
+                root=str(folder), train=split == "train", download=True
+            )
+    except (OSError, RuntimeError, ValueError, EOFError) as error:
+        raise UserError(
+            f"could not download {info.name} into {folder} ({_one_line(error)}): check the "
+            f"connection and the folder, or unpack {info.url} there by hand."
+        ) from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ferd_eval.datasets.pixel_room import rows_of
+from ferd_eval.datasets.pixel_buffer import rows_of
 from ferd_eval.errors import UserError, require_kind
-from ferd_eval.output import is_text
+from ferd_eval.io.json import is_text
 
 #: Arrays of a set, and the types of numbers they may hold.
 _ARRAYS = {

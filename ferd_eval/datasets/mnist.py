@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ferd_eval.datasets.bounded_file import BoundedFile, existing, require_memory
-from ferd_eval.datasets.dataset_info import DatasetInfo, Layout, Split
+from ferd_eval.datasets.info import DatasetInfo, Layout, Split
 from ferd_eval.datasets.labelled_images import LabelledImages
 from ferd_eval.errors import UserError
+from ferd_eval.io.bounded import BoundedFile, existing, require_memory
 
 MNIST_CLASSES = tuple("0123456789")
 FASHION_MNIST_CLASSES = (

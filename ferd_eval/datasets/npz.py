@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferd_eval.datasets.class_order import ClassOrder
-from ferd_eval.datasets.dataset_info import DatasetInfo, Split
+from ferd_eval.datasets.info import DatasetInfo, Split
 from ferd_eval.datasets.labelled_images import LabelledImages
-from ferd_eval.datasets.npz_archive import NpzArchive, open_npz
 from ferd_eval.errors import UserError
+from ferd_eval.io.npz import NpzArchive, open_npz
 
 NPZ = DatasetInfo(
     name="npz",

@@ -17,11 +17,10 @@ from ferd_eval.datasets.cifar import (
     load_cifar100,
 )
 from ferd_eval.datasets.class_order import ClassOrder
-from ferd_eval.datasets.data_folder import DataFolder
-from ferd_eval.datasets.dataset_info import DatasetInfo, Layout, Split
+from ferd_eval.datasets.data_folder import DataFolder, download_dataset
 from ferd_eval.datasets.demo import DEMO, load_demo
-from ferd_eval.datasets.download import download_dataset
 from ferd_eval.datasets.image_folder import IMAGE_FOLDER, load_image_folder
+from ferd_eval.datasets.info import DatasetInfo, Layout, Split
 from ferd_eval.datasets.labelled_images import LabelledImages
 from ferd_eval.datasets.mnist import (
     FASHION_MNIST,

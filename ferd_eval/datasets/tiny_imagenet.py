@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ferd_eval.datasets.bounded_file import BoundedFile, existing
-from ferd_eval.datasets.dataset_info import DatasetInfo, Layout, Split
-from ferd_eval.datasets.image_file import decode_images, image_files
+from ferd_eval.datasets.image_folder import decode_images, image_files
+from ferd_eval.datasets.info import DatasetInfo, Layout, Split
 from ferd_eval.datasets.labelled_images import LabelledImages
 from ferd_eval.errors import UserError
+from ferd_eval.io.bounded import BoundedFile, existing
 
 TINY_IMAGENET = DatasetInfo(
     name="tiny-imagenet",

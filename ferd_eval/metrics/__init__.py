@@ -1,12 +1,18 @@
-"""Figures of a run: pure functions of `ferd_eval.outcomes.Outcomes`, without torch."""
+"""Figures of a run: pure functions of `ferd_eval.results.outcomes.Outcomes`, without torch."""
 
-from ferd_eval.metrics.attack_gap import AttackGap, ClassGap
-from ferd_eval.metrics.audit import Audit, AuditBound, audit
-from ferd_eval.metrics.check import Check
-from ferd_eval.metrics.class_drop import ClassDrop, class_drops
-from ferd_eval.metrics.class_floor import class_floors
-from ferd_eval.metrics.comparison import ClassDelta, Comparison, Split, compare
-from ferd_eval.metrics.confusion import (
+from ferd_eval.metrics.class_limits import ClassDrop, class_drops, class_floors
+from ferd_eval.metrics.comparison.checkpoints import ClassDelta, Comparison, Split, compare
+from ferd_eval.metrics.comparison.delta import Delta
+from ferd_eval.metrics.comparison.methods import compare_methods
+from ferd_eval.metrics.comparison.pairwise import (
+    Contestant,
+    SeedMean,
+    Standing,
+    lowest_figure,
+    seed_mean,
+)
+from ferd_eval.metrics.comparison.verdict import Verdict
+from ferd_eval.metrics.confusion.matrix import (
     ErrorPattern,
     Pair,
     SourceErrors,
@@ -14,20 +20,36 @@ from ferd_eval.metrics.confusion import (
     confusion_matrix,
     error_pattern,
 )
-from ferd_eval.metrics.delta import Delta
-from ferd_eval.metrics.extremes import (
+from ferd_eval.metrics.confusion.target_bias import (
+    ErrorShift,
+    ShareChange,
+    TargetEffect,
+    TargetExcess,
+    error_shift,
+    target_effect,
+)
+from ferd_eval.metrics.confusion.targeted import Aimed, TargetedSuccess, targeted_success
+from ferd_eval.metrics.dispersion import (
+    gap,
+    gini,
+    lowest_percent,
+    normalised_sd,
+    standard_deviation,
+)
+from ferd_eval.metrics.intervals import (
+    clopper_pearson_lower,
+    clopper_pearson_upper,
     gap_interval,
     lowest_percent_interval,
     possibly_worst,
-    worst_class_interval,
-)
-from ferd_eval.metrics.interval import (
-    clopper_pearson_lower,
-    clopper_pearson_upper,
     simultaneous,
     wilson,
+    worst_class_interval,
 )
-from ferd_eval.metrics.method_comparison import compare_methods
+from ferd_eval.metrics.sanity.attack_gap import AttackGap, ClassGap
+from ferd_eval.metrics.sanity.audit import Audit, AuditBound, audit
+from ferd_eval.metrics.sanity.check import Check
+from ferd_eval.metrics.sanity.panel import TrustPanel, trust_panel
 from ferd_eval.metrics.scorecard import (
     AttackScores,
     ClassScore,
@@ -38,25 +60,6 @@ from ferd_eval.metrics.scorecard import (
     WorstClass,
     scorecard,
 )
-from ferd_eval.metrics.spread import gap, gini, lowest_percent, normalised_sd, standard_deviation
-from ferd_eval.metrics.standing import (
-    Contestant,
-    SeedMean,
-    Standing,
-    lowest_figure,
-    seed_mean,
-)
-from ferd_eval.metrics.target_test import (
-    ErrorShift,
-    ShareChange,
-    TargetEffect,
-    TargetExcess,
-    error_shift,
-    target_effect,
-)
-from ferd_eval.metrics.targeted import Aimed, TargetedSuccess, targeted_success
-from ferd_eval.metrics.trust import TrustPanel, trust_panel
-from ferd_eval.metrics.verdict import Verdict
 from ferd_eval.metrics.worst_case import WORST_CASE, worst_case
 
 __all__ = [

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from ferd_eval.metrics.check import LEVEL, Check, Counts, classes, excess, images, pick
-from ferd_eval.metrics.interval import simultaneous
-from ferd_eval.metrics.recorded_accuracy import says_clean_test
-from ferd_eval.outcomes import Outcomes
+from ferd_eval.io.recorded_accuracy import says_clean_test
+from ferd_eval.metrics.intervals import simultaneous
+from ferd_eval.metrics.sanity.check import LEVEL, Check, Counts, classes, excess, images, pick
+from ferd_eval.results.outcomes import Outcomes
 
 #: Clean accuracy below this multiple of chance is no trained network.
 _NEAR_CHANCE = 2.0

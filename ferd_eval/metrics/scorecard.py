@@ -14,18 +14,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ferd_eval.errors import UserError, require_kind
-from ferd_eval.metrics.audit import Audit, audit
-from ferd_eval.metrics.budget import eps_of
-from ferd_eval.metrics.confusion import ErrorPattern, confusion_matrix, error_pattern, finite
-from ferd_eval.metrics.extremes import (
-    Interval,
-    gap_interval,
-    lowest_percent_interval,
-    possibly_worst,
-    worst_class_interval,
-)
-from ferd_eval.metrics.interval import clopper_pearson_lower, simultaneous, wilson
-from ferd_eval.metrics.spread import (
+from ferd_eval.metrics.confusion.matrix import ErrorPattern, confusion_matrix, error_pattern, finite
+from ferd_eval.metrics.confusion.target_bias import ErrorShift, TargetEffect, toward
+from ferd_eval.metrics.confusion.targeted import TargetedSuccess, targeted_success
+from ferd_eval.metrics.dispersion import (
     debiased_nsd,
     debiased_sd,
     gap,
@@ -34,10 +26,20 @@ from ferd_eval.metrics.spread import (
     normalised_sd,
     standard_deviation,
 )
-from ferd_eval.metrics.target_test import ErrorShift, TargetEffect, toward
-from ferd_eval.metrics.targeted import TargetedSuccess, targeted_success
-from ferd_eval.metrics.trust import TrustPanel, trust_panel
-from ferd_eval.outcomes import Outcomes
+from ferd_eval.metrics.intervals import (
+    Interval,
+    clopper_pearson_lower,
+    gap_interval,
+    lowest_percent_interval,
+    possibly_worst,
+    simultaneous,
+    wilson,
+    worst_class_interval,
+)
+from ferd_eval.metrics.sanity.audit import Audit, audit
+from ferd_eval.metrics.sanity.panel import TrustPanel, trust_panel
+from ferd_eval.results.attack_id import eps_of
+from ferd_eval.results.outcomes import Outcomes
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,8 @@ class Scores:
         floor95: with 95 % confidence every class is at least this accurate under this attack: the
             lowest unadjusted one-sided Clopper–Pearson limit (intersection–union, Berger 1982).
         average95, worst_class95, worst_10pct95, gap95: two-sided 95 % intervals, of the true lowest
-            class and so on, whichever it is (`ferd_eval.metrics.extremes`). Under an audited attack
-            they allow for what the audit may have missed, or are None.
+            class and so on, whichever it is (`ferd_eval.metrics.intervals`). Under an audited
+            attack they allow for what the audit may have missed, or are None.
         possibly_worst: the classes that cannot be excluded as the lowest, with 95 % confidence, in
             increasing order of accuracy; None where a part of the attack saw only a sample.
         confusion: counts, rows true classes, columns predictions. For a targeted attack it counts

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ferd_eval.errors import UserError
-from ferd_eval.outcomes import Outcomes
+from ferd_eval.results.outcomes import Outcomes
 
 #: Id of the folded attack in tables and manifests.
 WORST_CASE = "worst-case"

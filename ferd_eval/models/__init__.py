@@ -1,10 +1,15 @@
 """Networks: their architectures, how files are recognised, and the `Classifier` around them."""
 
-from ferd_eval.models.architecture import Architecture, ArchitectureRow, Fit
+from ferd_eval.models.architectures.base import Architecture, ArchitectureRow, Fit
+from ferd_eval.models.architectures.registry import (
+    Match,
+    build_architecture,
+    detect,
+    list_architectures,
+)
+from ferd_eval.models.build import ModelFacts, build_classifier, save_network
 from ferd_eval.models.classifier import Classifier
-from ferd_eval.models.loading import ModelFacts, build_classifier, save_network
 from ferd_eval.models.normalization import NORMALIZATIONS, Normalization, parse_normalization
-from ferd_eval.models.registry import Match, build_architecture, detect, list_architectures
 
 __all__ = [
     "NORMALIZATIONS",

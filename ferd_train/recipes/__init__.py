@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from ferd_eval.datasets import dataset_info
-from ferd_eval.datasets.dataset_info import DatasetInfo
+from ferd_eval.datasets.info import DatasetInfo
 from ferd_eval.errors import UserError, did_you_mean
-from ferd_train.fields import Recipe, read_toml
+from ferd_train.config.fields import Recipe, read_toml
 from ferd_train.recipes import cmi, deepinv, dfhl, fast, ferd, rslad, teachers, zskt
-from ferd_train.student_recipe import StudentRecipe
-from ferd_train.teacher_recipe import TeacherRecipe
+from ferd_train.recipes.student import StudentRecipe
+from ferd_train.recipes.teacher import TeacherRecipe
 
 R = TypeVar("R", bound=Recipe)
 

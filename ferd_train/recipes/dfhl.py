@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from ferd_train.distillation import DFHLLossRecipe
-from ferd_train.recipes.laboratory import laboratory
-from ferd_train.student_recipe import DistillationRecipe, ReweightingRecipe, StudentRecipe
+from ferd_train.losses import DFHLLossRecipe
+from ferd_train.recipes.lab import laboratory
+from ferd_train.recipes.student import DistillationRecipe, ReweightingRecipe, StudentRecipe
 from ferd_train.synthesis import DFHLRecipe
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from ferd_train.distillation import FERDLossRecipe
-from ferd_train.recipes.laboratory import ATTACK, WALK, laboratory
-from ferd_train.student_recipe import ReweightingRecipe, StudentRecipe
+from ferd_train.losses import FERDLossRecipe
+from ferd_train.recipes.lab import ATTACK, WALK, laboratory
+from ferd_train.recipes.student import ReweightingRecipe, StudentRecipe
 from ferd_train.synthesis import FERDRecipe
 
 

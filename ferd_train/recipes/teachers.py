@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from fractions import Fraction
 
-from ferd_train.teacher_recipe import TeacherRecipe
+from ferd_train.recipes.teacher import TeacherRecipe
 
 
 def cifar10_resnet18() -> TeacherRecipe:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ferd_train.distillation import RSLADRecipe
-from ferd_train.recipes.laboratory import laboratory
-from ferd_train.student_recipe import ReweightingRecipe, StudentRecipe
+from ferd_train.losses import RSLADRecipe
+from ferd_train.recipes.lab import laboratory
+from ferd_train.recipes.student import ReweightingRecipe, StudentRecipe
 from ferd_train.synthesis import ZSKTRecipe
 
 

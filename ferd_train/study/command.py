@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ferd_eval.errors import UserError, did_you_mean
-from ferd_eval.folder_lock import sole_user
-from ferd_train.study.cell import Done, Epoch, Event, Failed, Stage, Task
-from ferd_train.study.crew import carry_out_all
+from ferd_eval.io.lock import sole_user
 from ferd_train.study.definition import Study
-from ferd_train.study.file import read_study
-from ferd_train.study.forecast import forecast
-from ferd_train.study.rehearsal import rehearse_study, write_record
+from ferd_train.study.eta import forecast
+from ferd_train.study.parse import read_study
+from ferd_train.study.process_pool import carry_out_all
 from ferd_train.study.report import write_study_report
-from ferd_train.study.state import RUN, CellState, states
+from ferd_train.study.status import RUN, CellState, states
+from ferd_train.study.trial import Done, Epoch, Event, Failed, Stage, Task
+from ferd_train.study.validate import rehearse_study, write_record
 
 #: Seconds between two lines about epochs.
 _PATIENCE = 10.0
@@ -80,7 +80,7 @@ def carry_out_study(asked: Studying) -> bool:
         if asked.cluster is None:
             carry_out_all(tasks, asked.jobs, progress.watch)
         else:
-            from ferd_train.study.cluster import carry_out_on_cluster  # needs Ray
+            from ferd_train.study.ray_pool import carry_out_on_cluster  # needs Ray
 
             carry_out_on_cluster(tasks, work, asked.cluster, progress.watch)
         page = write_study_report(study, of_all, work / "report")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from ferd_eval.errors import listed
 from ferd_eval.metrics import Comparison, compare_methods
-from ferd_eval.metrics.method_comparison import FEWEST_SEEDS
-from ferd_eval.name_list import listed
-from ferd_eval.outcomes import Outcomes
+from ferd_eval.metrics.comparison.methods import FEWEST_SEEDS
+from ferd_eval.results.outcomes import Outcomes
 from ferd_train.study.definition import Study
 from ferd_train.study.tables import Column, StudyRow
 

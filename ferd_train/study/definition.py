@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from ferd_eval.cli.settings import ScoreSettings
-from ferd_train.frozen_teacher import FrozenTeacher, load_teacher, teacher_file
-from ferd_train.student_recipe import StudentRecipe
+from ferd_eval.evaluation.config import ScoreSettings
+from ferd_train.distillation.teacher import FrozenTeacher, load_teacher, teacher_file
+from ferd_train.recipes.student import StudentRecipe
 
 #: The name of a teacher's own row.
 TEACHER = "teacher"

@@ -6,24 +6,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ferd_eval.io.files import make_folder, write_atomically
 from ferd_eval.metrics import Delta, SeedMean
-from ferd_eval.output import make_folder, write_atomically
-from ferd_eval.progress import duration
-from ferd_eval.report.comparison.sentences import interval_ends, lowest_delta_of
-from ferd_eval.report.figure import (
-    NOTHING,
-    difference,
-    percent,
-    ratio,
-    ratio_difference,
-)
+from ferd_eval.report.comparison.text import interval_ends, lowest_delta_of
+from ferd_eval.report.format import NOTHING, difference, percent, ratio, ratio_difference
 from ferd_eval.report.leaderboard import leaderboard, write_leaderboard
-from ferd_eval.report.leaderboard.view import TITLES
-from ferd_eval.report.markdown import escape
-from ferd_eval.report.spreadsheet import as_csv, guard
+from ferd_eval.report.leaderboard.build import TITLES
+from ferd_eval.report.run.csv import as_csv, guard
+from ferd_eval.report.run.markdown import escape
+from ferd_eval.runtime.progress import duration
 from ferd_train.study.comparisons import AgainstBaseline, against_baseline
 from ferd_train.study.definition import Study, TeacherSource
-from ferd_train.study.state import CellState
+from ferd_train.study.status import CellState
 from ferd_train.study.tables import FIGURES, Column, StudyRow, columns, study_rows
 
 _HEADINGS = {"average": "avg", "worst": "worst", "nsd": "NSD"}

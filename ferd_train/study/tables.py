@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 
-from ferd_eval.cli.entries import read_rows
 from ferd_eval.metrics import Scores, SeedMean, lowest_figure, seed_mean
 from ferd_eval.report.leaderboard import Entry
+from ferd_eval.report.leaderboard.read import read_rows
 from ferd_train.study.definition import TEACHER, Evaluation, Row, Study, TeacherSource
-from ferd_train.study.state import CellState
+from ferd_train.study.status import CellState
 
 #: What is shown under each attack.
 FIGURES = ("average", "worst", "nsd")

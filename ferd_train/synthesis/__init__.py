@@ -10,13 +10,13 @@ from ferd_train.synthesis.base import (
     SynthesisRecipe,
     Synthetic,
 )
-from ferd_train.synthesis.cmi import CMIRecipe
-from ferd_train.synthesis.deepinv import DeepInvRecipe
-from ferd_train.synthesis.dfhl import DFHLRecipe
-from ferd_train.synthesis.fast import FastRecipe
-from ferd_train.synthesis.ferd import FERDRecipe
-from ferd_train.synthesis.real import RealRecipe
-from ferd_train.synthesis.zskt import ZSKTRecipe
+from ferd_train.synthesis.methods.cmi import CMIRecipe
+from ferd_train.synthesis.methods.deepinv import DeepInvRecipe
+from ferd_train.synthesis.methods.dfhl import DFHLRecipe
+from ferd_train.synthesis.methods.fast import FastRecipe
+from ferd_train.synthesis.methods.ferd import FERDRecipe
+from ferd_train.synthesis.methods.real import RealRecipe
+from ferd_train.synthesis.methods.zskt import ZSKTRecipe
 
 #: Methods by name.
 METHODS: Mapping[str, type[SynthesisRecipe]] = {

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.errors import UserError
-from ferd_train.augment import AugmentationRecipe
-from ferd_train.bank import Bank
-from ferd_train.randomness import Randomness
-from ferd_train.seams import Seams
-from ferd_train.workers import WHOLE, Share
+from ferd_train.synthesis.image_bank import Bank
+from ferd_train.training.augmentation import AugmentationRecipe
+from ferd_train.training.process_group import WHOLE, Share
+from ferd_train.training.seams import Seams
+from ferd_train.training.seeds import Randomness
 
 #: What steps that make images are called.
 IMAGE_STEP = "image step"

@@ -23,10 +23,10 @@ import typer
 
 import ferd_eval.cli
 import ferd_train.cli
-from ferd_eval.cli.run_folders import find_runs
 from ferd_eval.datasets import LabelledImages, dataset_info
 from ferd_eval.models import build_architecture, save_network
 from ferd_eval.report import as_run, write_report
+from ferd_eval.results.run_folder import find_runs
 from tests.conftest import ROOT
 from tests.docs.documents import DOCUMENTS, Command, code_block, commands
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-import ferd_eval.manifest
+import ferd_eval.results.manifest
 from ferd_eval.datasets import LabelledImages
-from ferd_eval.device import DeviceChoice
-from ferd_train.teacher import train_teacher
-from ferd_train.teacher_recipe import TeacherRecipe
+from ferd_eval.runtime.device import DeviceChoice
+from ferd_train.adversarial_training.run import train_teacher
+from ferd_train.recipes.teacher import TeacherRecipe
 from tests.train.student_runs import CODE, write_teacher
 
 Train = Callable[..., Path]
@@ -99,7 +99,7 @@ def train(tiny: TeacherRecipe, striped: LabelledImages, cpu: DeviceChoice) -> Tr
 @pytest.fixture(scope="module")
 def same_code() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ferd_eval.manifest, "code_state", lambda: CODE)
+        patch.setattr(ferd_eval.results.manifest, "code_state", lambda: CODE)
         yield
 
 

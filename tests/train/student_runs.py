@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ferd_eval.device import DeviceChoice
 from ferd_eval.models import Normalization, build_architecture, save_network
-from ferd_train.frozen_teacher import FrozenTeacher, load_teacher
+from ferd_eval.runtime.device import DeviceChoice
+from ferd_train.distillation.run import train_student
+from ferd_train.distillation.teacher import FrozenTeacher, load_teacher
+from ferd_train.distillation.trainer import StudentLog
 from ferd_train.recipes.ferd import ferd_lab
-from ferd_train.student import train_student
-from ferd_train.student_recipe import StudentRecipe
-from ferd_train.student_training import StudentLog
+from ferd_train.recipes.student import StudentRecipe
 
 CPU = DeviceChoice.here(torch.device("cpu"), "test")
 RESULT, STATE = "student.safetensors", "state.pt"

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from ferd_train.cli import main
-from ferd_train.distillation import LOSSES
+from ferd_train.losses import LOSSES
 from ferd_train.recipes import STUDENT_RECIPES, TEACHER_RECIPES
 from ferd_train.synthesis import METHODS
 

@@ -14,12 +14,12 @@ from safetensors.torch import load_file
 from torch import nn
 
 import ferd_eval.cli
-from ferd_eval.checkpoint import load_checkpoint
 from ferd_eval.models import Normalization
+from ferd_eval.models.checkpoint.load import load_checkpoint
 from ferd_train.cli import main
-from ferd_train.distilling import _warn_of_file
-from ferd_train.fields import to_toml
-from ferd_train.frozen_teacher import load_teacher
+from ferd_train.config.fields import to_toml
+from ferd_train.distillation.teacher import load_teacher
+from ferd_train.pipeline import _warn_of_file
 from tests.conftest import ROOT, tiny_data
 from tests.train.student_runs import (
     RESULT,
@@ -136,7 +136,11 @@ def test_no_data_set_is_opened(words, capsys, monkeypatch):
     def never(*arguments, **named):
         raise AssertionError("a data set was opened")
 
-    for module in ("ferd_train.student", "ferd_train.distilling", "ferd_eval.cli.assignment"):
+    for module in (
+        "ferd_train.distillation.run",
+        "ferd_train.pipeline",
+        "ferd_eval.evaluation.inputs",
+    ):
         monkeypatch.setattr(f"{module}.load_dataset", never)
     loader = "ferd_eval.datasets.registry.load_dataset"
     monkeypatch.setattr(loader, never, raising=False)
@@ -450,14 +454,14 @@ def test_demo_takes_the_packaged_teacher(tmp_path, capsys, monkeypatch):
     from ferd_train.recipes.ferd import ferd_demo
 
     monkeypatch.setattr(
-        "ferd_train.distilling.find_student_recipe", lambda name: ferd_demo().with_changes(short)
+        "ferd_train.pipeline.find_student_recipe", lambda name: ferd_demo().with_changes(short)
     )
     scored: list = []
     monkeypatch.setattr(
-        "ferd_train.distilling.score_checkpoints",
+        "ferd_train.pipeline.score_checkpoints",
         lambda files, settings, **named: scored.append((files, settings)),
     )
-    monkeypatch.setattr("ferd_train.distilling._verdicts", lambda *_: ["a verdict."])
+    monkeypatch.setattr("ferd_train.pipeline._verdicts", lambda *_: ["a verdict."])
     status, out, _ = call(capsys, "demo", "--out", tmp_path / "demo")
     assert status == 0
     verdict, outlook, then, page = out.splitlines()

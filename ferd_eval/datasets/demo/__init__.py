@@ -9,7 +9,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from ferd_eval.datasets.dataset_info import DatasetInfo, Split
+from ferd_eval.datasets.info import DatasetInfo, Split
 from ferd_eval.datasets.labelled_images import LabelledImages
 from ferd_eval.datasets.mnist import FASHION_MNIST, FASHION_MNIST_CLASSES
 from ferd_eval.errors import UserError

@@ -10,9 +10,9 @@ from rich.console import Console, ConsoleOptions, Group, JustifyMethod, Renderab
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from ferd_eval.metrics.check import counted
-from ferd_eval.report.comparison.view import ClassLine, ComparisonView
-from ferd_eval.report.figure import Figure, Table
+from ferd_eval.metrics.sanity.check import counted
+from ferd_eval.report.comparison.build import ClassLine, ComparisonView
+from ferd_eval.report.format import Figure, Table
 
 #: Of a longer list both ends are shown; the whole list is in the files.
 _MOST_BARS = 20

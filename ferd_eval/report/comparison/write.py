@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ferd_eval.output import make_folder, to_json, write_atomically
-from ferd_eval.report.comparison.contest import Contest
-from ferd_eval.report.comparison.markdown import comparison_markdown
-from ferd_eval.report.comparison.page import comparison_page
-from ferd_eval.report.comparison.record import record
-from ferd_eval.report.comparison.spreadsheet import comparison_csv
-from ferd_eval.report.comparison.view import comparison_view
+from ferd_eval.io.files import make_folder, write_atomically
+from ferd_eval.io.json import to_json
+from ferd_eval.report.comparison.build import ComparisonView, comparison_view
+from ferd_eval.report.comparison.csv import comparison_csv
+from ferd_eval.report.comparison.html import comparison_page
+from ferd_eval.report.comparison.json import record
+from ferd_eval.report.comparison.model import Contest
+from ferd_eval.report.run.markdown import environment
 
 
 def write_comparison(folder: Path, contest: Contest) -> tuple[Path, ...]:
@@ -33,3 +34,8 @@ def write_comparison(folder: Path, contest: Contest) -> tuple[Path, ...]:
     for name, content in contents.items():
         write_atomically(folder / name, content.encode())
     return tuple(folder / name for name in contents)
+
+
+def comparison_markdown(view: ComparisonView) -> str:
+    """Render as GitHub-flavoured Markdown; names from files are escaped."""
+    return environment().get_template("compare.md.j2").render(view=view)

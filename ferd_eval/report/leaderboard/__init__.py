@@ -1,10 +1,10 @@
 """Leaderboards: many runs in one table, rendered from one view in every format."""
 
-from ferd_eval.report.leaderboard.entry import Entry
-from ferd_eval.report.leaderboard.record import record
+from ferd_eval.report.leaderboard.build import FIGURES, Leaderboard, Place, leaderboard
+from ferd_eval.report.leaderboard.json import record
+from ferd_eval.report.leaderboard.model import Entry
 from ferd_eval.report.leaderboard.reported import PACKAGED, ReportedTables, read_reported
 from ferd_eval.report.leaderboard.terminal import render_terminal
-from ferd_eval.report.leaderboard.view import FIGURES, Leaderboard, Place, leaderboard
 from ferd_eval.report.leaderboard.write import write_leaderboard
 
 __all__ = [

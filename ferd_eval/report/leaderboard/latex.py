@@ -6,8 +6,8 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
+from ferd_eval.report.leaderboard.build import Board, Leaderboard, Place, Row, Score
 from ferd_eval.report.leaderboard.markdown import RULE
-from ferd_eval.report.leaderboard.view import Board, Leaderboard, Place, Row, Score
 
 _PLACED = {Place.BEST: r"\textbf{{{}}}", Place.SECOND: r"\underline{{{}}}", Place.NONE: "{}"}
 

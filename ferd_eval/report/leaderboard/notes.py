@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ferd_eval.errors import listed
 from ferd_eval.metrics import Standing, lowest_figure
-from ferd_eval.metrics.circumstances import circumstances, differing
-from ferd_eval.metrics.method_comparison import FEWEST_SEEDS
-from ferd_eval.name_list import listed
-from ferd_eval.outcomes import Outcomes
-from ferd_eval.report.figure import NOTHING, Table
-from ferd_eval.report.leaderboard.entry import Entry
-from ferd_eval.report.provenance import constants_table
+from ferd_eval.metrics.comparison.circumstances import circumstances, differing
+from ferd_eval.metrics.comparison.methods import FEWEST_SEEDS
+from ferd_eval.report.format import NOTHING, Table
+from ferd_eval.report.leaderboard.model import Entry
+from ferd_eval.report.run.provenance import constants_table
+from ferd_eval.results.outcomes import Outcomes
 
 if TYPE_CHECKING:
-    from ferd_eval.report.leaderboard.view import Column
+    from ferd_eval.report.leaderboard.build import Column
 
 #: Names listed in a sentence; the rest are counted.
 _MOST_NAMES = 6

@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 
 from ferd_eval.errors import UserError
-from ferd_eval.report.figure import NOTHING, Figure
+from ferd_eval.report.format import NOTHING, Figure
 
 #: Published tables that come with the package: what ``--reported`` takes → file.
 PACKAGED: Mapping[str, str] = {"paper": "ferd.csv", "ferd": "ferd.csv"}

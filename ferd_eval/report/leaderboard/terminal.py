@@ -7,16 +7,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from ferd_eval.metrics.check import counted
+from ferd_eval.metrics.sanity.check import counted
+from ferd_eval.report.leaderboard.build import Board, Column, Leaderboard, Place, Row, Score
 from ferd_eval.report.leaderboard.markdown import RULE
-from ferd_eval.report.leaderboard.view import (
-    Board,
-    Column,
-    Leaderboard,
-    Place,
-    Row,
-    Score,
-)
 
 _STYLES = {Place.BEST: "bold", Place.SECOND: "underline", Place.NONE: ""}
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ferd_eval.output import make_folder, to_json, write_atomically
+from ferd_eval.io.files import make_folder, write_atomically
+from ferd_eval.io.json import to_json
+from ferd_eval.report.leaderboard.build import Leaderboard
+from ferd_eval.report.leaderboard.csv import long_csv
+from ferd_eval.report.leaderboard.html import page
+from ferd_eval.report.leaderboard.json import record
 from ferd_eval.report.leaderboard.latex import latex
 from ferd_eval.report.leaderboard.markdown import markdown
-from ferd_eval.report.leaderboard.page import page
-from ferd_eval.report.leaderboard.record import record
-from ferd_eval.report.leaderboard.spreadsheet import long_csv
-from ferd_eval.report.leaderboard.view import Leaderboard
 
 
 def write_leaderboard(folder: Path, board: Leaderboard) -> tuple[Path, ...]:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ferd_eval.errors import UserError
-from ferd_eval.manifest import RECORD, look_up
-from ferd_eval.report.published.fields import Fields
-from ferd_eval.report.published.published_run import Place, PublishedRun
-from ferd_eval.report.published.reading import SCORING, TRAINING, read_run
-from ferd_eval.terminal_text import one_line
+from ferd_eval.io.escape import one_line
+from ferd_eval.report.published.read import SCORING, TRAINING, read_run
+from ferd_eval.report.published.run import Place, PublishedRun
+from ferd_eval.results.manifest import RECORD, look_up
+from ferd_eval.results.schema import Fields
 
 #: Where the pages are written, inside the folder of reports.
 PUBLISHED = "published"

@@ -9,11 +9,11 @@ from torch import nn
 
 from ferd_eval import score
 from ferd_eval.attacks import CW, FGSM, PGD, Batch, Passes, Threat, frozen, losses
-from ferd_eval.attacks.foreign import LentNetwork
+from ferd_eval.attacks.adapters.base import LentNetwork
 from ferd_eval.attacks.pixel_bounds import DISTANCES, distance_inside, inside
-from ferd_eval.diagnosis import diagnose
+from ferd_eval.evaluation.diagnostics import diagnose
 from ferd_eval.metrics import trust_panel
-from ferd_eval.metrics.network_checks import network_checks
+from ferd_eval.metrics.sanity.network_checks import network_checks
 from tests.conftest import TinyNet, tiny_data
 
 SHAPE = (1, 8, 8)

@@ -9,9 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from ferd_eval.cli import app, run
-from ferd_eval.metrics.same_images import SameImages
-from ferd_eval.outcomes import Outcomes
+from ferd_eval.cli import app
+from ferd_eval.metrics.comparison.alignment import SameImages
+from ferd_eval.results.outcomes import Outcomes
+from ferd_eval.runtime.command_line import run
 from tests.conftest import TinyNet
 
 K = 12

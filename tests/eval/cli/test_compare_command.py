@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from ferd_eval.cli import app, run
+from ferd_eval.cli import app
 from ferd_eval.metrics import compare, compare_methods
-from ferd_eval.outcomes import Outcomes
+from ferd_eval.results.outcomes import Outcomes
+from ferd_eval.runtime.command_line import run
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -48,7 +49,7 @@ def command(capsys, tmp_path, monkeypatch):
 
 def save(folder: Path, seed: int, name: str = "student", **more) -> Outcomes:
     """A finished run; `training` is what its checkpoint records of its training."""
-    from simulated_run import simulate
+    from tests.eval.metrics.simulated_run import simulate
 
     training = more.pop("training", {})
     digest = hashlib.sha256(str(folder).encode()).hexdigest()
@@ -225,7 +226,7 @@ def test_the_order_of_the_sides_does_not_choose_the_attack(command, tmp_path):
 
 
 def test_an_attack_with_other_constants_is_refused_or_left_out_aloud(command, tmp_path):
-    from simulated_run import constants
+    from tests.eval.metrics.simulated_run import constants
 
     ids = ("clean", "fgsm", "pgd", "aa")
     save(tmp_path / "a", 0)

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 import torch
 
-from ferd_eval import folder_lock
-from ferd_eval.cli import app, run
-from ferd_eval.folder_lock import sole_user
+from ferd_eval.cli import app
+from ferd_eval.io import lock as folder_lock
+from ferd_eval.io.lock import sole_user
+from ferd_eval.runtime.command_line import run
 from tests.conftest import ROOT, TinyNet, tiny_data
 
 Command = Callable[..., tuple[int, str, str]]
@@ -123,7 +124,7 @@ def test_a_disk_that_is_full_wherever_it_comes_up(command, monkeypatch):
     def is_full(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp/somewhere")
 
-    monkeypatch.setattr("ferd_eval.cli.scoring.write_report", is_full)
+    monkeypatch.setattr("ferd_eval.pipeline.write_report", is_full)
     status, _, err = command("somewhere")
     assert status == 2
     assert last_line(err) == (

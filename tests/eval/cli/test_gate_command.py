@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ferd_eval.cli import app, run
+from ferd_eval.cli import app
+from ferd_eval.runtime.command_line import run
 from tests.eval.metrics.simulated_run import constants, rows, simulate
 from tests.eval.metrics.simulated_run import run as made_run
 

@@ -15,9 +15,10 @@ import pandas as pd
 import pytest
 import torch
 
-from ferd_eval.attacks import autoattack_engine
-from ferd_eval.cli import app, run
+from ferd_eval.attacks.adapters import pyautoattack as autoattack_engine
+from ferd_eval.cli import app
 from ferd_eval.errors import UserError
+from ferd_eval.runtime.command_line import run
 from tests.conftest import TinyNet, tiny_data
 
 IMAGES = 60

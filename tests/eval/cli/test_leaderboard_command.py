@@ -13,10 +13,8 @@ from typing import Any
 
 import pytest
 
-from ferd_eval.cli import app, run
-
-# The made-up run lives beside the tests of the metrics.
-sys.path.insert(0, str(Path(__file__).parents[1] / "metrics"))
+from ferd_eval.cli import app
+from ferd_eval.runtime.command_line import run
 
 
 @pytest.fixture
@@ -34,7 +32,7 @@ def command(capsys: Any, tmp_path: Path, monkeypatch: Any) -> Any:
 
 def saved(folder: Path, seed: int, *, recipe: dict[str, Any] | None = None) -> None:
     """A finished run in a folder; its checkpoint is called `student` whatever the folder."""
-    from simulated_run import simulate
+    from tests.eval.metrics.simulated_run import simulate
 
     outcomes = simulate(per_class=12, seed=seed)
     checkpoint = {"name": "student", "sha256": f"{seed:064x}"}
@@ -277,7 +275,7 @@ _ALIKE = {
 def test_one_file_read_or_scored_otherwise_keeps_its_row(
     command: Any, tmp_path: Path, other: dict[str, Any]
 ) -> None:
-    from simulated_run import simulate
+    from tests.eval.metrics.simulated_run import simulate
 
     for name, facts in (("a", _ALIKE), ("b", {**_ALIKE, **other}), ("c", _ALIKE)):
         simulate(per_class=12, seed=1, **facts).save(tmp_path / "runs" / name)

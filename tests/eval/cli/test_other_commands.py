@@ -17,8 +17,9 @@ import torch
 
 import ferd_eval
 from ferd_eval.attacks import PRESETS
-from ferd_eval.cli import app, run
+from ferd_eval.cli import app
 from ferd_eval.models import build_architecture
+from ferd_eval.runtime.command_line import run
 from tests.conftest import TinyNet, tiny_data
 
 HEAVY = ("torch", "torchvision", "pandas", "pyarrow", "scipy", "numpy", "jinja2")

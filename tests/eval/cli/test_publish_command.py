@@ -12,17 +12,18 @@ from typing import Any
 
 import pytest
 
-from ferd_eval.cli import app, run
+from ferd_eval.cli import app
+from ferd_eval.io.json import to_json
 from ferd_eval.metrics import scorecard
-from ferd_eval.outcomes import Outcomes
-from ferd_eval.output import to_json
+from ferd_eval.results.outcomes import Outcomes
+from ferd_eval.runtime.command_line import run
 from tests.conftest import ROOT
 
 
 @pytest.fixture
 def command(capsys: Any, tmp_path: Path, monkeypatch: Any) -> Any:
     """Run the command in a folder with one published run; its status, output and error output."""
-    from simulated_run import simulate
+    from tests.eval.metrics.simulated_run import simulate
 
     monkeypatch.chdir(tmp_path)
     for seed in (0, 1):

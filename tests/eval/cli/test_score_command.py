@@ -15,9 +15,10 @@ import pandas as pd
 import pytest
 import torch
 
-from ferd_eval.cli import app, run
+from ferd_eval.cli import app
 from ferd_eval.models import build_architecture
 from ferd_eval.models.demo import demo_checkpoints
+from ferd_eval.runtime.command_line import run
 from tests.conftest import ROOT, TinyNet, tiny_data
 
 NETS = """

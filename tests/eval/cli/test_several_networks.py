@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from ferd_eval.cli import app, run
+from ferd_eval.cli import app
+from ferd_eval.runtime.command_line import run
 from tests.conftest import TinyNet, tiny_data
 
 FACTORY = """

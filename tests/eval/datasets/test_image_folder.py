@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ferd_eval.datasets import load_dataset, pixel_room
-from ferd_eval.datasets.image_file import decode_images
+from ferd_eval.datasets import load_dataset
+from ferd_eval.datasets import pixel_buffer as pixel_room
+from ferd_eval.datasets.image_folder import decode_images
 
 
 def save_image(path, seed=0, size=(6, 4), mode="RGB", **options):

@@ -21,22 +21,22 @@ import torch
 from PIL import Image
 
 from benchmarks.fuzzing.readers import CLASSES, small_run
-from ferd_eval.checkpoint import load_checkpoint
-from ferd_eval.cli.reporting import read_run
-from ferd_eval.cli.settings import ScoreSettings
 from ferd_eval.datasets import load_dataset
-from ferd_eval.groups import read_groups
+from ferd_eval.evaluation.config import ScoreSettings
+from ferd_eval.evaluation.saved_images import read_saved_images
+from ferd_eval.io.epsilon import parse_quantity
+from ferd_eval.io.json import parse_json, to_json
 from ferd_eval.models import build_classifier
-from ferd_eval.output import parse_json, to_json
-from ferd_eval.prediction_file import PredictionFile
-from ferd_eval.predictions import read_predictions
-from ferd_eval.quantity import parse_quantity
+from ferd_eval.models.checkpoint.load import load_checkpoint
+from ferd_eval.report.api import read_run
 from ferd_eval.report.leaderboard.reported import read_reported
-from ferd_eval.report.published.fields import number
-from ferd_eval.report.spreadsheet import as_csv, guard
-from ferd_eval.saved_images import read_saved_images
+from ferd_eval.report.run.csv import as_csv, guard
+from ferd_eval.results.class_groups import read_groups
+from ferd_eval.results.importing import read_predictions
+from ferd_eval.results.prediction_file import PredictionFile
+from ferd_eval.results.schema import number
 from ferd_train.recipes import find_student_recipe
-from ferd_train.study.file import read_study
+from ferd_train.study.parse import read_study
 
 Refusal = Callable[[Callable[[], object]], str]
 
@@ -527,7 +527,8 @@ def test_json_holds_text_alone(tmp_path: Path) -> None:
 def test_a_message_holds_no_escape_sequences(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ferd_eval.cli import app, run
+    from ferd_eval.cli import app
+    from ferd_eval.runtime.command_line import run
 
     monkeypatch.chdir(tmp_path)
     assert run(app, ["report", "\x1b]0;owned\x07"], "ferd-eval") == 2

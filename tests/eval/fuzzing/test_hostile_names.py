@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import torch
 
-from ferd_eval.cli import app, run
+from ferd_eval.cli import app
 from ferd_eval.models import build_architecture, save_network
+from ferd_eval.runtime.command_line import run
 
 NAMES = (
     "<script>alert(1)</script>",

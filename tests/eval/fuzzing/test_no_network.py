@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.fuzzing.readers import small_run
-from ferd_eval.outcomes import Outcomes
+from ferd_eval.results.outcomes import Outcomes
 
 #: Runs commands under a hook; what they ask of a network is the last line of the error output.
 #: Of programs, git says which version runs, ldconfig tells CUDA's packages where libraries are,
@@ -87,7 +87,7 @@ def test_scoring_and_inspecting_the_demo_are_silent(tmp_path: Path) -> None:
 
 
 def test_training_a_student_is_silent(tmp_path: Path) -> None:
-    from ferd_train.fields import to_toml
+    from ferd_train.config.fields import to_toml
     from tests.train.student_runs import tiny, write_teacher
 
     write_teacher(tmp_path / "teacher.safetensors")

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from simulated_run import rows, run
 
-from ferd_eval.outcomes import Outcomes
+from ferd_eval.results.outcomes import Outcomes
+from tests.eval.metrics.simulated_run import rows, run
 
 
 def from_counts(counts_K22: Any, **more: Any) -> tuple[Outcomes, Outcomes]:
@@ -52,7 +52,7 @@ def draw_pair(
 
 def into_folds(counts_K22: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int64]:
     """The same images dealt out to ten folds of each class at random: K × F × 2 × 2."""
-    from ferd_eval.metrics.delta import FOLDS
+    from ferd_eval.metrics.comparison.delta import FOLDS
 
     folded = np.zeros((len(counts_K22), FOLDS, 2, 2), dtype=np.int64)
     for k, counts_22 in enumerate(counts_K22):

@@ -4,9 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ferd_eval.io.recorded_accuracy import (
+    is_accuracy,
+    recorded_accuracies,
+    says_clean_test,
+)
 from ferd_eval.metrics.clean import clean_checks
-from ferd_eval.metrics.recorded_accuracy import is_accuracy, recorded_accuracies, says_clean_test
-from ferd_eval.outcomes import Outcomes, conform
+from ferd_eval.results.outcomes import Outcomes, conform
 
 CLEAN = [
     "acc",

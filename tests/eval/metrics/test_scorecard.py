@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
-from simulated_run import CIFAR10, constants, rows, run, simulate
 from sklearn.metrics import accuracy_score, confusion_matrix, recall_score
 
 from ferd_eval.errors import UserError
+from ferd_eval.io.json import to_json
 from ferd_eval.metrics import (
     TargetConfusion,
     gap_interval,
@@ -26,8 +26,8 @@ from ferd_eval.metrics import (
     simultaneous,
     worst_class_interval,
 )
-from ferd_eval.outcomes import Outcomes
-from ferd_eval.output import to_json
+from ferd_eval.results.outcomes import Outcomes
+from tests.eval.metrics.simulated_run import CIFAR10, constants, rows, run, simulate
 
 
 @st.composite

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from simulated_run import constants, rows, run, simulate
 
 from ferd_eval.errors import UserError
 from ferd_eval.metrics import WORST_CASE, scorecard, worst_case
+from tests.eval.metrics.simulated_run import constants, rows, run, simulate
 
 
 def test_an_image_stands_only_if_it_stands_under_each_attack() -> None:

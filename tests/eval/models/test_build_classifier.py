@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import nn
 
-from ferd_eval.checkpoint import load_checkpoint
 from ferd_eval.errors import UserError
 from ferd_eval.models import (
     NORMALIZATIONS,
@@ -22,6 +21,7 @@ from ferd_eval.models import (
     parse_normalization,
     save_network,
 )
+from ferd_eval.models.checkpoint.load import load_checkpoint
 
 SHARED = Path(__file__).resolve().parents[4] / "shared"
 CHECKPOINTS, CIFAR10 = SHARED / "checkpoints", SHARED / "data/cifar10_official_test1017.npz"

@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 
-from ferd_eval.checkpoint import load_checkpoint
 from ferd_eval.errors import UserError
 from ferd_eval.models import Normalization, build_architecture, build_classifier, save_network
+from ferd_eval.models.checkpoint.load import load_checkpoint
 
 BYTES = [
     ((125.3, 123.0, 113.9), (63.0, 62.1, 66.7)),

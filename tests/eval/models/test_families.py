@@ -3,14 +3,14 @@
 from dataclasses import replace
 from functools import partial
 
-import public_layouts as public
 import pytest
 import torch
 
-from ferd_eval.checkpoint import load_checkpoint
 from ferd_eval.errors import UserError
 from ferd_eval.models import build_architecture, build_classifier, list_architectures
-from ferd_eval.models.preactresnet import PreActResNet
+from ferd_eval.models.architectures.preactresnet import PreActResNet
+from ferd_eval.models.checkpoint.load import load_checkpoint
+from tests.eval.models import public_layouts as public
 
 R18, R34 = (2, 2, 2, 2), (3, 4, 6, 3)
 W8 = (8, 16, 32, 64)

@@ -2,13 +2,13 @@
 
 from functools import partial
 
-import public_layouts as public
 import pytest
 import torch
 import torch.nn.functional as F
 
-from ferd_eval.checkpoint import load_checkpoint
 from ferd_eval.models import build_architecture, build_classifier
+from ferd_eval.models.checkpoint.load import load_checkpoint
+from tests.eval.models import public_layouts as public
 
 W8, R18, R34 = (8, 16, 32, 64), (2, 2, 2, 2), (3, 4, 6, 3)
 FAMILIES = {

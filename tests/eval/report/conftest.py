@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,16 +10,13 @@ import pytest
 from ferd_eval.metrics import scorecard
 from ferd_eval.report import Run
 
-# The made-up run lives beside the tests of the metrics.
-sys.path.insert(0, str(Path(__file__).parents[1] / "metrics"))
-
 MakeRun = Callable[..., Run]
 
 
 @pytest.fixture
 def make_run() -> MakeRun:
     """A scored, made-up run; arguments as in `simulated_run.simulate`."""
-    from simulated_run import simulate
+    from tests.eval.metrics.simulated_run import simulate
 
     def make(name: str = "model.pt", *args: Any, groups: Any = None, **kwargs: Any) -> Run:
         outcomes = simulate(*args, **kwargs)

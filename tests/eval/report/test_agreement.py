@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from ferd_eval.output import to_json
+from ferd_eval.io.json import to_json
 from ferd_eval.report import render_terminal, view, write_report
-from ferd_eval.report.figure import percent, ratio
+from ferd_eval.report.format import percent, ratio
 
 PERCENT = ("average", "worst_class", "worst_10pct", "sd", "sd_debiased", "gap", "floor95")
 RATIO = ("nsd", "nsd_debiased", "nsd_ddof1", "gini")

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chromium import Chromium
 
 from ferd_eval.metrics import scorecard
 from ferd_eval.report import Run, percent, view, write_report
-from ferd_eval.report.view import RunView
+from ferd_eval.report.run.build import RunView
+from tests.eval.report.chromium import Chromium
 
 PROGRAM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no chromium on this machine")
@@ -261,7 +261,7 @@ def test_equal_networks_side_by_side_are_both_seen(
 def test_labels_of_near_budgets_do_not_run_into_each_other(
     chromium: Chromium, make_run: Any, tmp_path: Path
 ) -> None:
-    from simulated_run import constants, rows, run
+    from tests.eval.metrics.simulated_run import constants, rows, run
 
     tables = [rows("clean", [0, 1], [0, 1])]
     of = {"clean": constants("clean")}

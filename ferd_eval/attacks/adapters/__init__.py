@@ -1,0 +1,1 @@
+"""Other packages' attacks, run as ours: one file a package."""

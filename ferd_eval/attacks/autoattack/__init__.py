@@ -1,0 +1,1 @@
+"""AutoAttack: its four attacks, their batched search and the ensemble."""

@@ -1,0 +1,230 @@
+"""Auto-PGD: the step size looks after itself.
+
+Croce & Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse
+parameter-free attacks", ICML 2020, §§3–4, with the details of the authors' implementation that
+change verdicts. L lanes, K classes, C channels, H × W pixels.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ferd_eval.attacks import losses
+from ferd_eval.attacks.autoattack.batched_search import LaneState, Search, pick, wide
+from ferd_eval.attacks.base import Objective, Problem, looks_wrong
+
+#: Weight of the new move against the previous one (momentum).
+_MOVE = 0.75
+
+#: A window in which fewer than this share of steps raised the loss halves the step.
+_RISE = 0.75
+
+#: Guard of the DLR's denominator.
+_DLR_GUARD = 1e-12
+
+
+def checkpoints(iterations: int) -> list[int]:
+    """Iterations after which step sizes are reconsidered: 22, 41, 57, 70, 80, 87, 93, 99 of 100.
+
+    The first window is 22 % of the iterations; each is 3 % shorter than the last, down to 6 %.
+    """
+    window = max(int(0.22 * iterations), 1)
+    shortest = max(int(0.06 * iterations), 1)
+    shrink = max(int(0.03 * iterations), 1)
+    found, at = [], 0
+    while at + window <= iterations:
+        at += window
+        found.append(at)
+        window = max(window - shrink, shortest)
+    return found
+
+
+def dlr_to_target(logits_BK: Tensor, labels_B: Tensor, targets_B: Tensor) -> Tensor:
+    """Targeted difference-of-logits ratio, −(z_y − z_t) / (z₍₁₎ − (z₍₃₎ + z₍₄₎)/2), shape B.
+
+    Below four classes the ratio does not exist; there it is the plain difference z_t − z_y.
+    """
+    picked_B2 = logits_BK.gather(1, torch.stack([labels_B, targets_B], dim=1))
+    difference_B = picked_B2[:, 1] - picked_B2[:, 0]
+    if logits_BK.shape[1] < 4:
+        return difference_B
+    # A full sort, not a top-4: ties must be broken as in the reference.
+    sorted_BK = logits_BK.sort(dim=1).values
+    scale_B = sorted_BK[:, -1] - 0.5 * (sorted_BK[:, -3] + sorted_BK[:, -4])
+    return difference_B / (scale_B + _DLR_GUARD)
+
+
+@dataclass(frozen=True, eq=False)
+class APGDState(LaneState):
+    """Where each walk is, its best point, and what decides the next step size."""
+
+    before_LCHW: Tensor  # the point before `adv`
+    gradient_LCHW: Tensor
+    best_LCHW: Tensor
+    best_gradient_LCHW: Tensor
+    best_loss_L: Tensor
+    last_loss_L: Tensor  # 0 before the first move: a quirk of the reference that counts as a rise
+    rises_L: Tensor  # steps of this window that raised the loss
+    step_size_L: Tensor
+    checked_best_loss_L: Tensor  # at the last checkpoint
+    halved_L: Tensor  # whether the last checkpoint halved the step
+
+
+@dataclass(frozen=True)
+class APGD(Search[APGDState]):
+    """The walk shared by both objectives: a start point, then `iterations` moves."""
+
+    iterations: int = 100
+
+    @property
+    def steps(self) -> int:
+        """Points tried: the start and one for each iteration."""
+        return self.iterations + 1
+
+    @cache  # noqa: B019 - a handful of frozen instances live as long as the program
+    def _window_by_step(self, device: torch.device) -> Tensor:
+        """Length of the window that ends with each step; 0 where none ends."""
+        ends = checkpoints(self.iterations)
+        windows = torch.zeros(self.steps)
+        for start, end in pairwise([0, *ends]):
+            windows[end] = end - start
+        return windows.to(device)
+
+    @abstractmethod
+    def objective(self, problem: Problem) -> Objective:
+        """The function of the logits to raise."""
+
+    def begin(self, problem: Problem) -> APGDState:
+        """A uniform direction stretched to the border of the box, clipped to the pixel range.
+
+        Drawn and stretched in float32, as in the reference, whatever the network's precision.
+        """
+        x_LCHW = problem.x_BCHW
+        noise_LCHW = problem.noise.uniform(tuple(x_LCHW.shape[1:]), torch.float32)
+        direction_LCHW = 2 * noise_LCHW - 1
+        largest_L = direction_LCHW.abs().flatten(1).amax(dim=1)
+        direction_LCHW = (direction_LCHW / largest_L[:, None, None, None]).to(x_LCHW.dtype)
+        start_LCHW = (x_LCHW + problem.threat.radius * direction_LCHW).clamp_(0, 1)
+        zero_L = torch.zeros_like(largest_L)
+        worst_L = zero_L.to(x_LCHW.dtype) - torch.inf
+        return APGDState(
+            adv_LCHW=start_LCHW,
+            before_LCHW=start_LCHW,
+            gradient_LCHW=torch.zeros_like(x_LCHW),
+            best_LCHW=start_LCHW,
+            best_gradient_LCHW=torch.zeros_like(x_LCHW),
+            best_loss_L=worst_L,
+            checked_best_loss_L=worst_L,
+            last_loss_L=zero_L,
+            rises_L=zero_L,
+            step_size_L=zero_L + 2 * problem.threat.radius,
+            halved_L=torch.ones_like(zero_L, dtype=torch.bool),
+        )
+
+    def advance(
+        self, problem: Problem, state: APGDState, step_L: Tensor
+    ) -> tuple[APGDState, Tensor]:
+        """Adapt to what came before, move (the start point stays), look at loss and gradient."""
+        state = self._adapt(state, step_L - 1)
+        tried_LCHW = self._move(problem, state, step_L)
+        logits_LK, loss_L, gradient_LCHW = problem.evaluate(tried_LCHW, self.objective(problem))
+        hit_L = looks_wrong(logits_LK, problem.labels_B)
+
+        started_L = step_L > 0
+        better_L = loss_L > state.best_loss_L
+        best_loss_L = torch.where(better_L, loss_L, state.best_loss_L)
+        # Rises are judged in float32, as the reference keeps its record of losses.
+        recorded_L = loss_L.float()
+        moved = APGDState(
+            adv_LCHW=tried_LCHW,
+            before_LCHW=pick(started_L, state.adv_LCHW, state.before_LCHW),
+            gradient_LCHW=gradient_LCHW,
+            best_LCHW=pick(better_L, tried_LCHW, state.best_LCHW),
+            best_gradient_LCHW=pick(better_L, gradient_LCHW, state.best_gradient_LCHW),
+            best_loss_L=best_loss_L,
+            checked_best_loss_L=torch.where(started_L, state.checked_best_loss_L, best_loss_L),
+            last_loss_L=torch.where(started_L, recorded_L, state.last_loss_L),
+            rises_L=state.rises_L + (started_L & (recorded_L > state.last_loss_L)),
+            step_size_L=state.step_size_L,
+            halved_L=state.halved_L,
+        )
+        return moved, hit_L
+
+    def best(self, problem: Problem, state: APGDState) -> Tensor:
+        """The point of the highest loss."""
+        return state.best_LCHW
+
+    def fixed_constants(self) -> Mapping[str, Any]:
+        """First step in units of ε, momentum, and when a window halves the step."""
+        return {
+            "first_step": 2.0,
+            "momentum": _MOVE,
+            "rho": _RISE,
+            "checkpoints": checkpoints(self.iterations),
+        }
+
+    def _move(self, problem: Problem, state: APGDState, step_L: Tensor) -> Tensor:
+        """A signed step, then a blend of it with the previous move; both stay in the box."""
+        low_LCHW, high_LCHW = problem.box
+        at_LCHW = state.adv_LCHW
+        moved_LCHW = torch.addcmul(at_LCHW, wide(state.step_size_L), state.gradient_LCHW.sign())
+        torch.clamp(moved_LCHW, low_LCHW, high_LCHW, out=moved_LCHW)
+        weight_L111 = wide(torch.where(step_L > 1, _MOVE, 1.0).to(at_LCHW.dtype))
+        # In place: on a small network these moves cost as much as a forward pass.
+        moved_LCHW.sub_(at_LCHW).mul_(weight_L111).add_(at_LCHW)
+        moved_LCHW.addcmul_(at_LCHW - state.before_LCHW, 1 - weight_L111)
+        torch.clamp(moved_LCHW, low_LCHW, high_LCHW, out=moved_LCHW)
+        return pick(step_L > 0, moved_LCHW, at_LCHW)
+
+    def _adapt(self, state: APGDState, done_L: Tensor) -> APGDState:
+        """If step `done_L` ended a window that went badly, halve the step and go back to the best.
+
+        Done before the next move, so that `adv` is the image just tried as long as others look.
+        """
+        window_L = self._window_by_step(done_L.device)[done_L.clamp(min=0)]
+        ends_L = window_L > 0
+        few_rises_L = state.rises_L <= _RISE * window_L
+        stuck_L = ~state.halved_L & (state.checked_best_loss_L >= state.best_loss_L)
+        halve_L = ends_L & (few_rises_L | stuck_L)
+        return replace(
+            state,
+            adv_LCHW=pick(halve_L, state.best_LCHW, state.adv_LCHW),
+            gradient_LCHW=pick(halve_L, state.best_gradient_LCHW, state.gradient_LCHW),
+            step_size_L=torch.where(halve_L, state.step_size_L / 2, state.step_size_L),
+            halved_L=torch.where(ends_L, halve_L, state.halved_L),
+            checked_best_loss_L=torch.where(ends_L, state.best_loss_L, state.checked_best_loss_L),
+            rises_L=torch.where(ends_L, torch.zeros_like(state.rises_L), state.rises_L),
+        )
+
+
+@dataclass(frozen=True)
+class APGDCE(APGD):
+    """Auto-PGD on cross-entropy."""
+
+    family = "apgd-ce"
+    targeted = False
+
+    def objective(self, problem: Problem) -> Objective:
+        """Cross-entropy to the true class."""
+        return lambda logits_LK: losses.cross_entropy(logits_LK, problem.labels_B)
+
+
+@dataclass(frozen=True)
+class APGDT(APGD):
+    """Auto-PGD on the targeted DLR, toward one class after the other."""
+
+    family = "apgd-t"
+
+    def objective(self, problem: Problem) -> Objective:
+        """Targeted DLR."""
+        targets_L = problem.targets_B
+        assert targets_L is not None
+        return lambda logits_LK: dlr_to_target(logits_LK, problem.labels_B, targets_L)

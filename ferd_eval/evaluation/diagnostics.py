@@ -1,0 +1,317 @@
+"""A look at the network before its figures are believed: do attacks get a grip on it at all?
+
+Carlini et al., "On evaluating adversarial robustness" (2019), §5; Athalye et al., "Obfuscated
+gradients give a false sense of security" (ICML 2018), §3.1; Croce & Hein (ICML 2020), whose
+software makes some of these checks. What the measurements mean is decided elsewhere, without torch
+(`ferd_eval.metrics.sanity.network_checks`). S images of the sample, B batch, K classes, C channels,
+H × W pixels.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ferd_eval.attacks import PGD, Batch, Passes, Threat, Verdicts, frozen, losses
+from ferd_eval.attacks.autoattack.apgd import dlr_to_target
+from ferd_eval.attacks.pixel_bounds import DISTANCES, distance_inside, inside
+from ferd_eval.datasets import LabelledImages
+from ferd_eval.evaluation.model_checks import as_images
+from ferd_eval.io.epsilon import format_quantity
+from ferd_eval.runtime.device import is_out_of_memory
+
+#: Images looked at, over all classes.
+SAMPLE = 256
+
+#: Images sent through a second time, each alone.
+_ALONE = 8
+
+#: Outputs closer than this, relative to the largest logit, differ by rounding only. Another kernel
+#: for another batch size moves float32 logits by some 1e-6.
+_ROUNDING = 1e-4
+
+#: How far a row may be from adding up to 1 and still be probabilities.
+_SUM_SLACK = 1e-3
+
+#: PGD's loss is looked at after so many steps.
+_STEPS = (1, 5, 10, 20)
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def diagnose(
+    model: nn.Module,
+    data: LabelledImages,
+    threat: Threat,
+    *,
+    seed: int,
+    batch_size: int,
+    device: torch.device,
+    by_gradient: bool = True,
+    sample: int = SAMPLE,
+) -> dict[str, Any]:
+    """Measure on a few images what masks gradients; the network is left as it was.
+
+    The images are the first of each class in data-set order, classes in proportion, shares rounded
+    up: every class that has images is looked at. Attacks meet the random numbers that they meet in
+    a run with this seed.
+
+    Args:
+        model: maps images in [0, 1], B×C×H×W, to logits B×K, on `device`.
+        data: the images of the run.
+        threat: the run's largest ball.
+        seed: key of all random numbers.
+        batch_size: images per pass at most; halved when memory runs out.
+        device: where the network is.
+        by_gradient: whether to measure what takes gradients; False where no attack takes any.
+        sample: images, up to one more a class; all where there are fewer.
+
+    Returns:
+        What ``manifest["diagnosis"]`` holds: counts with their n, overall and by class, in plain
+        lists and numbers. What was not measured is None.
+
+    Raises:
+        RuntimeError: not even one image fits into memory, or the network itself fails.
+    """
+    rows = _first_of_each_class(data, sample)
+    x_SCHW = as_images(data.images_NCHW[rows], model, device)
+    labels_S = torch.from_numpy(data.labels_N[rows]).to(device)
+    indices_S = torch.from_numpy(data.indices_N[rows]).to(device)
+    size = min(batch_size, len(rows))
+    while True:
+        look = _Look(model, x_SCHW, labels_S, indices_S, data.num_classes, threat, seed, size)
+        try:
+            return look.measure(by_gradient=by_gradient and data.num_classes > 1)
+        except (RuntimeError, MemoryError) as error:
+            if size == 1 or not is_out_of_memory(error):
+                raise
+        size //= 2
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _first_of_each_class(data: LabelledImages, size: int) -> NDArray[np.int64]:
+    """Positions in the data set, ascending."""
+    if size >= len(data):
+        return np.arange(len(data))
+    quota_K = -(-data.class_counts * size // len(data))
+    chosen = [np.flatnonzero(data.labels_N == k)[:quota] for k, quota in enumerate(quota_K)]
+    return np.sort(np.concatenate(chosen))
+
+
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """One look at S images, at most `size` a pass."""
+
+    model: nn.Module
+    x_SCHW: Tensor
+    labels_S: Tensor
+    indices_S: Tensor
+    num_classes: int
+    threat: Threat
+    seed: int
+    size: int
+    passes: Passes = field(default_factory=Passes)
+
+    def measure(self, *, by_gradient: bool) -> dict[str, Any]:
+        """Everything, with what it cost."""
+        began = time.perf_counter()
+        with frozen(self.model):
+            torch.manual_seed(self.seed)  # for networks that draw numbers of their own
+            logits_SK = self._logits(self.x_SCHW)
+            batches = self._batches(logits_SK)
+            measured = {
+                "images": len(logits_SK),
+                "eps": self.threat.radius,
+                "eps_text": format_quantity(self.threat.eps),
+                "softmax": self._tally(_are_probabilities(logits_SK)),
+                "randomised": self._difference(logits_SK, self._logits(self.x_SCHW)),
+                "batch_dependent": self._without_neighbours(logits_SK),
+                **(
+                    self._clean_gradients(batches)
+                    if by_gradient
+                    else {"zero_gradients": None, "gradients_at_bounds": None}
+                ),
+                "far": self._far(batches) if by_gradient else None,
+                "loss": self._loss_over_steps(batches) if by_gradient else None,
+            }
+        cost = {"forward": self.passes.forward, "backward": self.passes.backward}
+        return {**measured, "cost": {"seconds": time.perf_counter() - began, **cost}}
+
+    def _without_neighbours(self, logits_SK: Tensor) -> dict[str, Any]:
+        """A few images each alone; n is 0 where batches hold one image anyway."""
+        images = len(logits_SK)
+        in_company = 0 if self.size == 1 else images - (images % self.size == 1)
+        at_A = torch.linspace(0, max(in_company - 1, 0), min(_ALONE, in_company)).long()
+        at_A = at_A.to(self.labels_S.device)
+        alone = [self._forward(self.x_SCHW[i : i + 1]) for i in at_A.tolist()]
+        alone_AK = torch.cat([logits_SK[:0], *alone])
+        return self._difference(logits_SK[at_A], alone_AK, self.labels_S[at_A])
+
+    def _difference(
+        self, first_BK: Tensor, second_BK: Tensor, labels_B: Tensor | None = None
+    ) -> dict[str, Any]:
+        """Images whose output differs by more than rounding, and whose prediction does."""
+        scale = first_BK.abs().max() if first_BK.numel() else 1.0
+        # Written so that NaN differs.
+        differ_B = ~((first_BK - second_BK).abs() <= _ROUNDING * scale).all(dim=1)
+        changed_B = differ_B & (first_BK.argmax(dim=1) != second_BK.argmax(dim=1))
+        changed = self._tally(changed_B, labels_B)
+        return {**self._tally(differ_B, labels_B), "changed": changed["count"]}
+
+    def _clean_gradients(self, batches: Sequence[Batch]) -> dict[str, Any]:
+        """Clean images from which no attack can start, and pixels of theirs that it cannot move.
+
+        Of images, for each loss: those without a usable gradient. Of pixels at 0, at 1 and
+        elsewhere: those whose gradient is 0, but is not a little further inside; of the margin,
+        which does not fade with confidence.
+        """
+        distance = distance_inside(self.model, self.x_SCHW, self.passes)
+        lacking: dict[str, list[Tensor]] = {name: [] for name in _LOSSES}
+        pixels_2K = {
+            name: torch.zeros(2, self.num_classes, dtype=torch.int64, device=self.labels_S.device)
+            for name in _places(self.x_SCHW[:0])
+        }
+        for batch in batches:
+            x_BCHW, labels_B = batch.x_BCHW, batch.labels_B
+            for name, loss in _LOSSES.items():
+                gradient_BCHW = self._gradient(x_BCHW, labels_B, loss)
+                usable_BCHW = gradient_BCHW.isfinite() & (gradient_BCHW != 0)
+                lacking[name].append(~usable_BCHW.flatten(1).any(dim=1))
+                if loss is losses.margin:
+                    cut_BCHW = gradient_BCHW == 0
+            near_BCHW = inside(x_BCHW, distance or DISTANCES[0])
+            cut_BCHW &= self._gradient(near_BCHW, labels_B, losses.margin) != 0
+            for name, where_BCHW in _places(x_BCHW).items():
+                for counted_K, those_BCHW in zip(
+                    pixels_2K[name], (where_BCHW, cut_BCHW & where_BCHW), strict=True
+                ):
+                    counted_K.index_add_(0, labels_B, those_BCHW.flatten(1).sum(dim=1))
+        return {
+            "zero_gradients": {name: self._tally(torch.cat(hit)) for name, hit in lacking.items()},
+            "gradients_at_bounds": {
+                "distance": distance,
+                **{
+                    name: {
+                        "n": int(n_K.sum()),
+                        "count": int(count_K.sum()),
+                        "n_by_class": n_K.tolist(),
+                        "count_by_class": count_K.tolist(),
+                    }
+                    for name, (n_K, count_K) in pixels_2K.items()
+                },
+            },
+        }
+
+    def _gradient(self, x_BCHW: Tensor, labels_B: Tensor, loss: Loss) -> Tensor:
+        """The network's own gradient at exactly these images, B×C×H×W."""
+        leaf_BCHW = x_BCHW.detach().requires_grad_()
+        self.passes.forward += len(leaf_BCHW)
+        self.passes.backward += len(leaf_BCHW)
+        value_B = loss(self.model(leaf_BCHW), labels_B)
+        (gradient_BCHW,) = torch.autograd.grad(value_B.sum(), leaf_BCHW)
+        return gradient_BCHW
+
+    def _far(self, batches: Sequence[Batch]) -> dict[str, Any]:
+        """Images that are still right when PGD may go four times as far."""
+        far = Threat(min(4 * self.threat.eps, Fraction(1)))
+        right_S = torch.cat(
+            [self._pgd(_STEPS[-1], b, far).adv_pred_R == b.labels_B for b in batches]
+        )
+        return {
+            "eps": far.radius, "eps_text": format_quantity(far.eps), **self._tally(right_S),
+        }  # fmt: skip
+
+    def _loss_over_steps(self, batches: Sequence[Batch]) -> dict[str, Any]:
+        """Cross-entropy where PGD ends, by its steps; walks of one image start at one point.
+
+        And how many images the longest walk leaves standing.
+        """
+        ends = [[self._end_of(steps, batch) for batch in batches] for steps in _STEPS]
+        loss_TS = torch.stack([torch.cat([loss_B for loss_B, _ in each]) for each in ends]).cpu()
+        loss_TS, labels_S = loss_TS.double(), self.labels_S.cpu()
+        sum_TK = torch.zeros(len(_STEPS), self.num_classes, dtype=loss_TS.dtype)
+        sum_TK.index_add_(1, labels_S, loss_TS)
+        by_class_TK = sum_TK / torch.bincount(labels_S, minlength=self.num_classes)
+        return {
+            "steps": list(_STEPS),
+            "mean": _numbers(loss_TS.mean(dim=1)),
+            "mean_by_class": [_numbers(mean_K) for mean_K in by_class_TK],
+            "standing": sum(int(right_B.sum()) for _, right_B in ends[-1]),
+            **self._tally(loss_TS[-1] > loss_TS[0], labels_S),
+        }
+
+    def _end_of(self, steps: int, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Loss where a walk ends, and whether the image is still right, both B."""
+        end = self._pgd(steps, batch, self.threat)
+        loss_B = losses.cross_entropy(self._forward(end.adv_RCHW), batch.labels_B)
+        return loss_B, end.adv_pred_R == batch.labels_B
+
+    def _pgd(self, steps: int, batch: Batch, threat: Threat) -> Verdicts:
+        return PGD(steps=steps)(self.model, batch, threat, seed=self.seed, passes=self.passes)
+
+    def _batches(self, logits_SK: Tensor) -> list[Batch]:
+        parts = (self.x_SCHW, self.labels_S, self.indices_S, logits_SK)
+        return [
+            Batch(*together)
+            for together in zip(*(torch.split(part, self.size) for part in parts), strict=True)
+        ]
+
+    def _logits(self, x_SCHW: Tensor) -> Tensor:
+        return torch.cat([self._forward(x_BCHW) for x_BCHW in torch.split(x_SCHW, self.size)])
+
+    def _forward(self, x_BCHW: Tensor) -> Tensor:
+        self.passes.forward += len(x_BCHW)
+        with torch.no_grad():
+            logits_BK: Tensor = self.model(x_BCHW)
+        return logits_BK
+
+    def _tally(self, hit_B: Tensor, labels_B: Tensor | None = None) -> dict[str, Any]:
+        """How many of how many images, overall and by class."""
+        labels_B = self.labels_S if labels_B is None else labels_B
+        n_K = torch.bincount(labels_B, minlength=self.num_classes)
+        count_K = torch.bincount(labels_B[hit_B], minlength=self.num_classes)
+        return {
+            "n": len(labels_B),
+            "count": int(hit_B.sum()),
+            "n_by_class": n_K.tolist(),
+            "count_by_class": count_K.tolist(),
+        }
+
+
+def _places(x_BCHW: Tensor) -> dict[str, Tensor]:
+    """Where pixels are at either end of their range, and where they are not, B×C×H×W."""
+    at_0_BCHW, at_1_BCHW = x_BCHW == 0, x_BCHW == 1
+    return {"at_0": at_0_BCHW, "at_1": at_1_BCHW, "elsewhere": ~(at_0_BCHW | at_1_BCHW)}
+
+
+def _are_probabilities(logits_BK: Tensor) -> Tensor:
+    """Rows without a negative number that add up to 1."""
+    adds_up_B = (logits_BK.sum(dim=1) - 1).abs() <= _SUM_SLACK
+    return (logits_BK >= 0).all(dim=1) & adds_up_B
+
+
+def _dlr_to_runner_up(logits_BK: Tensor, labels_B: Tensor) -> Tensor:
+    """Targeted DLR toward the likeliest wrong class (below four classes, as there)."""
+    others_BK = logits_BK.detach().scatter(1, labels_B.unsqueeze(1), -torch.inf)
+    return dlr_to_target(logits_BK, labels_B, others_BK.argmax(dim=1))
+
+
+_LOSSES: Mapping[str, Loss] = {
+    "cross-entropy": losses.cross_entropy,
+    "margin": losses.margin,
+    "targeted DLR": _dlr_to_runner_up,
+}
+
+
+def _numbers(values: Tensor) -> list[float | None]:
+    """Plain numbers; None for what is not finite, as of a class without images."""
+    return [value if np.isfinite(value) else None for value in values.tolist()]

@@ -1,0 +1,247 @@
+"""Score a classifier: from what a caller may give to a job that can be run.
+
+N data set, B batch, C channels, K classes, H × W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ferd_eval.attacks import (
+    DEFAULT_ATTACKS,
+    Attack,
+    Cascade,
+    Clean,
+    PlannedAttack,
+    Threat,
+    plan_attacks,
+)
+from ferd_eval.datasets import LabelledImages, load_dataset
+from ferd_eval.errors import UserError, require_kind
+from ferd_eval.evaluation.execution.executor import Alone, Workforce, carry_out
+from ferd_eval.evaluation.model_checks import probe
+from ferd_eval.evaluation.run import Job
+from ferd_eval.evaluation.shards import file_name
+from ferd_eval.io.epsilon import parse_quantity
+from ferd_eval.io.lock import sole_user
+from ferd_eval.models import ModelFacts
+from ferd_eval.results.outcomes import ATTACK_ID, Outcomes
+from ferd_eval.runtime.device import DeviceChoice, choose_device, exact_arithmetic
+from ferd_eval.runtime.progress import Silent, Watcher
+
+
+def score(
+    model: nn.Module | tuple[nn.Module, ModelFacts],
+    dataset: LabelledImages | str | tuple[Tensor, Tensor],
+    attacks: str | Sequence[str | Attack | Cascade] = DEFAULT_ATTACKS,
+    threat: Threat | float | str | Sequence[Threat | float | str] | None = None,
+    *,
+    steps: int | None = None,
+    step_size: Fraction | float | str | None = None,
+    seed: int = 0,
+    batch_size: int | None = None,
+    device: DeviceChoice | torch.device | str | None = None,
+    out: Path | str | None = None,
+    save_adv: bool = False,
+    fold_batchnorm: bool = True,
+    facts: Mapping[str, Any] | None = None,
+    watcher: Watcher | None = None,
+    attack_plan: Sequence[PlannedAttack] | None = None,
+    workforce: Workforce | None = None,
+) -> Outcomes:
+    """Attack every image and return what happened to each.
+
+    Args:
+        model: any module that maps images in [0, 1], B×C×H×W, to logits B×K; normalisation, if
+            any, is inside it. It is left as it was: mode, gradients, buffers. What
+            `build_classifier` returns is taken as it is, and its facts go into the manifest.
+        dataset: a loaded set, a name for `load_dataset`, or a pair of tensors (images, labels).
+        attacks: names (``"clean,fgsm,pgd,cw"``), or a sequence of names, `Attack` and `Cascade`
+            objects.
+        threat: the ball; default L∞ with the data set's usual ε. Several, in a sequence or as
+            ``"2/255,4/255,8/255"``, give the ε profile.
+        steps: overrides the steps of every iterated attack.
+        step_size: overrides their step.
+        seed: key of all random numbers.
+        batch_size: images per pass; None chooses by device. Verdicts do not depend on it.
+        device: None leaves the model where it is.
+        out: a folder that makes the run resumable and keeps its outcomes.
+        save_adv: keep the adversarial images in ``OUT/adversarial/<attack>.npz``.
+        fold_batchnorm: let the searches of AutoAttack look for hits with a copy of the network
+            whose batch norms are folded into its convolutions, where that differs by rounding only.
+            The network itself decides either way.
+        facts: entries for the manifest: ``checkpoint``, ``model``, ``command``, …
+        watcher: told of progress.
+        attack_plan: resolved attacks, in place of `attacks` and `threat`.
+        workforce: who does the work, in place of `device`: a
+            `ferd_eval.evaluation.execution.ray_executor.Cluster` for many devices and machines.
+            The caller ends it.
+
+    Raises:
+        UserError: the input cannot be scored, or `out` holds another run.
+    """
+    if isinstance(model, tuple) and len(model) == 2 and isinstance(model[1], ModelFacts):
+        model, built = model
+        cautions = [built.caution] if built.caution else []
+        facts = {"model": built.to_json(), "warnings": cautions, **(facts or {})}
+    wrapped = "a torch.nn.Module from images to logits, or what build_classifier returns"
+    for what, value, kinds, wanted in (
+        ("the model", model, nn.Module, wrapped),
+        ("seed", seed, int, "a whole number"),
+        ("batch_size", batch_size, int | None, "a whole number, or None"),
+        ("steps", steps, int | None, "a whole number, or None"),
+        ("out", out, Path | str | None, "a folder, or None"),
+    ):
+        require_kind(value, kinds, what, wanted)
+    assert isinstance(model, nn.Module)
+    data = _as_labelled_images(dataset, model)
+    plan = attack_plan or plan_attacks(
+        attacks,
+        as_threats(threat, data),
+        steps=steps,
+        step_size=None if step_size is None else parse_quantity(step_size, "step_size"),
+    )
+    require_own_names(plan)
+    if save_adv and out is None:
+        raise UserError("save_adv needs a folder to keep the images in: give out as well.")
+    for name, number in (("batch_size", batch_size), ("steps", steps)):
+        if number is not None and number < 1:
+            raise UserError(f"{name} is {number}; give 1 or more.")
+    watcher = watcher or Silent()
+    if workforce is None:
+        workforce = Alone(_choice(device, model), watcher.note)
+        model = model.to(workforce.choice.device)
+    elif device is not None:
+        raise UserError("device and workforce exclude each other; give one of them.")
+    job = Job(
+        model=model,
+        data=data,
+        plan=tuple(plan),
+        seed=seed,
+        batch_size=batch_size,
+        workforce=workforce,
+        folder=None if out is None else Path(out),
+        save_adv=save_adv,
+        fold=fold_batchnorm,
+        facts=facts or {},
+        watcher=watcher,
+    )
+    watcher.start(job.name)
+    with _held(job):
+        (outcomes,) = carry_out_jobs([job], workforce)
+    return outcomes
+
+
+def _held(job: Job) -> AbstractContextManager[None]:
+    """The job's folder, if it has one, to itself."""
+    if job.folder is None:
+        return nullcontext()
+    return sole_user(job.folder, below=("adversarial",), note=job.watcher.note)
+
+
+def carry_out_jobs(jobs: Sequence[Job], workforce: Workforce) -> list[Outcomes]:
+    """Do what is left of each; the work of all is handed out together, the first job's first.
+
+    Raises:
+        UserError: something cannot be done; finished units and jobs are kept.
+    """
+    with exact_arithmetic():
+        carry_out([errand for job in jobs for errand in job.errands()], workforce)
+    outcomes = [job.result for job in jobs if job.result is not None]
+    assert len(outcomes) == len(jobs)
+    return outcomes
+
+
+def _choice(device: DeviceChoice | torch.device | str | None, model: nn.Module) -> DeviceChoice:
+    if device is None:
+        where = next(model.parameters(), torch.empty(0)).device
+        return DeviceChoice.here(where, "where the model was")
+    return device if isinstance(device, DeviceChoice) else choose_device(str(device))
+
+
+def as_threats(
+    threat: Threat | float | str | Sequence[Threat | float | str] | None, data: LabelledImages
+) -> list[Threat]:
+    """One ball, or several for an ε profile; the data set's usual one by default."""
+    if threat is None:
+        return [Threat(data.default_eps)]
+    if isinstance(threat, str):
+        threat = threat.split(",")
+    several = threat if isinstance(threat, Sequence) else [threat]
+    if not several:
+        raise UserError("no ε is given; give one, such as 8/255, or leave threat out.")
+    return [each if isinstance(each, Threat) else Threat(each) for each in several]
+
+
+def require_own_names(plan: Sequence[PlannedAttack]) -> None:
+    """Each attack has an id and a file name to itself, and ``clean`` is what it says.
+
+    Raises:
+        UserError: it has not.
+    """
+    files: dict[str, str] = {}
+    for planned in plan:
+        if planned.id == "clean" and not isinstance(planned.attack, Clean):
+            raise UserError("an attack of your own is called 'clean'; give it another name.")
+        if not ATTACK_ID.fullmatch(planned.id):
+            raise UserError(
+                f"an attack is called {planned.id!r}; give it a name of letters, digits and -."
+            )
+        file = file_name(planned.id).lower()
+        if file in files:
+            raise UserError(
+                f"the attacks {files[file]} and {planned.id} would share a name; give each attack "
+                "and each ε once, under a name of its own."
+            )
+        files[file] = planned.id
+
+
+def _as_labelled_images(
+    dataset: LabelledImages | str | tuple[Tensor, Tensor], model: nn.Module
+) -> LabelledImages:
+    if isinstance(dataset, LabelledImages):
+        return dataset
+    if isinstance(dataset, str):
+        return load_dataset(dataset)
+    try:
+        images_NCHW, labels_N = map(torch.as_tensor, dataset)
+    except (TypeError, ValueError) as reason:
+        raise UserError(
+            f"the data set is a {type(dataset).__name__}; give a name, a LabelledImages or a pair "
+            "of tensors (images, labels)."
+        ) from reason
+    if images_NCHW.ndim != 4 or labels_N.shape != images_NCHW.shape[:1] or not len(labels_N):
+        raise UserError(
+            f"images have shape {tuple(images_NCHW.shape)} and labels {tuple(labels_N.shape)}, "
+            "expected N×C×H×W and N with N >= 1."
+        )
+    if labels_N.is_floating_point():
+        raise UserError(f"labels are {labels_N.dtype}, expected class numbers as integers.")
+    shape_CHW = tuple(images_NCHW.shape[1:])
+    num_classes = probe(model, shape_CHW, "the tensors", by_gradient=False).shape[1]
+    images_NCHW = images_NCHW.detach().cpu()
+    if images_NCHW.dtype == torch.uint8:
+        pixels = images_NCHW.numpy()
+    else:
+        pixels = images_NCHW.float().numpy()
+        if not (np.isfinite(pixels).all() and pixels.min() >= 0 and pixels.max() <= 1):
+            raise UserError(
+                f"images are in [{pixels.min():g}, {pixels.max():g}], expected [0, 1]: "
+                "put the normalisation into the model, not into the data."
+            )
+    return LabelledImages(
+        name="arrays",
+        images_NCHW=pixels,
+        labels_N=labels_N.detach().cpu().numpy().astype(np.int64),
+        class_names=tuple(map(str, range(num_classes))),
+        indices_N=np.arange(len(pixels), dtype=np.int64),
+        source="given as tensors",
+    )

@@ -1,0 +1,1 @@
+"""Who computes: this process, or workers through Ray."""

@@ -1,0 +1,394 @@
+"""Workers on many devices and machines, through Ray. The only place that knows Ray.
+
+Moritz et al., "Ray: a distributed framework for emerging AI applications", OSDI 2018. Every worker
+is a Ray actor that owns one device, or one thread of a CPU. Networks and images are put into Ray's
+store once. A worker that is lost is replaced and its task done again: what comes of a task does not
+depend on who does it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import socket
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ferd_eval.errors import UserError
+from ferd_eval.evaluation.execution.executor import Task
+from ferd_eval.evaluation.execution.worker import Bench, Worker
+from ferd_eval.results.manifest import ENVIRONMENT, environment, look_up
+from ferd_eval.runtime.device import DeviceChoice, choose_device, exact_arithmetic
+from ferd_eval.runtime.malloc import keep_freed_memory
+from ferd_eval.runtime.plugins import MODULE_PREFIX
+
+if TYPE_CHECKING:
+    from ray import ObjectRef
+
+#: A task that costs so many workers is given up; so is a cluster that loses as many in a row before
+#: they have begun.
+_LOSSES = 3
+
+#: Seconds without any worker after which there is no hope for one.
+_PATIENCE = 300.0
+
+#: Seconds in which somebody must answer at an address.
+_KNOCK = 10.0
+
+#: Seconds between two looks for machines that have joined.
+_LOOK = 15.0
+
+#: A worker keeps this many networks at hand.
+_AT_HAND = 2
+
+#: Versions that workers must share with this process, for the bits to agree.
+_VERSIONS = tuple(path for path in ENVIRONMENT if not path.startswith("device."))
+
+
+@dataclass(frozen=True)
+class _Refusal:
+    """A `UserError` on its way home."""
+
+    message: str
+
+
+class Hand:
+    """What a worker's process consists of."""
+
+    def __init__(self, device: str) -> None:
+        keep_freed_memory()
+        torch.set_num_threads(1)
+        self._choice = choose_device(device)
+        self._workers: dict[int, Worker] = {}
+        self._notes: list[str] = []
+
+    def describe(self) -> tuple[DeviceChoice, dict[str, Any]]:
+        """Its device, and the versions of what it works with."""
+        found = environment()
+        return self._choice, {path: look_up(found, path) for path in _VERSIONS}
+
+    def do(self, bench: int, stored: Sequence[ObjectRef[Any]], task: Task) -> tuple[Any, list[str]]:
+        """Carry out a task at a bench that this worker may have met before.
+
+        Args:
+            bench: its number.
+            stored: where Ray keeps the bench without its images, and the images.
+            task: what to do.
+
+        Returns:
+            The answer, and what is worth a line to people.
+        """
+        self._notes.clear()
+        try:
+            with exact_arithmetic():
+                answer = task.do(self._at(bench, stored))
+        except UserError as mistake:
+            answer = _Refusal(str(mistake))
+        return answer, [*self._notes]
+
+    def _at(self, number: int, stored: Sequence[ObjectRef[Any]]) -> Worker:
+        if number not in self._workers:
+            while len(self._workers) >= _AT_HAND:
+                del self._workers[next(iter(self._workers))]
+            rest, data = (_ray().get(reference) for reference in stored)
+            rest["model"].to(self._choice.device)
+            bench = Bench(**rest, data=data)
+            self._workers[number] = Worker(bench, self._choice.device, self._notes.append)
+        return self._workers[number]
+
+
+@dataclass(eq=False)
+class _Member:
+    """A worker as this process sees it: its task, and what it works on once it has come."""
+
+    actor: Any
+    device: str
+    ticket: int | None = None
+    choice: DeviceChoice | None = None
+
+
+class Cluster:
+    """A workforce of Ray actors.
+
+    Args:
+        address: of a cluster; ``auto`` for one that runs already, else one on this machine; None
+            for one on this machine with `devices`. Where this process has joined Ray already and no
+            address is given, that is used.
+        devices: of the workers on this machine. Else each GPU of the cluster has one or, where it
+            has none, each CPU.
+        note: told of what is worth a line.
+
+    Raises:
+        UserError: Ray is missing, there is no such cluster, no worker comes, or one has other
+            versions of what decides the bits.
+    """
+
+    def __init__(
+        self,
+        address: str | None,
+        devices: Sequence[str] = (),
+        *,
+        note: Callable[[str], None],
+    ) -> None:
+        self._note, self._devices = note, devices
+        self._ray, self._joined = join(address, len(devices))
+        self._benches: list[tuple[Bench, list[ObjectRef[Any]]]] = []
+        self._orders: dict[int, tuple[int, Task]] = {}
+        self._losses: Counter[int | None] = Counter()
+        self._again: deque[int] = deque()
+        self._busy: dict[ObjectRef[Any], _Member] = {}
+        self._idle: list[_Member] = []
+        self._looked = 0.0
+        try:
+            self._hire()
+            while not self._idle:
+                self.wait()
+            first = self._idle[0].choice
+            assert first is not None
+            count, name = len(self._busy) + len(self._idle), f"--cluster {address}"
+            workers = f"{count} worker{'s' if count > 1 else ''} when it began"
+            asked = name if address else f"--device {','.join(devices)}"
+            self._choice = dataclasses.replace(first, reason=f"{asked}: {workers}")
+        except BaseException:
+            self.end()
+            raise
+
+    @property
+    def choice(self) -> DeviceChoice:
+        """What the first worker works on; others are of the same kind."""
+        return self._choice
+
+    @property
+    def ready(self) -> int:
+        """Workers that wait for a task."""
+        return len(self._idle)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a worker waits for a task."""
+        return bool(self._idle)
+
+    def begin(self, ticket: int, bench: Bench, task: Task) -> None:
+        """Give a task to a worker that waits."""
+        self._orders[ticket] = self._store(bench), task
+        self._give(ticket)
+
+    def wait(self) -> Sequence[tuple[int, Any]]:
+        """Answers that have come; workers that are new are taken on, lost ones replaced.
+
+        Raises:
+            UserError: a task is refused or has cost too many workers, or there are none.
+        """
+        self._look_around()
+        came, _ = self._ray.wait([*self._busy], num_returns=1, timeout=_LOOK)
+        answers = []
+        for reference in came:
+            member = self._busy.pop(reference)
+            try:
+                found = self._ray.get(reference)
+            except self._ray.exceptions.RayActorError as loss:
+                self._replace(member, loss)
+                continue
+            except self._ray.exceptions.RaySystemError as reason:  # not to be unpacked there
+                raise UserError(
+                    f"a worker cannot load what it is to work on ({in_brief(reason)}). Put "
+                    "your own modules where all machines can import them."
+                ) from reason
+            if member.choice is None:
+                self._take_on(member, *found)
+            else:
+                answers.append(self._finish(member, *found))
+            self._idle.append(member)
+        while self._again and self._idle:
+            self._give(self._again.popleft())
+        return answers
+
+    def end(self) -> None:
+        """Send the workers home, and leave Ray if it was joined for them."""
+        for member in [*self._busy.values(), *self._idle]:
+            self._ray.kill(member.actor)
+        self._busy.clear()
+        self._idle.clear()
+        if self._joined:
+            self._ray.shutdown()
+
+    def _give(self, ticket: int) -> None:
+        """A task to the worker that has waited longest."""
+        member = self._idle.pop(0)
+        number, task = self._orders[ticket]
+        member.ticket = ticket
+        self._busy[member.actor.do.remote(number, self._benches[number][1], task)] = member
+
+    def _finish(self, member: _Member, answer: Any, notes: Sequence[str]) -> tuple[int, Any]:
+        """The ticket and answer of a task that a worker is done with."""
+        ticket, member.ticket = member.ticket, None
+        assert ticket is not None
+        for line in notes:
+            self._note(line)
+        if isinstance(answer, _Refusal):
+            raise UserError(answer.message)
+        del self._orders[ticket]
+        return ticket, answer
+
+    def _store(self, bench: Bench) -> int:
+        """Number of a bench, whose network and images are in Ray's store from now on."""
+        for number, (known, _) in enumerate(self._benches):
+            if known is bench:
+                return number
+        shared = [stored[1] for known, stored in self._benches if known.data is bench.data]
+        images = shared[0] if shared else self._ray.put(bench.data)
+        names = [field.name for field in dataclasses.fields(bench) if field.name != "data"]
+        for module in [*sys.modules.values()]:  # code of the user's is nowhere else
+            if getattr(module, "__name__", "").startswith(MODULE_PREFIX):
+                self._ray.cloudpickle.register_pickle_by_value(module)
+        rest = self._ray.put({name: getattr(bench, name) for name in names})
+        self._benches.append((bench, [rest, images]))
+        return len(self._benches) - 1
+
+    def _hire(self) -> None:
+        """A worker for every device or CPU of the cluster that has none yet."""
+        self._looked = time.monotonic()
+        there = self._ray.cluster_resources()
+        gpus, cpus = int(there.get("GPU", 0)), int(there.get("CPU", 0))
+        wanted = self._devices or (["cuda"] * gpus if gpus else ["cpu"] * cpus)
+        on_gpu = gpus > 0 and not self._devices
+        hand = self._ray.remote(Hand).options(num_cpus=not on_gpu, num_gpus=int(on_gpu))
+        taken = Counter(member.device for member in [*self._busy.values(), *self._idle])
+        for device in (Counter(wanted) - taken).elements():
+            actor = hand.remote(device)
+            self._busy[actor.describe.remote()] = _Member(actor, device)
+
+    def _look_around(self) -> None:
+        """Hire on machines that have joined.
+
+        Raises:
+            UserError: there are no workers, and none to be had.
+        """
+        if time.monotonic() - self._looked > _LOOK:
+            self._hire()
+        if not self._busy:
+            raise UserError(
+                "the cluster has no CPU or GPU left to work on; see `ray status`. "
+                "Finished units are kept."
+            )
+
+    def _take_on(self, member: _Member, choice: DeviceChoice, versions: Mapping[str, Any]) -> None:
+        """See that a worker computes what the others do.
+
+        Raises:
+            UserError: it does not.
+        """
+        found = environment()
+        for path in _VERSIONS:
+            if versions[path] != (ours := look_up(found, path)):
+                raise UserError(
+                    f"a worker of the cluster has {path} {versions[path]}, this machine {ours}. "
+                    "Install the same on all machines."
+                )
+        member.choice = choice
+        kinds = {(each.choice.device.type, each.choice.name) for each in self._idle if each.choice}
+        if kinds - {(choice.device.type, choice.name)}:
+            self._note(
+                f"a worker on {choice.name} joins others: figures may differ in the last bit from "
+                "those of one kind of hardware."
+            )
+        del self._losses[None]
+
+    def _replace(self, member: _Member, loss: Exception) -> None:
+        """Hire another one, and have the lost one's task done again.
+
+        Raises:
+            UserError: it was lost to the same task as others before, or before it had begun.
+        """
+        why = in_brief(loss)
+        self._losses[member.ticket] += 1
+        if self._losses[member.ticket] >= _LOSSES:
+            over = "before they had begun" if member.ticket is None else "over the same images"
+            raise UserError(
+                f"{_LOSSES} workers were lost {over}, the last one so: {why} If memory ran short, "
+                "give a smaller --batch-size; finished units are kept."
+            )
+        if member.ticket is not None:
+            self._note("a worker was lost; another one takes its place")
+            self._again.append(member.ticket)
+        self._hire()
+
+
+def _ray() -> ModuleType:
+    try:
+        import ray
+    except ImportError as reason:
+        raise UserError(
+            "several devices or machines need Ray, which is not installed here. "
+            "Run: pip install 'ferd[cluster]'"
+        ) from reason
+    return ray
+
+
+def in_brief(error: Exception) -> str:
+    """The last line of what Ray says, which names the reason."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1].strip()[:160]
+
+
+def _require_answer(address: str) -> None:
+    """Knock first: Ray itself waits at a door nobody opens, for longer than anybody would.
+
+    Raises:
+        UserError: it is no address, or nobody answers there.
+    """
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise UserError(f"--cluster {address} is no address. Give HOST:PORT of ray start, or auto.")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK).close()
+    except OSError as reason:
+        raise UserError(
+            f"--cluster {address}: no cluster of Ray answers there ({in_brief(reason)}). "
+            "Start one with: ray start --head"
+        ) from reason
+
+
+def join(address: str | None, workers: int = 0) -> tuple[ModuleType, bool]:
+    """Join a cluster, or start one on this machine.
+
+    Args:
+        address: as for `Cluster`.
+        workers: CPUs of a cluster without address.
+
+    Returns:
+        Ray, and whether it had to be joined, so that it is to be left again.
+
+    Raises:
+        UserError: Ray is missing, or nobody answers at the address.
+    """
+    ray = _ray()
+    if ray.is_initialized() and address in (None, "auto"):
+        return ray, False
+    # Nothing goes over the network but to the cluster itself, and workers that name their device
+    # themselves see it.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    if address is None:
+        ray.init("local", num_cpus=workers, num_gpus=0, include_dashboard=False, **quiet)
+        return ray, True
+    if address != "auto":
+        _require_answer(address)
+    try:
+        ray.init(address, **quiet)
+    except (ConnectionError, ValueError, RuntimeError) as reason:
+        if address != "auto":
+            raise UserError(
+                f"--cluster {address}: no cluster of Ray answers there "
+                f"({in_brief(reason)}). Start one with: ray start --head"
+            ) from reason
+        ray.init("local", include_dashboard=False, **quiet)
+    return ray, True

@@ -1,0 +1,85 @@
+"""From verdicts to rows of the outcomes table, and from a cascade's stages to one row an image.
+
+R rows: B images, or B × targets. C channels, H × W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ferd_eval.attacks import Batch, Verdicts
+from ferd_eval.results.outcomes import conform
+
+
+def rows_of(batch: Batch, verdicts: Verdicts, attack: str) -> pd.DataFrame:
+    """The rows of a batch under an attack's id."""
+    rows_R = verdicts.rows_R.cpu()
+    labels_R = batch.labels_B.cpu()[rows_R].numpy()
+    pred_R = verdicts.adv_pred_R.cpu().numpy()
+    targets = None if verdicts.targets_R is None else verdicts.targets_R.cpu().numpy()
+    frame = pd.DataFrame(
+        {
+            "index": batch.indices_B.cpu()[rows_R].numpy(),
+            "label": labels_R,
+            "attack": attack,
+            "target": pd.array(
+                [pd.NA] * len(rows_R) if targets is None else targets, dtype="Int32"
+            ),
+            "clean_pred": batch.clean_logits_BK.argmax(1).cpu()[rows_R].numpy(),
+            "adv_pred": pred_R,
+            "correct": pred_R == labels_R,
+            "margin": verdicts.margin_R.float().cpu().numpy(),
+            "confidence": verdicts.confidence_R.float().cpu().numpy(),
+            "stage": pd.array([stage or pd.NA for stage in verdicts.stages], dtype="string"),
+            "steps": verdicts.steps_R.cpu().numpy(),
+            "linf": verdicts.linf_R.float().cpu().numpy(),
+        }
+    )
+    return conform(frame)
+
+
+def settle(rows: pd.DataFrame, stage: str) -> pd.DataFrame:
+    """Rows of a stage by the rules of a cascade: its verdicts are final.
+
+    An image misclassified without an attack is not robust, whatever rounding makes of it in another
+    batch; and what is misclassified after the stage was broken by it, even where the stage itself
+    saw nothing but rounding.
+    """
+    settled = rows.copy()
+    wrong_N = (rows["clean_pred"] != rows["label"]).to_numpy()
+    settled.loc[wrong_N, "adv_pred"] = rows.loc[wrong_N, "clean_pred"]
+    settled["correct"] = settled["adv_pred"] == settled["label"]
+    unnamed_N = (~settled["correct"] & settled["stage"].isna()).to_numpy() & ~wrong_N
+    settled.loc[unnamed_N, "stage"] = stage
+    return settled
+
+
+def fold_stages(stages: Sequence[pd.DataFrame]) -> tuple[pd.DataFrame, NDArray[np.int64]]:
+    """One row an image: of the stage that broke it, else of the one that brought it closest.
+
+    The images of a later stage are among those that the stages before left correct. Steps are
+    summed.
+
+    Returns:
+        The table in the order of the first stage, and the number of each row's stage.
+    """
+    everything = concatenate([rows.assign(source=number) for number, rows in enumerate(stages)])
+    everything = everything.sort_values(["correct", "margin", "source"], kind="stable")
+    decisive = everything.drop_duplicates("index").set_index("index")
+    decisive["steps"] = everything.groupby("index")["steps"].sum()
+    decisive = decisive.loc[stages[0]["index"]].reset_index()
+    return conform(decisive), decisive["source"].to_numpy()
+
+
+def concatenate(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Frames of the same columns below each other; what they cost is left behind."""
+    for frame in frames[1:]:
+        assert list(frame.columns) == list(frames[0].columns)
+    bare = [frame.copy(deep=False) for frame in frames]
+    for frame in bare:
+        frame.attrs = {}
+    return pd.concat(bare, ignore_index=True)

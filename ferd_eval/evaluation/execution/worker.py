@@ -1,0 +1,216 @@
+"""Sends the images of a unit through an attack, in batches that fit into memory.
+
+N data set, P positions, B batch, C channels, K classes, H × W pixels.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ferd_eval.attacks import Attack, Batch, Passes, SearchAttack, Threat, Verdicts, frozen
+from ferd_eval.datasets import LabelledImages
+from ferd_eval.errors import UserError
+from ferd_eval.evaluation.execution.batchnorm_fusion import Agreement, fold_batchnorm
+from ferd_eval.evaluation.execution.rows import concatenate, rows_of
+from ferd_eval.evaluation.model_checks import as_images, as_logits
+from ferd_eval.evaluation.shards import Unit
+from ferd_eval.runtime.device import is_out_of_memory
+from ferd_eval.runtime.malloc import give_back_freed_memory
+from ferd_eval.runtime.plugins import brief
+
+#: Images on which a network with folded batch norms is compared with itself.
+_COMPARED = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """A network and images, with all that decides what comes of an attack on them.
+
+    Attributes:
+        seed: key of all random numbers.
+        batch_size: images per pass, to begin with; halved where memory runs out.
+        block: clean logits are made for this many neighbours at a time, so that they are the same
+            to the bit whichever images are attacked and in which order.
+        fold: let searches look for hits with batch norms folded away; `model` decides.
+    """
+
+    model: nn.Module
+    data: LabelledImages
+    seed: int
+    batch_size: int
+    block: int
+    fold: bool
+
+
+class Worker:
+    """Does the work at one bench, on one device.
+
+    Attributes:
+        folding: how the network that searches use compares with the one under test; None where
+            nothing was folded.
+    """
+
+    def __init__(self, bench: Bench, device: torch.device, note: Callable[[str], None]) -> None:
+        self.bench, self.device = bench, device
+        self.folding: Agreement | None = None
+        self._note = note
+        self._search_with = bench.model
+        self._clean_logits_NK: Tensor | None = None
+        self._clean_blocks: set[int] = set()
+        self._clean_cost: dict[Hashable, float] = {"clean_seconds": 0.0, "clean_forward": 0}
+        if bench.fold:
+            few = np.arange(min(_COMPARED, len(bench.data)))
+            self._search_with, self.folding = fold_batchnorm(bench.model, self.images(few))
+
+    def attack(
+        self, unit: Unit, attack: Attack, threat: Threat, *, keep_images: bool
+    ) -> tuple[pd.DataFrame, NDArray[np.float32] | None]:
+        """Rows of a unit with what they cost in their `attrs`, and its perturbed images."""
+        began, passes = time.perf_counter(), Passes()
+        self._clean_cost = dict.fromkeys(self._clean_cost, 0)
+        positions_P = np.asarray(unit.positions, dtype=np.int64)
+        clean_PK = self.clean_logits(positions_P)
+        frames: list[pd.DataFrame] = []
+        images: list[NDArray[np.float32]] = []
+
+        def part(start: int, stop: int, size: int) -> None:
+            batch = self._batch(positions_P[start:stop], clean_PK[start:stop])
+            verdicts = self._perturb(unit.attack, attack, batch, threat, passes, size)
+            frames.append(rows_of(batch, verdicts, unit.attack))
+            if keep_images:
+                images.append(verdicts.adv_RCHW.float().cpu().numpy())
+
+        size = self._in_batches(len(unit), attack.images_at_once, part)
+        rows = concatenate(frames)
+        rows.attrs = {
+            "seconds": time.perf_counter() - began,
+            "forward": passes.forward,
+            "backward": passes.backward,
+            "batch_size": size,
+            **self._clean_cost,
+        }
+        give_back_freed_memory()
+        return rows, np.concatenate(images) if keep_images else None
+
+    def clean_logits(self, positions_P: NDArray[np.int64]) -> Tensor:
+        """Output on clean images, on the CPU, P×K.
+
+        Raises:
+            UserError: the network returns NaN or infinity for a clean image.
+        """
+        for block in sorted(set((positions_P // self.bench.block).tolist())):
+            if block not in self._clean_blocks:
+                self._look_at(block)
+        assert self._clean_logits_NK is not None, "a unit has images"
+        return self._clean_logits_NK[torch.from_numpy(positions_P)]
+
+    def images(self, positions_P: NDArray[np.int64]) -> Tensor:
+        """Pixels in [0, 1], on the device, in the network's precision and layout."""
+        return as_images(self.bench.data.images_NCHW[positions_P], self.bench.model, self.device)
+
+    def _perturb(
+        self,
+        name: str,
+        attack: Attack,
+        batch: Batch,
+        threat: Threat,
+        passes: Passes,
+        size: int,
+    ) -> Verdicts:
+        proposes = isinstance(attack, SearchAttack) and not attack.reference_stream
+        try:
+            return attack(
+                self.bench.model,
+                batch,
+                threat,
+                seed=self.bench.seed,
+                passes=passes,
+                lanes=size,
+                search_with=self._search_with if proposes else None,
+            )
+        except UserError:
+            raise
+        except Exception as error:
+            if is_out_of_memory(error) or _is_ours(attack):
+                raise
+            raise UserError(
+                f"the attack {name} failed with {brief(error)}. Mend its perturb(); --debug shows "
+                "where; finished units are kept."
+            ) from error
+
+    def _batch(self, positions_B: NDArray[np.int64], clean_logits_BK: Tensor) -> Batch:
+        return Batch(
+            x_BCHW=self.images(positions_B),
+            labels_B=torch.from_numpy(self.bench.data.labels_N[positions_B]).to(self.device),
+            indices_B=torch.from_numpy(self.bench.data.indices_N[positions_B]).to(self.device),
+            clean_logits_BK=clean_logits_BK.to(self.device),
+        )
+
+    def _look_at(self, block: int) -> None:
+        """Make the logits of a block of clean images."""
+        began, first = time.perf_counter(), block * self.bench.block
+        positions_P = np.arange(first, min(first + self.bench.block, len(self.bench.data)))
+
+        def part(start: int, stop: int, _: int) -> None:
+            with frozen(self.bench.model), torch.no_grad():
+                torch.manual_seed(self.bench.seed)  # a randomised network is to repeat itself too
+                output = self.bench.model(self.images(positions_P[start:stop]))
+            logits_BK = as_logits(output, stop - start)
+            if not bool(logits_BK.isfinite().all()):
+                raise UserError(
+                    f"the network returns NaN or infinity for clean images {first + start} to "
+                    f"{first + stop - 1}: the checkpoint is damaged, or --normalize does not "
+                    "belong to it."
+                )
+            if self._clean_logits_NK is None:  # one for all: see `GatheredRows`
+                shape = len(self.bench.data), logits_BK.shape[1]
+                self._clean_logits_NK = torch.empty(shape, dtype=logits_BK.dtype)
+            self._clean_logits_NK[positions_P[start] : positions_P[stop - 1] + 1] = logits_BK.cpu()
+            self._clean_cost["clean_forward"] += stop - start
+
+        self._in_batches(len(positions_P), lambda size: size, part)
+        self._clean_cost["clean_seconds"] += time.perf_counter() - began
+        self._clean_blocks.add(block)
+
+    def _in_batches(
+        self, count: int, stride: Callable[[int], int], work: Callable[[int, int, int], None]
+    ) -> int:
+        """Call ``work(start, stop, size)`` until `count` is reached; return the size in the end.
+
+        A batch that does not fit into memory is halved and repeated.
+        """
+        start, size = 0, self.bench.batch_size
+        while start < count:
+            stop = min(start + stride(size), count)
+            try:
+                work(start, stop, size)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                size = self._halve(size)
+                continue
+            start = stop
+        return size
+
+    def _halve(self, size: int) -> int:
+        if size == 1:
+            raise UserError(
+                "not even one image fits into memory. Use another --device, or free memory on "
+                "this one; finished units are kept."
+            )
+        self._note(f"out of memory at batch size {size}; going on with {size // 2}")
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return size // 2
+
+
+def _is_ours(attack: Attack) -> bool:
+    return type(attack).__module__.partition(".")[0] == __name__.partition(".")[0]

@@ -1,0 +1,253 @@
+"""A checkpoint that is to be scored, made into a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ferd_eval.attacks import Attack, PlannedAttack, plan_attacks
+from ferd_eval.datasets import LabelledImages, list_datasets, load_dataset
+from ferd_eval.errors import UserError
+from ferd_eval.evaluation.config import ScoreSettings
+from ferd_eval.evaluation.evaluate import as_threats, require_own_names
+from ferd_eval.evaluation.model_checks import check_network, need_gradient, wrong_class_count
+from ferd_eval.io.epsilon import parse_quantity
+from ferd_eval.models import Classifier, ModelFacts, build_classifier
+from ferd_eval.models.checkpoint.load import Checkpoint, load_checkpoint
+from ferd_eval.models.checkpoint.training_metadata import training_record
+from ferd_eval.results.class_groups import read_groups
+from ferd_eval.runtime.device import DeviceChoice
+from ferd_eval.runtime.plugins import brief, load_user_code
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A checkpoint ready to be scored, under a name of its own."""
+
+    name: str
+    checkpoint: Checkpoint
+    classifier: Classifier
+    facts: ModelFacts
+
+    def describe(self) -> dict[str, Any]:
+        """Facts of the file for the manifest."""
+        return {
+            "name": self.name,
+            "path": str(self.checkpoint.path),
+            "sha256": self.checkpoint.sha256,
+            "format": self.checkpoint.format,
+            "unwrapped": self.checkpoint.unwrapped,
+            "ignored": list(self.checkpoint.ignored),
+            "key": self.checkpoint.key,
+            "choice": self.checkpoint.choice,
+            **training_record(self.checkpoint.metadata),
+        }
+
+
+def load_named(files: Sequence[Path], key: str | None = None) -> list[tuple[str, Checkpoint]]:
+    """Each file with a name of its own: the stem, with its folder where stems repeat.
+
+    Args:
+        files: checkpoints.
+        key: the network to take from each.
+
+    Raises:
+        UserError: a file cannot be read, or two names are the same.
+    """
+    stems = [file.stem for file in files]
+    names = [
+        file.stem if stems.count(file.stem) == 1 else f"{file.resolve().parent.name}-{file.stem}"
+        for file in files
+    ]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(
+                f"two checkpoints would both be called {name!r}. Rename one, or score them apart."
+            )
+    return [(name, load_checkpoint(file, key=key)) for file, name in zip(files, names, strict=True)]
+
+
+def make_candidates(
+    named: Sequence[tuple[str, Checkpoint]],
+    settings: ScoreSettings,
+    data: LabelledImages,
+    plan: Sequence[PlannedAttack],
+    device: DeviceChoice,
+) -> list[Candidate]:
+    """Make all networks, then look at each: on the device, in the precision asked for.
+
+    Raises:
+        UserError: one does not fit the data or the attacks; its file is named.
+    """
+    dtype = torch.float64 if settings.precision == "float64" else torch.float32
+    candidates = [_candidate(checkpoint, name, settings, data) for name, checkpoint in named]
+    for candidate in candidates:
+        candidate.classifier.to(device.device, dtype)
+        with _naming(candidate.checkpoint.path):
+            by_gradient = need_gradient(plan, data)
+            check_network(candidate.classifier, data, dtype, by_gradient=by_gradient)
+    return candidates
+
+
+@contextmanager
+def _naming(file: Path) -> Iterator[None]:
+    """Put the checkpoint's name before what is wrong with its network: there may be several."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from error
+
+
+def _candidate(
+    checkpoint: Checkpoint, name: str, settings: ScoreSettings, data: LabelledImages
+) -> Candidate:
+    classifier, facts = build_classifier(
+        checkpoint,
+        arch=settings.arch,
+        model_file=settings.model_file,
+        normalize=settings.normalize,
+        num_classes=data.num_classes,
+    )
+    if facts.num_classes is not None and facts.num_classes != data.num_classes:
+        raise UserError(f"{checkpoint.path}: {wrong_class_count(facts.num_classes, data)}")
+    return Candidate(name, checkpoint, classifier, facts)
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """The same for all checkpoints of a command.
+
+    Attributes:
+        data: images to be scored on.
+        selection: which of the data set's these are, for print.
+        plan: attacks, in order.
+        groups: name → classes, None where nobody asked for groups.
+        attack_file_sha256: of the user's own attack.
+    """
+
+    data: LabelledImages
+    selection: str
+    plan: tuple[PlannedAttack, ...]
+    groups: dict[str, list[str]] | None
+    attack_file_sha256: str | None
+
+
+def read_assignment(
+    settings: ScoreSettings, make_attack: Callable[[LabelledImages], Attack] | None = None
+) -> Assignment:
+    """Find what can be wrong with everything but the checkpoints.
+
+    Args:
+        settings: what the user chose.
+        make_attack: one more attack, made for the data; a file of the user's own goes first.
+
+    Raises:
+        UserError: something is.
+    """
+    data, selection = _load_data(require_dataset(settings), settings)
+    own, own_digest = None, None
+    if settings.attack_file is not None:
+        own, own_digest = _own_attack(settings.attack_file)
+    elif make_attack is not None:
+        own = make_attack(data)
+    plan = _plan(settings, data, own)
+    return Assignment(data, selection, plan, _groups(settings, data), own_digest)
+
+
+def require_dataset(settings: ScoreSettings) -> str:
+    """The data set's name.
+
+    Raises:
+        UserError: the user gave none.
+    """
+    if settings.dataset is None:
+        names = ", ".join(info.name for info in list_datasets())
+        raise UserError(f"--dataset is missing. There are: {names}.")
+    return settings.dataset
+
+
+def _load_data(dataset: str, settings: ScoreSettings) -> tuple[LabelledImages, str]:
+    data = load_dataset(
+        dataset,
+        settings.data_dir,
+        download=settings.download,
+        classes=settings.classes,
+        class_order=settings.class_order,
+    )
+    if settings.limit is not None:
+        return data.first(settings.limit), f"first {settings.limit}"
+    if settings.per_class is not None:
+        return data.first_per_class(settings.per_class), f"first {settings.per_class} per class"
+    return data, "all"
+
+
+def _groups(settings: ScoreSettings, data: LabelledImages) -> dict[str, list[str]] | None:
+    if settings.groups is None:
+        return None
+    return read_groups(settings.groups, data.class_names, data.groupings)
+
+
+def _plan(
+    settings: ScoreSettings, data: LabelledImages, own: Attack | None
+) -> tuple[PlannedAttack, ...]:
+    step = settings.step_size
+    names: list[str | Attack] = list(settings.attacks.split(","))
+    if own is not None:
+        names.append(own)
+    plan = plan_attacks(
+        names,
+        as_threats(settings.eps, data),
+        steps=settings.steps,
+        step_size=None if step is None else parse_quantity(step, "--step-size"),
+    )
+    require_own_names(plan)
+    if settings.engine == "torchattacks":
+        from ferd_eval.attacks.adapters.torchattacks import through_torchattacks
+
+        plan = through_torchattacks(plan, data.num_classes)
+    elif settings.engine == "autoattack":
+        from ferd_eval.attacks.adapters.pyautoattack import through_autoattack
+
+        plan = through_autoattack(plan, data.num_classes)
+    return plan
+
+
+def _own_attack(spec: str) -> tuple[Attack, str]:
+    """An instance of the class in ``FILE.py:CLASS``, and the file's digest."""
+    code = load_user_code(spec, "--attack-file")
+    if not (isinstance(code.value, type) and issubclass(code.value, Attack)):
+        raise UserError(
+            f"--attack-file {spec} is no subclass of ferd_eval.Attack. Derive the class from it "
+            "and write perturb(problem)."
+        )
+    made: Attack | type[Attack] = code.value
+    has_perturb = "perturb" not in code.value.__abstractmethods__
+    if has_perturb:  # without it none can be made
+        try:
+            made = code.value()
+        except Exception as error:
+            raise UserError(
+                f"--attack-file {spec}: making one failed with {brief(error)}. It takes no "
+                "arguments."
+            ) from error
+    family, steps = getattr(made, "family", None), getattr(made, "steps", None)
+    has_family = isinstance(family, str) and family != ""
+    has_steps = isinstance(steps, int) and not isinstance(steps, bool) and steps >= 0
+    parts = {
+        'family = "mine"': has_family,
+        "steps = 20": has_steps,
+        "def perturb(self, problem)": has_perturb,
+    }
+    missing = [part for part, is_there in parts.items() if not is_there]
+    if missing:
+        raise UserError(
+            f"--attack-file {spec} is no whole attack. Add to the class, for example: "
+            f"{', '.join(missing)} (docs/own_attack.md)."
+        )
+    assert isinstance(made, Attack)
+    return made, code.sha256

@@ -1,0 +1,247 @@
+"""Finished pieces of a run: one attack, or one stage of it, on some images.
+
+A unit is written whole or not at all, so a run killed at any moment continues from its last
+finished unit, and the table it ends with is the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import shutil
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ferd_eval.io.files import make_folder, write_atomically, writing_atomically
+from ferd_eval.io.json import to_json
+from ferd_eval.results.outcomes import COLUMNS
+
+#: Attribute of a written unit: digest of its rows and of its other attributes.
+_DIGEST = "digest"
+
+#: What is kept of a unit's adversarial images.
+_IMAGE_ARRAYS = {"images", "index", "label", "prediction"}
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Some images of the data set under one attack.
+
+    Attributes:
+        attack: its id.
+        stage: which attack of a cascade; empty where there is only one.
+        number: counts the units of a stage from 0.
+        positions: of the images in the data set.
+    """
+
+    attack: str
+    stage: str
+    number: int
+    positions: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+
+def split_units(attack: str, stage: str, positions: Sequence[int], size: int) -> list[Unit]:
+    """All units of a stage, in order."""
+    return [
+        Unit(attack, stage, number, tuple(positions[start : start + size]))
+        for number, start in enumerate(range(0, len(positions), size))
+    ]
+
+
+class UnitStore(Protocol):
+    """Keeps finished units."""
+
+    def get(self, unit: Unit, indices: NDArray[np.int64], images: bool) -> pd.DataFrame | None:
+        """Rows of a finished unit, None if it is not finished.
+
+        Args:
+            unit: which.
+            indices: the places of its images in their source, which its rows must show.
+            images: whether its perturbed images must be there too.
+        """
+
+    def put(self, unit: Unit, rows: pd.DataFrame, images_RCHW: NDArray[np.float32] | None) -> None:
+        """Keep a finished unit and, where wanted, its adversarial images."""
+
+    def count(self) -> int:
+        """How many units are finished, by the look of it."""
+
+
+@dataclass
+class UnwrittenUnits:
+    """Units of a run that is not written anywhere: there is nothing to go on from."""
+
+    finished: int = 0
+
+    def get(self, unit: Unit, indices: NDArray[np.int64], images: bool) -> pd.DataFrame | None:
+        """None: nothing is kept."""
+        return None
+
+    def put(self, unit: Unit, rows: pd.DataFrame, images_RCHW: NDArray[np.float32] | None) -> None:
+        """Count it."""
+        self.finished += 1
+
+    def count(self) -> int:
+        """How many units are finished."""
+        return self.finished
+
+
+@dataclass(frozen=True)
+class FolderUnits:
+    """Units as Parquet files in ``RUN/units/<attack>/<number>.parquet``.
+
+    Those of a cascade lie in a folder for each stage.
+
+    What a unit cost (seconds, passes) travels in the file's attributes, with a digest of it all: of
+    single flipped bits Parquet's own checksums leave one in 260 unseen.
+    """
+
+    folder: Path
+
+    def get(self, unit: Unit, indices: NDArray[np.int64], images: bool) -> pd.DataFrame | None:
+        """Rows of a finished unit; a torn, altered or foreign file counts as unfinished."""
+        file = self.file(unit, ".parquet")
+        try:
+            rows = pd.read_parquet(file, page_checksum_verification=True)
+        except Exception:  # a damaged header can make pyarrow raise almost anything
+            return None
+        own = (
+            rows.attrs.pop(_DIGEST, None) == _digest(rows)
+            and list(rows.columns) == list(COLUMNS)
+            and bool((rows["attack"] == unit.attack).all())
+            and np.array_equal(rows["index"].unique(), indices)
+        )
+        return rows if own and (not images or self.has_images(unit)) else None
+
+    def count(self) -> int:
+        """How many units are finished, by their files."""
+        return sum(1 for _ in self.folder.rglob("*.parquet"))
+
+    def put(self, unit: Unit, rows: pd.DataFrame, images_RCHW: NDArray[np.float32] | None) -> None:
+        """Write the images first: a unit counts as finished once its rows are there."""
+        make_folder(self.file(unit).parent)
+        if images_RCHW is not None:
+            arrays = {
+                "images": images_RCHW,
+                "index": rows["index"].to_numpy(),
+                "label": rows["label"].to_numpy(),
+                "prediction": rows["adv_pred"].to_numpy(),
+            }
+            write_atomically(self.file(unit, ".npz"), _npz(arrays))
+        marked = rows.copy(deep=False)
+        marked.attrs = {**rows.attrs, _DIGEST: _digest(rows)}
+        content = marked.to_parquet(index=False, write_page_checksum=True)
+        write_atomically(self.file(unit, ".parquet"), content)
+
+    def collect_images(
+        self, stages: Sequence[Sequence[Unit]], source_N: NDArray[np.int64], file: Path
+    ) -> None:
+        """Join the adversarial images of an attack, a unit of each stage in memory at a time.
+
+        Args:
+            stages: its units, stage by stage.
+            source_N: the stage that each row of the outcomes comes from, in the order of the first
+                stage.
+            file: an ``.npz`` to write.
+        """
+        few: dict[str, list[NDArray[Any]]] = {}
+        with (
+            writing_atomically(file) as stream,
+            zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive,
+        ):
+            with archive.open("images.npy", "w", force_zip64=True) as images:
+                for number, part in enumerate(self._joined(stages, source_N)):
+                    pixels_RCHW = part.pop("images")
+                    if number == 0:
+                        shape = (len(source_N), *pixels_RCHW.shape[1:])
+                        _write_header(images, shape, pixels_RCHW.dtype)
+                    images.write(np.ascontiguousarray(pixels_RCHW).data)
+                    for key, values in part.items():
+                        few.setdefault(key, []).append(values)
+            for key, pieces in few.items():
+                with archive.open(f"{key}.npy", "w") as column:
+                    np.lib.format.write_array(column, np.concatenate(pieces))
+
+    def _joined(
+        self, stages: Sequence[Sequence[Unit]], source_N: NDArray[np.int64]
+    ) -> Iterator[dict[str, NDArray[Any]]]:
+        """Arrays of the first stage's units, each row replaced by that of the stage it comes from.
+
+        Units of every stage are in the order of the data set, so each is read once.
+        """
+        later = [self._row_by_row(units) for units in stages[1:]]
+        begin = 0
+        for unit in stages[0]:
+            part = _read_npz(self.file(unit, ".npz"))
+            source_R = source_N[begin : begin + len(part["index"])]
+            for number, rows in enumerate(later, start=1):
+                for place in np.flatnonzero(source_R == number).tolist():
+                    wanted = int(part["index"][place])
+                    row = next(row for row in rows if row["index"] == wanted)
+                    for key, value in row.items():
+                        part[key][place] = value
+            begin += len(source_R)
+            yield part
+
+    def _row_by_row(self, units: Sequence[Unit]) -> Iterator[dict[str, Any]]:
+        for unit in units:
+            part = _read_npz(self.file(unit, ".npz"))
+            for row in range(len(part["index"])):
+                yield {key: values[row] for key, values in part.items()}
+
+    def discard(self) -> None:
+        """Remove the units once the whole table is written."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def has_images(self, unit: Unit) -> bool:
+        """Whether the adversarial images of a unit are there, whole."""
+        try:
+            return {*_read_npz(self.file(unit, ".npz"))} == _IMAGE_ARRAYS
+        except Exception:  # a damaged archive can raise almost anything
+            return False
+
+    def file(self, unit: Unit, suffix: str = ".parquet") -> Path:
+        """Where a unit is, or will be."""
+        return self.folder / file_name(unit.attack) / unit.stage / f"{unit.number:05d}{suffix}"
+
+
+def _digest(rows: pd.DataFrame) -> str:
+    """Of rows and attributes, however they are stored."""
+    columns = {name: str(kind) for name, kind in rows.dtypes.items()}
+    found = hashlib.sha256(to_json([columns, rows.attrs]).encode())
+    found.update(pd.util.hash_pandas_object(rows, index=False).to_numpy().tobytes())
+    return found.hexdigest()
+
+
+def _write_header(stream: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """The head of an ``.npy`` file whose values follow in C order."""
+    descr = np.lib.format.dtype_to_descr(dtype)
+    np.lib.format.write_array_header_1_0(
+        stream, {"descr": descr, "fortran_order": False, "shape": shape}
+    )
+
+
+def _npz(arrays: Mapping[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def _read_npz(file: Path) -> dict[str, NDArray[Any]]:
+    with np.load(file) as arrays:
+        return dict(arrays)
+
+
+def file_name(attack: str) -> str:
+    """An attack's id as a file name: ``pgd@2/255`` → ``pgd@2_255``."""
+    return attack.replace("/", "_").replace(":", "-")

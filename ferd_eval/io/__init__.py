@@ -1,0 +1,1 @@
+"""Files and text, without torch where the format allows it."""

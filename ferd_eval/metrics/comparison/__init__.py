@@ -1,0 +1,1 @@
+"""Two checkpoints, or two methods, on the same images."""

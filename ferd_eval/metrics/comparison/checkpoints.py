@@ -1,0 +1,253 @@
+"""One network against another on the same images: what differs, and what is more than noise.
+
+Differences are second − first, fractions. K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import bdtr, ndtri
+
+from ferd_eval.metrics.comparison.alignment import SameImages
+from ferd_eval.metrics.comparison.delta import Delta, lowest_delta, of_accuracies, spread_delta
+from ferd_eval.metrics.comparison.paired import Paired
+from ferd_eval.metrics.comparison.verdict import MARGIN, Verdict, verdict
+from ferd_eval.metrics.confusion.matrix import finite
+from ferd_eval.metrics.dispersion import normalised_sd
+from ferd_eval.results.outcomes import Outcomes
+
+#: From so many classes on, the lowest tenth speaks for the lowest class.
+MANY_CLASSES = 100
+
+_LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class ClassDelta:
+    """One class of both networks.
+
+    Attributes:
+        first, second: accuracies.
+        interval95: of `value`, of one class on its own.
+        p: that there is no difference, for this class on its own: exact McNemar test, or with
+            several seeds a t test.
+        p_holm: the same, adjusted for all classes (Holm 1979); significant up to 0.05.
+    """
+
+    index: int
+    name: str
+    n: int
+    first: float | None
+    second: float | None
+    value: float | None
+    interval95: tuple[float, float] | None
+    p: float | None
+    p_holm: float | None
+
+
+@dataclass(frozen=True)
+class Split:
+    """Why the NSD differs: it falls when the mean rises, whether or not the classes come closer.
+
+    The two parts add up to the difference of the debiased NSDs: half of each order of changing the
+    spread (the SD) and the mean.
+    """
+
+    by_spread: float
+    by_mean: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How a second network stands to a first under one attack.
+
+    Attributes:
+        n: images.
+        seeds: networks trained on each side; (1, 1) says something of two checkpoints only.
+        average, worst_class, worst_10pct, sd, nsd: differences; SD and NSD are debiased.
+        nsd_raw: the NSDs as papers print them.
+        better, worse: classes in which the second is significantly better or worse.
+        lowest: what the verdict goes by: "worst_class", or "worst_10pct" from 100 classes on.
+        margin: loss on average that the verdict takes for none.
+    """
+
+    attack: str
+    n: int
+    seeds: tuple[int, int]
+    per_class: tuple[ClassDelta, ...]
+    average: Delta
+    worst_class: Delta
+    worst_10pct: Delta
+    sd: Delta
+    nsd: Delta
+    nsd_raw: tuple[float | None, float | None]
+    nsd_split: Split | None
+    better: tuple[int, ...]
+    worse: tuple[int, ...]
+    lowest: str
+    margin: float
+    verdict: Verdict
+
+
+def compare(first: Outcomes, second: Outcomes, attack: str, margin: float = MARGIN) -> Comparison:
+    """Compare two runs.
+
+    Raises:
+        UserError: they were not scored on the same images, or not under this attack.
+    """
+    return compare_pair(SameImages.of([first, second], attack), 0, 1, attack, margin)
+
+
+def compare_pair(
+    images: SameImages, first: int, second: int, attack: str, margin: float = MARGIN
+) -> Comparison:
+    """Compare two of several runs that are lined up already, given by their places."""
+    counts_KF22 = images.counts(first, second)
+    counts_K22 = counts_KF22.sum(axis=1)
+    pair = Paired.from_counts(counts_K22)
+    per_class = _class_deltas(pair, images.class_names)
+    return assemble(
+        attack,
+        len(images.label_N),
+        (1, 1),
+        per_class,
+        average=_average(pair),
+        worst_class=lowest_delta(counts_KF22, 1),
+        worst_10pct=lowest_delta(counts_KF22, -(-int(np.count_nonzero(pair.n_K)) // 10)),
+        sd=spread_delta(counts_K22, normalised=False),
+        nsd=spread_delta(counts_K22, normalised=True),
+        nsd_raw=(_raw_nsd(pair.first_right, pair.n_K), _raw_nsd(pair.second_right, pair.n_K)),
+        margin=margin,
+    )
+
+
+def assemble(
+    attack: str,
+    n: int,
+    seeds: tuple[int, int],
+    per_class: Sequence[ClassDelta],
+    *,
+    average: Delta,
+    worst_class: Delta,
+    worst_10pct: Delta,
+    sd: Delta,
+    nsd: Delta,
+    nsd_raw: tuple[float | None, float | None],
+    margin: float,
+) -> Comparison:
+    """Draw the conclusions from the differences."""
+    present = [each for each in per_class if each.value is not None]
+    better, worse = _significant(present, +1), _significant(present, -1)
+    lowest = "worst_10pct" if len(present) >= MANY_CLASSES else "worst_class"
+    return Comparison(
+        attack=attack,
+        n=n,
+        seeds=seeds,
+        per_class=tuple(per_class),
+        average=average,
+        worst_class=worst_class,
+        worst_10pct=worst_10pct,
+        sd=sd,
+        nsd=nsd,
+        nsd_raw=nsd_raw,
+        nsd_split=_split(sd, nsd),
+        better=better,
+        worse=worse,
+        lowest=lowest,
+        margin=margin,
+        verdict=verdict(
+            average,
+            worst_10pct if lowest == "worst_10pct" else worst_class,
+            [each.value for each in present if each.value is not None],
+            better=len(better),
+            worse=len(worse),
+            margin=margin,
+        ),
+    )
+
+
+def holm(p_K: NDArray[np.float64]) -> NDArray[np.float64]:
+    """p-values adjusted for all that are not NaN (Holm 1979, Scand. J. Stat. 6:65)."""
+    adjusted = np.full(p_K.shape, np.nan)
+    present = np.flatnonzero(~np.isnan(p_K))
+    order = present[np.argsort(p_K[present], kind="stable")]
+    steps = p_K[order] * np.arange(order.size, 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return adjusted
+
+
+def mcnemar(
+    first_only_K: NDArray[np.int64], second_only_K: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Exact two-sided p-values that a discordant pair falls either way alike (McNemar 1947)."""
+    total_K = first_only_K + second_only_K
+    fewer_K = np.minimum(first_only_K, second_only_K)
+    p: NDArray[np.float64] = np.minimum(2 * bdtr(fewer_K.astype(float), total_K, 0.5), 1.0)
+    return np.where(total_K == 0, 1.0, p)
+
+
+def _raw_nsd(right_K: NDArray[np.int64], n_K: NDArray[np.int64]) -> float | None:
+    return finite(normalised_sd(right_K[n_K > 0] / n_K[n_K > 0]))
+
+
+def _average(pair: Paired) -> Delta:
+    total = pair.total()
+    n = int(total.n_K[0])
+    if n == 0:
+        return Delta(None, None, None, None, None)
+    (low,), (high,) = total.gap_interval()
+    return of_accuracies(
+        Delta(
+            float(total.first_right[0]) / n,
+            float(total.second_right[0]) / n,
+            -float(total.gap()[0]),
+            (-float(high), -float(low)),
+            float(ndtri(0.975) + ndtri(0.8)) * float(high - low) / (2 * float(ndtri(0.975))),
+        )
+    )
+
+
+def _class_deltas(pair: Paired, names: Sequence[str]) -> tuple[ClassDelta, ...]:
+    low_K, high_K = pair.gap_interval()
+    gap_K = pair.gap()
+    p_K = np.where(pair.n_K > 0, mcnemar(pair.first_only_K, pair.second_only_K), np.nan)
+    adjusted_K = holm(p_K)
+    return tuple(
+        ClassDelta(
+            index=k,
+            name=name,
+            n=n,
+            first=int(pair.first_right[k]) / n if n else None,
+            second=int(pair.second_right[k]) / n if n else None,
+            value=-float(gap_K[k]) if n else None,
+            interval95=(-float(high_K[k]), -float(low_K[k])) if n else None,
+            p=finite(p_K[k]),
+            p_holm=finite(adjusted_K[k]),
+        )
+        for k, (name, n) in enumerate(zip(names, pair.n_K.tolist(), strict=True))
+    )
+
+
+def _significant(classes: Sequence[ClassDelta], sign: int) -> tuple[int, ...]:
+    return tuple(
+        each.index
+        for each in classes
+        if each.p_holm is not None
+        and each.p_holm <= _LEVEL
+        and each.value is not None
+        and sign * each.value > 0
+    )
+
+
+def _split(sd: Delta, nsd: Delta) -> Split | None:
+    if not sd.first or not sd.second or not nsd.first or not nsd.second:
+        return None
+    inverse_first, inverse_second = nsd.first / sd.first, nsd.second / sd.second
+    return Split(
+        by_spread=(sd.second - sd.first) * (inverse_first + inverse_second) / 2,
+        by_mean=(sd.first + sd.second) / 2 * (inverse_second - inverse_first),
+    )

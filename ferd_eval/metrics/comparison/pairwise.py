@@ -1,0 +1,127 @@
+"""How several networks or methods stand to each other under one attack, each difference once.
+
+A *contestant* is one network, or one method by its networks of several training seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import sqrt
+
+import numpy as np
+from scipy.special import stdtrit
+
+from ferd_eval.errors import UserError
+from ferd_eval.metrics.comparison.alignment import SameImages
+from ferd_eval.metrics.comparison.checkpoints import MANY_CLASSES, Comparison, compare_pair
+from ferd_eval.metrics.comparison.delta import Delta
+from ferd_eval.metrics.comparison.methods import FEWEST_SEEDS, ResampledRuns
+from ferd_eval.results.outcomes import Outcomes
+
+
+@dataclass(frozen=True, eq=False)
+class Contestant:
+    """One network, or a method by several.
+
+    Attributes:
+        runs: one for each training seed.
+        seeds: of training, in the order of the runs; None where unknown.
+    """
+
+    runs: tuple[Outcomes, ...]
+    seeds: tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class SeedMean:
+    """A figure over training seeds.
+
+    Attributes:
+        half95: half the 95 % t interval of the mean over seeds; None below three of them.
+    """
+
+    value: float | None
+    half95: float | None
+
+
+def seed_mean(values: Sequence[float | None]) -> SeedMean:
+    """Mean of a figure over seeds; no value where one of them has none."""
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
+        return SeedMean(None, None)
+    S, mean = len(known), float(np.mean(known))
+    if S < FEWEST_SEEDS:
+        return SeedMean(mean, None)
+    error = float(np.std(known, ddof=1)) / sqrt(S)
+    return SeedMean(mean, float(stdtrit(S - 1, 0.975)) * error)
+
+
+def lowest_figure(num_classes: int) -> str:
+    """The figure that speaks for the lowest classes: the worst class, or of many the worst 10 %."""
+    return "worst_10pct" if num_classes >= MANY_CLASSES else "worst_class"
+
+
+@dataclass(eq=False)
+class Standing:
+    """Differences between any two contestants under one attack.
+
+    Attributes:
+        same_images: whether they were scored on the same images, and so can be compared.
+    """
+
+    contestants: Sequence[Contestant]
+    attack: str
+    same_images: bool = field(init=False)
+    _images: SameImages | None = field(init=False)
+    _resampled: ResampledRuns | None = field(init=False, default=None)
+    _known: dict[tuple[int, int], Comparison | None] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        try:
+            self._images = SameImages.of(
+                [run for each in self.contestants for run in each.runs], self.attack
+            )
+        except UserError:
+            self._images = None
+        self.same_images = self._images is not None
+
+    def tied(self, first: int, second: int, figure: str) -> bool | None:
+        """Whether the 95 % interval of a difference holds 0; None where there is no interval.
+
+        A difference of 0 is told from nothing, with or without one.
+
+        Args:
+            first, second: places of the contestants.
+            figure: "average", "worst_class", "worst_10pct" or "nsd" (debiased).
+        """
+        if (first, second) not in self._known:
+            self._known[first, second] = self._compare(first, second)
+        comparison = self._known[first, second]
+        if comparison is None:
+            return None
+        delta: Delta = getattr(comparison, figure)
+        if delta.interval95 is None:
+            return True if delta.value == 0 else None
+        return not (delta.above_zero or delta.below_zero)
+
+    def _compare(self, first: int, second: int) -> Comparison | None:
+        """Two networks by their images, two methods by their seeds; nothing across."""
+        if self._images is None:
+            return None
+        sides = self.contestants[first], self.contestants[second]
+        sizes = [len(side.runs) for side in sides]
+        places = self._places(first), self._places(second)
+        if sizes == [1, 1]:
+            return compare_pair(self._images, places[0][0], places[1][0], self.attack)
+        if min(sizes) < FEWEST_SEEDS:
+            return None
+        if self._resampled is None:
+            self._resampled = ResampledRuns.of(self._images)
+        seeds = [side.seeds for side in sides]
+        paired = seeds[0] == seeds[1] and None not in seeds[0]
+        return self._resampled.compare(*places, self.attack, by_seed=paired)
+
+    def _places(self, contestant: int) -> range:
+        start = sum(len(each.runs) for each in self.contestants[:contestant])
+        return range(start, start + len(self.contestants[contestant].runs))

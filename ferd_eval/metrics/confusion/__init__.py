@@ -1,0 +1,1 @@
+"""Which classes the errors go to."""

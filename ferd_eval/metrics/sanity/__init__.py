@@ -1,0 +1,1 @@
+"""Can the figures be trusted? Checks of the attacks, the network and the audit."""

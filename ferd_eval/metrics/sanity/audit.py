@@ -1,0 +1,176 @@
+"""What the images that an audit did not look at may hide.
+
+`aa-audited` shows FAB and Square only a random sample of the images that both APGDs left standing.
+Each class gives at least the share m/S of its survivors. Of the S survivors an unknown number D
+would fall; f of them were in the sample and fell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import bdtr, gammaln
+
+from ferd_eval.metrics.intervals import clopper_pearson_lower
+
+
+@dataclass(frozen=True)
+class AuditBound:
+    """An audited accuracy as an interval: not below `lower` with 95 % confidence.
+
+    Attributes:
+        n: images.
+        survivors: images that the stages before the audit left standing.
+        sampled: how many of them the audit attacked.
+        broken: how many of those fell. They count as not robust.
+        most_hidden: with 95 % confidence, at most so many of the others would have fallen.
+        accuracy: as measured; what is hidden counts as robust.
+        lower: accuracy if all of `most_hidden` fell.
+        floor95: with 95 % confidence the accuracy over all images like these, had all been
+            attacked: what is hidden and the sample of images each at 97.5 %.
+        low95: lower end of a two-sided 95 % interval for it: each at 98.75 %.
+    """
+
+    n: int
+    survivors: int
+    sampled: int
+    broken: int
+    most_hidden: int
+    accuracy: float | None
+    lower: float | None
+    floor95: float | None
+    low95: float | None
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The bound over all images, and for each class by itself (each at 95 %, not jointly)."""
+
+    overall: AuditBound
+    per_class: tuple[AuditBound, ...]
+
+    @property
+    def leaves_open(self) -> bool:
+        """Whether any survivor was not attacked by the audit."""
+        return self.overall.sampled < self.overall.survivors
+
+    @property
+    def floor95(self) -> float | None:
+        """With 95 % confidence every class is at least this accurate, had all been attacked.
+
+        The lowest limit of a class, each at 95 % (intersection–union, Berger 1982).
+        """
+        return min((c.floor95 for c in self.per_class if c.floor95 is not None), default=None)
+
+
+def audit(rows: pd.DataFrame, audited: Sequence[int], num_classes: int) -> Audit:
+    """The bounds of one audited attack.
+
+    Args:
+        rows: its outcomes, one row an image.
+        audited: data-set places of the images in the sample.
+        num_classes: K.
+    """
+    in_sample_N = rows["index"].isin(np.asarray(audited, dtype=np.int64)).to_numpy()
+    correct_N = rows["correct"].to_numpy()
+    counts = pd.DataFrame(
+        {
+            "n": 1,
+            "survivors": correct_N | in_sample_N,
+            "sampled": in_sample_N,
+            "broken": in_sample_N & ~correct_N,
+        }
+    ).astype("int64")
+    by_class = counts.groupby(rows["label"].to_numpy()).sum().reindex(range(num_classes))
+    by_class = by_class.fillna(0).astype("int64")
+    per_class = tuple(_class_bound(*row) for row in by_class.to_numpy().tolist())
+    n, survivors, sampled, broken = map(int, counts.sum())
+    seen = by_class[by_class["survivors"] > 0]
+    share = float((seen["sampled"] / seen["survivors"]).min()) if len(seen) else 1.0
+    hidden = partial(most_hidden_stratified, survivors, sampled, broken, share)
+    return Audit(_bound(n, survivors, sampled, broken, hidden), per_class)
+
+
+def most_hidden_simple(survivors: int, sampled: int, broken: int, level: float = 0.05) -> int:
+    """Upper bound on D − f for a simple random sample: the one-sided hypergeometric bound.
+
+    The largest D under which f or fewer in the sample have a probability above `level`.
+    """
+    fallen_D = np.arange(broken, survivors - (sampled - broken) + 1)
+    unlikely_D = _hypergeometric(broken, survivors, fallen_D, sampled) <= level
+    return int(fallen_D[~unlikely_D].max()) - broken
+
+
+def most_hidden_stratified(
+    survivors: int, sampled: int, broken: int, share: float, level: float = 0.05
+) -> int:
+    """Upper bound on D − f when every class gave at least `share` of its survivors.
+
+    The number that falls in the sample is a sum of hypergeometric variables, hence of independent
+    coins (Vatutin & Mikhailov 1982), D of them with a mean of at least D · share. At most f < mean
+    − 1 then happens no more often than for a binomial of that share (Hoeffding, "On the
+    distribution of the number of successes in independent trials", 1956, Theorem 4); for f = 0 the
+    same follows from independence alone. A plain hypergeometric bound would not hold: the classes
+    may hide what they hide in other proportions than they were drawn.
+    """
+    fallen_D = np.arange(broken, survivors - (sampled - broken) + 1)
+    unlikely_D = bdtr(broken, fallen_D, share) <= level
+    if broken > 0:
+        unlikely_D &= broken <= fallen_D * share - 1
+    return int(fallen_D[~unlikely_D].max()) - broken
+
+
+def _class_bound(n: int, survivors: int, sampled: int, broken: int) -> AuditBound:
+    hidden = partial(most_hidden_simple, survivors, sampled, broken)
+    return _bound(n, survivors, sampled, broken, hidden)
+
+
+def _hypergeometric(
+    most: int, survivors: int, fallen_D: NDArray[np.int64], sampled: int
+) -> NDArray[np.float64]:
+    """Probability that at most `most` of `fallen_D` among the survivors are in the sample."""
+    hits_1H = np.arange(most + 1)[None, :]
+    fallen_D1 = fallen_D[:, None]
+    log_DH = (
+        _log_choose(fallen_D1, hits_1H)
+        + _log_choose(survivors - fallen_D1, sampled - hits_1H)
+        - _log_choose(np.array(survivors), np.array(sampled))
+    )
+    total: NDArray[np.float64] = np.exp(log_DH).sum(axis=1)
+    return total
+
+
+def _log_choose(n: NDArray[np.int64], k: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Logarithm of the binomial coefficient, −∞ where it is 0."""
+    inside = (k >= 0) & (k <= n)
+    k = np.where(inside, k, 0)
+    log: NDArray[np.float64] = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
+    return np.where(inside, log, -np.inf)
+
+
+def _bound(
+    n: int, survivors: int, sampled: int, broken: int, hidden: Callable[..., int]
+) -> AuditBound:
+    """`hidden` gives the bound at a level."""
+    stood = survivors - broken
+
+    def limit(level: float) -> float | None:
+        surely_stood = stood - hidden(level=level)
+        return float(clopper_pearson_lower(surely_stood, n, 1 - level)) if n else None
+
+    return AuditBound(
+        n=n,
+        survivors=survivors,
+        sampled=sampled,
+        broken=broken,
+        most_hidden=hidden(level=0.05),
+        accuracy=stood / n if n else None,
+        lower=(stood - hidden(level=0.05)) / n if n else None,
+        floor95=limit(0.025),
+        low95=limit(0.0125),
+    )

@@ -1,0 +1,105 @@
+"""One question about whether figures can be trusted, and its answer. K classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import bdtrc, gammaln
+
+from ferd_eval.errors import listed
+
+Status = Literal["ok", "warning", "not measured"]
+
+#: Level of each test over all images, and of all its tests over classes together.
+LEVEL = 0.01
+
+
+@dataclass(frozen=True)
+class Counts:
+    """So many of so many images of each of K classes.
+
+    Attributes:
+        what: what the images counted have in common.
+    """
+
+    what: str
+    count: tuple[int, ...]
+    n: tuple[int, ...]
+
+    @classmethod
+    def of(cls, what: str, count_K: ArrayLike, n_K: ArrayLike) -> Counts:
+        """From arrays or lists of K counts."""
+        return cls(what, tuple(np.asarray(count_K).tolist()), tuple(np.asarray(n_K).tolist()))
+
+
+@dataclass(frozen=True)
+class Check:
+    """A question, and what the run answers.
+
+    Attributes:
+        name: a few words, with ε where the run has several.
+        question: what a reader wants to know.
+        statement: the finding as a sentence that stands alone.
+        classes: the classes that a warning is about; empty when it is about all of them.
+        per_class: the counts behind it, where it makes sense to count by class.
+    """
+
+    name: str
+    question: str
+    status: Status
+    statement: str
+    classes: tuple[str, ...] = ()
+    per_class: Counts | None = None
+
+
+def excess_p(count: ArrayLike, n: ArrayLike, share: float) -> NDArray[np.float64]:
+    """One-sided exact p-values that `count` of `n` images are no more than `share` explains."""
+    count, n = np.asarray(count), np.asarray(n)
+    p: NDArray[np.float64] = np.where(count > 0, bdtrc(count - 1.0, np.maximum(n, 1), share), 1.0)
+    return p
+
+
+def excess(count_K: ArrayLike, n_K: ArrayLike, share: float) -> tuple[bool, NDArray[np.int64]]:
+    """Whether all images together show more than `share`, and the classes that do (Bonferroni)."""
+    count_K, n_K = np.asarray(count_K), np.asarray(n_K)
+    overall = float(excess_p(count_K.sum(), n_K.sum(), share)) < LEVEL
+    return overall, np.flatnonzero(excess_p(count_K, n_K, share) < LEVEL / len(n_K))
+
+
+def less_p(low: int, n_low: int, high: int, n_high: int) -> float:
+    """One-sided p-value that a share is no lower than another, given `low` of `n_low` and so on.
+
+    Fisher's exact test: the hypergeometric probability of `low` successes or fewer.
+    """
+    total = low + high
+    k = np.arange(max(total - n_high, 0), low + 1)
+
+    def log_choose(n: int, k: NDArray[np.int64] | int) -> Any:
+        return gammaln(n + 1) - gammaln(np.add(k, 1)) - gammaln(n - np.asarray(k) + 1)
+
+    log_pmf = log_choose(n_low, k) + log_choose(n_high, total - k)
+    return float(np.exp(log_pmf - log_choose(n_low + n_high, total)).sum())
+
+
+def pick(names: Sequence[str], classes: Iterable[int]) -> tuple[str, ...]:
+    """Names of some classes."""
+    return tuple(names[k] for k in classes)
+
+
+def images(count: int) -> str:
+    """``1 image``, ``12 images``."""
+    return counted(count, "image", "images")
+
+
+def classes(names: Sequence[str]) -> str:
+    """``1 class (cat)``, ``2 classes (cat and dog)``."""
+    return f"{counted(len(names), 'class', 'classes')} ({listed(names)})"
+
+
+def counted(count: int, one: str, several: str) -> str:
+    """A number and its noun."""
+    return f"{count} {one if count == 1 else several}"

@@ -1,0 +1,190 @@
+"""Pre-activation ResNets for small images (He et al. 2016, arXiv:1603.05027).
+
+Two forward passes are in public use under the same keys. The usual one (kuangliu/pytorch-cifar,
+locuslab/robust_overfitting, FERD's teachers and students, RobustBench's ``PreActBlockV2``) takes
+the shortcut from the pre-activated tensor. RobustBench's ``PreActBlock`` takes it from the raw
+input, as Wong2020Fast (a network without final batch normalisation) was trained. Shapes: B×C×H×W
+in, B×K out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d, relu
+
+from ferd_eval.models.architectures.base import ArchitectureRow, children_count, shape_of
+from ferd_eval.models.architectures.resnet import HEAD_AND_SHORTCUT_ALIASES
+from ferd_eval.models.architectures.stem import STEM_SUFFIX, Stem, StemmedArchitecture
+
+
+class PreActBlock(nn.Module):
+    """Batch normalisation and ReLU before each of two 3×3 convolutions, and a shortcut."""
+
+    def __init__(self, in_width: int, width: int, stride: int, *, raw_shortcut: bool) -> None:
+        super().__init__()
+        self.raw_shortcut = raw_shortcut
+        self.bn1 = nn.BatchNorm2d(in_width)
+        self.conv1 = nn.Conv2d(in_width, width, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, 1, padding=1, bias=False)
+        self.shortcut: nn.Sequential | None = None
+        if stride != 1 or in_width != width:
+            self.shortcut = nn.Sequential(nn.Conv2d(in_width, width, 1, stride, bias=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map B×C×H×W to B×(width)×H/stride×W/stride."""
+        active = relu(self.bn1(x))
+        shortcut = x
+        if self.shortcut is not None:
+            shortcut = self.shortcut(x if self.raw_shortcut else active)
+        out: Tensor = self.conv2(relu(self.bn2(self.conv1(active))))
+        return out + shortcut
+
+
+class PreActResNetModule(nn.Module):
+    """A 3×3 stem, four stages, an optional final batch normalisation, pooling, a linear head."""
+
+    def __init__(
+        self,
+        depths: tuple[int, ...],
+        width: int,
+        num_classes: int,
+        in_channels: int,
+        stem: Stem,
+        *,
+        raw_shortcut: bool,
+        final_bn: bool,
+    ) -> None:
+        super().__init__()
+        self.conv1 = stem.convolution(in_channels, width)
+        self.pool = stem.pool()
+        in_width = width
+        self.stages = []
+        for i, depth in enumerate(depths):
+            blocks = []
+            for j in range(depth):
+                stride = 2 if i > 0 and j == 0 else 1
+                blocks.append(
+                    PreActBlock(in_width, width * 2**i, stride, raw_shortcut=raw_shortcut)
+                )
+                in_width = width * 2**i
+            self.stages.append(f"layer{i + 1}")
+            self.add_module(self.stages[-1], nn.Sequential(*blocks))
+        self.bn = nn.BatchNorm2d(in_width) if final_bn else None
+        self.linear = nn.Linear(in_width, num_classes)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Return logits B×K."""
+        x = self.pool(self.conv1(x_BCHW))
+        for stage in self.stages:
+            x = self.get_submodule(stage)(x)
+        if self.bn is not None:
+            x = relu(self.bn(x))
+        logits_BK: Tensor = self.linear(adaptive_avg_pool2d(x, 1).flatten(1))
+        return logits_BK
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreActResNet(StemmedArchitecture):
+    """PreActResNet-18 or -34; `width` is that of the first stage.
+
+    Attributes:
+        raw_shortcut: take the shortcut from the block's raw input (see the head of this file).
+        final_bn: batch normalisation and ReLU before the pooling; read from the keys.
+    """
+
+    depth: int
+    width: int = 64
+    raw_shortcut: bool = False
+    final_bn: bool = True
+
+    _DEPTHS: ClassVar[dict[int, tuple[int, int, int, int]]] = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
+    key_aliases = HEAD_AND_SHORTCUT_ALIASES
+    rows = tuple(
+        ArchitectureRow(name, "PreActResNet", source, "C×H×W, any size", notes)
+        for name, source, notes in (
+            ("preactresnet18", "FERD, kuangliu/pytorch-cifar", "final BN or not: read from keys"),
+            ("preactresnet34", "FERD, kuangliu/pytorch-cifar", ""),
+            ("preactresnet18-raw", "RobustBench PreActBlock (Wong2020Fast)", "raw-input shortcut"),
+            ("preactresnet34-raw", "RobustBench PreActBlock", "raw-input shortcut"),
+        )
+    )
+
+    @property
+    def name(self) -> str:
+        """``preactresnet18``, with ``-raw``, the stem's suffix, ``-wN`` if it is not 64."""
+        width = f"-w{self.width}" if self.width != 64 else ""
+        return f"preactresnet{self.depth}{'-raw' * self.raw_shortcut}{self.stem.suffix}{width}"
+
+    @property
+    def summary(self) -> str:
+        """Say where the shortcut starts."""
+        if self.raw_shortcut:
+            return "shortcut from the raw input, as in RobustBench's Wong2020Fast"
+        return "shortcut from the pre-activated tensor, as in kuangliu/pytorch-cifar"
+
+    @property
+    def twins(self) -> tuple[Self, ...]:
+        """The same with the other shortcut, and both with the other stems."""
+        other = replace(self, raw_shortcut=not self.raw_shortcut)
+        return (other, *super().twins, *super(PreActResNet, other).twins)
+
+    @property
+    def public_twins(self) -> tuple[Self, ...]:
+        """The other shortcut, where there is no final batch normalisation.
+
+        With it every public file found is of the usual kind.
+        """
+        return () if self.final_bn else self.twins[:1]
+
+    def build(self) -> nn.Module:
+        """Return the network with fresh weights."""
+        return PreActResNetModule(
+            self._DEPTHS[self.depth],
+            self.width,
+            self.num_classes,
+            self.in_channels,
+            self.stem,
+            raw_shortcut=self.raw_shortcut,
+            final_bn=self.final_bn,
+        )
+
+    @classmethod
+    def parse(cls, name: str, *, num_classes: int, in_channels: int) -> Self | None:
+        """Read ``preactresnet18``, ``preact-resnet-18``, ``preactresnet18-raw-w32``."""
+        match = re.fullmatch(
+            rf"pre-?act-?resnet-?(18|34)(-raw)?{STEM_SUFFIX}(?:-w([1-9]\d{{0,3}}))?", name
+        )
+        if match is None:
+            return None
+        return cls(
+            depth=int(match[1]),
+            width=int(match[5] or 64),
+            raw_shortcut=match[2] is not None,
+            stem=Stem.named(match[3], match[4]),
+            num_classes=num_classes,
+            in_channels=in_channels,
+        )
+
+    @classmethod
+    def propose(cls, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Self]:
+        """Read depth, width, channels and classes; the shortcut is taken to be the usual one."""
+        stem = shape_of(shapes, "conv1.weight", 4)
+        head = shape_of(shapes, "linear.weight", 2)
+        depths = tuple(children_count(shapes, f"layer{i}") for i in (1, 2, 3, 4))
+        if stem is None or head is None or "bn1.weight" in shapes:
+            return
+        for depth, wanted in cls._DEPTHS.items():
+            if depths == wanted:
+                yield cls(
+                    depth=depth,
+                    width=stem[0],
+                    final_bn="bn.weight" in shapes,
+                    num_classes=head[0],
+                    in_channels=stem[1],
+                )

@@ -1,0 +1,311 @@
+"""ResNets for small images (He et al. 2016, arXiv:1512.03385), in both public key layouts.
+
+`CifarResNet`: four stages of widths 64 to 512, as in kuangliu/pytorch-cifar and RobustBench.
+`ThinResNet`: three stages of widths 16 to 64 and depth 6n + 2, as in the paper's section 4.2 and
+akamaster/pytorch_resnet_cifar10. Shapes: B×C×H×W in, B×K out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d, pad, relu
+
+from ferd_eval.models.architectures.base import ArchitectureRow, children_count, shape_of
+from ferd_eval.models.architectures.stem import STEM_SUFFIX, Stem, StemmedArchitecture
+
+HEAD_AND_SHORTCUT_ALIASES = (
+    (re.compile(r"^(fc|classifier)\.(?=weight|bias)"), "linear."),
+    (re.compile(r"\.downsample\."), ".shortcut."),
+)
+
+
+class BasicBlock(nn.Module):
+    """Two 3×3 convolutions and a shortcut."""
+
+    expansion = 1
+
+    def __init__(self, in_width: int, width: int, stride: int, *, projection: bool = True) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_width, width, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, 1, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.shortcut = _shortcut(in_width, width, stride, projection=projection)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map B×C×H×W to B×(width)×H/stride×W/stride."""
+        out = relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        return relu(out + self.shortcut(x))
+
+
+class Bottleneck(nn.Module):
+    """1×1, 3×3 (which has the stride) and 1×1 convolutions, and a shortcut."""
+
+    expansion = 4
+
+    def __init__(self, in_width: int, width: int, stride: int, *, projection: bool = True) -> None:
+        super().__init__()
+        out_width = self.expansion * width
+        self.conv1 = nn.Conv2d(in_width, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, out_width, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(out_width)
+        self.shortcut = _shortcut(in_width, out_width, stride, projection=projection)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map B×C×H×W to B×(4 width)×H/stride×W/stride."""
+        out = relu(self.bn1(self.conv1(x)))
+        out = relu(self.bn2(self.conv2(out)))
+        out = self.bn3(self.conv3(out))
+        return relu(out + self.shortcut(x))
+
+
+class ZeroPadShortcut(nn.Module):
+    """The parameter-free shortcut, option A of the paper: subsample, pad channels with zeros."""
+
+    def __init__(self, in_width: int, out_width: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.before = (out_width - in_width) // 2
+        self.after = out_width - in_width - self.before
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map B×C×H×W to B×(out_width)×H/stride×W/stride."""
+        x = x[:, :, :: self.stride, :: self.stride]
+        return pad(x, (0, 0, 0, 0, self.before, self.after))
+
+
+def _shortcut(in_width: int, out_width: int, stride: int, *, projection: bool) -> nn.Module:
+    if stride == 1 and in_width == out_width:
+        return nn.Sequential()
+    if not projection:
+        return ZeroPadShortcut(in_width, out_width, stride)
+    return nn.Sequential(
+        nn.Conv2d(in_width, out_width, 1, stride, bias=False), nn.BatchNorm2d(out_width)
+    )
+
+
+class ResNet(nn.Module):
+    """A 3×3 stem, stages that halve the image and double the width, a linear head.
+
+    The pooling is global, so any image size works.
+    """
+
+    def __init__(
+        self,
+        block: type[BasicBlock | Bottleneck],
+        depths: tuple[int, ...],
+        width: int,
+        num_classes: int,
+        in_channels: int,
+        stem: Stem,
+        *,
+        projection: bool = True,
+    ) -> None:
+        super().__init__()
+        self.conv1 = stem.convolution(in_channels, width)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.pool = stem.pool()
+        in_width = width
+        self.stages = []
+        for i, depth in enumerate(depths):
+            blocks = []
+            for j in range(depth):
+                stride = 2 if i > 0 and j == 0 else 1
+                blocks.append(block(in_width, width * 2**i, stride, projection=projection))
+                in_width = width * 2**i * block.expansion
+            self.stages.append(f"layer{i + 1}")
+            self.add_module(self.stages[-1], nn.Sequential(*blocks))
+        self.linear = nn.Linear(in_width, num_classes)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Return logits B×K."""
+        x = self.pool(relu(self.bn1(self.conv1(x_BCHW))))
+        for stage in self.stages:
+            x = self.get_submodule(stage)(x)
+        logits_BK: Tensor = self.linear(adaptive_avg_pool2d(x, 1).flatten(1))
+        return logits_BK
+
+
+@dataclass(frozen=True, kw_only=True)
+class CifarResNet(StemmedArchitecture):
+    """ResNet-18, -34 or -50 with a 3×3 stem; `width` is that of the first stage.
+
+    Files with the ImageNet names ``fc`` and ``downsample`` are read too, if their stem is 3×3.
+    """
+
+    depth: int
+    width: int = 64
+
+    _BLOCKS: ClassVar[
+        dict[int, tuple[type[BasicBlock | Bottleneck], tuple[int, int, int, int]]]
+    ] = {
+        18: (BasicBlock, (2, 2, 2, 2)),
+        34: (BasicBlock, (3, 4, 6, 3)),
+        50: (Bottleneck, (3, 4, 6, 3)),
+    }
+    key_aliases = HEAD_AND_SHORTCUT_ALIASES
+    rows = tuple(
+        ArchitectureRow(
+            name,
+            "ResNet",
+            "kuangliu/pytorch-cifar, RobustBench, RSLAD",
+            "C×H×W, any size",
+            notes,
+        )
+        for name, notes in (
+            (
+                "resnet18",
+                "3×3 stem; -maxpool, -stride2 or both for what no key shows; -wN for another base "
+                "width, e.g. resnet18-maxpool-w32",
+            ),
+            ("resnet34", "3×3 stem"),
+            ("resnet50", "3×3 stem, bottleneck blocks"),
+        )
+    )
+
+    @property
+    def name(self) -> str:
+        """``resnet18``, with the stem's suffix and with ``-wN`` if the width is not 64."""
+        width = f"-w{self.width}" if self.width != 64 else ""
+        return f"resnet{self.depth}{self.stem.suffix}{width}"
+
+    @property
+    def summary(self) -> str:
+        """Say what the plain stem is; the name says it of the others."""
+        return "" if self.stem.suffix else "stem of stride 1, no max-pool"
+
+    @property
+    def public_twins(self) -> tuple[Self, ...]:
+        """All: see `Stem`."""
+        return self.twins
+
+    def build(self) -> nn.Module:
+        """Return the network with fresh weights."""
+        block, depths = self._BLOCKS[self.depth]
+        return ResNet(block, depths, self.width, self.num_classes, self.in_channels, self.stem)
+
+    @classmethod
+    def parse(cls, name: str, *, num_classes: int, in_channels: int) -> Self | None:
+        """Read ``resnet18``, ``resnet-18``, ``resnet18-maxpool-w32``."""
+        match = re.fullmatch(rf"resnet-?(18|34|50){STEM_SUFFIX}(?:-w([1-9]\d{{0,3}}))?", name)
+        if match is None:
+            return None
+        return cls(
+            depth=int(match[1]),
+            width=int(match[4] or 64),
+            stem=Stem.named(match[2], match[3]),
+            num_classes=num_classes,
+            in_channels=in_channels,
+        )
+
+    @classmethod
+    def propose(cls, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Self]:
+        """Read depth from the number of blocks, width, channels and classes from the shapes."""
+        stem = shape_of(shapes, "conv1.weight", 4)
+        head = shape_of(shapes, "linear.weight", 2)
+        depths = tuple(children_count(shapes, f"layer{i}") for i in (1, 2, 3, 4))
+        if stem is None or head is None:
+            return
+        for depth, (block, wanted) in cls._BLOCKS.items():
+            bottleneck = "layer1.0.conv3.weight" in shapes
+            if depths == wanted and bottleneck == (block is Bottleneck):
+                yield cls(depth=depth, width=stem[0], num_classes=head[0], in_channels=stem[1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThinResNet(StemmedArchitecture):
+    """ResNet of depth 6n + 2 in three stages; `width` is that of the first.
+
+    `projection` is option B of the paper (1×1 convolutions where the shape changes); without it,
+    option A (zero padding), which has no keys.
+    """
+
+    depth: int
+    width: int = 16
+    projection: bool = False
+
+    key_aliases = HEAD_AND_SHORTCUT_ALIASES
+    rows = tuple(
+        ArchitectureRow(
+            f"resnet{depth}",
+            "ResNet 6n+2",
+            "akamaster/pytorch_resnet_cifar10",
+            "C×H×W, any size",
+            notes,
+        )
+        for depth, notes in (
+            (8, ""),
+            (20, "zero-padded shortcuts; -b for 1×1 convolutions, -wN for another base width"),
+            (32, ""),
+            (44, ""),
+            (56, ""),
+            (110, ""),
+        )
+    )
+
+    @property
+    def name(self) -> str:
+        """``resnet20``, with ``-b`` for option B, the stem's suffix, ``-wN`` if it is not 16."""
+        width = f"-w{self.width}" if self.width != 16 else ""
+        return f"resnet{self.depth}{'-b' * self.projection}{self.stem.suffix}{width}"
+
+    def build(self) -> nn.Module:
+        """Return the network with fresh weights."""
+        depths = ((self.depth - 2) // 6,) * 3
+        return ResNet(
+            BasicBlock,
+            depths,
+            self.width,
+            self.num_classes,
+            self.in_channels,
+            self.stem,
+            projection=self.projection,
+        )
+
+    @classmethod
+    def parse(cls, name: str, *, num_classes: int, in_channels: int) -> Self | None:
+        """Read ``resnet20``, ``resnet20-cifar``, ``resnet20-b``, ``resnet20-w8``."""
+        match = re.fullmatch(
+            rf"resnet-?(\d{{1,4}})(?:-cifar)?(-b)?{STEM_SUFFIX}(?:-w([1-9]\d{{0,3}}))?", name
+        )
+        if match is None or not _is_thin_depth(int(match[1])):
+            return None
+        return cls(
+            depth=int(match[1]),
+            width=int(match[5] or 16),
+            stem=Stem.named(match[3], match[4]),
+            projection=match[2] is not None,
+            num_classes=num_classes,
+            in_channels=in_channels,
+        )
+
+    @classmethod
+    def propose(cls, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Self]:
+        """Read depth from the number of blocks, width, channels and classes from the shapes."""
+        stem = shape_of(shapes, "conv1.weight", 4)
+        head = shape_of(shapes, "linear.weight", 2)
+        n, *others = (children_count(shapes, f"layer{i}") for i in (1, 2, 3))
+        if stem is None or head is None or children_count(shapes, "layer4"):
+            return
+        if others == [n, n] and _is_thin_depth(6 * n + 2):
+            yield cls(
+                depth=6 * n + 2,
+                width=stem[0],
+                projection="layer2.0.shortcut.0.weight" in shapes,
+                num_classes=head[0],
+                in_channels=stem[1],
+            )
+
+
+def _is_thin_depth(depth: int) -> bool:
+    # 50 = 6·8 + 2 too, but everybody means the bottleneck network.
+    return depth >= 8 and depth % 6 == 2 and depth != 50

@@ -1,0 +1,1 @@
+"""The appendix for auditors."""

@@ -1,0 +1,322 @@
+"""The audit appendix: what was measured, with what, what was not, and which questions it serves."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ferd_eval.errors import listed
+from ferd_eval.metrics import AttackScores, Scorecard, TargetedSuccess
+from ferd_eval.report.audit.crosswalk import crosswalk
+from ferd_eval.report.audit.not_measured import epsilons, unmeasured
+from ferd_eval.report.format import NOTHING, Cell, Table, percent, ratio, whole
+from ferd_eval.report.run.build import Run
+from ferd_eval.report.run.provenance import constants_table, cost_table
+from ferd_eval.report.run.text import headline_attack
+from ferd_eval.results.attack_id import family_of
+from ferd_eval.results.manifest import look_up
+
+NO_ADVICE = (
+    "This appendix collects evidence. It is no legal advice and no conformity assessment, and no "
+    "figure in it says that a system meets a requirement."
+)
+
+#: What identifies a run: label → place in its record. What is absent is said to be unknown.
+IDENTITY: Mapping[str, str] = {
+    "Checkpoint": "checkpoint.name",
+    "Checkpoint file": "checkpoint.path",
+    "Checkpoint SHA-256": "checkpoint.sha256",
+    "Architecture": "model.architecture",
+    "Parameters": "model.parameters",
+    "Data set": "dataset.name",
+    "Data set source": "dataset.source",
+    "Data set fingerprint (SHA-256)": "dataset.fingerprint",
+    "Images scored": "dataset.n",
+    "Selection of images": "dataset.selection",
+    "Seed": "seed",
+    "Engine": "engine",
+    "Precision": "precision.dtype",
+    "TF32": "precision.tf32",
+    "Device": "device.name",
+    "Kind of device": "device.kind",
+    "Code commit": "code.commit",
+    "Code changed since that commit": "code.dirty",
+    "ferd_eval": "ferd_eval",
+    "Python": "python",
+    "Platform": "platform",
+    "Packages": "packages",
+    "Command": "command",
+    "Started": "started",
+    "Finished": "finished",
+    "Status": "status",
+}
+
+#: Facts that many runs have no use for: said where they are there, never missed.
+_OPTIONAL: Mapping[str, str] = {
+    "Network in the checkpoint": "checkpoint.key",
+    "Normalisation": "model.normalization",
+    "Own network, SHA-256 of its code": "model.model_file_sha256",
+    "Own attack, SHA-256 of its code": "attack_file_sha256",
+    "Imported from": "source",
+}
+
+#: Families whose search follows the network's gradients.
+_WHITE_BOX = frozenset(
+    {"fgsm", "pgd", "cw", "targeted", "aa", "aa-audited", "aa-torchattacks"}
+    | {"apgd-ce", "apgd-t", "fab-t"}
+)
+
+_LIMITS = (
+    "Attacks find failures; they cannot show that there are none. Accuracy under attack bounds "
+    "true robustness from above: a stronger attack can only lower it.",
+    "Intervals say how sure a figure is for images drawn like these. They say nothing of other "
+    "images, other attacks or another training.",
+    "The lowest class of a sample is picked after the fact and tends to look worse than it is; the "
+    "95 % floor and the classes that could be the worst allow for that.",
+    "No figure is a guarantee for a single image.",
+    "The figures belong to this one checkpoint, not to the method that trained it.",
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading with what stands under it, in this order."""
+
+    title: str
+    text: tuple[str, ...] = ()
+    points: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Appendix:
+    """One run's audit appendix.
+
+    Attributes:
+        sections: as Markdown and HTML print them.
+        data: the same for programs, in plain JSON types.
+    """
+
+    title: str
+    sections: tuple[Section, ...]
+    data: Mapping[str, Any]
+
+
+def appendix(run: Run) -> Appendix:
+    """Build the appendix of one run from its scorecard and its record, whatever that holds."""
+    card, manifest = run.scorecard, run.manifest
+    headline = headline_attack(card, manifest)
+    facts = {label: look_up(manifest, path) for label, path in IDENTITY.items()}
+    unknown = [label for label, value in facts.items() if value in (None, "", [], {})]
+    facts |= {label: look_up(manifest, path) for label, path in _OPTIONAL.items()}
+    threat = threat_model(card, manifest)
+    gaps = unmeasured(card, manifest, unknown)
+    crossings = crosswalk(card, headline, len(gaps), unknown)
+    title = f"Audit appendix: {run.name}"
+    cost = cost_table(manifest)
+    constants = {attack: scores.constants for attack, scores in card.attacks.items()}
+    sections = (
+        Section("What this is", (NO_ADVICE,)),
+        Section("Threat model", (threat,), tables=(constants_table(constants),)),
+        Section(
+            "What was measured",
+            tables=(
+                _identity_table(facts, unknown),
+                _images_table(card),
+                *([cost] if cost else ()),
+            ),
+        ),
+        Section("Figures", tables=(_figures_table(card),)),
+        Section(
+            "Whether the attacks can be trusted",
+            points=tuple(
+                f"{check.name} ({check.status}): {check.statement}" for check in card.trust.checks
+            ),
+        ),
+        Section(
+            "What was not measured",
+            points=tuple(f"{gap.what}: {gap.detail.removesuffix('.')}." for gap in gaps),
+        ),
+        Section("Limits", points=_LIMITS),
+        Section(
+            "Crosswalk",
+            (
+                "Which figures of this run are evidence for questions that frameworks ask, put in "
+                "our own words. EU AI Act: Regulation (EU) 2024/1689, whose Article 15 is about "
+                f"high-risk systems. {NO_ADVICE}",
+            ),
+            tables=(
+                Table(
+                    "Crosswalk",
+                    ("Framework", "Item", "What it asks", "Evidence in this run", "Leaves open"),
+                    tuple(
+                        (each.framework, each.item, each.asks, each.evidence, each.leaves_open)
+                        for each in crossings
+                    ),
+                ),
+            ),
+        ),
+    )
+    data = {
+        "run": run.name,
+        "statement": NO_ADVICE,
+        "threat_model": threat,
+        "attacks": {attack: dict(scores.constants) for attack, scores in card.attacks.items()},
+        "identity": {
+            path: look_up(manifest, path) for path in (*IDENTITY.values(), *_OPTIONAL.values())
+        },
+        "unknown": unknown,
+        "images_per_class": {each.name: each.n for each in _first(card).per_class},
+        "cost": manifest.get("cost") or {},
+        "figures": {attack: _figures(scores) for attack, scores in card.attacks.items()},
+        "checks": [
+            {"name": check.name, "status": check.status, "statement": check.statement}
+            for check in card.trust.checks
+        ],
+        "not_measured": [asdict(gap) for gap in gaps],
+        "limits": list(_LIMITS),
+        "crosswalk": [asdict(each) for each in crossings],
+    }
+    return Appendix(title, sections, data)
+
+
+def threat_model(card: Scorecard, manifest: Mapping[str, Any]) -> str:
+    """Who attacks, what they know and may do, and with which attacks they were imitated."""
+    run = [attack for attack in card.attacks if attack != "clean"]
+    if not run:
+        return "No attack was run, so there is no threat model: the images were not changed."
+    families = {attack: family_of(attack, card.attacks[attack].constants) for attack in run}
+    recorded = [card.attacks[attack].constants.get("norm") for attack in run]
+    norms = {str(each) for each in (*recorded, look_up(manifest, "threat.norm")) if each}
+    known = {"linf": "L∞", "l2": "L2"}
+    norm = " and ".join(known.get(each, each) for each in sorted(norms))
+    eps = epsilons(card)
+    budget = f"by at most ε = {', '.join(eps)}" if eps else "by an ε that is not recorded"
+    aims = any(isinstance(card.attacks[attack].target, TargetedSuccess) for attack in run)
+    goal = "any wrong class" + (" (targeted attacks: a class of their choice)" if aims else "")
+    return (
+        f"An attacker who {_knowledge(families, manifest)} changes every pixel of an image, its "
+        f"values in [0, 1], {budget} ({norm or 'norm not recorded'}) and wants {goal}; imitated by "
+        f"{', '.join(run)} with the constants below."
+    )
+
+
+def _knowledge(families: Mapping[str, str], manifest: Mapping[str, Any]) -> str:
+    if manifest.get("engine") == "imported":
+        return "knows what the other tool's attacks used, which is not recorded here,"
+    if all(family in _WHITE_BOX for family in families.values()):
+        return "knows the network and its weights (white box)"
+    queries = [attack for attack, family in families.items() if family == "square"]
+    others = [a for a, f in families.items() if f not in _WHITE_BOX and f != "square"]
+    parts = []
+    if any(family in _WHITE_BOX for family in families.values()):
+        parts.append("knows the network and its weights (white box)")
+    if queries:
+        parts.append(f"under {', '.join(queries)} sees only its outputs (black box)")
+    if others:
+        parts.append(f"under {', '.join(others)} knows what is not recorded here")
+    return ", ".join(parts)
+
+
+def _first(card: Scorecard) -> AttackScores:
+    return next(iter(card.attacks.values()))
+
+
+def _identity_table(facts: Mapping[str, Any], unknown: Sequence[str]) -> Table:
+    """Every fact that identifies the run; those that are not recorded say so."""
+    rows = [
+        (label, "not recorded" if label in unknown else fact_text(value))
+        for label, value in facts.items()
+        if label in IDENTITY or value not in (None, "", [], {})
+    ]
+    return Table("Identity", ("What", "Value"), tuple(rows))
+
+
+def fact_text(value: Any) -> str:
+    """One fact of a record as text: nothing is rounded or cut."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {fact_text(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        if all(isinstance(item, str) for item in value):
+            return shlex.join(value)
+        return "; ".join(map(fact_text, value))
+    return str(value)
+
+
+def _images_table(card: Scorecard) -> Table:
+    counts = [each.n for each in _first(card).per_class]
+    return Table(
+        "Images",
+        ("Scored", "Classes", "Fewest of a class", "Most of a class"),
+        ((whole(sum(counts)), whole(len(counts)), whole(min(counts)), whole(max(counts))),),
+    )
+
+
+def _figures_table(card: Scorecard) -> Table:
+    return Table(
+        "Figures",
+        (
+            "Attack",
+            "Images",
+            "Average",
+            "95 % interval",
+            "Lowest class",
+            "Its accuracy",
+            "True lowest, 95 %",
+            "95 % floor",
+            "NSD",
+            "Could be the worst",
+        ),
+        tuple(_figures_row(attack, scores) for attack, scores in card.attacks.items()),
+        "Accuracy in per cent. True lowest: an interval for the accuracy of the class that truly "
+        "is lowest, whichever it is. 95 % floor: with 95 % confidence every class is at least this "
+        "accurate under the attack. Could be the worst: the classes that cannot be excluded as the "
+        "lowest, with 95 % confidence.",
+    )
+
+
+def _figures_row(attack: str, scores: AttackScores) -> tuple[Cell, ...]:
+    worst = scores.worst_class
+    return (
+        attack,
+        whole(scores.n),
+        percent(scores.average),
+        _interval(scores.average95),
+        worst.name if worst else NOTHING,
+        percent(worst.accuracy if worst else None),
+        _interval(scores.worst_class95),
+        percent(scores.floor95),
+        ratio(scores.nsd),
+        listed(_suspects(scores)) or NOTHING,
+    )
+
+
+def _figures(scores: AttackScores) -> dict[str, Any]:
+    worst = scores.worst_class
+    return {
+        "n": scores.n,
+        "average": scores.average,
+        "average95": _ends(scores.average95),
+        "worst_class": worst.name if worst else None,
+        "worst_class_accuracy": worst.accuracy if worst else None,
+        "worst_class95": _ends(scores.worst_class95),
+        "floor95": scores.floor95,
+        "nsd": scores.nsd,
+        "possibly_worst": None if scores.possibly_worst is None else _suspects(scores),
+    }
+
+
+def _suspects(scores: AttackScores) -> list[str]:
+    return [scores.per_class[k].name for k in scores.possibly_worst or ()]
+
+
+def _ends(interval: Iterable[float] | None) -> list[float] | None:
+    return None if interval is None else list(interval)
+
+
+def _interval(ends: tuple[float, float] | None) -> str:
+    return NOTHING if ends is None else f"{percent(ends[0])} to {percent(ends[1])}"

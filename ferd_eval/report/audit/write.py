@@ -1,0 +1,35 @@
+"""Write the audit appendix beside a run's report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ferd_eval.io.files import write_atomically
+from ferd_eval.io.json import to_json
+from ferd_eval.report.audit.appendix import appendix
+from ferd_eval.report.run.build import Run
+from ferd_eval.report.run.html import environment as page_environment
+from ferd_eval.report.run.html import style
+from ferd_eval.report.run.markdown import environment as markdown_environment
+
+
+def write_appendix(folder: Path, run: Run) -> tuple[Path, ...]:
+    """Write ``audit.md``, ``audit.html`` and ``audit.json`` of one run into its folder.
+
+    Returns:
+        The files written.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    made = appendix(run)
+    contents = {
+        "audit.md": markdown_environment().get_template("audit.md.j2").render(appendix=made),
+        "audit.html": page_environment()
+        .get_template("audit.html.j2")
+        .render(appendix=made, style=style()),
+        "audit.json": to_json(made.data),
+    }
+    for name, content in contents.items():
+        write_atomically(folder / name, content.encode())
+    return tuple(folder / name for name in contents)

@@ -1,0 +1,325 @@
+"""What ``compare`` does: from runs to a verdict and its report. No torch on this path."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ferd_eval.errors import UserError, did_you_mean, listed
+from ferd_eval.io.json import to_json
+from ferd_eval.metrics import Comparison, compare, compare_methods, trust_panel
+from ferd_eval.metrics.comparison.alignment import Mismatch, SameImages, mismatch, unknown_constants
+from ferd_eval.metrics.comparison.circumstances import differing
+from ferd_eval.metrics.comparison.methods import FEWEST_SEEDS
+from ferd_eval.metrics.comparison.verdict import MARGIN
+from ferd_eval.report.comparison import (
+    Contest,
+    Contestant,
+    Reference,
+    comparison_view,
+    record,
+    render_comparison,
+    write_comparison,
+)
+from ferd_eval.report.comparison.seed_pairing import SeedPairs, pair_seeds
+from ferd_eval.report.run.text import strongest
+from ferd_eval.results.manifest import look_up
+from ferd_eval.results.run_group import Side, read_sides
+from ferd_eval.runtime.console import console
+
+#: Where comparisons go when nobody says otherwise.
+COMPARISONS = Path("reports/compare")
+
+#: Longer names of folders help nobody.
+_LONGEST_SLUG = 60
+
+
+@dataclass(frozen=True)
+class Comparing:
+    """One comparison as asked for. Fields are the arguments of ``ferd-eval compare``."""
+
+    first: str
+    second: str
+    reference: str | None
+    attack: str | None
+    margin: float
+    out: Path | None
+    pair_seeds: bool | None
+
+
+def compare_sides(asked: Comparing, *, as_json: bool) -> None:
+    """Compare, write the report and show it; the page's path is the last line.
+
+    Raises:
+        UserError: the runs cannot be compared.
+    """
+    contest = _contest(asked)
+    names = "-vs-".join(_slug(side.name) for side in (contest.first, contest.second))
+    folder = asked.out or COMPARISONS / names
+    write_comparison(folder, contest)
+    view = comparison_view(contest)
+    if as_json:
+        print(to_json(record(contest, view)), end="")
+        print(folder / "compare.html", file=sys.stderr)
+    else:
+        console().print(render_comparison(view))
+        print(folder / "compare.html")
+
+
+def verdict_on(first: Path, second: Path) -> str:
+    """The verdict on two runs with its reason, a sentence; nothing is written.
+
+    Raises:
+        UserError: the runs cannot be compared.
+    """
+    asked = Comparing(str(first), str(second), None, None, MARGIN, None, None)
+    return comparison_view(_contest(asked)).headline
+
+
+def _contest(asked: Comparing) -> Contest:
+    if not 0 <= asked.margin < 1:
+        raise UserError(f"--margin is {asked.margin:g}; give a fraction from 0 on, as 0.01.")
+    words = [asked.first, asked.second, *([asked.reference] if asked.reference else [])]
+    first, second, *others = read_sides(words)
+    _require_comparable(first, second)
+    if len(first.runs) == 1 and asked.pair_seeds is not None:
+        raise UserError("--pair-seeds is about several seeds a side; here is one. Leave it out.")
+    attack = _choose(first, second, asked.attack)
+    pairs = pair_seeds(first, second, asked.pair_seeds)
+    same, unlike = [], []
+    for each in _shared([first, second]):
+        found = mismatch([*first.runs, *second.runs], each)
+        if found is None:
+            same.append(each)
+        else:
+            unlike.append(f"{each} is not compared: {_in_words(found, [first, second])}")
+    contest = Contest(
+        first=_contestant(pairs.first),
+        second=_contestant(pairs.second),
+        attack=attack,
+        by_attack={each: _compare(pairs, each, asked.margin) for each in same},
+        by_seed=pairs.by_seed and len(first.runs) > 1,
+        pairing=pairs.said if len(first.runs) > 1 else "One network a side: no seeds to pair.",
+        warnings=(*_warnings([first, second, *others], attack), *unlike),
+        reference=_reference(pairs, others[0], attack, asked) if others else None,
+    )
+    if contest.comparison.n == 0:
+        raise UserError(f"the runs hold no images under {attack}. Finish them first.")
+    return contest
+
+
+def _compare(pairs: SeedPairs, attack: str, margin: float) -> Comparison:
+    first, second = pairs.first.runs, pairs.second.runs
+    if len(first) == len(second) == 1:
+        return compare(first[0], second[0], attack, margin)
+    return compare_methods(first, second, attack, by_seed=pairs.by_seed, margin=margin)
+
+
+def _require_comparable(first: Side, second: Side) -> None:
+    """One network each, or at least three each."""
+    counts = len(first.runs), len(second.runs)
+    if counts == (1, 1) or min(counts) >= FEWEST_SEEDS:
+        return
+    single = f"{first.folders[0]} {second.folders[0]}"
+    if min(counts) == 1:
+        raise UserError(
+            f"{first.name} has {_runs(counts[0])} and {second.name} has {_runs(counts[1])}: one "
+            "checkpoint cannot be compared with a method. Give one run of each, e.g. "
+            f"{single}, or {FEWEST_SEEDS} or more seeds of each."
+        )
+    fewer = first if counts[0] < FEWEST_SEEDS else second
+    raise UserError(
+        f"{fewer.name} has {_runs(len(fewer.runs))}: a method needs {FEWEST_SEEDS} seeds or more. "
+        f"Train and score another, or compare single runs: {single}."
+    )
+
+
+def _runs(count: int) -> str:
+    return f"{count} run{'s' * (count > 1)}"
+
+
+def _shared(sides: Sequence[Side]) -> list[str]:
+    """Attacks that every run met, in the order of the first."""
+    runs = [run for side in sides for run in side.runs]
+    return [attack for attack in runs[0].attacks if all(attack in run.attacks for run in runs)]
+
+
+def _choose(first: Side, second: Side, asked: str | None) -> str:
+    """The attack asked for, else the strongest over both sides within its ε.
+
+    Raises:
+        UserError: it is not shared, or not the same attack on both sides.
+    """
+    shared = _shared([first, second])
+    if not shared:
+        ours, theirs = (", ".join(side.runs[0].attacks) for side in (first, second))
+        raise UserError(
+            f"{first.name} and {second.name} share no attack: {ours}; {theirs}. Score both under "
+            "the same ones."
+        )
+    if asked is not None and asked not in shared:
+        raise UserError(
+            f"--attack {asked}: not every run was scored under it.{did_you_mean(asked, shared)}"
+        )
+    attack = asked or _strongest([first, second], shared) or shared[0]
+    runs = [*first.runs, *second.runs]
+    found = mismatch(runs, attack)
+    if found is None:
+        return attack
+    others = [each for each in shared if each != attack and mismatch(runs, each) is None]
+    instead = f", or give --attack {others[-1]}" if others else ""
+    raise UserError(
+        f"{attack} is not the same attack on both sides: {_in_words(found, [first, second])}. "
+        f"Score both with the same constants{instead}."
+    )
+
+
+def _strongest(sides: Sequence[Side], attacks: Sequence[str]) -> str | None:
+    """The lowest on the average of the sides, so that their order does not matter."""
+    manifest = sides[0].runs[0].manifest
+    average = {
+        attack: sum(
+            _right(side, attack, place) / len(side.runs)
+            for side in sides
+            for place in range(len(side.runs))
+        )
+        for attack in attacks
+    }
+    return strongest(
+        average, {attack: manifest["attacks"][attack] or {} for attack in attacks}, manifest
+    )
+
+
+def _right(side: Side, attack: str, place: int) -> float:
+    """Share of images that are right."""
+    right_RN = SameImages.of([side.runs[place]], attack).right_RN
+    return float(right_RN.mean()) if right_RN.size else 1.0
+
+
+def _in_words(found: Mismatch, sides: Sequence[Side]) -> str:
+    """``steps is 20 for A and 50 for B``."""
+    owners = _owners(sides)
+    here, there = ("not set" if value is None else value for value in (found.here, found.there))
+    return f"{found.constant} is {here} for {owners[0]} and {there} for {owners[found.place]}"
+
+
+def _owners(sides: Sequence[Side]) -> list[str]:
+    """What to call each run."""
+    return [
+        side.name if len(side.runs) == 1 else f"{side.name} ({folder.name})"
+        for side in sides
+        for folder in side.folders
+    ]
+
+
+def _reference(pairs: SeedPairs, reference: Side, attack: str, asked: Comparing) -> Reference:
+    """How both sides stand to a third, under the attack of the verdict.
+
+    Raises:
+        UserError: it was not scored under it, or has two runs.
+    """
+    if not all(attack in run.attacks for run in reference.runs):
+        raise UserError(
+            f"--reference {reference.name} was not scored under {attack}. Score it, or give "
+            "--attack one that all share."
+        )
+    found = mismatch([*pairs.first.runs, *reference.runs], attack)
+    if found is not None:
+        raise UserError(
+            f"--reference: {attack} is not the same attack: "
+            f"{_in_words(found, [pairs.first, reference])}."
+        )
+    if len(reference.runs) == 2:
+        raise UserError(
+            f"--reference {reference.name} has 2 runs. Give one, or {FEWEST_SEEDS} or more."
+        )
+    several = max(len(reference.runs), len(pairs.first.runs)) > 1
+    both = (pairs.first, pairs.second)
+    to_first, to_second = (_to_reference(reference, side, attack, asked) for side in both)
+    note = ""
+    if several and len(reference.runs) == 1:
+        note = f"{reference.name} is one network and taken as it is."
+    elif several and len(pairs.first.runs) == 1:
+        note = f"{pairs.first.name} and {pairs.second.name} are one network each, taken as it is."
+    elif several:
+        said = (pair_seeds(reference, side, asked.pair_seeds).said for side in both)
+        note = " ".join(dict.fromkeys(said))
+    return Reference(_contestant(reference), to_first, to_second, note)
+
+
+def _to_reference(reference: Side, side: Side, attack: str, asked: Comparing) -> Comparison:
+    """The side − the reference.
+
+    A single network beside several is no sample of a method: it stands as it is beside each of
+    them, so that only the other side's seeds vary.
+    """
+    counts = len(reference.runs), len(side.runs)
+    if counts == (1, 1) or min(counts) > 1:
+        several = min(counts) > 1
+        pairs = (
+            pair_seeds(reference, side, asked.pair_seeds)
+            if several
+            else SeedPairs(reference, side, False, "")
+        )
+        return _compare(pairs, attack, asked.margin)
+    return compare_methods(
+        reference.runs * (counts[1] if counts[0] == 1 else 1),
+        side.runs * (counts[0] if counts[1] == 1 else 1),
+        attack,
+        by_seed=True,
+        margin=asked.margin,
+    )
+
+
+def _contestant(side: Side) -> Contestant:
+    return Contestant(
+        side.name,
+        tuple(map(str, side.folders)),
+        tuple(run.manifest for run in side.runs),
+        side.training_seeds,
+    )
+
+
+def _warnings(sides: Sequence[Side], attack: str) -> Iterator[str]:
+    """What the runs themselves warn of, and what could not be held equal."""
+    runs = [run for side in sides for run in side.runs]
+    if attack == "clean":
+        yield "no attack is compared: this says nothing about robustness"
+    if any(attack in (run.manifest.get("audits") or {}) for run in runs):
+        yield (
+            f"part of {attack} saw only a sample of the images; the intervals do not allow for "
+            "what it may have missed"
+        )
+    if unknown := unknown_constants(runs, attack):
+        yield (
+            f"whether {attack} was the same attack for all is not known: some runs do not record "
+            f"{', '.join(unknown)}"
+        )
+    if not all(look_up(run.manifest, "dataset.fingerprint") for run in runs):
+        yield "that the images are the same rests on their numbers and labels alone"
+    owners = _owners(sides)
+    for what, values in differing(runs).items():
+        by_value: dict[str, list[str]] = {}
+        for owner, value in zip(owners, values, strict=True):
+            if value is not None:
+                by_value.setdefault(value, []).append(owner)
+        told = "; ".join(f"{value} for {listed(those)}" for value, those in by_value.items())
+        yield (
+            f"{what} is not the same for all, which may move figures by itself: {told}. Score all "
+            "alike before a difference counts"
+        )
+    n_K = SameImages.of(runs[:1], attack).label_N
+    missing = len(runs[0].class_names) - len({*n_K.tolist()})
+    if missing:
+        yield f"{missing} of {len(runs[0].class_names)} classes have no images and are left out"
+    for name, run in zip(owners, runs, strict=True):
+        said = [*map(str, run.manifest.get("warnings") or ()), *trust_panel(run).warnings]
+        yield from (f"{name}: {each}" for each in said)
+
+
+def _slug(name: str) -> str:
+    """A name as part of a folder's name."""
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.")[:_LONGEST_SLUG] or "run"

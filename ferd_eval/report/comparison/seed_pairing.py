@@ -1,0 +1,83 @@
+"""Whether two methods are compared seed by seed. No torch on this path."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ferd_eval.errors import UserError, listed
+from ferd_eval.results.run_group import Side
+
+
+@dataclass(frozen=True, eq=False)
+class SeedPairs:
+    """Two sides in an order in which their runs may be pairs.
+
+    Attributes:
+        by_seed: whether they are.
+        said: that, and why, in a sentence.
+    """
+
+    first: Side
+    second: Side
+    by_seed: bool
+    said: str
+
+
+def pair_seeds(first: Side, second: Side, asked: bool | None) -> SeedPairs:
+    """Pair networks of the same training seed and the same teacher.
+
+    Args:
+        first: a method's runs.
+        second: another's.
+        asked: True pairs whatever is recorded (by seed where both sides have the same seeds, else
+            in the order given), False pairs nothing, None decides by what the runs record.
+
+    Raises:
+        UserError: pairs are asked for and the sides have different numbers of runs.
+    """
+    if asked is False:
+        return _apart(first, second, "as asked for by --no-pair-seeds")
+    if asked and len(first.runs) != len(second.runs):
+        raise UserError(
+            f"--pair-seeds needs as many runs on both sides; {first.name} has {len(first.runs)}, "
+            f"{second.name} {len(second.runs)}. Give those of the same seeds, or --no-pair-seeds."
+        )
+    ours, theirs = first.training_seeds, second.training_seeds
+    same_seeds = (
+        ours is not None
+        and theirs is not None
+        and len({*ours}) == len(ours)
+        and sorted(ours) == sorted(theirs)
+    )
+    if same_seeds:
+        assert ours is not None
+        assert theirs is not None
+        ordered = second.in_order([theirs.index(seed) for seed in ours])
+        if asked or ordered.teachers == first.teachers:
+            seeds = listed(tuple(map(str, ours)))
+            said = f"Differences are taken seed by seed (training seeds {seeds})."
+            return SeedPairs(first, ordered, True, said)
+        return _apart(first, second, "the teachers are not the same")
+    if asked:
+        said = "Differences are taken run by run in the order given, as asked for by --pair-seeds."
+        return SeedPairs(first, second, True, said)
+    return _apart(first, second, _why_not(first, second))
+
+
+def _why_not(first: Side, second: Side) -> str:
+    for side in (first, second):
+        if side.training_seeds is None:
+            return (
+                f"the runs of {side.name} do not record their training seeds; --pair-seeds pairs "
+                "them in the order given"
+            )
+    ours, theirs = (", ".join(map(str, side.training_seeds or ())) for side in (first, second))
+    return f"the training seeds are {ours} of {first.name} and {theirs} of {second.name}"
+
+
+def _apart(first: Side, second: Side, reason: str) -> SeedPairs:
+    said = (
+        f"The two sides' seeds count as independent ({reason}): a Welch-like interval with the "
+        "degrees of freedom of the side with fewer seeds."
+    )
+    return SeedPairs(first, second, False, said)

@@ -1,0 +1,297 @@
+"""What ``gate`` does: from a run and what is asked of it to a verdict. No torch on this path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ferd_eval.errors import UserError, did_you_mean
+from ferd_eval.io.escape import one_line
+from ferd_eval.io.json import to_json
+from ferd_eval.metrics import AttackScores, class_drops, class_floors
+from ferd_eval.metrics.comparison.circumstances import circumstances
+from ferd_eval.metrics.sanity.check import classes
+from ferd_eval.report import Run, as_run
+from ferd_eval.report.format import percent
+from ferd_eval.report.run.text import headline_attack
+from ferd_eval.results.attack_id import eps_of
+from ferd_eval.results.manifest import environment, look_up
+from ferd_eval.results.outcomes import Outcomes
+from ferd_eval.results.run_folder import find_runs
+
+#: Digits after which two figures that print alike are not told apart any more.
+_MOST_DIGITS = 6
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One requirement and what the run shows of it, all in fractions.
+
+    Attributes:
+        asked: the floor, or the largest drop allowed.
+        shown: what holds for every class with 95 % confidence; None where nothing does.
+        decided_by: the class whose limit this is.
+        value: its accuracy, or its drop, in this sample of `n` images.
+        sentence: the finding in words.
+    """
+
+    asked: float
+    shown: float | None
+    passed: bool
+    decided_by: str
+    n: int
+    value: float
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All requirements under one attack.
+
+    Attributes:
+        without_images: classes of which the run can show nothing.
+        warnings: why the figures themselves may be in doubt.
+        scored_with: versions and arithmetic behind the figures, by name.
+        elsewhere: where these are not those installed here.
+    """
+
+    attack: str
+    floor: Finding | None
+    max_drop: Finding | None
+    without_images: tuple[str, ...]
+    warnings: tuple[str, ...]
+    scored_with: Mapping[str, str]
+    elsewhere: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything asked for is shown, of every class."""
+        return not self.without_images and all(each.passed for each in self._findings)
+
+    @property
+    def line(self) -> str:
+        """The verdict and its reason on one line."""
+        said = [each.sentence for each in sorted(self._findings, key=lambda each: each.passed)]
+        if self.without_images:
+            said.insert(
+                0, f"{classes(self.without_images)} without images, of which nothing is shown"
+            )
+        count = len(self.warnings)
+        doubt = (
+            f" {count} warning{'s' if count > 1 else ''} on these figures: see the run's report."
+            if count
+            else ""
+        )
+        there = f" Scored with {', '.join(self.elsewhere)}." if self.elsewhere else ""
+        return one_line(f"{'pass' if self.passed else 'fail'}: {'; '.join(said)}.{doubt}{there}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The verdict as values that JSON has."""
+        return {"pass": self.passed, "reason": self.line, **asdict(self)}
+
+    def to_json(self) -> str:
+        """The verdict for a program."""
+        return to_json(self.to_dict())
+
+    @property
+    def _findings(self) -> tuple[Finding, ...]:
+        return tuple(each for each in (self.floor, self.max_drop) if each is not None)
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """One for each run of a folder of runs; all have to pass."""
+
+    by_name: Mapping[str, Verdict]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every run shows what is asked."""
+        return all(verdict.passed for verdict in self.by_name.values())
+
+    @property
+    def line(self) -> str:
+        """A line for each run."""
+        return "\n".join(f"{name}: {verdict.line}" for name, verdict in self.by_name.items())
+
+    def to_json(self) -> str:
+        """The verdicts for a program."""
+        runs = {name: verdict.to_dict() for name, verdict in self.by_name.items()}
+        return to_json({"pass": self.passed, "runs": runs})
+
+
+def judge(
+    folder: Path, floor: str | None, max_drop: str | None, attack: str | None
+) -> Verdict | Verdicts:
+    """Compare a run, or each run of a folder of runs, with what is asked of it.
+
+    Raises:
+        UserError: as `judge_run`, or there is no run.
+    """
+    found = find_runs(folder)
+    if found.unfinished:
+        raise UserError(f"{found.unfinished[0]} is not finished. Repeat its score command.")
+    runs = found.without_teachers()
+    if found.is_one_run:
+        return judge_run(runs[0], floor, max_drop, attack)
+    within = folder if folder.is_dir() else folder.parent
+    names = [one_line(str(run.relative_to(within))) for run in runs]
+    return Verdicts(
+        {
+            name: judge_run(run, floor, max_drop, attack)
+            for name, run in zip(names, runs, strict=True)
+        }
+    )
+
+
+def judge_run(folder: Path, floor: str | None, max_drop: str | None, attack: str | None) -> Verdict:
+    """Compare a run with what is asked of it.
+
+    Raises:
+        UserError: nothing is asked, the run cannot be read, or it cannot answer.
+    """
+    least, most = _fraction("--floor", floor), _fraction("--max-drop", max_drop)
+    if least is None and most is None:
+        raise UserError("nothing is asked of the run. Give --floor 0.20, --max-drop 0.30, or both.")
+    outcomes, run = _read(folder)
+    chosen = _choose(run, folder, attack)
+    scores = run.scorecard.attacks[chosen]
+    if scores.floor95 is None:
+        raise UserError(f"{folder} holds no images under {chosen}. Finish the run first.")
+    return Verdict(
+        chosen,
+        None if least is None else _floor(scores, chosen, least),
+        None if most is None else _max_drop(outcomes, folder, chosen, most),
+        tuple(each.name for each in scores.per_class if each.n == 0),
+        run.scorecard.flags,
+        circumstances(outcomes.manifest),
+        _elsewhere(outcomes),
+    )
+
+
+def _elsewhere(outcomes: Outcomes) -> tuple[str, ...]:
+    """``torch 2.11.0 (here 2.14.1)``: releases that a new run here would not use."""
+    here = environment()
+    paths = {"torch": "packages.torch", "timm": "packages.timm", "ferd_eval": "ferd_eval"}
+    versions = {
+        name: (look_up(outcomes.manifest, path), look_up(here, path))
+        for name, path in paths.items()
+    }
+    return tuple(
+        f"{name} {there} (here {ours})"
+        for name, (there, ours) in versions.items()
+        if there and ours and there != ours
+    )
+
+
+def _read(folder: Path) -> tuple[Outcomes, Run]:
+    try:
+        outcomes = Outcomes.load(folder)
+        run = as_run(folder.name, outcomes)
+    except UserError:
+        raise
+    except Exception as reason:  # a crash would exit with 1, which says "not shown"
+        raise UserError(
+            f"{folder} cannot be read as a run: {type(reason).__name__}: {reason}. Score or "
+            "import it again."
+        ) from reason
+    if (status := outcomes.manifest.get("status")) != "finished":
+        raise UserError(f"{folder} is not finished (status {status}). Repeat its score command.")
+    return outcomes, run
+
+
+def _choose(run: Run, folder: Path, attack: str | None) -> str:
+    known = run.scorecard.attacks
+    if attack is None:
+        strongest = headline_attack(run.scorecard, run.manifest)
+        if strongest is None:
+            raise UserError(
+                f"{folder} holds no attack, only {', '.join(known) or 'nothing'}. Score with "
+                "--attacks aa, or give --attack clean."
+            )
+        return strongest
+    if attack not in known:
+        hint = did_you_mean(attack, known)
+        there_are = "" if "There are" in hint else f" There are: {', '.join(known)}."
+        raise UserError(f"{folder} holds no attack {attack!r}.{hint}{there_are}")
+    return attack
+
+
+def _floor(scores: AttackScores, attack: str, asked: float) -> Finding:
+    shown = scores.floor95
+    assert shown is not None
+    limits = class_floors(scores)
+    lowest = min(
+        (each for each in scores.per_class if each.n),
+        key=lambda each: (limits[each.index], each.accuracy),
+    )
+    assert lowest.accuracy is not None
+    assert lowest.wilson95 is not None
+    passed = shown >= asked
+    under = "without an attack" if attack == "clean" else f"under {attack}"
+    if eps_of(attack, scores.constants) is None:
+        under += " at an ε that nobody stated"
+    sentence = (
+        f"{under} every class is right at least {_against(shown, asked)} % of the time with 95 % "
+        f"confidence; the floor asked for is {_against(asked, shown)} %"
+    )
+    if not passed:
+        low, high = map(percent, lowest.wilson95)
+        may = ", and more images may show it" if lowest.accuracy > asked else ""
+        sentence += (
+            f"; lowest is {lowest.name} at {percent(lowest.accuracy)} % of {lowest.n} images "
+            f"(95 % interval {low} to {high}){may}"
+        )
+    return Finding(asked, shown, passed, lowest.name, lowest.n, lowest.accuracy, sentence)
+
+
+def _max_drop(outcomes: Outcomes, folder: Path, attack: str, asked: float) -> Finding:
+    if attack == "clean" or "clean" not in outcomes.attacks:
+        raise UserError(
+            f"--max-drop compares an attack with clean images; {folder} holds "
+            f"{', '.join(outcomes.attacks)}, and asked for is {attack}. Take a run with both."
+        )
+    largest = max(
+        (each for each in class_drops(outcomes, attack) if each.n),
+        key=lambda each: (each.at_most, each.drop),
+    )
+    shown, drop = largest.at_most, largest.drop
+    assert shown is not None
+    assert drop is not None
+    passed = shown <= asked
+    sentence = (
+        f"from clean to {attack} no class loses more than {_against(shown, asked)} points with "
+        f"95 % confidence; allowed are {_against(asked, shown)}"
+    )
+    if not passed:
+        may = ", and more images may show it" if drop < asked else ""
+        sentence += (
+            f"; the limit is that of {largest.name}, which loses {percent(drop)} on {largest.n} "
+            f"images{may}"
+        )
+    return Finding(asked, shown, passed, largest.name, largest.n, drop, sentence)
+
+
+def _fraction(flag: str, text: str | None) -> float | None:
+    """``0.20`` and ``20%`` alike."""
+    if text is None:
+        return None
+    number, sign, rest = text.strip().partition("%")
+    try:
+        value = float(number) / (100 if sign else 1)
+    except ValueError:
+        value = float("nan")
+    if rest or not 0 < value < 1:
+        hint = f" Did you mean {number}%?" if not sign and 1 < value < 100 else ""
+        raise UserError(f"{flag} is {text!r}; give a share between 0 and 1, as 0.20 or 20%.{hint}")
+    return value
+
+
+def _against(value: float, other: float) -> str:
+    """A fraction in per cent, with as many digits as tell it from the other."""
+    for digits in range(1, _MOST_DIGITS):
+        if f"{100 * value:.{digits}f}" != f"{100 * other:.{digits}f}" or value == other:
+            break
+    return f"{100 * value:.{1 if value == other else digits}f}"

@@ -1,0 +1,84 @@
+"""Write a report folder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ferd_eval.errors import UserError
+from ferd_eval.io.files import write_atomically
+from ferd_eval.io.json import to_json
+from ferd_eval.report.run.build import Run, view
+from ferd_eval.report.run.csv import long_csv, wide_csv
+from ferd_eval.report.run.html import page
+from ferd_eval.report.run.inputs import Results, as_runs
+from ferd_eval.report.run.markdown import markdown
+
+#: Of one run, and of several.
+_SCORECARD_FILES = ("scorecard.json", "scorecards.json")
+
+
+def write_report(folder: Path | str | Results, runs: Results | Path | str) -> tuple[Path, ...]:
+    """Write ``scorecard.json``, ``report.md``, both CSV files and ``report.html``.
+
+    With several runs each file compares them, and ``scorecards.json`` in place of
+    ``scorecard.json`` holds ``{"runs": {name: scorecard}}``.
+
+    Args:
+        folder: where; it is made if it is missing. Either argument may come first.
+        runs: one `Outcomes` or `Run`, several in a sequence, or ``{name: Outcomes}``.
+
+    Returns:
+        The files written.
+
+    Raises:
+        UserError: the folder cannot be written, or `runs` is something else.
+    """
+    if isinstance(runs, str | Path):
+        folder, runs = runs, folder
+    if not isinstance(folder, str | Path):
+        raise UserError(f"the folder of a report is of type {type(folder).__name__}; give a path.")
+    folder, runs = Path(folder), as_runs(runs)
+    rendered = view(runs)
+    contents = {
+        scorecard_file(runs): _rows_on_lines(to_json(scorecards(runs))),
+        "report.md": markdown(rendered),
+        "report.csv": long_csv(rendered),
+        "report_wide.csv": wide_csv(rendered),
+        "report.html": page(rendered),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as reason:
+        raise UserError(
+            f"cannot create the report folder {folder}: {reason.strerror or reason}. "
+            "Choose another one."
+        ) from reason
+    for name, content in contents.items():
+        write_atomically(folder / name, content.encode())
+    # A folder of one run that has become one of several keeps no figures of the one.
+    (folder / _SCORECARD_FILES[len(runs) == 1]).unlink(missing_ok=True)
+    return tuple(folder / name for name in contents)
+
+
+def scorecard_file(runs: Sequence[Run]) -> str:
+    """Name of the file that `scorecards` is written to."""
+    return _SCORECARD_FILES[len(runs) > 1]
+
+
+def scorecards(runs: Sequence[Run]) -> Mapping[str, Any]:
+    """The JSON form of one run's scorecard, or of several by name."""
+    cards = {run.name: run.scorecard.to_dict() for run in runs}
+    assert len(cards) == len(runs), "runs need names of their own"
+    return cards[runs[0].name] if len(runs) == 1 else {"runs": cards}
+
+
+def _rows_on_lines(text: str) -> str:
+    """Put each list of numbers on one line; JSON strings hold no line break, so none is touched."""
+    return re.sub(
+        r"\[\n[-+.\deEnul,\s]+\]",
+        lambda found: re.sub(r"\s+", " ", found[0]).replace("[ ", "[").replace(" ]", "]"),
+        text,
+    )

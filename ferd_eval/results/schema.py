@@ -1,0 +1,271 @@
+"""Whether a run's ``manifest.json`` is one: fields that reports read have the types they rely on.
+
+A run folder may come from anybody. What is not listed here is printed at most, as text.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ferd_eval.errors import UserError
+from ferd_eval.io.json import parse_json
+from ferd_eval.results.manifest import look_up
+
+#: K × K tables must fit.
+_MOST_CLASSES = 10_000
+
+#: Longer whole numbers are slow to print, or refuse to be.
+_MOST_DIGITS_OF = 10**30
+
+Check = Callable[[Any], bool]
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value) if isinstance(value, float) else abs(value) < _MOST_DIGITS_OF
+
+
+def _is_whole(value: Any) -> bool:
+    return _is_number(value) and isinstance(value, int)
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple)
+
+
+def _of(check: Check) -> Check:
+    return lambda value: _is_list(value) and all(map(check, value))
+
+
+def _each(check: Check) -> Check:
+    return lambda value: _is_table(value) and all(map(check, value.values()))
+
+
+def _or_none(check: Check) -> Check:
+    return lambda value: value is None or check(value)
+
+
+def _is_normalization(value: Any) -> bool:
+    return _is_table(value) and (not value or {"mean", "std"} <= {*value})
+
+
+def _is_trial(value: Any) -> bool:
+    if not _is_table(value) or not _is_whole(value.get("images")):
+        return False
+    others, better = value.get("others"), value.get("better")
+    if not _is_table(others) or not _each(_is_number)(others):
+        return False
+    return better is None or (_is_text(better) and better in others)
+
+
+#: Dotted field → what it is, where it is there; ``*`` is any name.
+_FIELDS: Mapping[str, tuple[str, Check]] = {
+    "status": ("a text", _or_none(_is_text)),
+    "started": ("a text", _or_none(_is_text)),
+    "finished": ("a text", _or_none(_is_text)),
+    "command": ("a list", _is_list),
+    "warnings": ("a list", _or_none(_is_list)),
+    "source": ("a list of tables", _or_none(_of(_is_table))),
+    "seed": ("a whole number", _or_none(_is_whole)),
+    "dataset.name": ("a text", _or_none(_is_text)),
+    "dataset.n": ("a whole number", _or_none(_is_whole)),
+    "dataset.class_counts": ("a list of whole numbers", _or_none(_of(_is_whole))),
+    "dataset.image_shape": ("a list of whole numbers", _or_none(_of(_is_whole))),
+    "dataset.groupings": ("a table of lists of texts", _or_none(_each(_of(_is_text)))),
+    "attacks.*": ("a table", _or_none(_is_table)),
+    "attacks.*.eps": ("a number", _or_none(_is_number)),
+    "attacks.*.eps_text": ("a text", _or_none(_is_text)),
+    "groups": ("a table of lists of texts", _or_none(_each(_of(_is_text)))),
+    "threat": ("a table", _or_none(_is_table)),
+    "threat.eps": ("a number", _or_none(_is_number)),
+    "checkpoint": ("a table", _or_none(_is_table)),
+    "checkpoint.name": ("a text", _or_none(_is_text)),
+    "checkpoint.sha256": ("a text", _or_none(_is_text)),
+    "checkpoint.key": ("a text", _or_none(_is_text)),
+    "checkpoint.choice": ("a text", _or_none(_is_text)),
+    "checkpoint.trained_on": ("a text", _or_none(_is_text)),
+    "checkpoint.recorded_accuracy": ("a table of numbers", _or_none(_each(_is_number))),
+    "model": ("a table", _or_none(_is_table)),
+    "model.normalization": ("a table of mean and std", _or_none(_is_normalization)),
+    "model.normalization.mean": ("a list of numbers", _of(_is_number)),
+    "model.normalization.std": ("a list of numbers", _of(_is_number)),
+    "model.unused_keys": ("a list of texts", _or_none(_of(_is_text))),
+    "trial": ("a table with images, others and better", _or_none(_is_trial)),
+    "device": ("a table", _or_none(_is_table)),
+    "precision": ("a table", _or_none(_is_table)),
+    "packages": ("a table", _or_none(_is_table)),
+    "code": ("a table", _or_none(_is_table)),
+    "audits": ("a table", _or_none(_is_table)),
+    "diagnosis": ("a table", _or_none(_is_table)),
+    "cost": ("a table of tables", _or_none(_each(_is_table))),
+    "cost.*.seconds": ("a number", _or_none(_is_number)),
+}
+
+
+def require_record(manifest: Any, name: str) -> None:
+    """Refuse what is no record of a scoring run.
+
+    Args:
+        manifest: what the file holds.
+        name: the file, for the message.
+
+    Raises:
+        UserError: a field is missing or of another type; the first one is named.
+    """
+    if not _is_table(manifest) or not {"dataset", "attacks"} <= {*manifest}:
+        raise UserError(f"{name} is not a run's manifest. Give another folder.")
+    if manifest["attacks"] == {}:
+        raise UserError(f"{name} holds no attack. Score the checkpoint into another folder.")
+    for field, wanted, value in _wrong(manifest):
+        said = " ".join(ascii(value)[:60].split()) if not _is_table(value) else "a table"
+        raise UserError(
+            f"{name} is damaged: {field[:100]!r} is {said}, expected {wanted}. Restore the file, "
+            "or remove the folder and score the checkpoint again."
+        )
+
+
+def _wrong(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """Fields that are not what they should be, what they should, and what they are."""
+    for field in ("dataset", "attacks"):
+        if not _is_table(manifest[field]):
+            yield field, "a table", manifest[field]
+            return
+    names = manifest["dataset"].get("class_names")
+    if not _of(_is_text)(names) or not 0 < len(names) <= _MOST_CLASSES:
+        yield "dataset.class_names", f"1 to {_MOST_CLASSES} texts", names
+        return
+    for path, (wanted, check) in _FIELDS.items():
+        for field, value in _at(manifest, path.split("."), ""):
+            if not check(value):
+                yield field, wanted, value
+    for path in ("groups", "dataset.groupings"):
+        for field, value in _at(manifest, [*path.split("."), "*"], ""):
+            if len(value) != len(names):
+                yield field, f"one name for each of {len(names)} classes", value
+
+
+def _at(value: Any, path: list[str], before: str) -> Iterator[tuple[str, Any]]:
+    """All that is found at a path, with its name; nothing where the path ends early."""
+    if not path:
+        yield before, value
+        return
+    if not _is_table(value):
+        return
+    for key in list(value) if path[0] == "*" else [path[0]]:
+        if key in value:
+            yield from _at(value[key], path[1:], f"{before}.{key}" if before else str(key))
+
+
+#: Longer files are nobody's scorecard.
+_MOST_BYTES = 64 * 1024 * 1024
+
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Fields:
+    """A JSON object.
+
+    Attributes:
+        file: where it stands, as messages call it.
+    """
+
+    file: str
+    values: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, file: Path, called: str) -> Fields:
+        """Read a file that is an object.
+
+        Raises:
+            UserError: it is not.
+        """
+        try:
+            if file.stat().st_size > _MOST_BYTES:
+                raise UserError(f"{called} is larger than 64 MB. Publish what ferd-eval wrote.")
+            values = parse_json(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as reason:
+            said = " ".join(str(reason).split())[:200]
+            raise UserError(f"{called} cannot be read: {said}. Copy it from the run again.") from (
+                reason
+            )
+        if not isinstance(values, dict):
+            raise UserError(f"{called} is no JSON object. Copy it from the run again.")
+        return cls(called, values)
+
+    def text(self, path: str) -> str:
+        """A text that must be there."""
+        value = look_up(self.values, path)
+        if not isinstance(value, str) or not value:
+            raise self._lacks(path, "a text")
+        return value
+
+    def text_or_none(self, path: str) -> str | None:
+        """A text, None where there is none."""
+        value = look_up(self.values, path)
+        return value if isinstance(value, str) and value else None
+
+    def digest(self, path: str) -> str:
+        """A SHA-256 that must be there."""
+        value = look_up(self.values, path)
+        if not isinstance(value, str) or not _SHA256.fullmatch(value):
+            raise self._lacks(path, "a SHA-256")
+        return value
+
+    def digest_or_none(self, path: str) -> str | None:
+        """A SHA-256, None where there is none."""
+        value = look_up(self.values, path)
+        return value if isinstance(value, str) and _SHA256.fullmatch(value) else None
+
+    def whole_or_none(self, path: str) -> int | None:
+        """A whole number, None where there is none."""
+        value = look_up(self.values, path)
+        return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+    def object(self, path: str) -> Mapping[str, Any]:
+        """An object that must be there."""
+        value = look_up(self.values, path)
+        if not isinstance(value, Mapping):
+            raise self._lacks(path, "an object")
+        return value
+
+    def texts(self, path: str) -> tuple[str, ...]:
+        """A list of texts that must be there."""
+        value = look_up(self.values, path)
+        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+            raise self._lacks(path, "a list of texts")
+        return tuple(value)
+
+    def list(self, path: str) -> list[Any]:
+        """A list that must be there."""
+        value = look_up(self.values, path)
+        if not isinstance(value, list):
+            raise self._lacks(path, "a list")
+        return value
+
+    def _lacks(self, path: str, what: str) -> UserError:
+        return UserError(f"{self.file}: {path} is not {what}. Copy the file from the run again.")
+
+
+def number(value: Any) -> float | None:
+    """A finite number, None where it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # a whole number of hundreds of digits
+        return None

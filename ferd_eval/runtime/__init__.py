@@ -1,0 +1,1 @@
+"""The process: device, signals, memory, progress, plugins."""

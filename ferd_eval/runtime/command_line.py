@@ -1,0 +1,75 @@
+"""Run a command line: mistakes become one line and status 2, interruptions status 130."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+
+import typer
+
+from ferd_eval.errors import UserError
+from ferd_eval.io.escape import one_line
+from ferd_eval.runtime.malloc import keep_freed_memory
+from ferd_eval.runtime.signals import terminating_as_interrupting
+
+#: Exit status of a mistake the user can mend, and of an interrupted run.
+MISTAKE, INTERRUPTED = 2, 130
+
+#: What a disk says that takes no more; the user's to mend, wherever it comes up.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG)
+
+
+def run(app: Callable[..., object], arguments: Sequence[str], program: str) -> int:
+    """Run a typer app: mistakes are one line and status 2, never a traceback.
+
+    ``--debug`` anywhere on the line shows the traceback instead.
+    """
+    debug = "--debug" in arguments
+    keep_freed_memory()
+    # Of processes that torchrun started, each must end when it is told to, at once.
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    try:
+        with terminating_as_interrupting() if alone else nullcontext():
+            status = app(
+                [word for word in arguments if word != "--debug"],
+                standalone_mode=False,
+                prog_name=program,
+            )
+    except (KeyboardInterrupt, typer.Abort):
+        status = INTERRUPTED
+    except BrokenPipeError:  # the reader, e.g. `head`, has seen enough
+        sys.stderr.close()
+        return 0
+    except UserError as mistake:
+        if debug:
+            raise
+        return _complain(str(mistake))
+    except OSError as reason:
+        if debug or reason.errno not in _FULL:
+            raise
+        return _complain(
+            f"{reason.filename or 'writing'}: {reason.strerror}. Free some space, or have the disk "
+            "looked after, and run the same command again; finished work is kept."
+        )
+    except Exception as mistake:
+        # Typer's own parse errors know how to say themselves; anything else is a bug of ours.
+        say = getattr(mistake, "format_message", None)
+        if debug or say is None:
+            raise
+        if not say():  # no arguments at all: typer has shown the help
+            return MISTAKE
+        return _complain(f"{say()} Try {program} --help.")
+    if status == INTERRUPTED:  # older versions of typer raise, newer ones return it
+        print(
+            "\ninterrupted: finished work is kept; run the same command again to continue.",
+            file=sys.stderr,
+        )
+    return status if isinstance(status, int) else 0
+
+
+def _complain(message: str) -> int:
+    print(f"error: {one_line(message)}", file=sys.stderr)
+    return MISTAKE

@@ -1,0 +1,37 @@
+"""The console that results and progress are printed on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderableType, RenderHook
+from rich.segment import Segment
+
+from ferd_eval.io.escape import shown
+
+
+def console(*, stderr: bool = False) -> Console:
+    """One that shows names from files as they are: no markup, no escape sequence."""
+    made = Console(stderr=stderr, markup=False, emoji=False)
+    made.push_render_hook(_Shown())
+    return made
+
+
+class _Shown(RenderHook):
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        return [_OnlyText(each) for each in renderables]
+
+
+@dataclass(frozen=True)
+class _OnlyText:
+    """What is inside, but for the controls in its text; those of the console itself pass."""
+
+    inside: RenderableType
+
+    def __rich_console__(self, on: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        for segment in on.render(self.inside, options):
+            if segment.control:
+                yield segment
+            else:
+                yield Segment(shown(segment.text), segment.style)

@@ -1,0 +1,1 @@
+"""Robust teachers by adversarial training."""

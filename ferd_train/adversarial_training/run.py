@@ -1,0 +1,95 @@
+"""A teacher's run: a folder that holds its record, its figures and in the end its network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from ferd_eval.datasets import LabelledImages, load_dataset
+from ferd_eval.io.lock import sole_user
+from ferd_eval.runtime.device import DeviceChoice, exact_arithmetic
+from ferd_eval.runtime.progress import Silent, Watcher
+from ferd_eval.runtime.signals import stop_if_asked
+from ferd_train.adversarial_training.trainer import EpochLog, Training
+from ferd_train.monitoring.run_progress import RunProgress
+from ferd_train.recipes.teacher import TeacherRecipe
+from ferd_train.training.run_folder import RunFolder, describe_run, fitting_into_memory
+
+#: The network that a finished run leaves in its folder.
+RESULT = "teacher.safetensors"
+
+
+def train_teacher(
+    recipe: TeacherRecipe,
+    out: Path,
+    *,
+    device: DeviceChoice,
+    data_dir: Path | None = None,
+    download: bool = False,
+    data: LabelledImages | None = None,
+    watch: Callable[[EpochLog, int], None] = lambda log, epochs: None,
+    watcher: Watcher | None = None,
+) -> Path:
+    """Train, or continue training, and return the path of the saved network.
+
+    The weights saved are the moving average after the last epoch; nothing is selected on any data.
+
+    Args:
+        recipe: what to do.
+        out: the run's folder; a killed run continues from what it kept last, every other minute or
+            at an epoch's end; a finished one is left as it is.
+        device: where to train.
+        data_dir: where the data set lies.
+        download: fetch it if it is missing.
+        data: training images, in place of the recipe's data set.
+        watch: called after each epoch with its figures and the number of epochs.
+        watcher: told of each step.
+
+    Raises:
+        UserError: the data or the network cannot be had, the folder holds another run or a damaged
+            one, another process is at work in it, a batch does not fit into memory, or training
+            diverged.
+        KeyboardInterrupt: a signal asked to stop (`ferd_eval.runtime.signals`); everything up to
+            the last step was kept.
+    """
+    if data is None:
+        data = load_dataset(recipe.dataset, data_dir, split="train", download=download)
+    with sole_user(out):
+        return _train(recipe, out, device, data, watch, watcher or Silent())
+
+
+def _train(
+    recipe: TeacherRecipe,
+    out: Path,
+    device: DeviceChoice,
+    data: LabelledImages,
+    watch: Callable[[EpochLog, int], None],
+    watcher: Watcher,
+) -> Path:
+    """Do what is left in a folder that is held."""
+    facts = {
+        "dataset": data.describe(),
+        "checkpoint_selection": "last epoch, moving average of the weights; no test data used",
+        "warnings": list(data.cautions),
+    }
+    run = RunFolder(out, RESULT, describe_run(recipe, recipe.seed, device, facts))
+    if run.is_finished:
+        return run.network
+    with exact_arithmetic():
+        training = Training(recipe, data, device.device)
+        training.resume(run.state)
+        run.begin(recipe)
+        progress = RunProgress(watcher, recipe.arch, training.phases, recipe.epochs)
+        training.seams.attend(partial(training.keep, run.state), progress)
+        while training.epochs_done < recipe.epochs:
+            with fitting_into_memory(recipe.batch_size, device):
+                log = training.epoch()
+            training.save(run.state)
+            run.write_figures([vars(log) for log in training.logs])
+            watch(log, recipe.epochs)
+            stop_if_asked()
+    training.export(run.network)
+    figures = [vars(log) for log in training.logs]
+    run.finish(figures, figures)
+    return run.network

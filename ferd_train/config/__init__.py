@@ -1,0 +1,1 @@
+"""Recipes as typed fields: from TOML, the command line and Python."""

@@ -1,0 +1,292 @@
+"""A student's run: a folder with its record, figures, pictures, bank and in the end its network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ferd_eval.datasets import LabelledImages, load_dataset
+from ferd_eval.io.lock import sole_user
+from ferd_eval.runtime.device import DeviceChoice, exact_arithmetic
+from ferd_eval.runtime.progress import Silent, Watcher
+from ferd_eval.runtime.signals import stop_if_asked
+from ferd_train.distillation.teacher import FrozenTeacher
+from ferd_train.distillation.trainer import StudentLog, StudentTraining
+from ferd_train.monitoring.run_progress import RunProgress
+from ferd_train.monitoring.writer import Pictures
+from ferd_train.recipes.student import StudentRecipe
+from ferd_train.synthesis import RealImages, RealRecipe
+from ferd_train.training.process_group import ALONE, Workers
+from ferd_train.training.run_folder import RunFolder, describe_run, fitting_into_memory
+from ferd_train.training.validation import Validation, hold_out
+
+#: The network that a finished run leaves in its folder, and the images it was taught with.
+RESULT, BANK = "student.safetensors", "bank"
+
+
+def train_student(
+    recipe: StudentRecipe,
+    teacher: FrozenTeacher,
+    out: Path,
+    *,
+    device: DeviceChoice,
+    data_dir: Path | None = None,
+    download: bool = False,
+    classes: str | None = None,
+    class_order: str | None = None,
+    watch: Callable[[StudentLog, int], None] = lambda log, epochs: None,
+    watcher: Watcher | None = None,
+    workers: Workers = ALONE,
+) -> Path:
+    """Distil a student, or continue to, and return the path of the saved network.
+
+    The weights saved are those after the last epoch; nothing is selected on any data.
+
+    Args:
+        recipe: what to do.
+        teacher: what is distilled; moved to the device.
+        out: the run's folder; a killed run continues from what it kept last, every other minute or
+            at an epoch's end; a finished one is left as it is.
+        device: where to train.
+        data_dir: where real images lie, if the recipe wants any.
+        download: fetch them if they are missing.
+        classes, class_order: of a user's own real images, as of `load_dataset`.
+        watch: called after each epoch with its figures and the number of epochs.
+        watcher: told of each step.
+        workers: processes that all call this with the same arguments, and share each batch. The
+            first alone writes and watches; the folder is one that all of them see.
+
+    Raises:
+        UserError: the teacher does not fit the recipe, the folder holds another run or a damaged
+            one, another process is at work in it, a batch does not fit into memory, or training
+            diverged.
+        KeyboardInterrupt: a signal asked to stop (`ferd_eval.runtime.signals`); everything up to
+            the last step was kept.
+    """
+    with workers.in_turn():  # the first one may have to fetch them
+        shown = load_shown_images(
+            recipe,
+            teacher,
+            data_dir,
+            download=download,
+            classes=classes,
+            class_order=class_order,
+        )
+    watcher = watcher or Silent()
+    if workers.is_first:
+        for caution in shown.cautions:
+            watcher.note(f"warning: {caution}")
+    with sole_user(out, below=(BANK,)) if workers.is_first else nullcontext():
+        return _train(recipe, teacher, out, device, shown, watch, watcher, workers)
+
+
+def _train(
+    recipe: StudentRecipe,
+    teacher: FrozenTeacher,
+    out: Path,
+    device: DeviceChoice,
+    shown: ShownImages,
+    watch: Callable[[StudentLog, int], None],
+    watcher: Watcher,
+    workers: Workers,
+) -> Path:
+    """Do what is left in a folder that is held."""
+    images, real = shown.validation, shown.real
+    run = student_run(recipe, teacher, out, device=device, shown=shown, workers=workers)
+    workers.wait()  # all have looked at the folder before it changes
+    if run.is_finished:
+        return run.network
+    teacher.classifier.to(device.device)
+    validation = None
+    if images is not None:
+        _, rows_N = hold_out(images.labels_N, recipe.validation.per_class)
+        validation = Validation(images, rows_N, recipe.eps, device.device, recipe.seed)
+    with exact_arithmetic():
+        training = StudentTraining(
+            recipe, teacher, device.device, real=real, validation=validation, workers=workers
+        )
+        continues = run.state.exists()
+        if continues:
+            training.resume(run.state, out / BANK)
+        if workers.is_first:
+            run.begin(recipe)
+        if not continues:
+            training.begin(out / BANK)
+        names = teacher.class_names if images is None else images.class_names
+        pictures = Pictures(out, names)
+        progress = None
+        if workers.is_first:
+            progress = RunProgress(watcher, f"seed {recipe.seed}", training.phases, recipe.epochs)
+        training.seams.attend(partial(training.keep, run.state), progress)
+        while training.epochs_done < recipe.epochs:
+            with fitting_into_memory(recipe.batch_size, device):
+                log = training.epoch()
+            if workers.is_first:
+                training.save(run.state)
+                run.write_figures([vars(log) for log in training.logs])
+                pictures.refresh(training.logs, training.bank)
+                watch(log, recipe.epochs)
+            stop_if_asked()
+    if workers.is_first:
+        pictures.finish(training.logs, training.bank)
+        training.export(run.network, _origin(teacher, real))
+        run.finish([vars(log) for log in training.logs], [_row(log) for log in training.logs])
+    return run.network
+
+
+@dataclass(frozen=True, eq=False)
+class ShownImages:
+    """Real images that a run sees; data-free ones see none.
+
+    Attributes:
+        validation: looked at after each epoch.
+        real: learnt from, by a method that makes no images.
+    """
+
+    validation: LabelledImages | None
+    real: RealImages | None
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """What may make the figures on them, or the learning from them, wrong."""
+        those = (self.validation, self.real and self.real.images)
+        return tuple(dict.fromkeys(text for each in those if each for text in each.cautions))
+
+
+def load_shown_images(
+    recipe: StudentRecipe,
+    teacher: FrozenTeacher,
+    data_dir: Path | None,
+    *,
+    download: bool,
+    classes: str | None = None,
+    class_order: str | None = None,
+) -> ShownImages:
+    """Load what the recipe names, if it names any.
+
+    Raises:
+        UserError: there are no such images, too few, or of another kind than the teacher's.
+    """
+
+    def training_split(name: str, setting: str) -> LabelledImages | None:
+        if not name:
+            return None
+        images = load_dataset(
+            name,
+            data_dir,
+            split="train",
+            download=download,
+            classes=classes,
+            class_order=class_order,
+        )
+        teacher.require_same_kind(images, setting)
+        return images
+
+    validation = training_split(recipe.validation.dataset, "validation.dataset")
+    real = None
+    if isinstance(recipe.synthesis, RealRecipe):
+        images = training_split(recipe.synthesis.dataset, "synthesis.dataset")
+        assert images is not None, "recipes of real images name them"
+        rows_N, _ = hold_out(images.labels_N, recipe.validation.per_class)
+        real = RealImages(images, rows_N)  # without what would be held out
+    return ShownImages(validation, real)
+
+
+def rehearse(
+    recipe: StudentRecipe,
+    teacher: FrozenTeacher,
+    shown: ShownImages,
+    workers: Workers = ALONE,
+) -> StudentTraining:
+    """Build everything that a run begins with, on the teacher's device; write nothing.
+
+    Args:
+        recipe, teacher, workers: as of `train_student`.
+        shown: as `load_shown_images` gives them.
+
+    Raises:
+        UnfitError: the teacher lacks what the recipe needs.
+        UserError: something else cannot work.
+    """
+    if shown.validation is not None:
+        hold_out(shown.validation.labels_N, recipe.validation.per_class)
+    where = next(teacher.classifier.parameters()).device
+    return StudentTraining(recipe, teacher, where, real=shown.real, workers=workers)
+
+
+def student_run(
+    recipe: StudentRecipe,
+    teacher: FrozenTeacher,
+    out: Path,
+    *,
+    device: DeviceChoice,
+    shown: ShownImages,
+    workers: Workers = ALONE,
+) -> RunFolder:
+    """The folder of this run, looked at and left as it is.
+
+    Args:
+        recipe, teacher, out, device, workers: as of `train_student`.
+        shown: as `load_shown_images` gives them.
+
+    Raises:
+        UserError: the folder holds another run, or a damaged one.
+    """
+    images, real = shown.validation, shown.real
+    facts = {
+        "processes": workers.count,
+        "teacher": teacher.description,
+        "training_images": _learnt_from(real),
+        "dataset": None if real is None else real.images.describe(),
+        "validation": None if images is None else images.describe(),
+        "checkpoint_selection": _selection(real, images),
+        "warnings": list(shown.cautions),
+    }
+    return RunFolder(out, RESULT, describe_run(recipe, recipe.seed, device, facts))
+
+
+def _origin(teacher: FrozenTeacher, real: RealImages | None) -> dict[str, str]:
+    """What a student's file says of its teacher, and of what it learnt from."""
+    origin = {
+        "ferd.teacher_sha256": str(teacher.description["sha256"]),
+        "ferd.training_images": _learnt_from(real),
+    }
+    known = {"ferd.dataset": teacher.dataset, "ferd.teacher_key": teacher.key}
+    return {**origin, **{name: value for name, value in known.items() if value}}
+
+
+def _learnt_from(real: RealImages | None) -> str:
+    if real is None:
+        return "synthetic, made from the teacher alone"
+    return f"real, {len(real.rows_N)} of the training split of {real.images.name}: not data-free"
+
+
+def _selection(real: RealImages | None, images: LabelledImages | None) -> str:
+    if images is not None:
+        return "last epoch; held-out training images looked at, none used"
+    used = "no" if real is None else "no held-out"
+    return f"last epoch; {used} images of the data set used"
+
+
+def _row(log: StudentLog) -> dict[str, Any]:
+    """Figures of an epoch on one level, one column each."""
+    row: dict[str, Any] = {}
+    for name, value in vars(log).items():
+        if value is not None or name != "validation":
+            row |= _columns(name, value)
+    return row
+
+
+def _columns(name: str, value: Any) -> dict[str, Any]:
+    if isinstance(value, list):
+        value = dict(enumerate(value))
+    if not isinstance(value, Mapping):
+        return {name: value}
+    row: dict[str, Any] = {}
+    for key, each in value.items():
+        row |= _columns(f"{name}.{key}", each)
+    return row

@@ -1,0 +1,193 @@
+"""The network that is distilled: any checkpoint that `ferd_eval` loads. It is never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ferd_eval.datasets import LabelledImages, dataset_info, list_datasets
+from ferd_eval.errors import UserError
+from ferd_eval.evaluation.model_checks import probe, wrong_class_count
+from ferd_eval.models import Classifier, build_classifier
+from ferd_eval.models.architectures.registry import guess_in_channels
+from ferd_eval.models.checkpoint.load import load_checkpoint
+from ferd_eval.models.demo import demo_checkpoints
+from ferd_train.distillation.teacher_record import TeacherRecord, public_set
+from ferd_train.distillation.unfit import UnfitError
+
+#: Sides of the images of public data sets, and of ImageNet's usual crops.
+COMMON_SIZES = tuple(
+    sorted({224, *(info.image_shape[1] for info in list_datasets() if info.image_shape)})
+)
+
+
+@dataclass(frozen=True, eq=False)
+class FrozenTeacher:
+    """A teacher with what a run's record says of it.
+
+    Attributes:
+        classifier: in evaluation mode, without gradients of parameters, on the CPU at first.
+        image_shape: C, H, W of the images it is distilled with.
+        num_classes: K.
+        record: what its file says of its training.
+        description: facts for a run's record.
+    """
+
+    classifier: Classifier
+    image_shape: tuple[int, int, int]
+    num_classes: int
+    record: TeacherRecord
+    description: Mapping[str, Any]
+
+    @property
+    def dataset(self) -> str:
+        """What it was trained on, where its file tells; else empty."""
+        return self.record.dataset
+
+    @property
+    def key(self) -> str | None:
+        """Which network of its file it is; None where there is one."""
+        return str(self.description.get("key") or "") or None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Those of the data set it was trained on, where they are known; else numbers."""
+        names: tuple[str, ...] = ()
+        if self.dataset:
+            with suppress(UserError):  # a data set of someone else's, under any name
+                names = dataset_info(self.dataset).class_names
+        if len(names) != self.num_classes:
+            return tuple(str(label) for label in range(self.num_classes))
+        return names
+
+    def require_same_kind(self, images: LabelledImages, setting: str) -> None:
+        """See that real images are like those that the teacher is distilled with.
+
+        Args:
+            images: what a student is to be looked at with.
+            setting: what they were named by.
+
+        Raises:
+            UnfitError: they have other classes, or another shape.
+        """
+        if images.num_classes != self.num_classes:
+            raise UnfitError([f"{setting}: {wrong_class_count(self.num_classes, images)[:-1]}"])
+        own, theirs = self.record.info, public_set(images.name)
+        if own is not None and theirs is not None and own.class_names != theirs.class_names:
+            raise UnfitError(
+                [
+                    f"{setting}: the teacher's file says that it was trained on {own.name}, whose "
+                    f"classes are not those of {images.name}"
+                ],
+                others=[f"choose {own.name}, or the teacher that belongs to {images.name}."],
+            )
+        if images.image_shape != self.image_shape:
+            channels, height, width = images.image_shape
+            shapes = ("×".join(map(str, s)) for s in (images.image_shape, self.image_shape))
+            reason = "{}: {} has images of {}, but the student's are {}"
+            mends = channels == self.image_shape[0] and height == width and height % 4 == 0
+            raise UnfitError(
+                [reason.format(setting, images.name, *shapes)],
+                {"image_size": str(height)} if mends else {},
+                ["choose other images"] if mends else ["choose other images, or another teacher."],
+            )
+
+
+@contextmanager
+def teacher_file(teacher: str) -> Iterator[Path]:
+    """The file of a teacher by its path; ``demo`` is the packaged one."""
+    if teacher != "demo":
+        yield Path(teacher)
+        return
+    with demo_checkpoints() as files:
+        yield files[0]
+
+
+def load_teacher(
+    file: Path,
+    image_size: int,
+    *,
+    key: str | None = None,
+    arch: str | None = None,
+    model_file: str | None = None,
+    normalize: str = "auto",
+) -> FrozenTeacher:
+    """Load a checkpoint and see that it takes images of this size.
+
+    Args:
+        file: the checkpoint.
+        image_size: height and width of the images to make.
+        key: which network, where the file holds several; None takes the teacher.
+        arch: as ``ferd-eval score --arch``.
+        model_file: as ``--model-file``.
+        normalize: as ``--normalize``.
+
+    Raises:
+        UnfitError: it does not take the images.
+        UserError: it cannot be loaded.
+    """
+    checkpoint = load_checkpoint(file, role="teacher", key=key)
+    classifier, facts = build_classifier(
+        checkpoint, arch=arch, model_file=model_file, normalize=normalize
+    )
+    # A user's factory does not tell, but its first convolution does.
+    channels = facts.in_channels or guess_in_channels(checkpoint.tensors)
+    if channels is None:
+        raise UserError(
+            f"{file}: the network does not say how many channels its images have; take a teacher "
+            "that begins with a convolution."
+        )
+    shape = (channels, image_size, image_size)
+    classifier.requires_grad_(False).eval()
+    try:
+        logits_BK = probe(
+            classifier,
+            shape,
+            f"image_size {image_size}",
+            by_gradient=True,
+            advice="Set the size it was trained at with --set image_size=N.",
+        )
+    except UserError as reason:
+        _require_size(classifier, shape, str(file))
+        raise UserError(f"{file}: {reason}") from reason
+    assert torch.is_floating_point(logits_BK)
+    description = {
+        "name": checkpoint.name,
+        "path": str(file),
+        "sha256": checkpoint.sha256,
+        "key": checkpoint.key,
+        "choice": checkpoint.choice,
+        **facts.to_json(),
+    }
+    record = TeacherRecord.of(checkpoint.metadata)
+    return FrozenTeacher(classifier, shape, logits_BK.shape[1], record, description)
+
+
+def accepted_size(network: nn.Module, image_shape: tuple[int, int, int]) -> int | None:
+    """Another size of images, a common one, that the network takes; None where there is none."""
+    for size in COMMON_SIZES:
+        if size != image_shape[1]:
+            with suppress(UserError):
+                probe(network, (image_shape[0], size, size), "", by_gradient=False)
+                return size
+    return None
+
+
+def _require_size(network: nn.Module, image_shape: tuple[int, int, int], name: str) -> None:
+    """Name the size that the network takes in place of this one, if it takes any.
+
+    Raises:
+        UnfitError: it takes one.
+    """
+    size, wrong = accepted_size(network, image_shape), image_shape[1]
+    if size is not None:
+        raise UnfitError(
+            [f"{name} takes images of {size}×{size}, but image_size is {wrong} ({wrong}×{wrong})"],
+            {"image_size": str(size)},
+        )

@@ -1,0 +1,340 @@
+"""Whether a recipe goes with its teacher, found before anything is trained and said all at once.
+
+Image size and ε are the recipe's, but only those that the teacher was trained at make a student:
+at others it learns at chance level, or to resist what nobody attacks it with. They are known from
+the teacher's record, else guessed from the data set that is named, or that has such images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+
+from ferd_eval.datasets import list_datasets
+from ferd_eval.datasets.info import DatasetInfo
+from ferd_eval.errors import UserError
+from ferd_eval.evaluation.model_checks import probe
+from ferd_eval.models import build_architecture
+from ferd_train.config.fields import flat, text_of
+from ferd_train.distillation.teacher import FrozenTeacher, accepted_size
+from ferd_train.distillation.teacher_record import public_set
+from ferd_train.distillation.unfit import UnfitError, Words, as_options
+from ferd_train.losses import DFHLLossRecipe
+from ferd_train.recipes import find_student_recipe, made_for, relatives
+from ferd_train.recipes.student import StudentRecipe
+
+_BY_HAND = "set image_size and eps by hand as they are meant"
+
+#: One thing that may be wrong. It raises `UnfitError`.
+Check = Callable[[StudentRecipe, FrozenTeacher], object]
+
+
+def require_fit(
+    recipe: StudentRecipe, load: Callable[[int], FrozenTeacher], *checks: Check
+) -> FrozenTeacher:
+    """Load the teacher for the recipe's image size and go through all checks.
+
+    What one finds is mended, and they go on with what follows: the changes that are named in the
+    end are enough, for they have gone through all checks.
+
+    Args:
+        recipe: what is asked for.
+        load: from an image size to the teacher.
+        checks: in their order.
+
+    Raises:
+        UnfitError: some found something, all of it at once.
+        UserError: something is wrong that no field of the recipe mends.
+    """
+    found: list[UnfitError] = []
+    mended = recipe
+    while True:
+        try:
+            changes = UnfitError.joined(found).changes if found else {}
+            mended = recipe.with_changes(changes)
+            teacher = load(mended.image_size)
+            for check in checks:
+                check(mended, teacher)
+        except UnfitError as unfit:
+            stuck = unfit.changes.items() <= changes.items()
+            found.append(unfit)
+            if stuck:
+                break
+        except UserError as reason:
+            if not found:
+                raise
+            reasons = "; ".join(UnfitError.joined(found).reasons)
+            raise UserError(f"{reasons}; and when that is changed: {reason}") from reason
+        else:
+            break
+    if found:
+        raise UnfitError.joined(found)
+    return teacher
+
+
+def require_student(recipe: StudentRecipe, teacher: FrozenTeacher, usual: str) -> None:
+    """See that the student takes the images.
+
+    Args:
+        recipe: names it.
+        teacher: whose images they are.
+        usual: another student, to be named in place of this one.
+
+    Raises:
+        UnfitError: it takes others.
+        UserError: there is no such architecture, or it takes none.
+    """
+    channels, size, _ = teacher.image_shape
+    with torch.random.fork_rng():
+        student = build_architecture(
+            recipe.arch, num_classes=teacher.num_classes, in_channels=channels
+        ).build()
+        try:
+            probe(student, teacher.image_shape, f"image_size {size}", by_gradient=False)
+        except UserError:
+            other = accepted_size(student, teacher.image_shape)
+            if other is None or usual == recipe.arch:
+                raise
+            raise UnfitError(
+                [
+                    f"the student {recipe.arch} takes images of {other}×{other}, but image_size is "
+                    f"{size}"
+                ],
+                {"arch": usual},
+            ) from None
+
+
+@dataclass(frozen=True)
+class Intention:
+    """A recipe with how it came about.
+
+    Attributes:
+        name: of a recipe of the project, or a file.
+        recipe: with all changes.
+        stated: fields that the user set by hand, which are meant.
+        dataset: that is to be scored on; empty for none.
+    """
+
+    name: str
+    recipe: StudentRecipe
+    stated: Collection[str] = ()
+    dataset: str = ""
+
+
+def require_same_images(intention: Intention, teacher: FrozenTeacher) -> None:
+    """See that image size and ε of the recipe are the teacher's, as far as both are known.
+
+    Raises:
+        UnfitError: they are not, and the user did not set them by hand.
+    """
+    mismatch = compare(intention, teacher)
+    if mismatch.is_refused:
+        raise UnfitError(mismatch.reasons, mismatch.changes, mismatch.others)
+
+
+def caution(
+    intention: Intention, teacher: FrozenTeacher, verb: str = "give ", words: Words = as_options
+) -> str | None:
+    """What is not known to fit, or is meant to be otherwise, in a line; None if nothing.
+
+    Args:
+        intention: passed `require_same_images`.
+        teacher: whose images are made.
+        verb, words: as of `UnfitError.told`.
+    """
+    mismatch = compare(intention, teacher)
+    if not mismatch.reasons:
+        return None
+    return UnfitError(mismatch.reasons, mismatch.changes, mismatch.others).told(verb, words)
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """How recipe and teacher differ in image size, channels, classes and ε.
+
+    Attributes:
+        reasons: differences and what is not known, a clause each.
+        is_refused: whether a field differs from what is known and was not set by hand.
+        changes: fields with which it would not; the user's own are left out.
+        others: what else could be done.
+    """
+
+    reasons: Sequence[str]
+    is_refused: bool
+    changes: Mapping[str, str]
+    others: Sequence[str]
+
+
+def compare(intention: Intention, teacher: FrozenTeacher) -> Mismatch:
+    """Find all differences."""
+    recipe, stated = intention.recipe, intention.stated
+    by_hand = {"image_size", "eps"} <= {*stated}
+    foreign, reasons = (False, []) if by_hand else _made_for_others(intention.name, teacher)
+    found = {each.field: each for each in _norms(intention, teacher)}
+    wrong = [
+        norm
+        for norm in found.values()
+        if norm.differs and (norm.is_sure or norm.field not in stated)
+    ]
+    reasons += _clauses(wrong)
+    unknown = [field for field in ("image_size", "eps") if field not in {*found, *stated}]
+    if unknown:
+        taken = " and ".join(f"{field} {flat(recipe)[field]}" for field in unknown)
+        reasons.append(
+            "the teacher's file does not say what it was trained at, so it is distilled at the "
+            f"recipe's {taken}"
+        )
+    changes = {norm.field: text_of(norm.right) for norm in wrong if norm.field not in stated}
+    reasons += _long_steps(recipe, changes)
+    changes |= _steps(recipe, Fraction(changes.get("eps", recipe.eps)), stated)
+    unsaid = [norm.field for norm in wrong if norm.is_sure or foreign] + (
+        unknown if foreign else []
+    )
+    is_refused = any(field not in stated for field in unsaid)
+    others = _better_recipes(intention.name, teacher, found.values()) if reasons else []
+    others += [_BY_HAND] if is_refused or unknown else []
+    return Mismatch(reasons, is_refused, changes, others)
+
+
+@dataclass(frozen=True)
+class _Norm:
+    """What a field should be, and why.
+
+    Attributes:
+        value: what it is.
+        right: what it should be.
+        says: who says so, with a verb.
+        is_sure: whether that is a fact of this teacher.
+    """
+
+    field: str
+    value: int | Fraction
+    right: int | Fraction
+    says: str
+    is_sure: bool
+
+    @property
+    def differs(self) -> bool:
+        return self.value != self.right
+
+
+def _clauses(wrong: Sequence[_Norm]) -> Iterator[str]:
+    """What is said against the fields, a clause for each who says it."""
+    for says in dict.fromkeys(norm.says for norm in wrong):
+        norms = [norm for norm in wrong if norm.says == says]
+        values = " and ".join(f"{norm.field} is {text_of(norm.value)}" for norm in norms)
+        rights = " and ".join(f"{norm.field} {text_of(norm.right)}" for norm in norms)
+        yield f"{values}, but {says} {rights}"
+
+
+def _norms(intention: Intention, teacher: FrozenTeacher) -> Iterator[_Norm]:
+    """Of image size and ε: by the teacher's file, else the usual ones of a data set."""
+    recipe, record = intention.recipe, teacher.record
+    usual, why = _data_set(intention, teacher)
+    by_file = "the teacher was trained at"
+    if record.image_size is not None:
+        yield _Norm("image_size", recipe.image_size, record.image_size, by_file, True)
+    elif usual is not None and usual.image_shape is not None:
+        yield _Norm("image_size", recipe.image_size, usual.image_shape[1], f"{why}, usually", False)
+    if record.eps is not None:
+        yield _Norm("eps", recipe.eps, record.eps, by_file, True)
+    elif usual is not None:
+        yield _Norm("eps", recipe.eps, usual.default_eps, f"{why}, usually", False)
+
+
+def _data_set(intention: Intention, teacher: FrozenTeacher) -> tuple[DatasetInfo | None, str]:
+    """The public data set that the teacher may be of, and why."""
+    named, own = public_set(intention.dataset), teacher.record.info
+    if own is not None:
+        return own, f"the teacher was trained on {own.name}"
+    if teacher.dataset:  # of the user's own images
+        return None, ""
+    if named is not None:
+        return named, f"it is to be scored on {named.name}"
+    channels, classes = teacher.image_shape[0], teacher.num_classes
+    alike = [
+        info
+        for info in list_datasets()
+        if info.num_classes == classes and info.image_shape and info.image_shape[0] == channels
+    ]
+    if not alike:
+        return None, ""
+    values = intention.recipe.image_size, intention.recipe.eps
+
+    def differences(info: DatasetInfo) -> int:
+        assert info.image_shape is not None
+        theirs = info.image_shape[1], info.default_eps
+        return sum(a != b for a, b in zip(values, theirs, strict=True))
+
+    nearest = min(alike, key=differences)
+    return nearest, f"{_channels(channels)} and {classes} classes look like {nearest.name}"
+
+
+def _made_for_others(name: str, teacher: FrozenTeacher) -> tuple[bool, list[str]]:
+    """Whether a recipe is made for images of other channels; and what it is made for, if other."""
+    made = made_for(name)
+    if made is None or made.image_shape is None:
+        return False, []
+    channels, classes = teacher.image_shape[0], teacher.num_classes
+    if made.image_shape[0] != channels:
+        shape = "×".join(map(str, made.image_shape))
+        return True, [
+            f"recipe {name} is for images of {shape}, but the teacher's have {_channels(channels)}"
+        ]
+    if made.num_classes != classes:
+        return False, [
+            f"recipe {name} is for {made.num_classes} classes, but the teacher has {classes}"
+        ]
+    return False, []
+
+
+def _channels(count: int) -> str:
+    return "1 channel" if count == 1 else f"{count} channels"
+
+
+def _better_recipes(name: str, teacher: FrozenTeacher, norms: Iterable[_Norm]) -> list[str]:
+    """A recipe of the same method that is made for the teacher's images."""
+    right = {norm.field: norm.right for norm in norms}
+    for other in relatives(name):
+        made, recipe = made_for(other), find_student_recipe(other)
+        assert made is not None
+        assert made.image_shape is not None
+        alike = (made.image_shape[0], made.num_classes) == (
+            teacher.image_shape[0],
+            teacher.num_classes,
+        )
+        if alike and all(getattr(recipe, field) == value for field, value in right.items()):
+            return [f"take recipe {other}"]
+    return []
+
+
+def _walks(recipe: StudentRecipe) -> Iterator[tuple[str, Fraction]]:
+    """The steps that attacks within the ball take."""
+    if recipe.reweighting.build().attacks:
+        yield "reweighting.step_size", recipe.reweighting.step_size
+    # DFHL's walk to high entropy has steps of its own, whatever ε.
+    if not isinstance(recipe.loss, DFHLLossRecipe) and "loss.step_size" in flat(recipe):
+        yield "loss.step_size", Fraction(str(flat(recipe)["loss.step_size"]))
+
+
+def _steps(recipe: StudentRecipe, eps: Fraction, stated: Collection[str]) -> dict[str, str]:
+    """Steps that are as long for this ε as the recipe's are for its own; a quarter of ε at most
+    where they reached beyond the ball."""
+    changes = {}
+    for name, step in _walks(recipe):
+        right = step * eps / recipe.eps if step <= recipe.eps else eps / 4
+        if right != step and name not in stated:
+            changes[name] = text_of(right)
+    return changes
+
+
+def _long_steps(recipe: StudentRecipe, changes: Mapping[str, str]) -> list[str]:
+    """Attacks whose steps reach beyond the ball, unless ε is changed anyway."""
+    return [
+        f"{name} is {text_of(step)}, beyond eps {text_of(recipe.eps)}"
+        for name, step in _walks(recipe)
+        if step > recipe.eps and "eps" not in changes
+    ]

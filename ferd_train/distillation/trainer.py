@@ -1,0 +1,451 @@
+"""Distillation without data, epoch by epoch, that continues to the bit after a kill.
+
+The loop is algorithm 1 of FERD (arXiv 2509.20793), which any method of making images and any loss
+fit into.
+
+All randomness is keyed by (seed, epoch, purpose), so the only state is the student, its optimiser,
+how vulnerable each class was found, the figures so far, what `Seams` keep within an epoch, and the
+bank, which lies in a folder of its own. B batch, K classes, C channels, H × W pixels.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ferd_eval.attacks import PGD, Batch, Threat, frozen
+from ferd_eval.errors import UserError
+from ferd_eval.evaluation.model_checks import probe
+from ferd_eval.models import build_architecture, save_network
+from ferd_train.distillation.teacher import FrozenTeacher
+from ferd_train.monitoring.pace import Phase
+from ferd_train.monitoring.stopwatch import Stopwatch
+from ferd_train.recipes.student import StudentRecipe
+from ferd_train.synthesis import RealImages, Setting, Synthetic
+from ferd_train.synthesis.base import IMAGE_STEP
+from ferd_train.synthesis.class_sampling import attacked_logits, class_means, draw_labels
+from ferd_train.synthesis.image_bank import Bank
+from ferd_train.training.checkpoint import read_state, write_state
+from ferd_train.training.lr_schedule import cosine
+from ferd_train.training.process_group import ALONE, Workers
+from ferd_train.training.seams import Part, Seams
+from ferd_train.training.seeds import Randomness
+from ferd_train.training.sync_batchnorm import share_batch_norm
+from ferd_train.training.validation import VALIDATION_BATCH, Validation, ValidationFigures
+
+#: What the student's steps are called.
+STUDENT_STEP = "student step"
+
+
+@dataclass(frozen=True)
+class StudentLog:
+    """Figures of one epoch.
+
+    Attributes:
+        epoch: counted from 1.
+        lr: the student's learning rate.
+        generator_loss: L_gen of the kept batch; None where nothing was made, as of the next three.
+        generator_terms: its unweighted terms; none then.
+        kept_step: the generator step it came from, counted from 1.
+        teacher_agrees: share of the kept images in which the teacher sees the class asked for.
+        class_weights: probabilities that this epoch's classes were drawn with.
+        class_counts: images made of each class.
+        vulnerability: of each class afterwards, from which the next weights follow.
+        loss_per_class: what the student's loss goes by for each class in the next epoch, by name;
+            empty for losses that treat all alike.
+        student_loss: mean of L_stu over the epoch's steps; None in the warm-up.
+        student_agrees: share of the last step's clean images in which the student, in evaluation
+            mode, sees what the teacher does.
+        validation: figures on real images; None without any.
+        bank: images in the bank.
+        seconds_making: wall clock of making images and weights.
+        seconds_learning: wall clock of the student's steps.
+    """
+
+    epoch: int
+    lr: float
+    generator_loss: float | None
+    generator_terms: Mapping[str, float]
+    kept_step: int | None
+    teacher_agrees: float | None
+    class_weights: Sequence[float]
+    class_counts: Sequence[int]
+    vulnerability: Sequence[float]
+    loss_per_class: Mapping[str, Sequence[float]]
+    student_loss: float | None
+    student_agrees: float | None
+    validation: Mapping[str, float] | None
+    bank: int
+    seconds_making: float
+    seconds_learning: float
+
+    @property
+    def seconds(self) -> float:
+        """Wall clock of the epoch, without validation."""
+        return self.seconds_making + self.seconds_learning
+
+
+class StudentTraining:
+    """Teacher, student, optimiser and bank of one run.
+
+    Attributes:
+        recipe: what is done.
+        logs: figures of the finished epochs.
+        student: the network that learns.
+        bank: the images made so far, after `begin` or `resume`.
+        seams: where it may be left within an epoch.
+
+    Raises:
+        UserError: the architecture is unknown or does not take the images, or the teacher lacks
+            what the recipe needs.
+    """
+
+    def __init__(
+        self,
+        recipe: StudentRecipe,
+        teacher: FrozenTeacher,
+        device: torch.device,
+        *,
+        real: RealImages | None = None,
+        validation: Validation | None = None,
+        workers: Workers = ALONE,
+    ) -> None:
+        """A student at its beginning; `begin` or `resume` give it a bank.
+
+        Args:
+            recipe: what to do.
+            teacher: on the device.
+            device: where to train.
+            real: images to learn from, for a method that makes none.
+            validation: real images to look at after each epoch.
+            workers: who share each batch. All hold the same student, and call the same methods
+                but those that write.
+        """
+        self.recipe = recipe
+        self.logs: list[StudentLog] = []
+        self.seams = Seams(workers, device)
+        # Of the epoch at hand, as far as it has come.
+        self._figures: dict[str, Any] = {}
+        self._stopwatch = Stopwatch()
+        self._share = workers.share(recipe.batch_size)
+        self._teacher, self._device, self._validation = teacher.classifier, device, validation
+        self._image_shape, self._num_classes = teacher.image_shape, teacher.num_classes
+        with torch.random.fork_rng():
+            torch.manual_seed(Randomness(recipe.seed, 0).seed("student"))
+            self._architecture = build_architecture(
+                recipe.arch, num_classes=self._num_classes, in_channels=self._image_shape[0]
+            )
+            self.student = self._architecture.build().to(device)
+            probe(
+                self.student,
+                self._image_shape,
+                f"image_size {recipe.image_size}",
+                by_gradient=False,
+                advice=f"Take another student than {recipe.arch}, or set image_size.",
+            )
+        share_batch_norm(self.student, self._share)
+        self._reweighting = recipe.reweighting.build()
+        self._vulnerability_K = torch.zeros(self._num_classes, dtype=torch.float64)
+        self._synthesis = recipe.synthesis.build(
+            Setting(
+                self._teacher,
+                self.student,
+                self._image_shape,
+                self._num_classes,
+                recipe.batch_size,
+                recipe.eps,
+                recipe.augmentation,
+                recipe.seed,
+                device,
+                self._share,
+                real,
+                self.seams,
+            )
+        )
+        self._objective = recipe.loss.build(self._num_classes)
+        self._optimizer = torch.optim.SGD(
+            self.student.parameters(),
+            lr=recipe.distillation.lr,
+            momentum=recipe.distillation.momentum,
+            weight_decay=recipe.distillation.weight_decay,
+        )
+
+    @property
+    def epochs_done(self) -> int:
+        """Number of finished epochs."""
+        return len(self.logs)
+
+    @property
+    def phases(self) -> dict[str, Phase]:
+        """What an epoch consists of, by name."""
+        recipe = self.recipe
+        phases = {}
+        if recipe.synthesis.image_steps:
+            phases[IMAGE_STEP] = Phase(recipe.synthesis.image_steps, 3)
+        learning = Phase(
+            recipe.distillation.steps, recipe.loss.walk_steps + 3, begins=recipe.warmup + 1
+        )
+        phases[STUDENT_STEP] = learning
+        if self._validation is not None:
+            phases[VALIDATION_BATCH] = self._validation.phase(recipe.batch_size)
+        return phases
+
+    def class_weights(self) -> Tensor:
+        """Probabilities that the next epoch's classes are drawn with; even before the first. K."""
+        if not self.logs:
+            return torch.full((self._num_classes,), 1 / self._num_classes, dtype=torch.float64)
+        return self._reweighting.weights(self._vulnerability_K)
+
+    def begin(self, bank: Path) -> None:
+        """Start with an empty bank in that folder."""
+        workers = self._share.workers
+        with workers.in_turn():
+            if workers.is_first:
+                self.bank = Bank.create(bank, self._image_shape)
+            else:
+                self.bank = Bank.open(bank, 0)
+
+    def epoch(self) -> StudentLog:
+        """Make a batch of images, weigh the classes, and train the student on the bank.
+
+        Raises:
+            UserError: training diverged. What was saved before is of use, the weights now are not.
+        """
+        number = self.epochs_done + 1
+        randomness = Randomness(self.recipe.seed, number)
+        self.seams.epoch = number
+        if not self.seams.goes_on:
+            self._stopwatch.lap()
+        figures = self._figures
+        if "seconds_making" not in figures:
+            figures |= self._make_images(randomness)
+            figures["seconds_making"] = self._stopwatch.lap()
+        if "seconds_learning" not in figures:
+            learns = number > self.recipe.warmup
+            loss, agrees = self._learn(randomness) if learns else (None, None)
+            figures |= {"student_loss": loss, "student_agrees": agrees}
+            figures["seconds_learning"] = self._stopwatch.lap()
+        validation = self._validate()
+        log = StudentLog(
+            **figures,
+            epoch=number,
+            lr=self._lr,
+            vulnerability=self._vulnerability_K.tolist(),
+            loss_per_class={
+                name: each_K.tolist() for name, each_K in self._objective.per_class().items()
+            },
+            validation=None if validation is None else vars(validation),
+            bank=len(self.bank),
+        )
+        self._figures = {}
+        self.logs.append(log)
+        return log
+
+    def _make_images(self, randomness: Randomness) -> dict[str, Any]:
+        """Make images if the method does, and weigh the classes; figures of that."""
+        weights_K = self.class_weights()
+        drawn_B = draw_labels(weights_K, self.recipe.batch_size, randomness.stream("labels"))
+        made = self._synthesis.make(drawn_B.to(self._device), randomness)
+        agrees = None
+        if made is not None:
+            self._put_away(made)
+            agrees = self._teacher_agrees(made)
+            self._weigh(made, randomness)
+        return {
+            "generator_loss": None if made is None else made.loss,
+            "generator_terms": {} if made is None else dict(made.terms),
+            "kept_step": None if made is None else made.step,
+            "teacher_agrees": agrees,
+            "class_weights": weights_K.tolist(),
+            "class_counts": self._counts(made),
+        }
+
+    def _counts(self, made: Synthetic | None) -> list[int]:
+        labels_B = torch.zeros(0, dtype=torch.int64) if made is None else made.labels_B
+        counts: list[int] = torch.bincount(labels_B, minlength=self._num_classes).tolist()
+        return counts
+
+    @property
+    def _lr(self) -> float:
+        """The learning rate of the epoch that comes next; the warm-up is part of the cosine."""
+        return self.recipe.distillation.lr * cosine(self.epochs_done / self.recipe.epochs)
+
+    def _put_away(self, made: Synthetic) -> None:
+        """Into the bank, which the first process writes; the others look at it again then."""
+        workers, all_BCHW = self._share.workers, self._share.gather(made.x_BCHW)
+        with workers.in_turn():
+            if workers.is_first:
+                self.bank.append(all_BCHW, made.labels_B)
+            else:
+                self.bank = self.bank.grown(len(made.labels_B))
+
+    def _weigh(self, made: Synthetic, randomness: Randomness) -> None:
+        """Equations 1 and 2: attack the teacher on what was made."""
+        if not self._reweighting.attacks:
+            return
+        labels_B = made.labels_B
+        asked = self.recipe.reweighting
+        logits_BK = attacked_logits(
+            self._teacher,
+            made.x_BCHW if asked.measured_on == "kept" else made.last_BCHW,
+            self._share.own(labels_B),
+            threat=Threat(self.recipe.eps),
+            seed=randomness.seed("margins"),
+            attack=PGD(steps=asked.attack_steps, step_size=asked.step_size),
+            share=self._share,
+        )
+        logits_BK = self._share.gather(logits_BK)
+        if not bool(logits_BK.isfinite().all()):
+            raise UserError(
+                f"the teacher's logits on the images of epoch {self.epochs_done + 1} are not "
+                "finite, so no class can be weighed; lower synthesis.lr or synthesis.latent_lr."
+            )
+        value_B = self._reweighting.vulnerability(logits_BK, labels_B)
+        # The first epoch has no last one to be smoothed with.
+        smoothing = asked.smoothing if self.logs else 0.0
+        self._vulnerability_K = class_means(value_B, labels_B, self._vulnerability_K, smoothing)
+
+    def _learn(self, randomness: Randomness) -> tuple[float, float]:
+        """N_S steps of SGD on the student's loss; their mean, and the share of agreement after."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._lr
+        self._objective.begin_epoch(randomness.epoch, self.recipe.epochs)
+        draw = self._synthesis.feed(self.bank, randomness)
+        losses: list[Tensor] = []
+        parts: Mapping[str, Part] = {
+            "losses": losses,
+            **draw.streams,
+            **self._objective.tallies(),
+        }
+        with frozen(self._teacher):
+            for step in self.seams.steps(STUDENT_STEP, self.recipe.distillation.steps, parts):
+                x_BCHW, labels_B = draw(step)
+                with torch.no_grad():
+                    teacher_BK = self._teacher(x_BCHW)
+                batch = Batch(x_BCHW, labels_B, self._share.places(x_BCHW), teacher_BK)
+                losses.append(self._step(batch, randomness.seed("utae", step)))
+        self._objective.end_epoch()
+        mean_loss = float(torch.stack(losses).mean())
+        with frozen(self.student), torch.no_grad():
+            student_BK = self._share.gather(self.student(x_BCHW))
+        self._require_finite(mean_loss, student_BK)
+        same_B = student_BK.argmax(1) == self._share.gather(teacher_BK).argmax(1)
+        return mean_loss, float(same_B.double().mean())
+
+    def _step(self, batch: Batch, seed: int) -> Tensor:
+        """One step of SGD; returns the loss. The batch's logits are the teacher's."""
+        adv_BCHW = self._objective.examples(
+            self._teacher, self.student, batch, Threat(self.recipe.eps), seed
+        )
+        self.student.train()
+        self._optimizer.zero_grad(set_to_none=True)
+        loss = self._objective.backward(self.student, batch, adv_BCHW, self._share)
+        self._share.workers.sum_gradients(self.student.parameters())
+        self._optimizer.step()
+        return loss
+
+    def _teacher_agrees(self, made: Synthetic) -> float:
+        with frozen(self._teacher), torch.no_grad():
+            logits_BK = self._share.gather(self._teacher(made.x_BCHW))
+        return float((logits_BK.argmax(1) == made.labels_B).double().mean())
+
+    def _validate(self) -> ValidationFigures | None:
+        """By the first process; none of the others has anything to say."""
+        if self._validation is None or not self._share.workers.is_first:
+            return None
+        # Several processes do not come to these seams together, so there they are passed over.
+        alone = self._share.workers.count == 1
+        return self._validation.figures(self.student, self.seams if alone else Seams())
+
+    def _require_finite(self, mean_loss: float, student_BK: Tensor) -> None:
+        """The last step may have spoilt the weights after the last finite loss."""
+        are_finite = {
+            f"loss {mean_loss:g}": math.isfinite(mean_loss),
+            "weights": self._has_finite_weights,
+            "logits": bool(student_BK.isfinite().all()),
+        }
+        broken = [what for what, is_finite in are_finite.items() if not is_finite]
+        if broken:
+            raise self._diverged(", ".join(broken))
+
+    @property
+    def _has_finite_weights(self) -> bool:
+        return all(bool(t.isfinite().all()) for t in self.student.state_dict().values())
+
+    def _diverged(self, broken: str) -> UserError:
+        lr = self.recipe.distillation.lr
+        kept = " The state kept last is from before that." if self.logs else ""
+        return UserError(
+            f"the student diverged in epoch {self.epochs_done + 1} (not finite: {broken}): lr "
+            f"{lr:g} is too high. Start again in another folder with a lower one, e.g. --set "
+            f"distillation.lr={lr / 10:g}.{kept}"
+        )
+
+    def keep(self, file: Path) -> None:
+        """`save` within an epoch.
+
+        Raises:
+            UserError: training diverged. What was saved before stays.
+        """
+        if not self._has_finite_weights:
+            raise self._diverged("weights")
+        self.save(file)
+
+    def save(self, file: Path) -> None:
+        """Write everything a later process needs but the bank, whole or not at all."""
+        write_state(
+            file,
+            {
+                "logs": [vars(log) for log in self.logs],
+                "student": self.student.state_dict(),
+                "optimizer": self._optimizer.state_dict(),
+                "vulnerability": self._vulnerability_K,
+                "synthesis": self._synthesis.state(),
+                "loss": self._objective.per_class(),
+                "bank": len(self.bank),
+                "figures": self._figures,
+                "seconds": self._stopwatch.seconds,
+                "seam": self.seams.state(),
+            },
+        )
+
+    def resume(self, file: Path, bank: Path) -> None:
+        """Read what `save` wrote, with the bank as it was then.
+
+        Raises:
+            UserError: either is damaged.
+        """
+
+        def load(state: Mapping[str, Any]) -> None:
+            self.student.load_state_dict(state["student"])
+            self._optimizer.load_state_dict(state["optimizer"])
+            self._vulnerability_K = state["vulnerability"]
+            self._synthesis.load_state(state["synthesis"])
+            self._objective.load_per_class(state["loss"])
+            self.logs = [StudentLog(**log) for log in state["logs"]]
+            self._bank_count = int(state["bank"])
+            # Older states have none of these, as they lie between two epochs.
+            self._figures = state.get("figures", {})
+            self._stopwatch.set(state.get("seconds", 0.0))
+            self.seams.load_state(state.get("seam"))
+
+        read_state(file, load)
+        with self._share.workers.in_turn():  # who may cut off what was not finished
+            self.bank = Bank.open(bank, self._bank_count)
+
+    def export(self, file: Path, metadata: Mapping[str, str]) -> None:
+        """Save the student so that `ferd_eval` reads it without being told anything."""
+        save_network(
+            file,
+            self.student,
+            self._architecture,
+            normalization=None,
+            metadata={"ferd.recipe": json.dumps(self.recipe.to_json()), **metadata},
+        )

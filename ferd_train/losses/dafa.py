@@ -1,0 +1,126 @@
+"""Classes weighed by the stronger and weaker classes that they are confused with.
+
+Lee et al., "DAFA: Distance-aware fair adversarial training", ICLR 2024, with the formula of its
+public code. B batch, C channels, H × W pixels, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ferd_eval.errors import UserError
+from ferd_train.config.fields import require_not_negative, require_share
+from ferd_train.losses.class_aware import ClassAware
+from ferd_train.losses.class_means import ClassMeans
+from ferd_train.losses.kl_pgd import KLPGD
+from ferd_train.losses.two_terms import TwoTermsRecipe
+from ferd_train.training.process_group import Share
+
+# Σ_{j≠i} p_ij·p_jj over weaker classes j is less than (1 − p_ii)·p_ii, so at most 1/4.
+_SCALE_LIMIT = 4
+
+
+@dataclass(frozen=True)
+class DAFARecipe(TwoTermsRecipe):
+    """RSLAD's two terms, each image weighed by its class: DAFA-style, for DAFA trains from labels.
+
+    Once in the run: with p_ij the mean probability that the student gives class j on attacked
+    images of class i in the epoch that decides, W_i = 1 + λ Σ_{j≠i} sign(p_jj − p_ii)·p_ij·p_jj.
+    Weights lie from 1 − λ/4 to 1 + λ; their mean is not 1.
+
+    Deviations: DAFA also scales each class's ε and step size by W_i, which would train for another
+    ball than is scored; here the weights alone are used. The public code contradicts itself about
+    what they weigh: its TRADES the cross-entropy of clean images only, not KL; its PGD training
+    the attacked images, whose ε however is clipped to the common one after a second, unscaled step.
+    Here they weigh both terms. Classes that are equally strong leave each other alone (the public
+    code takes both down); one that did not come keeps the weight 1. The public code decides after
+    epoch 70 of 110, a share that is kept for runs of any length.
+
+    Attributes:
+        scale: λ; 1 in the public code.
+        even_share: of the run's epochs, to the nearest one, whose weights are even; 7/11 in the
+            public code.
+    """
+
+    name: str = field(default="dafa", init=False)
+    scale: float = 1.0
+    even_share: float = 7 / 11
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_not_negative(self, "scale")
+        require_share(self, "even_share")
+        if self.scale >= _SCALE_LIMIT:
+            raise UserError(
+                f"scale is {self.scale}; give less than {_SCALE_LIMIT}, so that every class weighs "
+                "something."
+            )
+
+    def even_epochs(self, epochs: int) -> int:
+        """The epoch of the run that decides, counted from 1."""
+        return round(self.even_share * epochs)
+
+    def require_epochs(self, warmup: int, epochs: int) -> None:
+        """The epoch that decides must teach, and another one must follow.
+
+        Raises:
+            UserError: weights would stay even throughout.
+        """
+        decides = self.even_epochs(epochs)
+        if not warmup < decides < epochs:
+            raise UserError(
+                f"loss.even_share is {self.even_share:g}, so classes would be weighed after epoch "
+                f"{decides} of {epochs}, but warmup is {warmup}: give a share for which this epoch "
+                "lies after the warm-up and before the last, or raise epochs."
+            )
+
+    def build(self, num_classes: int) -> DAFA:
+        """The loss, with even weights."""
+        return DAFA(self, num_classes)
+
+
+class DAFA(ClassAware):
+    """Weighs classes once."""
+
+    def __init__(self, recipe: DAFARecipe, num_classes: int) -> None:
+        super().__init__(KLPGD(recipe.attack_steps, recipe.step_size), recipe, num_classes)
+        self._recipe, self._decides = recipe, False
+        self._predicted = ClassMeans(num_classes, columns=num_classes)
+
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """Note whether it is the one that decides."""
+        self._decides = epoch == self._recipe.even_epochs(epochs)
+
+    def observe(self, labels_B: Tensor, clean_BK: Tensor, adv_BK: Tensor, share: Share) -> None:
+        """What attacked images are taken for, in the epoch that decides."""
+        if self._decides:
+            self._predicted.add(adv_BK.softmax(dim=1), labels_B)
+
+    def end_epoch(self) -> None:
+        """The weights, after the last even epoch."""
+        similarity_KK, seen_K = self._predicted.take()
+        weight_K = distance_aware_weights(similarity_KK[seen_K][:, seen_K], self._recipe.scale)
+        self.weight_K[seen_K] = weight_K
+
+    def tallies(self) -> dict[str, ClassMeans]:
+        """Mean predictions."""
+        return {"predicted": self._predicted}
+
+    def per_class(self) -> dict[str, Tensor]:
+        """The weights."""
+        return {"weight": self.weight_K}
+
+    def load_per_class(self, remembered: Mapping[str, Tensor]) -> None:
+        """Go on with them."""
+        self.weight_K = remembered["weight"]
+
+
+def distance_aware_weights(similarity_KK: Tensor, scale: float) -> Tensor:
+    """W of `DAFARecipe`, K, from mean probabilities by true class, row, and seen class, column."""
+    strength_K = similarity_KK.diagonal()
+    direction_KK = torch.sign(strength_K[None, :] - strength_K[:, None])
+    return 1 + scale * (direction_KK * similarity_KK * strength_K[None, :]).sum(dim=1)

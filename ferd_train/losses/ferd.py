@@ -1,0 +1,93 @@
+"""FERD's loss: equations 10 and 11 of arXiv 2509.20793."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+from torch import Tensor
+
+from ferd_eval.attacks import Problem, Threat
+from ferd_eval.attacks.base import Objective
+from ferd_train.config.fields import require_not_negative, require_one_of
+from ferd_train.losses.base import WalkingLossRecipe
+from ferd_train.losses.divergence import kl, kl_from_uniform
+from ferd_train.losses.kl_pgd import KLPGD
+from ferd_train.losses.two_terms import ATTACKED, StudentLoss, TwoTerms
+
+
+@dataclass(frozen=True)
+class FERDLossRecipe(WalkingLossRecipe):
+    """Uniform-target adversarial examples, and two divergences from the teacher.
+
+    Attributes:
+        gamma: γ; 0 makes plain KL-PGD of the attack.
+        network: whose prediction is moved: the teacher's (paper) or the student's (release).
+        divergence: from the teacher, a name in `DIVERGENCES`.
+        clean_weight: λ1; 5/6 in the paper.
+        adversarial_weight: λ2; 1/6 in the paper.
+    """
+
+    name: str = field(default="ferd", init=False)
+    gamma: float = 0.5
+    network: str = "student"
+    divergence: str = "kl"
+    clean_weight: float = 0.5
+    adversarial_weight: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_not_negative(self, "gamma")
+        require_one_of(self, "network", ATTACKED)
+        _ = self.divergences
+
+    @property
+    def divergences(self) -> StudentLoss:
+        """Equation 11."""
+        return StudentLoss(self.divergence, self.clean_weight, self.adversarial_weight)
+
+    @property
+    def attack(self) -> UTAE:
+        """Equation 10."""
+        return UTAE(steps=self.attack_steps, step_size=self.step_size, gamma=self.gamma)
+
+    def build(self, num_classes: int) -> TwoTerms:
+        """The loss."""
+        return TwoTerms(self.attack, self.divergences, self.network)
+
+
+@dataclass(frozen=True)
+class UTAE(KLPGD):
+    """KL-PGD that is also drawn to even predictions, so that it aims at no class in particular.
+
+    Raises KL(p_T(x_F) ‖ p(x)) − γ·KL(U ‖ p(x)) with U = 1/K, from x_F + 0.001·N(0, I). Whose
+    prediction p is decided by the network that is attacked: the teacher in the paper, the student
+    in the authors' release (where γ = 0). The batch's clean logits are the teacher's either way.
+
+    Attributes:
+        gamma: γ; 0 leaves KL-PGD, the ablation ``no-utae``.
+    """
+
+    family = "utae"
+    objective_name = "KL from the teacher's clean output − γ·KL(U ‖ p)"
+    steps: int = 10
+    step_size: Fraction | None = Fraction(2, 255)
+    gamma: float = 0.5
+
+    def objective(self, problem: Problem) -> Objective:
+        """Equation 10's bracket, per image."""
+        clean_BK = problem.clean_logits_BK
+
+        def raised(logits_BK: Tensor) -> Tensor:
+            divergence_B = kl(clean_BK, logits_BK)
+            if self.gamma == 0:
+                return divergence_B
+            return divergence_B - self.gamma * kl_from_uniform(logits_BK)
+
+        return raised
+
+    def constants(self, threat: Threat) -> Mapping[str, Any]:
+        """As every walk, and γ."""
+        return {**super().constants(threat), "gamma": self.gamma}

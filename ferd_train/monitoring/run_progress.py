@@ -1,0 +1,59 @@
+"""What a person sees of a training run between its epochs' lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from ferd_eval.runtime.console import console
+from ferd_eval.runtime.progress import Bar, SparseLines, Watcher
+from ferd_train.monitoring.pace import Pace, Phase
+from ferd_train.training.seams import Seam
+
+
+class RunProgress:
+    """Tells a watcher of each step: where the run is, and how long the rest takes."""
+
+    def __init__(
+        self, watcher: Watcher, title: str, phases: Mapping[str, Phase], epochs: int
+    ) -> None:
+        """A run begins, or goes on.
+
+        Args:
+            watcher: is told.
+            title: of the run.
+            phases: of an epoch, in order.
+            epochs: of the run.
+        """
+        self._watcher, self._epochs = watcher, epochs
+        self._pace, self._begun = Pace(phases, epochs), False
+        watcher.start(title)
+
+    def at(self, seam: Seam) -> None:
+        """Count what was done since the last seam."""
+        passed = self._pace.at(seam)
+        if passed is None:
+            return
+        left = self._pace.left(seam)
+        if not self._begun:
+            self._watcher.skip(max(self._pace.done(seam) - passed, 0.0), left)
+            self._begun = True
+        self._watcher.advance(self._words(seam), passed, left)
+
+    def stopped(self, seam: Seam) -> None:
+        """Say where."""
+        self._watcher.note(f"stopped in {self._words(seam)}; all up to there is kept.")
+
+    def _words(self, seam: Seam) -> str:
+        return f"epoch {seam.epoch}/{self._epochs}, {seam.phase} {seam.done}/{seam.steps}"
+
+
+@contextmanager
+def watching() -> Iterator[Watcher]:
+    """Who shows it: a bar on a terminal, elsewhere a line a minute."""
+    screen = console(stderr=True)
+    if not screen.is_terminal:
+        yield SparseLines(screen)
+        return
+    with Bar(screen) as bar:
+        yield bar

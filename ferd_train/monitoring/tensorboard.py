@@ -1,0 +1,74 @@
+"""A run's figures for TensorBoard, where that is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ferd_train.distillation.trainer import StudentLog
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard.writer import SummaryWriter
+
+
+class TensorBoard:
+    """Events in a folder; without the package ``tensorboard`` nothing is written."""
+
+    def __init__(self, folder: Path) -> None:
+        """`folder` is made when there is something to write."""
+        self._folder = folder
+        self._installed = find_spec("tensorboard") is not None
+        self._writer: SummaryWriter | None = None
+        self._written = 0
+
+    def write(self, logs: Sequence[StudentLog]) -> None:
+        """Bring the events up to `logs`, which are those of the last call and more.
+
+        The first call writes all of them anew, in place of what a killed run has written.
+        """
+        if not self._installed:
+            return
+        if self._writer is None:
+            self._writer = self._open()
+        for log in logs[self._written :]:
+            for tag, value in scalars(log):
+                self._writer.add_scalar(tag, value, log.epoch)
+        self._written = len(logs)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Write no more."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def _open(self) -> SummaryWriter:
+        from torch.utils.tensorboard.writer import SummaryWriter
+
+        # Told of a purge, readers drop what earlier files say of steps from 0 on. The files stay,
+        # for a server that looks on would never get past one that is gone.
+        return SummaryWriter(self._folder, purge_step=0)
+
+
+def scalars(log: StudentLog) -> Iterator[tuple[str, float]]:
+    """Tags and values of an epoch: ``generator_loss``, ``generator_terms/bn``, ``class_weights/3``.
+
+    Nothing of what was not measured.
+    """
+    for name, value in vars(log).items():
+        if name != "epoch":
+            yield from _scalars(name, value)
+
+
+def _scalars(tag: str, value: Any) -> Iterator[tuple[str, float]]:
+    if isinstance(value, Mapping):
+        inner = value.items()
+    elif isinstance(value, Sequence):
+        inner = dict(enumerate(value)).items()
+    else:
+        if value is not None:
+            yield tag, value
+        return
+    for key, each in inner:
+        yield from _scalars(f"{tag}/{key}", each)

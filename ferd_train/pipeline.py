@@ -1,0 +1,354 @@
+"""What ``student`` and ``demo`` do once torch may be loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from ferd_eval.attacks import plan_attacks
+from ferd_eval.datasets import load_dataset
+from ferd_eval.errors import UserError
+from ferd_eval.evaluation.config import ScoreSettings
+from ferd_eval.evaluation.evaluate import as_threats
+from ferd_eval.io.files import file_sha256
+from ferd_eval.pipeline import score_checkpoints
+from ferd_eval.report.api import report_folder
+from ferd_eval.report.comparison.compare import verdict_on
+from ferd_eval.results.manifest import look_up, read_manifest
+from ferd_eval.results.run_folder import find_runs
+from ferd_eval.runtime.progress import Silent, Watcher, duration
+from ferd_eval.runtime.signals import after_what_is_at_hand
+from ferd_train.distillation.plan import Scoring, StudentPlan
+from ferd_train.distillation.run import (
+    ShownImages,
+    load_shown_images,
+    rehearse,
+    student_run,
+    train_student,
+)
+from ferd_train.distillation.teacher import FrozenTeacher, load_teacher, teacher_file
+from ferd_train.distillation.teacher_fit import (
+    Intention,
+    caution,
+    require_fit,
+    require_same_images,
+    require_student,
+)
+from ferd_train.distillation.trainer import StudentLog
+from ferd_train.distillation.unfit import UnfitError
+from ferd_train.monitoring.run_progress import watching
+from ferd_train.recipes import find_student_recipe
+from ferd_train.recipes.student import StudentRecipe
+from ferd_train.training.process_group import Workers, join
+from ferd_train.training.seams import PATIENCE
+
+#: Fields of `Distilling`, and of a recipe, whose options have other names than theirs.
+_OPTIONS = {
+    "key": "--teacher-key",
+    "arch": "--teacher-arch",
+    "model_file": "--teacher-model-file",
+    "normalize": "--teacher-normalize",
+}
+_RECIPE_OPTIONS = {"arch": "--student", "variant": "--variant", "ablation": "--ablation"}
+
+
+@dataclass(frozen=True)
+class Distilling:
+    """One job. Fields are the options of ``ferd-train student``."""
+
+    teacher: str
+    recipe: str
+    out: Path
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    seeds: Sequence[int] = ()
+    score: bool = False
+    dataset: str | None = None
+    attacks: str = "paper"
+    classes: str | None = None
+    class_order: str | None = None
+    data_dir: Path | None = None
+    download: bool = False
+    key: str | None = None
+    arch: str | None = None
+    model_file: str | None = None
+    normalize: str = "auto"
+    device: str = "auto"
+    dry_run: bool = False
+
+    def folder(self, seed: int) -> Path:
+        """Of the run with that seed."""
+        return self.out if len(self.seeds) < 2 else self.out / f"seed-{seed}"
+
+    def command(self, changes: Mapping[str, Any]) -> str:
+        """The command line of this job, with some fields of its recipe changed."""
+        words = ["ferd-train", "student"]
+        for each in dataclasses.fields(self):
+            value = getattr(self, each.name)
+            option = _OPTIONS.get(each.name, f"--{each.name.replace('_', '-')}")
+            if each.name == "changes":
+                for name, setting in {**value, **changes}.items():
+                    own = _RECIPE_OPTIONS.get(name)
+                    words += [own, str(setting)] if own else ["--set", f"{name}={setting}"]
+            elif value is True:
+                words.append(option)
+            elif value != each.default:
+                words += [option, ",".join(map(str, value)) if value == self.seeds else str(value)]
+        return shlex.join(words)
+
+
+def distil(job: Distilling, closing: Sequence[str] = ()) -> None:
+    """Train a student for each seed, score them if asked to, and print the path of the result.
+
+    Everything that can be wrong with the input is found before the first epoch. Where several
+    processes were started together, they train together and the first does the rest.
+
+    Args:
+        job: what to do.
+        closing: lines to print after the verdicts of a scored student.
+    """
+    if job.dry_run:
+        job = replace(job, download=False)
+    with teacher_file(job.teacher) as file:
+        with join() as workers:
+            recipe = find_student_recipe(job.recipe).with_changes(job.changes)
+            seeds = job.seeds or (recipe.seed,)
+            recipes = [recipe.with_changes({"seed": seed}) for seed in seeds]
+            teacher = _fitting_teacher(job, recipe, file, workers)
+            plan = _plan(job, recipes, teacher, workers)
+            if job.dry_run:
+                if workers.is_first:
+                    print(*plan.lines(), sep="\n")
+                return
+            del plan  # with its images, which each run loads for itself
+            shown = watching() if workers.is_first else nullcontext(Silent())
+            with shown as watcher, after_what_is_at_hand("step", PATIENCE):
+                students = [_train(each, teacher, job, workers, watcher) for each in recipes]
+        if job.score and workers.is_first:
+            _score(job, recipe, file, teacher.key, students, _scored_on(job, teacher))
+            print(*_verdicts(job.out / "report", teacher, students), *closing, sep="\n")
+            print(job.out / "report/report.html")
+    if not job.score and workers.is_first:
+        print(*students, sep="\n")
+
+
+def _fitting_teacher(
+    job: Distilling, recipe: StudentRecipe, file: Path, workers: Workers
+) -> FrozenTeacher:
+    """The teacher, once it is certain that all goes together.
+
+    Raises:
+        UserError: it does not; all that can be told at once is.
+    """
+    intention = Intention(job.recipe, recipe, job.changes, job.dataset or "")
+    usual = find_student_recipe(job.recipe).arch
+
+    @cache
+    def load(image_size: int) -> FrozenTeacher:
+        return load_teacher(
+            file,
+            image_size,
+            key=job.key,
+            arch=job.arch,
+            model_file=job.model_file,
+            normalize=job.normalize,
+        )
+
+    def look_at_images(mended: StudentRecipe, teacher: FrozenTeacher) -> None:
+        with workers.in_turn():  # one of them may have to fetch the images
+            shown = _shown(job, mended, teacher)
+            if job.score:
+                _scoring(job, mended, teacher)
+        rehearse(mended, teacher, shown, workers)
+
+    try:
+        teacher = require_fit(
+            recipe,
+            load,
+            lambda mended, teacher: require_same_images(replace(intention, recipe=mended), teacher),
+            lambda mended, teacher: require_student(mended, teacher, usual),
+            look_at_images,
+        )
+    except UnfitError as unfit:
+        raise UserError(unfit.told("type: ", job.command)) from unfit
+    if teacher.description["choice"] and workers.is_first:
+        print(f"{file}: {teacher.description['choice']}", file=sys.stderr)
+    if workers.is_first:
+        _warn_of_file(teacher)
+    said = caution(intention, teacher, "to change that, type: ", job.command)
+    if said and workers.is_first:
+        print(f"warning: {said}", file=sys.stderr)
+    return teacher
+
+
+def _warn_of_file(teacher: FrozenTeacher) -> None:
+    """Say what the teacher's file does not tell, with the options of this command."""
+    said = re.sub("--(arch|normalize)", r"--teacher-\1", str(teacher.description["caution"]))
+    if said:
+        print(f"warning: teacher {teacher.description['name']}: {said}", file=sys.stderr)
+
+
+def _shown(job: Distilling, recipe: StudentRecipe, teacher: FrozenTeacher) -> ShownImages:
+    """The real images that the recipe names, as the options say where and in which order."""
+    return load_shown_images(
+        recipe,
+        teacher,
+        job.data_dir,
+        download=job.download,
+        classes=job.classes,
+        class_order=job.class_order,
+    )
+
+
+def _plan(
+    job: Distilling, recipes: Sequence[StudentRecipe], teacher: FrozenTeacher, workers: Workers
+) -> StudentPlan:
+    """What is to be done; the folder of each seed is looked at before the first is trained in.
+
+    Raises:
+        UserError: one holds something else.
+    """
+    device = workers.choose_device(job.device)
+    with workers.in_turn():
+        shown = _shown(job, recipes[0], teacher)
+    runs = [
+        student_run(
+            recipe, teacher, job.folder(recipe.seed), device=device, shown=shown, workers=workers
+        )
+        for recipe in recipes
+    ]
+    scoring = _scoring(job, recipes[0], teacher) if job.score else None
+    return StudentPlan(job.recipe, recipes, runs, teacher, shown, device, scoring)
+
+
+def _scoring(job: Distilling, recipe: StudentRecipe, teacher: FrozenTeacher) -> Scoring:
+    """How students will be scored, once it is certain that this will be possible."""
+    images = load_dataset(
+        _scored_on(job, teacher),
+        job.data_dir,
+        download=job.download,
+        classes=job.classes,
+        class_order=job.class_order,
+    )
+    teacher.require_same_kind(images, "--score")
+    plan = plan_attacks(job.attacks.split(","), as_threats(str(recipe.eps), images))
+    return Scoring(images, plan)
+
+
+def _scored_on(job: Distilling, teacher: FrozenTeacher) -> str:
+    """The data set's name."""
+    dataset = job.dataset or teacher.dataset
+    if not dataset:
+        raise UserError(
+            "what to score on is not known, for the teacher's file does not say what it was "
+            "trained on; give --dataset."
+        )
+    return dataset
+
+
+def _train(
+    recipe: StudentRecipe,
+    teacher: FrozenTeacher,
+    job: Distilling,
+    workers: Workers,
+    watcher: Watcher,
+) -> Path:
+    device = workers.choose_device(job.device)
+    if workers.is_first:
+        name = f"seed {recipe.seed}: {recipe.arch} on {device.device} ({device.reason})"
+        print(name, file=sys.stderr)
+    return train_student(
+        recipe,
+        teacher,
+        job.folder(recipe.seed),
+        device=device,
+        data_dir=job.data_dir,
+        download=job.download,
+        classes=job.classes,
+        class_order=job.class_order,
+        watch=partial(_note_epoch, watcher),
+        watcher=watcher,
+        workers=workers,
+    )
+
+
+def _score(
+    job: Distilling,
+    recipe: StudentRecipe,
+    teacher: Path,
+    teacher_key: str | None,
+    students: Sequence[Path],
+    dataset: str,
+) -> None:
+    """Attack students and teacher alike, with one report over all."""
+    report = job.out / "report"
+    settings = ScoreSettings(
+        dataset=dataset,
+        classes=job.classes,
+        class_order=job.class_order,
+        data_dir=job.data_dir,
+        download=job.download,
+        attacks=job.attacks,
+        eps=str(recipe.eps),
+        device=job.device,
+        out=report,
+    )
+    of_teacher = replace(
+        settings,
+        key=teacher_key,
+        arch=job.arch,
+        model_file=job.model_file,
+        normalize=job.normalize,
+    )
+    groups = [([*students, teacher], settings)]
+    if of_teacher != settings:  # what a user says of the teacher does not hold for the students
+        groups = [(list(students), settings), ([teacher], of_teacher)]
+    for files, each in groups:
+        score_checkpoints(
+            files,
+            each,
+            command=["ferd-train", *sys.argv[1:]],
+            as_json=False,
+            folder_per_checkpoint=True,
+        )
+    if len(groups) > 1:
+        report_folder(report, None, as_json=False)
+
+
+def _verdicts(report: Path, teacher: FrozenTeacher, students: Sequence[Path]) -> Iterator[str]:
+    """How each student stands to the teacher, a sentence each."""
+    runs = {
+        look_up(read_manifest(run) or {}, "checkpoint.sha256"): run
+        for run in find_runs(report).runs
+    }
+    for student in students:
+        try:
+            yield verdict_on(runs[teacher.description["sha256"]], runs[file_sha256(student)])
+        except UserError as reason:
+            yield f"no verdict on {student}: {reason}"
+
+
+def _note_epoch(watcher: Watcher, log: StudentLog, epochs: int) -> None:
+    heaviest = max(range(len(log.class_weights)), key=log.class_weights.__getitem__)
+    parts = [f"epoch {log.epoch}/{epochs}"]
+    if log.generator_loss is not None:
+        parts += [
+            f"images: loss {log.generator_loss:.2f}, as asked {log.teacher_agrees:.0%}",
+            f"heaviest class {heaviest} ({log.class_weights[heaviest]:.2f})",
+        ]
+    if log.student_loss is not None:
+        parts.append(f"student: loss {log.student_loss:.3f}, as teacher {log.student_agrees:.0%}")
+    if log.validation is not None:
+        clean, pgd = log.validation["clean"], log.validation["pgd"]
+        parts.append(f"validation: clean {clean:.1%}, PGD-10 {pgd:.1%}")
+    parts.append(duration(log.seconds))
+    if log.student_loss is not None:  # a warm-up epoch does not tell how long the others take
+        parts.append(f"{duration(log.seconds * (epochs - log.epoch))} left")
+    watcher.note("  ".join(parts))

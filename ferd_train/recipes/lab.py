@@ -1,0 +1,53 @@
+"""What all methods have in common at the laboratory's scale, so that only the method differs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+from ferd_train.losses import LossRecipe, RSLADRecipe
+from ferd_train.recipes.student import DistillationRecipe, ReweightingRecipe, StudentRecipe
+from ferd_train.synthesis import SynthesisRecipe
+from ferd_train.training.augmentation import AugmentationRecipe
+
+#: Step of the attack that class weights are measured with: ε/4.
+ATTACK = Fraction("0.025")
+#: The student's attack: 4 steps of ε/2.
+WALK: Mapping[str, Any] = {"attack_steps": 4, "step_size": 2 * ATTACK}
+
+
+def laboratory(
+    synthesis: SynthesisRecipe,
+    *,
+    loss: LossRecipe | None = None,
+    reweighting: ReweightingRecipe | None = None,
+    variant: str = "none",
+    epochs: int = 20,
+    warmup: int = 2,
+) -> StudentRecipe:
+    """Grey 28×28 images at ε = 0.1, a student of half the packaged teacher's width, 18 × 80 steps.
+
+    Args:
+        synthesis: how images are made.
+        loss: the student's; None for RSLAD's with even weights, the λ1 = λ2 = 1/2 of the variant
+            `ferd`, so that methods differ by their images.
+        reweighting: how classes are drawn; None for evenly.
+        variant: of FERD.
+        epochs: E.
+        warmup: epochs of it that only make images; 18 teach.
+    """
+    return StudentRecipe(
+        arch="resnet8-w8",
+        image_size=28,
+        eps=Fraction("0.1"),
+        variant=variant,
+        epochs=epochs,
+        warmup=warmup,
+        batch_size=128,
+        synthesis=synthesis,
+        reweighting=reweighting or ReweightingRecipe(strategy="uniform"),
+        loss=loss or RSLADRecipe(clean_weight=0.5, adversarial_weight=0.5, **WALK),
+        distillation=DistillationRecipe(steps=80),
+        augmentation=AugmentationRecipe(crop_padding=2, flip=False),
+    )

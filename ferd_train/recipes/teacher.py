@@ -1,0 +1,76 @@
+"""What a teacher's training is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from ferd_train.config.fields import (
+    Recipe,
+    require_at_least,
+    require_not_negative,
+    require_one_of,
+    require_positive,
+    require_seed,
+    require_share,
+)
+
+#: Names of the losses; `ferd_train.adversarial_training.losses` makes them.
+LOSS_NAMES = ("pgd-at", "trades")
+#: Names of precisions; `ferd_train.training.precision` makes them.
+PRECISION_NAMES = ("float32", "tf32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class TeacherRecipe(Recipe):
+    """Adversarial training of a network from data.
+
+    Attributes:
+        dataset: name for `ferd_eval.load_dataset`; its training split is used.
+        arch: registered architecture.
+        loss: ``"pgd-at"`` (Madry et al., ICLR 2018) or ``"trades"`` (Zhang et al., ICML 2019).
+        eps: radius of the L∞ ball in the pixel range [0, 1].
+        inner_steps: signed gradient steps of the inner attack.
+        inner_step: length of one, in the pixel range.
+        trades_beta: weight of the robust term of TRADES; unused by PGD-AT.
+        epochs: passes over the training part.
+        batch_size: images per optimiser step.
+        lr: peak of the one-cycle schedule (SGD with Nesterov momentum).
+        momentum: of SGD.
+        weight_decay: of SGD, on all parameters.
+        crop_padding: random-crop padding in pixels; 0 for no cropping.
+        flip: mirror images at random.
+        ema_decay: decay per step of the averaged weights, which are what is saved.
+        validation_per_class: training images of each class held out, the last in file order.
+        precision: of the training steps: float32, tf32 or bfloat16. Validation is always exact.
+        seed: of initial weights, order, augmentation and attacks.
+    """
+
+    dataset: str
+    arch: str
+    eps: Fraction
+    inner_step: Fraction
+    loss: str = "pgd-at"
+    inner_steps: int = 5
+    trades_beta: float = 6.0
+    epochs: int = 10
+    batch_size: int = 128
+    lr: float = 0.2
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    crop_padding: int = 0
+    flip: bool = False
+    ema_decay: float = 0.995
+    validation_per_class: int = 100
+    precision: str = "float32"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_one_of(self, "loss", LOSS_NAMES)
+        require_one_of(self, "precision", PRECISION_NAMES)
+        require_at_least(self, 1, "inner_steps", "epochs", "batch_size", "validation_per_class")
+        require_at_least(self, 0, "crop_padding")
+        require_share(self, "momentum", "ema_decay")
+        require_not_negative(self, "trades_beta", "weight_decay")
+        require_positive(self, "lr")
+        require_seed(self.seed)

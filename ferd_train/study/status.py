@@ -1,0 +1,139 @@
+"""How far a study is, read from its folder alone: stages that are finished, seconds they took."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ferd_eval.errors import UserError
+from ferd_eval.io.files import write_atomically
+from ferd_eval.io.json import parse_json, to_json
+from ferd_eval.io.lock import now
+from ferd_eval.results.manifest import look_up, read_manifest
+from ferd_eval.results.outcomes import OUTCOMES
+from ferd_train.study.definition import Cell, Evaluation, Study
+
+#: The folder of a cell's training run, and the file that says why the cell failed.
+RUN, FAILURE = "run", "failure.json"
+
+#: What a cell's process prints.
+LOG = "log.txt"
+
+
+@dataclass(frozen=True)
+class TrainingTime:
+    """Wall clock of the epochs so far, in seconds."""
+
+    epochs: int
+    making: float
+    learning: float
+
+    @property
+    def total(self) -> float:
+        """Without validation."""
+        return self.making + self.learning
+
+
+@dataclass(frozen=True)
+class CellState:
+    """A cell as its folder shows it.
+
+    Attributes:
+        folder: need not exist.
+    """
+
+    cell: Cell
+    folder: Path
+
+    @property
+    def run(self) -> Path:
+        """Of training."""
+        return self.folder / RUN
+
+    def is_trained(self) -> bool:
+        """Whether there is a network to score."""
+        return self.cell.row is None or self._trained_network() is not None
+
+    def is_scored(self, evaluation: Evaluation) -> bool:
+        """Whether this network's outcomes are complete."""
+        folder = self.evaluation(evaluation)
+        record = _record(folder)
+        return (
+            record.get("status") == "finished"
+            and (folder / OUTCOMES).is_file()
+            and (
+                self.cell.row is None
+                or look_up(record, "checkpoint.sha256") == self._trained_network()
+            )
+        )
+
+    def evaluation(self, evaluation: Evaluation) -> Path:
+        """Folder of the outcomes."""
+        return self.folder / evaluation.folder
+
+    def left(self, evaluations: tuple[Evaluation, ...]) -> tuple[str, ...]:
+        """Stages that are not finished, by their folders."""
+        training = () if self.is_trained() else (RUN,)
+        scoring = tuple(each.folder for each in evaluations if not self.is_scored(each))
+        return training + scoring
+
+    def failure(self) -> str | None:
+        """Why it failed the last time, in a sentence; None where it did not."""
+        try:
+            said = parse_json((self.folder / FAILURE).read_text(encoding="utf-8"))["reason"]
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError):
+            return "it failed, and the reason cannot be read"
+        return str(said)
+
+    def fail(self, reason: str) -> None:
+        """Keep why."""
+        if self.folder.is_dir():
+            content = to_json({"reason": reason, "when": now()})
+            write_atomically(self.folder / FAILURE, content.encode())
+
+    def succeed(self) -> None:
+        """Forget an earlier failure."""
+        (self.folder / FAILURE).unlink(missing_ok=True)
+
+    def training_time(self) -> TrainingTime:
+        """Of the epochs that are finished."""
+        lines = []
+        try:
+            with (self.run / "metrics.jsonl").open(encoding="utf-8") as stream:
+                lines = [parse_json(line) for line in stream]
+        except (OSError, ValueError):
+            pass
+        return TrainingTime(
+            len(lines),
+            sum(float(line.get("seconds_making", 0)) for line in lines),
+            sum(float(line.get("seconds_learning", 0)) for line in lines),
+        )
+
+    def scoring_seconds(self, evaluation: Evaluation) -> float:
+        """Of a finished evaluation."""
+        cost = _record(self.evaluation(evaluation)).get("cost") or {}
+        return sum(float(each.get("seconds") or 0) for each in cost.values())
+
+    def _trained_network(self) -> str | None:
+        """Digest of the finished student."""
+        record = _record(self.run)
+        finished = record.get("status") == "finished"
+        digest = look_up(record, "result.sha256")
+        return digest if finished and isinstance(digest, str) else None
+
+
+def states(study: Study, work: Path) -> tuple[CellState, ...]:
+    """Of all cells, in their order."""
+    return tuple(CellState(cell, work / cell.path) for cell in study.cells)
+
+
+def _record(folder: Path) -> Mapping[str, Any]:
+    """A run's record; nothing where there is none or it is damaged, which its own command says."""
+    try:
+        return read_manifest(folder, frozenset({"status"})) or {}
+    except UserError:
+        return {}

@@ -1,0 +1,241 @@
+"""How often each class is asked of the generator: the robustness-guided weights of FERD.
+
+arXiv 2509.20793, equations 1 and 2: attack what was made, take each class's mean negative margin on
+the teacher as its vulnerability, and turn vulnerabilities into sampling weights. A strategy of
+one's own is a subclass of `Reweighting`, named in `STRATEGIES`.
+
+B batch, C channels, H × W pixels, K classes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softmax
+
+from ferd_eval.attacks import PGD, Batch, Passes, Threat, frozen, losses
+from ferd_eval.errors import UserError, did_you_mean
+from ferd_train.training.process_group import WHOLE, Share
+
+#: What a margin is measured on: the logits, or the probabilities ("confidence" in the paper).
+MARGIN_UNITS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "logits": lambda logits_BK: logits_BK,
+    "probabilities": lambda logits_BK: logits_BK.softmax(dim=1),
+}
+
+#: PGD-20 with steps of 2/255, as in the paper.
+ATTACK = PGD(steps=20, step_size=Fraction(2, 255))
+
+
+def attacked_logits(
+    teacher: nn.Module,
+    x_BCHW: Tensor,
+    labels_B: Tensor,
+    *,
+    threat: Threat,
+    seed: int,
+    attack: PGD = ATTACK,
+    share: Share = WHOLE,
+) -> Tensor:
+    """The teacher's logits, B×K, on images that PGD from a uniform start has moved off `labels_B`.
+
+    Images are told apart by their place in the batch where the random starts are drawn; they may
+    be a `share` of one.
+    """
+    places_B = share.places(x_BCHW)
+    with frozen(teacher), torch.no_grad():
+        clean_BK = teacher(x_BCHW)
+    batch = Batch(x_BCHW, labels_B, places_B, clean_BK)
+    adv_BCHW = attack.examples(teacher, batch, threat, seed=seed, passes=Passes())
+    with frozen(teacher), torch.no_grad():
+        logits_BK: Tensor = teacher(adv_BCHW)
+    return logits_BK
+
+
+def margins(logits_BK: Tensor, labels_B: Tensor, unit: str = "logits") -> Tensor:
+    """Equation 1: m = f_y − max_{j≠y} f_j, shape B, of the logits or another of `MARGIN_UNITS`."""
+    return -losses.margin(MARGIN_UNITS[unit](logits_BK), labels_B)
+
+
+def class_means(
+    value_B: Tensor, labels_B: Tensor, last_K: Tensor, smoothing: float = 0.0
+) -> Tensor:
+    """Equation 2: the mean of a value over each class's images, K in double precision on the CPU.
+
+    Args:
+        value_B: a value for each image.
+        labels_B: their classes.
+        last_K: what came out last time; zeros at the start. A class without images keeps it.
+        smoothing: share of `last_K` in the answer for the other classes; 0 in the paper.
+    """
+    value_B, last_K = value_B.detach().double().cpu(), last_K.double().cpu()
+    of_class_KB = labels_B.cpu() == torch.arange(len(last_K))[:, None]
+    count_K = of_class_KB.sum(dim=1)
+    mean_K = (of_class_KB * value_B).sum(dim=1) / count_K.clamp(min=1)
+    return torch.where(count_K > 0, smoothing * last_K + (1 - smoothing) * mean_K, last_K)
+
+
+def draw_labels(weights_K: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """`count` independent classes with these probabilities."""
+    return torch.multinomial(weights_K, count, replacement=True, generator=generator)
+
+
+class Reweighting(ABC):
+    """From the teacher's logits under attack to sampling weights.
+
+    Attributes:
+        attacks: whether `vulnerability` looks at its logits, so that they must be computed.
+    """
+
+    attacks: ClassVar[bool] = True
+
+    @abstractmethod
+    def vulnerability(self, logits_BK: Tensor, labels_B: Tensor) -> Tensor:
+        """A value for each image, B: the higher, the worse the teacher withstands."""
+
+    @abstractmethod
+    def weights(self, vulnerability_K: Tensor) -> Tensor:
+        """Probabilities of the classes, K, from the means of `class_means`."""
+
+
+def _require_unit(unit: str) -> None:
+    if unit not in MARGIN_UNITS:
+        raise UserError(f"no margin unit is called {unit!r}.{did_you_mean(unit, MARGIN_UNITS)}")
+
+
+def _require_temperature(temperature: float) -> None:
+    if not temperature > 0:
+        raise UserError(f"temperature is {temperature}; give more than 0.")
+
+
+@dataclass(frozen=True)
+class SoftmaxOfMargins(Reweighting):
+    """softmax(D / τ) of the mean negative margins D: the paper's weights.
+
+    Attributes:
+        temperature: τ.
+        unit: what margins are measured on, a name in `MARGIN_UNITS`. The paper says confidence,
+            but with probabilities its weight of 0.314 for one class of ten would take margins near
+            their very limits; with logits it is ordinary.
+    """
+
+    temperature: float = 1.0
+    unit: str = "logits"
+
+    def __post_init__(self) -> None:
+        _require_unit(self.unit)
+        _require_temperature(self.temperature)
+
+    def vulnerability(self, logits_BK: Tensor, labels_B: Tensor) -> Tensor:
+        """−m."""
+        return -margins(logits_BK, labels_B, self.unit)
+
+    def weights(self, vulnerability_K: Tensor) -> Tensor:
+        """The softmax over the classes."""
+        return softmax(vulnerability_K / self.temperature, dim=0)
+
+
+@dataclass(frozen=True)
+class MinMaxOfMargins(Reweighting):
+    """D stretched to [low, high], then made to add up to 1: the weights of the authors' release.
+
+    Attributes:
+        low: share, before adding up, of the least vulnerable class.
+        high: that of the most vulnerable.
+        unit: what margins are measured on.
+    """
+
+    low: float = 0.05
+    high: float = 0.2
+    unit: str = "logits"
+
+    def __post_init__(self) -> None:
+        _require_unit(self.unit)
+        if not 0 < self.low <= self.high:
+            raise UserError(f"low and high are {self.low} and {self.high}; give 0 < low <= high.")
+
+    def vulnerability(self, logits_BK: Tensor, labels_B: Tensor) -> Tensor:
+        """−m."""
+        return -margins(logits_BK, labels_B, self.unit)
+
+    def weights(self, vulnerability_K: Tensor) -> Tensor:
+        """Stretched and normalised; uniform where all classes are alike."""
+        lowest, highest = vulnerability_K.min(), vulnerability_K.max()
+        if lowest == highest:
+            return torch.full_like(vulnerability_K, 1 / len(vulnerability_K))
+        place_K = (vulnerability_K - lowest) / (highest - lowest)
+        stretched_K = self.low + (self.high - self.low) * place_K
+        return stretched_K / stretched_K.sum()
+
+
+@dataclass(frozen=True)
+class Uniform(Reweighting):
+    """Every class as often as any other: the ablation ``no-reweight``."""
+
+    attacks = False
+
+    def vulnerability(self, logits_BK: Tensor, labels_B: Tensor) -> Tensor:
+        """Nothing is measured."""
+        return torch.zeros_like(labels_B, dtype=torch.float64)
+
+    def weights(self, vulnerability_K: Tensor) -> Tensor:
+        """1/K."""
+        return torch.full_like(vulnerability_K, 1 / len(vulnerability_K))
+
+
+@dataclass(frozen=True)
+class InverseAccuracy(Reweighting):
+    """In proportion to 1 / accuracy under attack. This project's, for comparison.
+
+    Attributes:
+        floor: accuracies below count as this, so that a class at 0 does not take everything.
+    """
+
+    floor: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not 0 < self.floor <= 1:
+            raise UserError(f"floor is {self.floor}; give 0 < floor <= 1.")
+
+    def vulnerability(self, logits_BK: Tensor, labels_B: Tensor) -> Tensor:
+        """1 where the attack succeeds, else 0; a tie is a success."""
+        return (margins(logits_BK, labels_B) <= 0).double()
+
+    def weights(self, vulnerability_K: Tensor) -> Tensor:
+        """1 / max(floor, 1 − share of successes), made to add up to 1."""
+        inverse_K = 1 / (1 - vulnerability_K).clamp(min=self.floor)
+        return inverse_K / inverse_K.sum()
+
+
+@dataclass(frozen=True)
+class SoftmaxOfLosses(Reweighting):
+    """softmax(L / τ) of the mean cross-entropies L under attack. This project's, for comparison."""
+
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require_temperature(self.temperature)
+
+    def vulnerability(self, logits_BK: Tensor, labels_B: Tensor) -> Tensor:
+        """Cross-entropy to the class that was asked for."""
+        return losses.cross_entropy(logits_BK, labels_B)
+
+    def weights(self, vulnerability_K: Tensor) -> Tensor:
+        """The softmax over the classes."""
+        return softmax(vulnerability_K / self.temperature, dim=0)
+
+
+#: Strategies by the name a recipe calls them.
+STRATEGIES: Mapping[str, type[Reweighting]] = {
+    "margin-softmax": SoftmaxOfMargins,
+    "margin-minmax": MinMaxOfMargins,
+    "uniform": Uniform,
+    "inverse-accuracy": InverseAccuracy,
+    "loss": SoftmaxOfLosses,
+}

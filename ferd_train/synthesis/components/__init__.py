@@ -1,0 +1,1 @@
+"""Parts that several synthesis methods share."""

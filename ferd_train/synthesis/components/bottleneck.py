@@ -1,0 +1,217 @@
+"""Which features are not robust: the information bottleneck of FERD's equations 4 to 6.
+
+arXiv 2509.20793, after Kim, Lee & Ro, NeurIPS 2021. Each channel of the teacher's features Z gets
+as much noise as the prediction bears; channels that bear little hold the non-robust features.
+Where the paper and the authors' release differ, each reading has a name in one of the mappings
+below. Variances are those of Z in both. The paper writes Z_I, Z with the noise on it; but its
+variance exceeds the noise's own λ², so equation 6 would let every channel pass.
+
+B batch, C channels of the features, H × W positions, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, softplus
+
+from ferd_eval.attacks import frozen
+from ferd_eval.errors import UserError, did_you_mean
+from ferd_train.training.process_group import WHOLE, Share
+
+#: Shape of ε of equation 4: for each element (paper), or one for all positions of a channel
+#: (release).
+NOISES: Mapping[str, Callable[[Tensor], tuple[int, ...]]] = {
+    "elementwise": lambda z_BCHW: tuple(z_BCHW.shape),
+    "channel": lambda z_BCHW: (*z_BCHW.shape[:2], 1, 1),
+}
+
+# The spread of ε's mean over n positions: what is left of it behind an average over them.
+_MEAN_SPREADS: Mapping[str, Callable[[int], float]] = {
+    "elementwise": lambda positions: positions**-0.5,
+    "channel": lambda positions: 1.0,
+}
+
+#: How much a channel counts in equation 5, by the number of channels of a sample, so that they add
+#: up to their sum (paper), or to half their mean (release).
+REGULARISERS: Mapping[str, Callable[[int], float]] = {
+    "sum": lambda channels: 1.0,
+    "half-mean": lambda channels: 0.5 / channels,
+}
+
+#: λ in equation 6: as learnt, before the softplus (paper), or after it (release).
+MASK_SCALES: Mapping[str, Callable[[Tensor], Tensor]] = {"raw": torch.clone, "softplus": softplus}
+
+#: Over what the maximum of equation 6 runs: the sample's channels (paper), or the whole batch's.
+MASK_MAXIMA: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "sample": lambda variance_BC: variance_BC.amax(dim=1, keepdim=True),
+    "batch": lambda variance_BC: variance_BC.amax(),
+}
+
+_CHOICES = {
+    "noise": NOISES,
+    "regulariser": REGULARISERS,
+    "mask_scale": MASK_SCALES,
+    "mask_maximum": MASK_MAXIMA,
+}
+
+
+@dataclass(frozen=True)
+class Bottleneck:
+    """The bottleneck's constants, and what it does with features.
+
+    Attributes:
+        noise: a name in `NOISES`.
+        regulariser: a name in `REGULARISERS`. A sum is 2·C times half a mean, so `beta` belongs to
+            the one it was chosen for.
+        mask_scale: a name in `MASK_SCALES`. Before the softplus λ may be negative, and its square
+            then grows as the noise shrinks.
+        mask_maximum: a name in `MASK_MAXIMA`.
+        beta: weight of the regulariser; 0.3 in the release, the paper gives none.
+        steps: Adam steps on the noise scale (release).
+        lr: of Adam (release).
+        guard: added to the variances before they are divided by.
+
+    Raises:
+        UserError: a name that is not known, or a number out of range.
+    """
+
+    noise: str = "elementwise"
+    regulariser: str = "half-mean"
+    mask_scale: str = "softplus"
+    mask_maximum: str = "sample"
+    beta: float = 0.3
+    steps: int = 50
+    lr: float = 0.1
+    guard: float = 1e-10
+
+    def __post_init__(self) -> None:
+        for field, known in _CHOICES.items():
+            name = getattr(self, field)
+            if name not in known:
+                raise UserError(f"no {field} is called {name!r}.{did_you_mean(name, known)}")
+        if self.steps < 1:
+            raise UserError(f"steps is {self.steps}; give 1 or more.")
+        if not 0 <= self.beta < float("inf"):
+            raise UserError(f"beta is {self.beta}; give 0 or more.")
+        for field in ("lr", "guard"):
+            if not 0 < getattr(self, field) < float("inf"):
+                raise UserError(f"{field} is {getattr(self, field)}; give more than 0.")
+
+    def variance(self, z_BCHW: Tensor) -> Tensor:
+        """Variance of each channel over its positions, B×C, with the guard added.
+
+        Raises:
+            UserError: there is one position alone, which has no variance.
+        """
+        if z_BCHW.shape[2:].numel() < 2:
+            raise UserError(
+                "the features at the tap are 1×1, so their channels have no variance for the "
+                "bottleneck to go by; choose an earlier tap, or larger images."
+            )
+        z_BCHW = z_BCHW.detach()
+        # In two passes, which on a CPU takes a tenth of torch.var's time.
+        centred_BCHW = z_BCHW - z_BCHW.mean(dim=(2, 3), keepdim=True)
+        return centred_BCHW.square_().mean(dim=(2, 3)) + self.guard
+
+    def slope(
+        self,
+        tail: nn.Module,
+        z_BCHW: Tensor,
+        labels_B: Tensor,
+        raw_scale_BC: Tensor,
+        noise_BCHW: Tensor,
+        variance_BC: Tensor,
+    ) -> Tensor:
+        """The gradient, in λ_r, of each sample's part of equation 5, B×C.
+
+        That is CE(f_{l+}(Z_I), y) + β·R(v_k/λ_k² + log(λ_k²/v_k) − 1). Autograd sees the tail and
+        no more: the noise and the regulariser, on few numbers but 50 times, are by hand.
+
+        Args:
+            tail: features B×C×H×W to logits B×K.
+            z_BCHW: the features Z.
+            labels_B: classes.
+            raw_scale_BC: λ_r; λ = softplus(λ_r).
+            noise_BCHW: ε, B×C×H×W or B×C×1×1.
+            variance_BC: v, from `variance`.
+        """
+        scale_BC = softplus(raw_scale_BC)
+        informative_BCHW = torch.addcmul(z_BCHW, scale_BC[:, :, None, None], noise_BCHW)
+        informative_BCHW.requires_grad_()
+        ce = cross_entropy(tail(informative_BCHW), labels_B, reduction="sum")
+        (by_informative_BCHW,) = torch.autograd.grad(ce, informative_BCHW)
+        by_ce_BC = (by_informative_BCHW * noise_BCHW).sum(dim=(2, 3))
+        weight = self.beta * REGULARISERS[self.regulariser](z_BCHW.shape[1])
+        by_terms_BC = 2 / scale_BC * (1 - variance_BC / scale_BC.square())
+        return by_ce_BC.add_(by_terms_BC, alpha=weight).mul_(raw_scale_BC.sigmoid())
+
+    def noise_scale(
+        self,
+        tail: nn.Module,
+        z_BCHW: Tensor,
+        labels_B: Tensor,
+        generator: torch.Generator,
+        share: Share = WHOLE,
+    ) -> Tensor:
+        """Minimise equation 5 over λ_r, from 0, with fresh noise at each step; returns λ_r, B×C.
+
+        Z is held still and only the tail runs. Where the tail begins with an average over the
+        positions, Z and ε are averaged beforehand, which is the same in distribution and costs
+        next to nothing. The samples' objectives are added up, so that none depends on its
+        neighbours; Adam would undo a mean's factor but for its own guard.
+        """
+        z_BCHW = z_BCHW.detach()
+        variance_BC = self.variance(z_BCHW)
+        shape_of_noise = NOISES[self.noise]
+        spread = 1.0
+        if _averages_first(tail):
+            spread = _MEAN_SPREADS[self.noise](z_BCHW.shape[2:].numel())
+            z_BCHW = z_BCHW.mean(dim=(2, 3), keepdim=True)
+        with frozen(tail):
+            raw_scale_BC = torch.zeros_like(variance_BC)
+            adam = torch.optim.Adam([raw_scale_BC], lr=self.lr)
+            for _ in range(self.steps):
+                noise_BCHW = share.normal(shape_of_noise(z_BCHW), z_BCHW, generator) * spread
+                raw_scale_BC.grad = self.slope(
+                    tail, z_BCHW, labels_B, raw_scale_BC, noise_BCHW, variance_BC
+                )
+                adam.step()
+        return raw_scale_BC
+
+    def mask(self, raw_scale_BC: Tensor, z_BCHW: Tensor, share: Share = WHOLE) -> Tensor:
+        """Equation 6: the non-robust channels, B×C truth values, λ_k² < max Var."""
+        limits = MASK_MAXIMA[self.mask_maximum](share.gather(self.variance(z_BCHW)))
+        scale_BC = MASK_SCALES[self.mask_scale](share.gather(raw_scale_BC))
+        return share.own(scale_BC.square() < limits)
+
+    def non_robust(
+        self,
+        tail: nn.Module,
+        z_BCHW: Tensor,
+        labels_B: Tensor,
+        generator: torch.Generator,
+        share: Share = WHOLE,
+    ) -> Tensor:
+        """Z_nr = mask · Z, B×C×H×W. Gradients flow through Z; the mask is a constant.
+
+        Z and labels may be a process's `share` of a batch, and Z_nr is then of the same rows.
+        """
+        raw_scale_BC = self.noise_scale(tail, z_BCHW, labels_B, generator, share)
+        mask_BC = self.mask(raw_scale_BC, z_BCHW, share)
+        return z_BCHW * mask_BC[:, :, None, None].to(z_BCHW.dtype)
+
+
+def _averages_first(tail: nn.Module) -> bool:
+    """Whether all that the tail sees of its input is each channel's mean."""
+    first = tail[0] if isinstance(tail, nn.Sequential) else tail
+    return isinstance(first, nn.AdaptiveAvgPool2d) and first.output_size in (1, (1, 1))
+
+
+#: As the paper writes it; its β is not given.
+PAPER = Bottleneck("elementwise", "sum", "raw", "sample")
+#: As the authors' release does it.
+RELEASE = Bottleneck("channel", "half-mean", "softplus", "batch")

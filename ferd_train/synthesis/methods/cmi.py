@@ -1,0 +1,289 @@
+"""CMI: a generator made anew each round, and images that differ from all that were made before.
+
+Fang et al., "Contrastive model inversion for data-free knowledge distillation", IJCAI 2021, and its
+public code. A round is an epoch here. B batch, C channels, H × W pixels, K classes, Z latent
+numbers, D numbers in a feature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ferd_eval.attacks import Noise, frozen
+from ferd_train.config.fields import (
+    require_at_least,
+    require_not_negative,
+    require_one_of,
+    require_positive,
+)
+from ferd_train.distillation.unfit import UnfitError
+from ferd_train.synthesis.base import (
+    IMAGE_STEP,
+    BestBatch,
+    Setting,
+    Synthesis,
+    SynthesisRecipe,
+    Synthetic,
+    require_alone,
+)
+from ferd_train.synthesis.components.bn_statistics import BatchNormMatching, layers_with_statistics
+from ferd_train.synthesis.components.contrastive import Head, Ring, contrast, random_parts
+from ferd_train.synthesis.components.generator import Generator
+from ferd_train.synthesis.components.generator_losses import agreeing_minus_kl, one_hot
+from ferd_train.training.seams import Part
+from ferd_train.training.seeds import Randomness
+
+#: What of the teacher images are told apart by.
+FEATURES = ("all", "stages")
+
+_BETAS = (0.5, 0.999)
+
+
+@dataclass(frozen=True)
+class CMIRecipe(SynthesisRecipe):
+    """Model inversion with contrast; the constants of the public script for CIFAR-10.
+
+    Deviations: no normaliser, so images are the generator's sigmoid; ``stages`` for `features` (for
+    WideResNet-34-10 ``all`` is 11 216 numbers, and the ring 3.4 GiB).
+
+    Attributes:
+        steps: of Adam on a round's generator and latents.
+        lr: of both, and of the head's Adam, which goes on over rounds.
+        latent: numbers in a latent.
+        width: of the generator.
+        lambda_adv: weight of −KL(p_T ‖ p_S) of the images on which both see the same class.
+        lambda_bn: weight of L_bn over the teacher's layers.
+        lambda_oh: weight of the cross-entropy to the class asked for.
+        lambda_cr: weight of the contrast; with 0 nothing is remembered.
+        temperature: of the contrast.
+        features: means over the pixels of the inputs of ``all`` batch norms (the public code), or
+            of the last of each width, ``stages``: their ends in WideResNets and PreActResNets.
+        projected: numbers that the head leaves of them.
+        remembered: images whose features are kept.
+        negatives: of them, compared with in each step.
+    """
+
+    method: str = field(default="cmi", init=False)
+    steps: int = 200
+    lr: float = 1e-3
+    latent: int = 256
+    width: int = 64
+    lambda_adv: float = 0.5
+    lambda_bn: float = 1.0
+    lambda_oh: float = 1.0
+    lambda_cr: float = 0.8
+    temperature: float = 0.2
+    features: str = "stages"
+    projected: int = 256
+    remembered: int = 40960
+    negatives: int = 4096
+
+    def __post_init__(self) -> None:
+        require_at_least(
+            self, 1, "steps", "latent", "width", "projected", "remembered", "negatives"
+        )
+        require_positive(self, "lr", "temperature")
+        require_not_negative(self, *self.names_of_weights)
+        require_one_of(self, "features", FEATURES)
+        self.require_any_weight()
+
+    def build(self, setting: Setting) -> CMI:
+        """The method."""
+        return CMI(self, setting)
+
+
+class CMI(Synthesis):
+    """Inverts the teacher anew each round.
+
+    Raises:
+        UserError: the teacher has no batch normalisation, or several processes train.
+    """
+
+    def __init__(self, recipe: CMIRecipe, setting: Setting) -> None:
+        super().__init__(setting)
+        require_alone(recipe, setting)
+        self._recipe = recipe
+        self._matching = BatchNormMatching(setting.teacher) if recipe.lambda_bn else None
+        self._generator = Generator(
+            setting.image_shape, torch.Generator(), latent=recipe.latent, width=recipe.width
+        ).to(setting.device)
+        self._contrast = Contrast(recipe, setting) if recipe.lambda_cr else None
+
+    def make(self, labels_B: Tensor, randomness: Randomness) -> Synthetic:
+        """One round; images and features of the step with the lowest loss are kept."""
+        recipe, setting = self._recipe, self.setting
+        self._generator.reset(randomness.stream("generator"))
+        latents_BZ = self._generator.draw_latents(len(labels_B), randomness.stream("latents"))
+        adam = torch.optim.Adam(
+            [*self._generator.parameters(), latents_BZ.requires_grad_()],
+            lr=recipe.lr,
+            betas=_BETAS,
+        )
+        best = BestBatch(setting.device)
+        parts: Mapping[str, Part] = {
+            "generator": self._generator,
+            "latents": latents_BZ,
+            "adam": adam,
+            "best": best,
+        }
+        with frozen(setting.teacher), frozen(setting.student):
+            for number in setting.seams.steps(IMAGE_STEP, recipe.steps, parts):
+                step = number + 1
+                x_BCHW = self._generator(latents_BZ)
+                seen_BCHW = setting.augment(x_BCHW, randomness.seed("augment images", step))
+                terms = self.terms(x_BCHW, seen_BCHW, labels_B, randomness, step)
+                loss = recipe.weighted(terms)
+                detached = {name: term.detach() for name, term in terms.items()}
+                best.see(loss.detach(), x_BCHW.detach(), detached, step)
+                if self._contrast is not None:
+                    self._contrast.see(loss.detach())
+                adam.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                adam.step()
+                if self._contrast is not None:
+                    self._contrast.step()
+        made = best.synthetic(labels_B, seen_BCHW.detach())
+        if self._contrast is not None:
+            self._contrast.end_round()
+        return made
+
+    def terms(
+        self,
+        x_BCHW: Tensor,
+        seen_BCHW: Tensor,
+        labels_B: Tensor,
+        randomness: Randomness,
+        step: int,
+    ) -> dict[str, Tensor]:
+        """The terms that are on, by name, unweighted.
+
+        Args:
+            x_BCHW: images.
+            seen_BCHW: their global views.
+            labels_B: classes asked for.
+            randomness: of the epoch.
+            step: in it.
+        """
+        recipe, setting = self._recipe, self.setting
+        terms: dict[str, Tensor] = {}
+        with ExitStack() as watching:
+            features, distances = (
+                [] if each is None else watching.enter_context(each.watch())
+                for each in (self._contrast, self._matching)
+            )
+            teacher_BK = setting.teacher(seen_BCHW)
+        if recipe.lambda_bn:
+            terms["bn"] = torch.stack(distances).sum()
+        if recipe.lambda_oh:
+            terms["oh"] = one_hot(teacher_BK, labels_B)
+        if recipe.lambda_adv:
+            terms["adv"] = agreeing_minus_kl(teacher_BK, setting.student(seen_BCHW))
+        if self._contrast is not None:
+            noise = Noise(randomness.seed("parts", step), "parts", setting.share.places(x_BCHW))
+            parts_BCHW = random_parts(x_BCHW, noise)
+            stream = torch.Generator().manual_seed(randomness.seed("negatives", step))
+            terms["cr"] = self._contrast(parts_BCHW, torch.cat(features, dim=1), stream)
+        return terms
+
+    def state(self) -> dict[str, Any]:
+        """Head, its optimiser and the features remembered, also of the round at hand."""
+        return {} if self._contrast is None else self._contrast.state()
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        if self._contrast is not None:
+            self._contrast.load_state(state)
+
+
+class Contrast:
+    """Head, ring, and the features of the round's best step."""
+
+    def __init__(self, recipe: CMIRecipe, setting: Setting) -> None:
+        self._recipe, self._setting = recipe, setting
+        self._layers = _layers(setting.teacher, recipe.features)
+        features = sum(layer.num_features for layer in self._layers)
+        seed = Randomness(setting.seed, 0).seed("head")
+        self._head = Head(features, recipe.projected, seed).to(setting.device)
+        self._adam = torch.optim.Adam(self._head.parameters(), lr=recipe.lr)
+        self._ring = Ring(recipe.remembered, features)
+        self._lowest = torch.full((), torch.inf)
+        self._latest_B2D = self._best_B2D = torch.zeros(0, 2 * features)
+
+    @contextmanager
+    def watch(self) -> Iterator[list[Tensor]]:
+        """Collect, from each layer, the means over the pixels of its input, B×channels."""
+        features: list[Tensor] = []
+
+        def collect(layer: nn.Module, arguments: tuple[Any, ...]) -> None:
+            features.append(arguments[0].flatten(2).mean(dim=2))
+
+        handles = [layer.register_forward_pre_hook(collect) for layer in self._layers]
+        try:
+            yield features
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def __call__(self, parts_BCHW: Tensor, global_BD: Tensor, stream: torch.Generator) -> Tensor:
+        """L_cr of a step, given the features of the global views."""
+        with self.watch() as features:
+            self._setting.teacher(parts_BCHW)
+        local_BD = torch.cat(features, dim=1)
+        self._latest_B2D = torch.cat([local_BD, global_BD], dim=1).detach()
+        cached_R2D = self._ring.draw(self._recipe.negatives, stream, self._setting.device)
+        return contrast(self._head, local_BD, global_BD, cached_R2D, self._recipe.temperature)
+
+    def see(self, loss: Tensor) -> None:
+        """Keep the latest features if the loss is the round's lowest."""
+        if not len(self._best_B2D) or bool(loss < self._lowest):
+            self._lowest, self._best_B2D = loss, self._latest_B2D
+
+    def step(self) -> None:
+        """One step of the head, by the gradients that lie there."""
+        self._adam.step()
+        self._adam.zero_grad(set_to_none=True)
+
+    def end_round(self) -> None:
+        """Remember the best features."""
+        self._ring.add(self._best_B2D)
+        self._lowest, self._best_B2D = torch.full((), torch.inf), self._best_B2D[:0]
+
+    def state(self) -> dict[str, Any]:
+        """What the next step or round needs."""
+        return {
+            "head": self._head.state_dict(),
+            "adam": self._adam.state_dict(),
+            "ring": self._ring.state(),
+            "lowest": self._lowest,
+            "best": self._best_B2D,
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self._head.load_state_dict(state["head"])
+        self._adam.load_state_dict(state["adam"])
+        self._ring.load_state(state["ring"])
+        device = self._setting.device
+        # Older states have none, as they lie between two rounds.
+        self._lowest = state.get("lowest", self._lowest).to(device)
+        self._best_B2D = state.get("best", self._best_B2D).to(device)
+
+
+def _layers(teacher: nn.Module, which: str) -> list[_BatchNorm]:
+    layers = layers_with_statistics(teacher)
+    if not layers:
+        raise UnfitError(
+            ["the teacher has no batch normalisation whose inputs images could be told apart by"],
+            {"synthesis.lambda_cr": "0"},
+        )
+    if which == "all":
+        return layers
+    last_of_width = {layer.num_features: layer for layer in layers}
+    return list(last_of_width.values())

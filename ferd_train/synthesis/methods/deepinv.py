@@ -1,0 +1,184 @@
+"""DeepInversion: pixels themselves are optimised until the teacher's statistics and classes fit.
+
+Yin et al., "Dreaming to distill", CVPR 2020, with the adaptive term of its equation 8; constants of
+the public reimplementation that FERD's authors ship (Fang et al., "datafree"). B batch, C channels,
+H × W pixels, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ferd_eval.attacks import Passes, frozen
+from ferd_eval.attacks.pixel_bounds import distance_inside, inside
+from ferd_train.config.fields import (
+    require_at_least,
+    require_not_negative,
+    require_one_of,
+    require_positive,
+)
+from ferd_train.losses.divergence import jensen_shannon
+from ferd_train.synthesis.base import (
+    IMAGE_STEP,
+    BestBatch,
+    Setting,
+    Synthesis,
+    SynthesisRecipe,
+    Synthetic,
+    require_alone,
+)
+from ferd_train.synthesis.components.bn_statistics import BatchNormMatching
+from ferd_train.synthesis.components.generator_losses import one_hot
+from ferd_train.training.seams import Part
+from ferd_train.training.seeds import Randomness
+
+#: Which iterate goes into the bank.
+KEPT = ("last", "best")
+
+# Adam's, as in the public code.
+_BETAS = (0.5, 0.99)
+# Flattens both predictions where they are compared.
+_TEMPERATURE = 3.0
+# Grey, and a spread that few pixels leave [0, 1] by.
+_CENTRE, _SPREAD = 0.5, 0.25
+
+
+@dataclass(frozen=True)
+class DeepInvRecipe(SynthesisRecipe):
+    """Pixels optimised without a generator.
+
+    Deviations, most because networks here take [0, 1] and no normalised pixels: images begin at
+    0.5 + 0.25·N(0, 1) in place of N(0, 1), are kept within [0, 1], and move by a quarter of the
+    public code's learning rate, 0.1 in units of normalised pixels. The Jensen–Shannon divergence is
+    the paper's and exact; the public code clamps probabilities to [0.01, 0.99] and swaps the
+    arguments of both KL, which weighs disagreement up to twice as much. It also takes 0.001 times
+    the student's own L_bn away, which the paper does not have.
+
+    Attributes:
+        steps: of Adam, an epoch.
+        lr: Adam's.
+        lambda_adv: weight of 1 − JS(p_T, p_S) at temperature 3.
+        lambda_bn: weight of L_bn over the teacher's layers.
+        lambda_oh: weight of the cross-entropy to the class asked for.
+        lambda_tv: weight of total variation, the mean of |differences of neighbours| along rows and
+            columns; FERD's authors have 0.
+        lambda_l2: weight of the mean norm of an image.
+        jitter: images are rolled by up to this share of their side, and mirrored by a coin.
+        keep: the ``last`` iterate that was scored, as the public code does but for a step (what it
+            calls the best is the tensor that it goes on to change), or the ``best``.
+    """
+
+    method: str = field(default="deepinv", init=False)
+    steps: int = 1000
+    lr: float = 0.025
+    lambda_adv: float = 1.0
+    lambda_bn: float = 10.0
+    lambda_oh: float = 1.0
+    lambda_tv: float = 0.0
+    lambda_l2: float = 0.0
+    jitter: float = 0.125
+    keep: str = "last"
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 1, "steps")
+        require_positive(self, "lr")
+        require_not_negative(self, "jitter", *self.names_of_weights)
+        require_one_of(self, "keep", KEPT)
+        self.require_any_weight()
+
+    def build(self, setting: Setting) -> DeepInv:
+        """The method."""
+        return DeepInv(self, setting)
+
+
+class DeepInv(Synthesis):
+    """Makes images for given classes from noise, anew each epoch.
+
+    Raises:
+        UserError: the teacher has no batch normalisation to match, or several processes train.
+    """
+
+    def __init__(self, recipe: DeepInvRecipe, setting: Setting) -> None:
+        super().__init__(setting)
+        require_alone(recipe, setting)
+        self._recipe = recipe
+        self._matching = BatchNormMatching(setting.teacher) if recipe.lambda_bn else None
+
+    def make(self, labels_B: Tensor, randomness: Randomness) -> Synthetic:
+        """Start from noise and take all steps."""
+        recipe, setting = self._recipe, self.setting
+        shape = (len(labels_B), *setting.image_shape)
+        drawn_BCHW = torch.randn(shape, generator=randomness.stream("pixels"))
+        x_BCHW = (_CENTRE + _SPREAD * drawn_BCHW).clamp(0, 1).to(setting.device).requires_grad_()
+        adam = torch.optim.Adam([x_BCHW], lr=recipe.lr, betas=_BETAS)
+        views = randomness.stream("jitter")
+        best = BestBatch(setting.device)
+        parts: Mapping[str, Part] = {"pixels": x_BCHW, "adam": adam, "views": views, "best": best}
+        with frozen(setting.teacher), frozen(setting.student):
+            # Pixels are clamped after each step: a teacher that clamps would hold them there.
+            distance = distance_inside(setting.teacher, x_BCHW, Passes())
+            for step in setting.seams.steps(IMAGE_STEP, recipe.steps, parts):
+                seen_BCHW = jittered(x_BCHW, recipe.jitter, views)
+                terms = self.terms(inside(seen_BCHW, distance), x_BCHW, labels_B)
+                loss = recipe.weighted(terms)
+                if recipe.keep == "last":
+                    best.forget()
+                best.see(loss.detach(), x_BCHW.detach(), _detached(terms), step + 1)
+                adam.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                adam.step()
+                with torch.no_grad():
+                    x_BCHW.clamp_(0, 1)
+        return best.synthetic(labels_B, seen_BCHW.detach())
+
+    def terms(self, seen_BCHW: Tensor, x_BCHW: Tensor, labels_B: Tensor) -> dict[str, Tensor]:
+        """The terms that are on, by name, unweighted.
+
+        Args:
+            seen_BCHW: images as the networks see them.
+            x_BCHW: as they are.
+            labels_B: classes asked for.
+        """
+        recipe, setting = self._recipe, self.setting
+        terms: dict[str, Tensor] = {}
+        if self._matching is None:
+            teacher_BK = setting.teacher(seen_BCHW)
+        else:
+            with self._matching.watch() as distances:
+                teacher_BK = setting.teacher(seen_BCHW)
+            terms["bn"] = torch.stack(distances).sum()
+        if recipe.lambda_adv:
+            student_BK = setting.student(seen_BCHW)
+            terms["adv"] = (
+                1 - jensen_shannon(teacher_BK / _TEMPERATURE, student_BK / _TEMPERATURE).mean()
+            )
+        if recipe.lambda_oh:
+            terms["oh"] = one_hot(teacher_BK, labels_B)
+        if recipe.lambda_tv:
+            terms["tv"] = total_variation(x_BCHW)
+        if recipe.lambda_l2:
+            terms["l2"] = torch.linalg.vector_norm(x_BCHW.flatten(1), dim=1).mean()
+        return terms
+
+
+def jittered(x_BCHW: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """All images rolled alike by up to a share of their sides, and mirrored alike or not."""
+    limits = [int(share * side) for side in x_BCHW.shape[2:]]
+    shifts = [int(torch.randint(-most, most + 1, (), generator=generator)) for most in limits]
+    x_BCHW = torch.roll(x_BCHW, shifts, (2, 3))
+    mirrored = bool(torch.randint(2, (), generator=generator))
+    return x_BCHW.flip(3) if mirrored else x_BCHW
+
+
+def total_variation(x_BCHW: Tensor) -> Tensor:
+    """Mean |difference| of neighbours along columns plus that along rows."""
+    down, right = (x_BCHW.diff(dim=axis).abs().mean() for axis in (2, 3))
+    return down + right
+
+
+def _detached(terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: term.detach() for name, term in terms.items()}

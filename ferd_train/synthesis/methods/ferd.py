@@ -1,0 +1,164 @@
+"""FERD's images: a generator is made anew each epoch, taught for a while, and its best batch kept.
+
+arXiv 2509.20793, algorithm 1, lines 3 to 9. B batch, C channels, H × W pixels, Z latent numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ferd_eval.attacks import frozen
+from ferd_train.config.fields import require_at_least, require_one_of, require_positive
+from ferd_train.synthesis.base import (
+    IMAGE_STEP,
+    BestBatch,
+    Setting,
+    Synthesis,
+    SynthesisRecipe,
+    Synthetic,
+)
+from ferd_train.synthesis.components.bottleneck import Bottleneck
+from ferd_train.synthesis.components.feature_tap import require_positions
+from ferd_train.synthesis.components.generator import Generator
+from ferd_train.synthesis.components.generator_losses import (
+    ADVERSARIAL_TERMS,
+    GeneratorObjective,
+    GeneratorWeights,
+)
+from ferd_train.training.seams import Part
+from ferd_train.training.seeds import Randomness
+from ferd_train.training.sync_batchnorm import share_batch_norm
+
+# Adam's, as in the authors' release.
+_BETAS = (0.5, 0.999)
+
+
+@dataclass(frozen=True)
+class FERDRecipe(SynthesisRecipe):
+    """Fairness-aware examples; the values of the variant `ferd` at the scale of CIFAR-10.
+
+    Attributes:
+        steps: N_G, generator steps an epoch.
+        lr: Adam's, for the generator's weights.
+        latent_lr: Adam's, for the latents.
+        latent: numbers in a latent.
+        width: of the generator; 64 in the paper.
+        lambda_adv: weight of L_adv.
+        lambda_bn: weight of L_bn.
+        lambda_oh: weight of L_oh.
+        lambda_uni: weight of L_uni; 0 makes plain images in place of FAEs.
+        adversarial: what L_adv is, a name in `ADVERSARIAL_TERMS`.
+        match_student: L_bn over the student's layers too (paper), or the teacher's alone (release).
+        tap: layer after which the teacher is cut for L_uni; empty for its family's own.
+        bottleneck: which features are not robust.
+    """
+
+    implied: ClassVar[Mapping[str, Any]] = {}
+    method: str = field(default="ferd", init=False)
+    steps: int = 400
+    lr: float = 2e-3
+    latent_lr: float = 0.015
+    latent: int = 100
+    width: int = 64
+    lambda_adv: float = 1.0
+    lambda_bn: float = 5.0
+    lambda_oh: float = 1.0
+    lambda_uni: float = 5.0
+    adversarial: str = "kl"
+    match_student: bool = False
+    tap: str = ""
+    bottleneck: Bottleneck = field(default_factory=Bottleneck)
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 1, "steps", "latent", "width")
+        require_positive(self, "lr", "latent_lr")
+        require_one_of(self, "adversarial", ADVERSARIAL_TERMS)
+        _ = self.weights
+
+    @property
+    def weights(self) -> GeneratorWeights:
+        """The weights of equation 9."""
+        names = [each.name for each in fields(GeneratorWeights)]
+        return GeneratorWeights(**{name: getattr(self, name) for name in names})
+
+    def build(self, setting: Setting) -> FERD:
+        """The method."""
+        return FERD(self, setting)
+
+
+class FERD(Synthesis):
+    """Makes images for given classes, harder ones as the student learns.
+
+    Raises:
+        UserError: the teacher lacks what a term needs, or the images have sides that no generator
+            makes.
+    """
+
+    def __init__(self, recipe: FERDRecipe, setting: Setting) -> None:
+        super().__init__(setting)
+        self._recipe = recipe
+        self._objective = GeneratorObjective(
+            setting.teacher,
+            setting.student,
+            recipe.weights,
+            bottleneck=recipe.bottleneck,
+            tap=recipe.tap or None,
+            adversarial=recipe.adversarial,
+            match_student=recipe.match_student,
+        )
+        self._generator = Generator(
+            setting.image_shape, torch.Generator(), latent=recipe.latent, width=recipe.width
+        ).to(setting.device)
+        share_batch_norm(self._generator, setting.share)
+        self._rehearse()
+
+    def _rehearse(self) -> None:
+        """Score two grey images, so that what the objective does not take is said beforehand."""
+        device = self.setting.device
+        x_BCHW = torch.full((2, *self.setting.image_shape), 0.5, device=device)
+        labels_B = torch.zeros(2, dtype=torch.int64, device=device)
+        recipe = self._recipe
+        with frozen(self.setting.teacher), frozen(self.setting.student):
+            if recipe.lambda_uni:
+                require_positions(self.setting.teacher, recipe.tap or None, x_BCHW)
+            self._objective(x_BCHW, labels_B, torch.Generator(device))
+
+    def make(self, labels_B: Tensor, randomness: Randomness) -> Synthetic:
+        """Teach a new generator with N_G steps of Adam on its weights and its latents."""
+        recipe, setting = self._recipe, self.setting
+        share = setting.share
+        self._generator.reset(randomness.stream("generator"))
+        drawn_BZ = self._generator.draw_latents(len(labels_B), randomness.stream("latents"))
+        latents_BZ, own_B = share.own(drawn_BZ).requires_grad_(), share.own(labels_B)
+        adam = torch.optim.Adam(
+            [
+                {"params": self._generator.parameters(), "lr": recipe.lr},
+                {"params": [latents_BZ], "lr": recipe.latent_lr},
+            ],
+            betas=_BETAS,
+        )
+        noise = randomness.stream("bottleneck", labels_B.device)
+        best = BestBatch(labels_B.device)
+        parts: Mapping[str, Part] = {
+            "generator": self._generator,
+            "latents": latents_BZ,
+            "adam": adam,
+            "noise": noise,
+            "best": best,
+        }
+        with frozen(setting.teacher), frozen(setting.student):
+            for step in setting.seams.steps(IMAGE_STEP, recipe.steps, parts):
+                x_BCHW = self._generator(latents_BZ)
+                seen_BCHW = setting.augment(x_BCHW, randomness.seed("augment images", step + 1))
+                losses = self._objective(seen_BCHW, own_B, noise, share)
+                best.see(losses.total.detach(), x_BCHW.detach(), losses.terms, step + 1)
+                adam.zero_grad(set_to_none=True)
+                losses.total.backward()  # type: ignore[no-untyped-call]
+                share.workers.sum_gradients(self._generator.parameters())
+                adam.step()
+        return best.synthetic(labels_B, seen_BCHW.detach())

@@ -1,0 +1,199 @@
+"""A training run's folder: its record, its figures, its state and in the end its network."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ferd_eval.errors import UserError
+from ferd_eval.io.files import file_sha256, make_folder, write_atomically
+from ferd_eval.io.json import sealed
+from ferd_eval.io.lock import now
+from ferd_eval.results.manifest import ENVIRONMENT, RECORD, environment, look_up, read_manifest
+from ferd_eval.runtime.device import DeviceChoice, is_out_of_memory
+from ferd_train.config.fields import Recipe, to_toml
+
+# The order of the images comes from numpy; the order of sums from how many processes add them up.
+_TRAINING_ENVIRONMENT = (*ENVIRONMENT, "packages.numpy", "processes")
+
+#: What a run may be made from: path in the record to a digest, and what it is called.
+_SOURCES = {
+    "dataset.fingerprint": "on other data (fingerprint",
+    "teacher.sha256": "of another teacher (sha256",
+    "validation.fingerprint": "with other validation images (fingerprint",
+}
+
+#: How a teacher's file is read.
+_READINGS = (
+    "teacher.key",
+    "teacher.architecture",
+    "teacher.model_file_sha256",
+    "teacher.normalization",
+)
+
+
+class RunFolder:
+    """Where a run keeps everything. A killed run leaves a state, a finished one a network.
+
+    Attributes:
+        folder: the folder.
+        record: what ``manifest.json`` says.
+        state: file to continue from.
+        network: file of the finished network.
+        is_finished: whether nothing is left to do.
+
+    Raises:
+        UserError: the folder holds another run, or a damaged one, or something else.
+    """
+
+    def __init__(self, folder: Path, network: str, record: Mapping[str, Any]) -> None:
+        """Look at the folder; nothing is written before `begin`.
+
+        Args:
+            folder: need not exist.
+            network: name of the finished network's file.
+            record: of the run that is asked for.
+        """
+        self.folder = folder
+        self.state = folder / "state.pt"
+        self.network = folder / network
+        earlier = read_manifest(folder, frozenset({"status", "recipe"}), "a training run")
+        self.is_finished = False
+        if earlier is None:
+            self._require_free()
+            self.record = dict(record)
+            return
+        _require_same_training(earlier, record, folder)
+        self.record = earlier
+        if earlier["status"] == "finished":
+            self._require_network()
+            self.is_finished = True
+
+    def begin(self, recipe: Recipe) -> None:
+        """Create the folder, with the record and the recipe in it."""
+        make_folder(self.folder)
+        write_atomically(self.folder / RECORD, sealed(self.record))
+        write_atomically(self.folder / "recipe.toml", to_toml(recipe).encode())
+
+    def write_figures(self, epochs: Sequence[Mapping[str, Any]]) -> None:
+        """Write ``metrics.jsonl``, a line for each finished epoch."""
+        lines = "".join(json.dumps(dict(epoch), ensure_ascii=False) + "\n" for epoch in epochs)
+        write_atomically(self.folder / "metrics.jsonl", lines.encode())
+
+    def finish(
+        self, epochs: Sequence[Mapping[str, Any]], table: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Seal a run whose network has been written.
+
+        Args:
+            epochs: figures of each epoch; the last one's go into the record.
+            table: the same as rows of ``metrics.csv``; one may lack columns that another has.
+        """
+        self.write_figures(epochs)
+        text = io.StringIO()
+        columns = dict.fromkeys(name for row in table for name in row)
+        writer = csv.DictWriter(text, list(columns), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(table)
+        write_atomically(self.folder / "metrics.csv", text.getvalue().encode())
+        result = {"file": self.network.name, "sha256": file_sha256(self.network), **epochs[-1]}
+        self.record |= {"status": "finished", "finished": now(), "result": result}
+        write_atomically(self.folder / RECORD, sealed(self.record))
+        self.state.unlink(missing_ok=True)
+        self.is_finished = True
+
+    def _require_free(self) -> None:
+        """A network or a state whose record is lost is neither continued nor overwritten."""
+        for file in (self.network, self.state):
+            if file.exists():
+                raise UserError(
+                    f"{self.folder} holds {file.name} but no {RECORD} to say of which run. Choose "
+                    "another folder with --out."
+                )
+
+    def _require_network(self) -> None:
+        recorded = look_up(self.record, "result.sha256")
+        if not self.network.is_file() or file_sha256(self.network) != recorded:
+            raise UserError(
+                f"{self.folder} holds a finished run, but its {self.network.name} is missing or no "
+                f"longer the one in {RECORD}. Restore it, or choose another folder with --out to "
+                "train again."
+            )
+
+
+def describe_run(
+    recipe: Recipe, seed: int, device: DeviceChoice, facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The record of a run that begins now; `facts` say what it is made from and how it ends."""
+    return {
+        "status": "running",
+        "started": now(),
+        "finished": None,
+        **environment(),
+        "recipe": recipe.to_json(),
+        "seed": seed,
+        "device": device.describe(),
+        **facts,
+    }
+
+
+@contextmanager
+def fitting_into_memory(batch_size: int, device: DeviceChoice) -> Iterator[None]:
+    """Say what to do where the allocator gives up.
+
+    Raises:
+        UserError: it did.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(
+            f"a batch of {batch_size} images does not fit into the memory of {device.device}. Free "
+            "some, or start again in another folder with a lower --set batch_size."
+        ) from error
+
+
+def _require_same_training(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> None:
+    """Refuse another recipe or other sources, and to go on where the last bit would differ."""
+    if {*old["recipe"]} != {*new["recipe"]}:
+        raise UserError(
+            f"{folder} holds a run with a recipe of another kind. Choose another folder with --out."
+        )
+    for key, value in new["recipe"].items():
+        before = old["recipe"][key]
+        if before != value:
+            raise UserError(
+                f"{folder} holds a run with another recipe: {key} is {before}, asked for is "
+                f"{value}. Choose another folder with --out."
+            )
+    for path, what in _SOURCES.items():
+        before, after = look_up(old, path), look_up(new, path)
+        if before != after:
+            raise UserError(
+                f"{folder} holds a run {what} {str(before)[:12]}, now {str(after)[:12]}). Choose "
+                "another folder with --out."
+            )
+    for path in _READINGS:
+        before, after = look_up(old, path) or None, look_up(new, path) or None
+        if before != after:
+            raise UserError(
+                f"{folder} holds a run with the teacher read otherwise: {path} is {before}, asked "
+                f"for is {after}. Choose another folder with --out."
+            )
+    if old["status"] == "finished":
+        return
+    for path in _TRAINING_ENVIRONMENT:
+        before, after = look_up(old, path), look_up(new, path)
+        if before != after:
+            raise UserError(
+                f"{folder} holds an unfinished run of another environment: {path} was {before} and "
+                f"is {after} now, so the result would be another. Continue it as it was begun, or "
+                "choose another folder with --out."
+            )

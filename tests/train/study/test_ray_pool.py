@@ -1,0 +1,75 @@
+"""Cells of a study on two workers of Ray: the same networks and outcomes as one process gives."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from ferd_eval.models.checkpoint.load import load_checkpoint
+from ferd_train.study.parse import read_study
+from ferd_train.study.status import states
+from ferd_train.study.trial import Failed, Task
+from tests.train.study.study_files import EVALUATIONS, HEAD, METHODS, lay_out, study_file
+
+ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'ferd[cluster]'")
+
+from ferd_train.study.ray_pool import carry_out_on_cluster  # noqa: E402 -- needs Ray
+
+CELLS = ["small/teacher", *(f"small/{m}/seed-{s}" for m in ("ferd", "rslad") for s in (0, 1))]
+
+
+def study(folder: Path, work: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ferd_train", "study", str(folder / "s.toml"), "--work", str(work),
+         "--data-dir", str(folder), *flags],
+        capture_output=True, text=True, timeout=500, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_two_workers_give_what_one_process_gives(tmp_path):
+    folder = lay_out(tmp_path / "files")
+    study_file(folder, HEAD + METHODS + EVALUATIONS)
+    alone = study(folder, tmp_path / "alone")
+    assert alone.returncode == 0, alone.stderr
+    both = study(folder, tmp_path / "both", "--cluster", "auto")
+    assert both.returncode == 0, both.stderr
+    for cell in CELLS:
+        for evaluation in ("full", "few"):
+            tables = [
+                pd.read_parquet(tmp_path / each / cell / evaluation / "outcomes.parquet")
+                for each in ("alone", "both")
+            ]
+            pd.testing.assert_frame_equal(*tables, check_exact=True)
+        if cell != "small/teacher":
+            ours, theirs = (
+                load_checkpoint(tmp_path / each / cell / "run" / "student.safetensors").tensors
+                for each in ("alone", "both")
+            )
+            assert all((ours[name] == theirs[name]).all() for name in theirs)
+    again = study(folder, tmp_path / "both", "--cluster", "auto")
+    assert again.returncode == 0
+    assert "epoch" not in again.stderr
+
+
+def test_a_disk_that_is_not_shared_is_said(tmp_path):
+    folder = lay_out(tmp_path / "files")
+    read = read_study(study_file(folder, HEAD + METHODS + EVALUATIONS))
+    state = states(read, tmp_path / "nowhere")[1]
+    task = Task(state.cell, read.evaluations, state.folder, folder, "cpu")
+    seen = []
+    carry_out_on_cluster([task], tmp_path / "nowhere", "auto", lambda _, event: seen.append(event))
+    (event,) = seen
+    assert isinstance(event, Failed)
+    assert "does not see" in event.reason
+    assert "disk that all share" in event.reason
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_nothing_to_do_needs_no_cluster(tmp_path):
+    carry_out_on_cluster([], tmp_path, "127.0.0.1:1", lambda *_: None)
+    assert not ray.is_initialized()
