@@ -14,7 +14,7 @@ from ferd_train.distillation.teacher import FrozenTeacher
 from ferd_train.distillation.trainer import StudentTraining
 from ferd_train.recipes.student import StudentRecipe
 from ferd_train.synthesis.image_bank import Bank
-from ferd_train.training.process_group import WHOLE, Share
+from ferd_train.training.process_group import WHOLE, BatchShard
 from ferd_train.training.run_folder import fitting_into_memory
 
 # Steps of two short epochs; what the longer takes more is that of the steps between. One of five
@@ -110,7 +110,7 @@ class _HeldBank(Bank):
         count: int,
         generator: torch.Generator,
         device: torch.device | str = "cpu",
-        share: Share = WHOLE,
+        share: BatchShard = WHOLE,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """As of a bank on disk."""
         place_B = torch.randint(len(self), (count,), generator=generator)

@@ -19,7 +19,7 @@ from ferd_train.losses.class_aware import ClassAware, tempered
 from ferd_train.losses.class_means import ClassMeans
 from ferd_train.losses.kl_pgd import KLPGD
 from ferd_train.losses.two_terms import TwoTermsRecipe
-from ferd_train.training.process_group import Share
+from ferd_train.training.process_group import BatchShard
 
 # Of the risks: smaller gaps come of rounding a mean, and would be blown up to a whole step.
 _ROUNDING = 1e-9
@@ -77,7 +77,9 @@ class ABSLD(ClassAware):
         softened = replace(batch, clean_logits_BK=softened_BK)
         return super().examples(teacher, student, softened, threat, seed)
 
-    def observe(self, labels_B: Tensor, clean_BK: Tensor, adv_BK: Tensor, share: Share) -> None:
+    def observe(
+        self, labels_B: Tensor, clean_BK: Tensor, adv_BK: Tensor, share: BatchShard
+    ) -> None:
         """Cross-entropies to the labels."""
         risks = [cross_entropy(z_BK, labels_B, reduction="none") for z_BK in (clean_BK, adv_BK)]
         self._risks.add(torch.stack(risks, dim=1), labels_B)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ferd_eval.attacks import Batch, Threat
 from ferd_train.config.fields import require_at_least
 from ferd_train.losses.class_means import ClassMeans
-from ferd_train.training.process_group import WHOLE, Share
+from ferd_train.training.process_group import WHOLE, BatchShard
 
 
 class StudentObjective(ABC):
@@ -37,7 +37,7 @@ class StudentObjective(ABC):
 
     @abstractmethod
     def __call__(
-        self, student: nn.Module, batch: Batch, adv_BCHW: Tensor, share: Share = WHOLE
+        self, student: nn.Module, batch: Batch, adv_BCHW: Tensor, share: BatchShard = WHOLE
     ) -> Tensor:
         """The loss of the whole batch, a scalar; the student is in train mode.
 
@@ -49,7 +49,7 @@ class StudentObjective(ABC):
         """
 
     def backward(
-        self, student: nn.Module, batch: Batch, adv_BCHW: Tensor, share: Share = WHOLE
+        self, student: nn.Module, batch: Batch, adv_BCHW: Tensor, share: BatchShard = WHOLE
     ) -> Tensor:
         """Leave the gradient with the student's parameters, and return the loss without one.
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ferd_eval.attacks import PGD, Batch
 from ferd_train.losses.divergence import kl
 from ferd_train.losses.two_terms import TwoTerms, TwoTermsRecipe
-from ferd_train.training.process_group import WHOLE, Share
+from ferd_train.training.process_group import WHOLE, BatchShard
 
 
 class ClassAware(TwoTerms):
@@ -30,7 +30,7 @@ class ClassAware(TwoTerms):
         self.adv_temperature_K = torch.ones(num_classes, dtype=torch.float64)
 
     def __call__(
-        self, student: nn.Module, batch: Batch, adv_BCHW: Tensor, share: Share = WHOLE
+        self, student: nn.Module, batch: Batch, adv_BCHW: Tensor, share: BatchShard = WHOLE
     ) -> Tensor:
         """Both terms, means over the batch; the student is at temperature 1."""
         teacher_BK, labels_B = share.gather(batch.clean_logits_BK), share.gather(batch.labels_B)
@@ -42,7 +42,9 @@ class ClassAware(TwoTerms):
         return (self.weight_K.to(terms_B)[labels_B] * terms_B).mean()
 
     @abstractmethod
-    def observe(self, labels_B: Tensor, clean_BK: Tensor, adv_BK: Tensor, share: Share) -> None:
+    def observe(
+        self, labels_B: Tensor, clean_BK: Tensor, adv_BK: Tensor, share: BatchShard
+    ) -> None:
         """Note what `end_epoch` needs of a step: labels and the student's logits, whole batches."""
 
 

@@ -18,7 +18,7 @@ from ferd_train.losses.class_aware import ClassAware
 from ferd_train.losses.class_means import ClassMeans
 from ferd_train.losses.kl_pgd import KLPGD
 from ferd_train.losses.two_terms import TwoTermsRecipe
-from ferd_train.training.process_group import Share
+from ferd_train.training.process_group import BatchShard
 
 # Σ_{j≠i} p_ij·p_jj over weaker classes j is less than (1 − p_ii)·p_ii, so at most 1/4.
 _SCALE_LIMIT = 4
@@ -95,7 +95,9 @@ class DAFA(ClassAware):
         """Note whether it is the one that decides."""
         self._decides = epoch == self._recipe.even_epochs(epochs)
 
-    def observe(self, labels_B: Tensor, clean_BK: Tensor, adv_BK: Tensor, share: Share) -> None:
+    def observe(
+        self, labels_B: Tensor, clean_BK: Tensor, adv_BK: Tensor, share: BatchShard
+    ) -> None:
         """What attacked images are taken for, in the epoch that decides."""
         if self._decides:
             self._predicted.add(adv_BK.softmax(dim=1), labels_B)

@@ -17,7 +17,7 @@ from ferd_eval.attacks.base import Objective
 from ferd_train.config.fields import require_at_least
 from ferd_train.losses.base import LossRecipe, StudentObjective
 from ferd_train.losses.kl_pgd import KLPGD
-from ferd_train.training.process_group import WHOLE, Share
+from ferd_train.training.process_group import WHOLE, BatchShard
 
 # A ball that holds every image in [0, 1]: the walk is bounded by the pixel range alone.
 _ANYWHERE = Threat(Fraction(1))
@@ -93,7 +93,7 @@ class HardLabels(StudentObjective):
         return hee_BCHW
 
     def __call__(
-        self, student: nn.Module, batch: Batch, adv_BCHW: Tensor, share: Share = WHOLE
+        self, student: nn.Module, batch: Batch, adv_BCHW: Tensor, share: BatchShard = WHOLE
     ) -> Tensor:
         """Cross-entropy, the batch mean."""
         assert self._seen is not None, "examples come first"

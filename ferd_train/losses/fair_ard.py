@@ -20,7 +20,7 @@ from ferd_train.losses.class_aware import ClassAware
 from ferd_train.losses.class_means import ClassMeans
 from ferd_train.losses.kl_pgd import KLPGD
 from ferd_train.losses.two_terms import TwoTermsRecipe
-from ferd_train.training.process_group import Share
+from ferd_train.training.process_group import BatchShard
 
 # Of an attack of ten steps less than one image in a hundred withstands one of them.
 _LEAST = 0.01
@@ -98,7 +98,9 @@ class FairARD(ClassAware):
         self._counting.right.clear()
         return super().examples(teacher, student, batch, threat, seed)
 
-    def observe(self, labels_B: Tensor, clean_BK: Tensor, adv_BK: Tensor, share: Share) -> None:
+    def observe(
+        self, labels_B: Tensor, clean_BK: Tensor, adv_BK: Tensor, share: BatchShard
+    ) -> None:
         """How many iterates of the attack before were still right."""
         if self._counting.right:
             withstood_B = torch.stack(self._counting.right).sum(dim=0)

@@ -19,7 +19,7 @@ from ferd_train.losses.divergence import (
     pairwise_gap,
     soft_cross_entropy,
 )
-from ferd_train.training.process_group import WHOLE, Share
+from ferd_train.training.process_group import WHOLE, BatchShard
 
 #: Networks that images can be made against.
 ATTACKED = ("teacher", "student")
@@ -70,7 +70,7 @@ class TwoTerms(StudentObjective):
         return self._attack.examples(network, batch, threat, seed=seed, passes=Passes())
 
     def __call__(
-        self, student: nn.Module, batch: Batch, adv_BCHW: Tensor, share: Share = WHOLE
+        self, student: nn.Module, batch: Batch, adv_BCHW: Tensor, share: BatchShard = WHOLE
     ) -> Tensor:
         """Both terms, batch means."""
         return self._loss(
@@ -158,7 +158,7 @@ class StudentLoss:
         adv_BCHW: Tensor,
         teacher_BK: Tensor,
         labels_B: Tensor,
-        share: Share = WHOLE,
+        share: BatchShard = WHOLE,
     ) -> Tensor:
         """The loss of a batch, a scalar.
 

@@ -18,7 +18,7 @@ from ferd_eval.datasets import LabelledImages
 from ferd_eval.errors import UserError
 from ferd_train.synthesis.image_bank import Bank
 from ferd_train.training.augmentation import AugmentationRecipe
-from ferd_train.training.process_group import WHOLE, Share
+from ferd_train.training.process_group import WHOLE, BatchShard
 from ferd_train.training.seams import Seams
 from ferd_train.training.seeds import Randomness
 
@@ -85,7 +85,7 @@ class Setting:
     augmentation: AugmentationRecipe
     seed: int
     device: torch.device
-    share: Share = WHOLE
+    share: BatchShard = WHOLE
     real: RealImages | None = None
     seams: Seams = field(default_factory=Seams)
 

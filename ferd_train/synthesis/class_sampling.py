@@ -21,7 +21,7 @@ from torch.nn.functional import softmax
 
 from ferd_eval.attacks import PGD, Batch, Passes, Threat, frozen, losses
 from ferd_eval.errors import UserError, did_you_mean
-from ferd_train.training.process_group import WHOLE, Share
+from ferd_train.training.process_group import WHOLE, BatchShard
 
 #: What a margin is measured on: the logits, or the probabilities ("confidence" in the paper).
 MARGIN_UNITS: Mapping[str, Callable[[Tensor], Tensor]] = {
@@ -41,7 +41,7 @@ def attacked_logits(
     threat: Threat,
     seed: int,
     attack: PGD = ATTACK,
-    share: Share = WHOLE,
+    share: BatchShard = WHOLE,
 ) -> Tensor:
     """The teacher's logits, B×K, on images that PGD from a uniform start has moved off `labels_B`.
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from ferd_eval.errors import UserError
 from ferd_eval.io.files import make_folder, write_atomically
 from ferd_eval.io.json import parse_json, to_json
-from ferd_train.training.process_group import WHOLE, Share
+from ferd_train.training.process_group import WHOLE, BatchShard
 
 _IMAGES, _LABELS, _INDEX = "images.u8", "labels.i64", "bank.json"
 _LABEL = np.dtype("<i8")
@@ -127,7 +127,7 @@ class Bank:
         count: int,
         generator: torch.Generator,
         device: torch.device | str = "cpu",
-        share: Share = WHOLE,
+        share: BatchShard = WHOLE,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """`count` independent uniform draws from all images, with `generator` on the CPU.
 

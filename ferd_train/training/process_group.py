@@ -74,7 +74,7 @@ class Workers:
             torch.cuda.set_device(choice.device)
         return DeviceChoice.here(choice.device, f"one of {self.count} processes")
 
-    def share(self, total: int) -> Share:
+    def share(self, total: int) -> BatchShard:
         """This process's share of batches of `total` rows.
 
         Raises:
@@ -85,7 +85,7 @@ class Workers:
                 f"batch_size is {total}, too little for {self.count} processes; start fewer, or "
                 "raise it."
             )
-        return Share(self, total)
+        return BatchShard(self, total)
 
     def wait(self) -> None:
         """Until all have come this far."""
@@ -140,7 +140,7 @@ ALONE = Workers()
 
 
 @dataclass(frozen=True)
-class Share:
+class BatchShard:
     """A process's own rows of a batch: consecutive ones, as many as the others have or one more.
 
     Attributes:
@@ -199,14 +199,14 @@ class Share:
 
 
 #: All rows of any batch, of a process alone.
-WHOLE = Share()
+WHOLE = BatchShard()
 
 
 class _Gather(torch.autograd.Function):
     """Own rows among zeros, added up: shares may differ in size, and sums of zeros are exact."""
 
     @staticmethod
-    def forward(ctx: Any, x_O: Tensor, share: Share) -> Tensor:
+    def forward(ctx: Any, x_O: Tensor, share: BatchShard) -> Tensor:
         ctx.rows = share.rows
         x_B = x_O.new_zeros((share.total, *x_O.shape[1:]))
         x_B[share.rows] = x_O

@@ -13,10 +13,10 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import batch_norm
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ferd_train.training.process_group import Share
+from ferd_train.training.process_group import BatchShard
 
 
-def pooled(mean_C: Tensor, variance_C: Tensor, share: Share) -> tuple[Tensor, Tensor]:
+def pooled(mean_C: Tensor, variance_C: Tensor, share: BatchShard) -> tuple[Tensor, Tensor]:
     """Mean and biased variance over the whole batch, from those over a process's own rows.
 
     Those of the parts are put together, for a mean of squares less the square of a mean would lose
@@ -33,7 +33,7 @@ def pooled(mean_C: Tensor, variance_C: Tensor, share: Share) -> tuple[Tensor, Te
     return mean_C, variance_C
 
 
-def share_batch_norm(network: nn.Module, share: Share) -> None:
+def share_batch_norm(network: nn.Module, share: BatchShard) -> None:
     """Let the layers inside a network go by the whole batch; with one process they do anyway.
 
     The layers are replaced. Parameters, buffers and their names stay.
@@ -49,7 +49,7 @@ def share_batch_norm(network: nn.Module, share: Share) -> None:
 class SharedBatchNorm(_BatchNorm):
     """In train mode, `layer` as it were if it saw the rows of all processes; else `layer`."""
 
-    def __init__(self, layer: _BatchNorm, share: Share) -> None:
+    def __init__(self, layer: _BatchNorm, share: BatchShard) -> None:
         """Take over a layer's parameters and buffers."""
         super().__init__(
             layer.num_features, layer.eps, layer.momentum, layer.affine, layer.track_running_stats
@@ -98,7 +98,7 @@ class _Normalisation(torch.autograd.Function):
         weight_C: Tensor | None,
         bias_C: Tensor | None,
         eps: float,
-        share: Share,
+        share: BatchShard,
     ) -> tuple[Tensor, Tensor, Tensor]:
         axes = _all_but_channels(x_BC)
         own_variance_C, own_mean_C = torch.var_mean(x_BC, dim=axes, correction=0)

@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ferd_train.distillation.unfit import UnfitError
-from ferd_train.training.process_group import WHOLE, Share
+from ferd_train.training.process_group import WHOLE, BatchShard
 
 
 def layers_with_statistics(network: nn.Module) -> list[_BatchNorm]:
@@ -57,7 +57,7 @@ class BatchNormMatching:
             self.layers += layers_with_statistics(student)
 
     @contextmanager
-    def watch(self, share: Share = WHOLE) -> Iterator[list[Tensor]]:
+    def watch(self, share: BatchShard = WHOLE) -> Iterator[list[Tensor]]:
         """Collect a distance, with gradient, from each layer that runs meanwhile.
 
         Where that is on a process's share of a batch, the distances are the whole batch's.
@@ -79,7 +79,7 @@ class BatchNormMatching:
                 handle.remove()
 
 
-def distance(layer: _BatchNorm, input_BC: Tensor, share: Share = WHOLE) -> Tensor:
+def distance(layer: _BatchNorm, input_BC: Tensor, share: BatchShard = WHOLE) -> Tensor:
     """One layer's part of L_bn, a scalar, for its input B×C×…, which may be a share of a batch."""
     assert not layer.training, "batch statistics are matched in evaluation mode only"
     assert layer.running_mean is not None
@@ -88,7 +88,7 @@ def distance(layer: _BatchNorm, input_BC: Tensor, share: Share = WHOLE) -> Tenso
 
 
 def distance_to(
-    mean_C: Tensor, variance_C: Tensor, input_BC: Tensor, share: Share = WHOLE
+    mean_C: Tensor, variance_C: Tensor, input_BC: Tensor, share: BatchShard = WHOLE
 ) -> Tensor:
     """‖mean of the batch − mean‖₂ + ‖variance of the batch − variance‖₂, a scalar."""
     total: Tensor = _Distance.apply(input_BC, mean_C, variance_C, share)
@@ -104,7 +104,11 @@ class _Distance(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, input_BC: Tensor, known_mean_C: Tensor, known_variance_C: Tensor, share: Share
+        ctx: Any,
+        input_BC: Tensor,
+        known_mean_C: Tensor,
+        known_variance_C: Tensor,
+        share: BatchShard,
     ) -> Tensor:
         x_BCN = input_BC.flatten(2) if input_BC.ndim > 2 else input_BC[:, :, None]
         count = len(x_BCN) * x_BCN.shape[2] / share.fraction

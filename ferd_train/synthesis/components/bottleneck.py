@@ -20,7 +20,7 @@ from torch.nn.functional import cross_entropy, softplus
 
 from ferd_eval.attacks import frozen
 from ferd_eval.errors import UserError, did_you_mean
-from ferd_train.training.process_group import WHOLE, Share
+from ferd_train.training.process_group import WHOLE, BatchShard
 
 #: Shape of ε of equation 4: for each element (paper), or one for all positions of a channel
 #: (release).
@@ -155,7 +155,7 @@ class Bottleneck:
         z_BCHW: Tensor,
         labels_B: Tensor,
         generator: torch.Generator,
-        share: Share = WHOLE,
+        share: BatchShard = WHOLE,
     ) -> Tensor:
         """Minimise equation 5 over λ_r, from 0, with fresh noise at each step; returns λ_r, B×C.
 
@@ -182,7 +182,7 @@ class Bottleneck:
                 adam.step()
         return raw_scale_BC
 
-    def mask(self, raw_scale_BC: Tensor, z_BCHW: Tensor, share: Share = WHOLE) -> Tensor:
+    def mask(self, raw_scale_BC: Tensor, z_BCHW: Tensor, share: BatchShard = WHOLE) -> Tensor:
         """Equation 6: the non-robust channels, B×C truth values, λ_k² < max Var."""
         limits = MASK_MAXIMA[self.mask_maximum](share.gather(self.variance(z_BCHW)))
         scale_BC = MASK_SCALES[self.mask_scale](share.gather(raw_scale_BC))
@@ -194,7 +194,7 @@ class Bottleneck:
         z_BCHW: Tensor,
         labels_B: Tensor,
         generator: torch.Generator,
-        share: Share = WHOLE,
+        share: BatchShard = WHOLE,
     ) -> Tensor:
         """Z_nr = mask · Z, B×C×H×W. Gradients flow through Z; the mask is a constant.
 

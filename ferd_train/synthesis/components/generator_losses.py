@@ -19,7 +19,7 @@ from ferd_train.losses.divergence import kl, kl_from_uniform, pairwise_gap, soft
 from ferd_train.synthesis.components.bn_statistics import BatchNormMatching
 from ferd_train.synthesis.components.bottleneck import Bottleneck
 from ferd_train.synthesis.components.feature_tap import split
-from ferd_train.training.process_group import WHOLE, Share
+from ferd_train.training.process_group import WHOLE, BatchShard
 
 # The release flattens the teacher's prediction by this much where it weighs pairs of classes.
 _PAIR_TEMPERATURE = 100.0
@@ -173,7 +173,7 @@ class GeneratorObjective:
         x_BCHW: Tensor,
         labels_B: Tensor,
         generator: torch.Generator,
-        share: Share = WHOLE,
+        share: BatchShard = WHOLE,
     ) -> GeneratorLosses:
         """Score images in [0, 1] made for these labels; the bottleneck draws from `generator`.
 
@@ -208,7 +208,7 @@ class GeneratorObjective:
         return GeneratorLosses(torch.stack(weighted).sum(), seen)
 
     @contextmanager
-    def _watch(self, share: Share) -> Iterator[list[Tensor]]:
+    def _watch(self, share: BatchShard) -> Iterator[list[Tensor]]:
         """Distances of the batch-norm layers that run; none where L_bn is off."""
         if self._matching is None:
             yield []

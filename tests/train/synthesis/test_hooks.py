@@ -18,7 +18,7 @@ from ferd_train.losses.kl_pgd import KLPGD
 from ferd_train.losses.two_terms import StudentLoss, TwoTerms
 from ferd_train.synthesis.components.bottleneck import Bottleneck
 from ferd_train.synthesis.components.generator_losses import GeneratorObjective, GeneratorWeights
-from ferd_train.training.process_group import WHOLE, Share
+from ferd_train.training.process_group import WHOLE, BatchShard
 from tests.train.student_runs import teacher_of, tiny, train, weights, write_teacher
 
 pytestmark = pytest.mark.usefixtures("same_code")
@@ -35,7 +35,7 @@ class Cooling(TwoTerms):
         self.temperatures.append(1 + epochs - epoch)
 
     def __call__(
-        self, student: nn.Module, batch: Batch, adv_BCHW: Tensor, share: Share = WHOLE
+        self, student: nn.Module, batch: Batch, adv_BCHW: Tensor, share: BatchShard = WHOLE
     ) -> Tensor:
         tau = self.temperatures[-1]
         return tau**2 * kl(batch.clean_logits_BK / tau, student(adv_BCHW) / tau).mean()
@@ -49,7 +49,7 @@ class Agreeing(TwoTerms):
         self._second = second
 
     def backward(
-        self, student: nn.Module, batch: Batch, adv_BCHW: Tensor, share: Share = WHOLE
+        self, student: nn.Module, batch: Batch, adv_BCHW: Tensor, share: BatchShard = WHOLE
     ) -> Tensor:
         student_BK = student(adv_BCHW)
         targets = [batch.clean_logits_BK, self._second(batch.x_BCHW)]

@@ -16,7 +16,7 @@ from ferd_train.distillation.trainer import StudentTraining
 from ferd_train.recipes.student import StudentRecipe
 from ferd_train.synthesis import RealImages, Setting
 from ferd_train.synthesis.image_bank import Bank
-from ferd_train.training.process_group import Share, Workers
+from ferd_train.training.process_group import BatchShard, Workers
 from ferd_train.training.seeds import Randomness
 from tests.conftest import Killed
 from tests.train.student_runs import CPU, figures, outcome, tiny, train
@@ -55,7 +55,9 @@ def recipe_of(**changes) -> StudentRecipe:
     )
 
 
-def deal(recipe: StudentRecipe, epochs: int, steps: int, share: Share | None = None) -> list[int]:
+def deal(
+    recipe: StudentRecipe, epochs: int, steps: int, share: BatchShard | None = None
+) -> list[int]:
     """First pixels in the order they come, see `images_of`."""
     images = images_of()
     rows_N = np.arange(N - K * HELD)
@@ -102,7 +104,7 @@ def test_a_batch_may_be_larger_than_the_data():
 def test_several_processes_deal_out_what_one_does():
     recipe = recipe_of(batch_size=7)
     whole = np.array(deal(recipe, 1, 5)).reshape(5, 7)
-    shares = [Share(Workers(rank, 2), 7) for rank in range(2)]
+    shares = [BatchShard(Workers(rank, 2), 7) for rank in range(2)]
     parts = [np.array(deal(recipe, 1, 5, share)).reshape(5, -1) for share in shares]
     assert np.array_equal(np.concatenate(parts, axis=1), whole)
 

@@ -12,7 +12,7 @@ from ferd_eval.errors import UserError
 from ferd_eval.models import build_architecture
 from ferd_train.synthesis import Setting, Synthesis
 from ferd_train.synthesis.components.generator_losses import GeneratorLosses
-from ferd_train.training.process_group import WHOLE, Share
+from ferd_train.training.process_group import WHOLE, BatchShard
 from ferd_train.training.seeds import Randomness
 from tests.train.student_runs import teacher_of, tiny
 
@@ -27,7 +27,7 @@ class Scripted:
         self.scores, self.seen = scores, []
 
     def __call__(
-        self, x_BCHW: Tensor, labels_B: Tensor, noise: torch.Generator, share: Share = WHOLE
+        self, x_BCHW: Tensor, labels_B: Tensor, noise: torch.Generator, share: BatchShard = WHOLE
     ) -> GeneratorLosses:
         score = self.scores[len(self.seen)]
         self.seen.append(x_BCHW.detach().clone())

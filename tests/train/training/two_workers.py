@@ -25,7 +25,7 @@ from ferd_train.distillation.teacher import load_teacher
 from ferd_train.recipes.ferd import ferd_lab
 from ferd_train.recipes.student import StudentRecipe
 from ferd_train.synthesis.components.bn_statistics import distance
-from ferd_train.training.process_group import ALONE, WHOLE, Share, Workers, join
+from ferd_train.training.process_group import ALONE, WHOLE, BatchShard, Workers, join
 from ferd_train.training.sync_batchnorm import share_batch_norm
 from tests.train.student_runs import CODE
 
@@ -83,7 +83,7 @@ def train(run: str, out: Path, workers: Workers = ALONE, watch: Any = lambda *_:
         return train_student(asked, teacher, out, device=cpu, watch=watch, workers=workers)
 
 
-def pass_through(name: str, share: Share = WHOLE) -> dict[str, Tensor]:
+def pass_through(name: str, share: BatchShard = WHOLE) -> dict[str, Tensor]:
     """Two batches through a layer in train mode: outputs, gradients and statistics of the whole."""
     make, shape = LAYERS[name]
     generator = torch.Generator().manual_seed(0)
@@ -104,7 +104,7 @@ def pass_through(name: str, share: Share = WHOLE) -> dict[str, Tensor]:
     return {**found, **gradients, **network.state_dict()}
 
 
-def matching(share: Share = WHOLE) -> dict[str, Tensor]:
+def matching(share: BatchShard = WHOLE) -> dict[str, Tensor]:
     """L_bn of one layer, and its gradient."""
     generator = torch.Generator().manual_seed(1)
     x_BCHW = torch.randn(ROWS, 3, 4, 5, generator=generator, dtype=torch.float64) + 50

@@ -25,7 +25,7 @@ from ferd_train.synthesis.components.contrastive import (
 )
 from ferd_train.synthesis.components.generator import Generator
 from ferd_train.synthesis.methods.cmi import CMI
-from ferd_train.training.process_group import Share, Workers
+from ferd_train.training.process_group import BatchShard, Workers
 from ferd_train.training.seeds import Randomness
 from tests.conftest import Killed
 from tests.train.student_runs import CPU, figures, outcome, teacher_of, tiny, train
@@ -60,7 +60,7 @@ def networks(teacher_file):
     return teacher_of(teacher_file).classifier, student.eval()
 
 
-def method_of(networks, share: Share | None = None, **changes) -> CMI:
+def method_of(networks, share: BatchShard | None = None, **changes) -> CMI:
     recipe = tiny(**{**TINY, **changes})
     setting = Setting(
         *networks,
@@ -471,4 +471,4 @@ def test_wrong_constants_are_said_in_one_line(changes, message):
 
 def test_several_processes_are_refused(networks):
     with pytest.raises(UserError, match=r"synthesis\.method cmi is for one process"):
-        method_of(networks, Share(Workers(0, 2), len(LABELS)))
+        method_of(networks, BatchShard(Workers(0, 2), len(LABELS)))

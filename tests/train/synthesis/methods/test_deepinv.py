@@ -12,7 +12,7 @@ from ferd_eval.models import build_architecture
 from ferd_train.losses.divergence import jensen_shannon
 from ferd_train.synthesis import Setting
 from ferd_train.synthesis.methods.deepinv import DeepInv, jittered, total_variation
-from ferd_train.training.process_group import Share, Workers
+from ferd_train.training.process_group import BatchShard, Workers
 from ferd_train.training.seeds import Randomness
 from tests.train.student_runs import CPU, bank, figures, teacher_of, tiny, train
 
@@ -35,7 +35,7 @@ def networks(teacher_file):
     return teacher_of(teacher_file).classifier, student.eval()
 
 
-def method_of(networks, share: Share | None = None, **changes) -> DeepInv:
+def method_of(networks, share: BatchShard | None = None, **changes) -> DeepInv:
     recipe = tiny(synthesis__method="deepinv", **changes)
     setting = Setting(
         *networks,
@@ -219,4 +219,4 @@ def test_wrong_constants_are_said_in_one_line(changes, message):
 
 def test_several_processes_are_refused(networks):
     with pytest.raises(UserError, match=r"synthesis\.method deepinv is for one process"):
-        method_of(networks, Share(Workers(0, 2), len(LABELS)))
+        method_of(networks, BatchShard(Workers(0, 2), len(LABELS)))

@@ -16,7 +16,7 @@ from ferd_train.synthesis.components.bn_statistics import MomentumMatching
 from ferd_train.synthesis.components.generator import Generator
 from ferd_train.synthesis.components.generator_losses import agreeing_minus_kl
 from ferd_train.synthesis.methods.fast import Fast, renew_first_layer
-from ferd_train.training.process_group import Share, Workers
+from ferd_train.training.process_group import BatchShard, Workers
 from ferd_train.training.seeds import Randomness
 from tests.conftest import Killed
 from tests.train.student_runs import CPU, figures, outcome, teacher_of, tiny, train
@@ -48,7 +48,7 @@ def networks(teacher_file):
     return teacher_of(teacher_file).classifier, student.eval()
 
 
-def method_of(networks, share: Share | None = None, **changes) -> Fast:
+def method_of(networks, share: BatchShard | None = None, **changes) -> Fast:
     recipe = recipe_of(**changes)
     setting = Setting(
         *networks,
@@ -294,4 +294,4 @@ def test_wrong_constants_are_said_in_one_line(changes, message):
 
 def test_several_processes_are_refused(networks):
     with pytest.raises(UserError, match=r"synthesis\.method fast is for one process"):
-        method_of(networks, Share(Workers(0, 2), len(LABELS)))
+        method_of(networks, BatchShard(Workers(0, 2), len(LABELS)))
