@@ -49,7 +49,7 @@ def test_the_demo_runs_from_the_installed_wheel(installed: Path, tmp_path: Path)
         "import ferd_eval, sys; from ferd_eval.cli import main; "
         "print(ferd_eval.__file__, file=sys.stderr); main(['demo', '--out', 'out'])"
     )
-    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    environment = {**os.environ, "PYTHONPATH": str(installed), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-c", script],
         cwd=tmp_path,

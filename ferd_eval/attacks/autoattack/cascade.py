@@ -73,8 +73,8 @@ def draw_sample(
     """Choose survivors for an audit: classes in proportion, at random within a class.
 
     Shares are rounded up, so that no class is looked at less closely than `size` in S: the bound
-    in `ferd_eval.metrics.audit` rests on it. Which images are drawn from a class is keyed by the
-    image: order and shards have no say.
+    in `ferd_eval.metrics.sanity.audit` rests on it. The draw is keyed by the image: order and
+    shards have no say.
 
     Args:
         labels_S: their true classes.

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ferd_eval.datasets import load_dataset
-from ferd_eval.datasets import pixel_buffer as pixel_room
+from ferd_eval.datasets import load_dataset, pixel_buffer
 from ferd_eval.datasets.pixel_buffer import room_for, rows_of
 from ferd_eval.errors import UserError
 
@@ -21,7 +20,7 @@ def test_small_arrays_are_in_memory_and_large_ones_in_a_file_that_nobody_sees(
     monkeypatch, tmp_path
 ):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr(pixel_room, "IN_MEMORY", 1000)
+    monkeypatch.setattr(pixel_buffer, "IN_MEMORY", 1000)
     small, large = room_for((10, 100), "images"), room_for((11, 100), "images")
     assert small.flags.owndata
     assert not large.flags.owndata
@@ -36,14 +35,14 @@ def test_rows_are_those_asked_for_however_large(monkeypatch):
     for positions in (np.array([3, 1, 49, 3]), np.arange(20), np.arange(10, 30)):
         expected = pixels[positions]
         for limit in (10, 10**9):
-            monkeypatch.setattr(pixel_room, "IN_MEMORY", limit)
+            monkeypatch.setattr(pixel_buffer, "IN_MEMORY", limit)
             np.testing.assert_array_equal(rows_of(pixels, positions), expected)
         reals = (pixels / np.float32(255)).astype(np.float32)
         np.testing.assert_array_equal(rows_of(reals, positions), reals[positions])
 
 
 def test_a_disk_without_room_is_said_in_one_line(monkeypatch):
-    monkeypatch.setattr(pixel_room, "IN_MEMORY", 1000)
+    monkeypatch.setattr(pixel_buffer, "IN_MEMORY", 1000)
     with pytest.raises(UserError, match=r"\A9 images take [0-9.]+ GiB, which .* TMPDIR[^\n]*\Z"):
         room_for((2**20, 2**30), "9 images")
 
@@ -65,10 +64,11 @@ def test_scoring_takes_less_memory_than_the_images(tmp_path):
         import sys, threading, time
         import torch
         from torch import nn
-        from ferd_eval import load_dataset, memory, score
-        from ferd_eval.datasets import pixel_room
-        memory.SPARE = 2**24
-        pixel_room.IN_MEMORY = 2**20 if sys.argv[1] == "mapped" else 2**40
+        from ferd_eval import load_dataset, score
+        from ferd_eval.datasets import pixel_buffer
+        from ferd_eval.runtime import malloc
+        malloc.SPARE = 2**24
+        pixel_buffer.IN_MEMORY = 2**20 if sys.argv[1] == "mapped" else 2**40
         torch.set_num_threads(1)
         net = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 2)).eval()
         few = torch.rand(2, 3, 8, 8), torch.tensor([0, 1])
@@ -116,7 +116,7 @@ def test_folders_give_the_same_images_either_way(tmp_path, monkeypatch):
             pixels = generator.integers(0, 256, (9, 7, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / name / f"{number}.png")
     held = load_dataset(f"folder:{tmp_path}")
-    monkeypatch.setattr(pixel_room, "IN_MEMORY", 100)
+    monkeypatch.setattr(pixel_buffer, "IN_MEMORY", 100)
     mapped = load_dataset(f"folder:{tmp_path}")
     assert held.fingerprint == mapped.fingerprint
     assert held.first_per_class(3).fingerprint == mapped.first_per_class(3).fingerprint

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no su
 HOLDER = """
     import sys, time
     from pathlib import Path
-    from ferd_eval.folder_lock import sole_user
+    from ferd_eval.io.lock import sole_user
     with sole_user(Path(sys.argv[1])):
         print("held", flush=True)
         time.sleep(60)

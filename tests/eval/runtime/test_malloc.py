@@ -10,7 +10,7 @@ import pytest
 _PROGRAM = """
 import resource, sys
 import torch
-from ferd_eval.memory import keep_freed_memory
+from ferd_eval.runtime.malloc import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 def use():
@@ -41,8 +41,8 @@ def test_large_blocks_are_not_asked_of_the_kernel_again():
 _GAPS = """
 import sys
 import numpy as np
-from ferd_eval import memory
-from ferd_eval.memory import give_back_freed_memory, keep_freed_memory
+from ferd_eval.runtime import malloc
+from ferd_eval.runtime.malloc import give_back_freed_memory, keep_freed_memory
 def held():
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) for line in file if line.startswith("RssAnon"))
@@ -52,7 +52,7 @@ for _ in range(200):
     block = np.ones(2**20, dtype=np.uint8)
     between.append((block, np.ones(5000, dtype=np.uint8)))
 between = [small for _, small in between]
-memory.SPARE = int(sys.argv[1])
+malloc.SPARE = int(sys.argv[1])
 full = held()
 give_back_freed_memory()
 print(full, full - held())

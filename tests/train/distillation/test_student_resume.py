@@ -46,7 +46,7 @@ from tests.train.student_runs import (
 # Three epochs of three generator steps; the second and third have three student steps.
 RECIPE = tiny(seed=5)
 _PROGRAM = f"""
-import ferd_eval.manifest
+import ferd_eval.results.manifest
 ferd_eval.results.manifest.code_state = lambda: {CODE}
 from ferd_train.cli import main
 main()

@@ -34,7 +34,7 @@ GOOD = [f"small/{name}/seed-{seed}" for name in ("ferd", "rslad") for seed in (0
 EVERY = ["small/teacher", *GOOD]
 
 _PROGRAM = f"""
-import ferd_eval.manifest
+import ferd_eval.results.manifest
 ferd_eval.results.manifest.code_state = lambda: {CODE}
 from ferd_train.cli import main
 if __name__ == "__main__":

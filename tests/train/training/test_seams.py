@@ -249,7 +249,7 @@ def test_states_from_before_there_were_seams_are_continued(teacher_file, tmp_pat
 
 _PROGRAM = f"""
 import sys, time
-import ferd_eval.manifest
+import ferd_eval.results.manifest
 ferd_eval.results.manifest.code_state = lambda: {CODE}
 import torch
 step = torch.optim.SGD.step
