@@ -53,7 +53,7 @@ from ferd_eval.results.class_groups import read_groups
 from ferd_eval.results.importing import Predictions, read_predictions
 from ferd_eval.results.outcomes import Outcomes, conform
 from ferd_eval.results.prediction_file import PredictionFile
-from ferd_train.config.fields import to_toml
+from ferd_train.config.recipe import to_toml
 from ferd_train.recipes import find_student_recipe
 from ferd_train.recipes.ferd import ferd_lab
 from ferd_train.recipes.student import StudentRecipe

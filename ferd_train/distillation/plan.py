@@ -16,7 +16,7 @@ from ferd_eval.io.json import parse_json
 from ferd_eval.models import build_architecture
 from ferd_eval.runtime.device import DeviceChoice
 from ferd_eval.runtime.progress import duration
-from ferd_train.config.fields import flat, text_of
+from ferd_train.config.recipe import flat, text_of
 from ferd_train.distillation.run import ShownImages
 from ferd_train.distillation.teacher import FrozenTeacher
 from ferd_train.distillation.time import EpochTime, measure_epoch

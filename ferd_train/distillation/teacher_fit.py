@@ -18,7 +18,7 @@ from ferd_eval.datasets.info import DatasetInfo
 from ferd_eval.errors import UserError
 from ferd_eval.evaluation.model_checks import probe
 from ferd_eval.models import build_architecture
-from ferd_train.config.fields import flat, text_of
+from ferd_train.config.recipe import flat, text_of
 from ferd_train.distillation.teacher import FrozenTeacher, accepted_size
 from ferd_train.distillation.teacher_record import public_set
 from ferd_train.distillation.unfit import UnfitError, Words, as_options

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ferd_eval.runtime.device import DeviceChoice, exact_arithmetic
-from ferd_train.config.fields import flat
+from ferd_train.config.recipe import flat
 from ferd_train.distillation.run import ShownImages
 from ferd_train.distillation.teacher import FrozenTeacher
 from ferd_train.distillation.trainer import StudentTraining

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ferd_eval.attacks import Batch, Threat
-from ferd_train.config.fields import require_not_negative, require_ordered, require_positive
+from ferd_train.config.checks import require_not_negative, require_ordered, require_positive
 from ferd_train.losses.class_aware import ClassAware, tempered
 from ferd_train.losses.class_means import ClassMeans
 from ferd_train.losses.kl_pgd import KLPGD

@@ -10,7 +10,7 @@ from fractions import Fraction
 from torch import Tensor, nn
 
 from ferd_eval.attacks import Batch, Threat
-from ferd_train.config.fields import require_at_least
+from ferd_train.config.checks import require_at_least
 from ferd_train.losses.class_means import ClassMeans
 from ferd_train.training.process_group import WHOLE, BatchShard
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ferd_eval.errors import UserError
-from ferd_train.config.fields import require_not_negative, require_share
+from ferd_train.config.checks import require_not_negative, require_share
 from ferd_train.losses.class_aware import ClassAware
 from ferd_train.losses.class_means import ClassMeans
 from ferd_train.losses.kl_pgd import KLPGD

@@ -14,7 +14,7 @@ from torch.nn.functional import affine_grid, cross_entropy, grid_sample, interpo
 
 from ferd_eval.attacks import Batch, Noise, Passes, Problem, Threat
 from ferd_eval.attacks.base import Objective
-from ferd_train.config.fields import require_at_least
+from ferd_train.config.checks import require_at_least
 from ferd_train.losses.base import LossRecipe, StudentObjective
 from ferd_train.losses.kl_pgd import KLPGD
 from ferd_train.training.process_group import WHOLE, BatchShard

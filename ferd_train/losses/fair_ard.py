@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ferd_eval.attacks import Batch, Problem, Threat
 from ferd_eval.attacks.base import Objective
-from ferd_train.config.fields import require_not_negative, require_ordered
+from ferd_train.config.checks import require_not_negative, require_ordered
 from ferd_train.losses.class_aware import ClassAware
 from ferd_train.losses.class_means import ClassMeans
 from ferd_train.losses.kl_pgd import KLPGD

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ferd_eval.attacks import Problem, Threat
 from ferd_eval.attacks.base import Objective
-from ferd_train.config.fields import require_not_negative, require_one_of
+from ferd_train.config.checks import require_not_negative, require_one_of
 from ferd_train.losses.base import WalkingLossRecipe
 from ferd_train.losses.divergence import kl, kl_from_uniform
 from ferd_train.losses.kl_pgd import KLPGD

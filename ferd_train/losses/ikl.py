@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from ferd_eval.errors import UserError
-from ferd_train.config.fields import require_not_negative
+from ferd_train.config.checks import require_not_negative
 from ferd_train.losses.kl_pgd import KLPGD
 from ferd_train.losses.two_terms import StudentLoss, TwoTerms, TwoTermsRecipe, improved_kl
 

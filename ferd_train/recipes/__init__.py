@@ -10,7 +10,7 @@ from typing import TypeVar
 from ferd_eval.datasets import dataset_info
 from ferd_eval.datasets.info import DatasetInfo
 from ferd_eval.errors import UserError, did_you_mean
-from ferd_train.config.fields import Recipe, read_toml
+from ferd_train.config.recipe import Recipe, read_toml
 from ferd_train.recipes import cmi, deepinv, dfhl, fast, ferd, rslad, teachers, zskt
 from ferd_train.recipes.student import StudentRecipe
 from ferd_train.recipes.teacher import TeacherRecipe

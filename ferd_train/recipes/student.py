@@ -12,10 +12,7 @@ from fractions import Fraction
 from typing import Any
 
 from ferd_eval.errors import UserError
-from ferd_train.config.fields import (
-    Recipe,
-    flat,
-    kinds,
+from ferd_train.config.checks import (
     require_at_least,
     require_not_negative,
     require_one_of,
@@ -23,6 +20,7 @@ from ferd_train.config.fields import (
     require_seed,
     require_share,
 )
+from ferd_train.config.recipe import Recipe, flat, kinds
 from ferd_train.losses import LOSSES, FERDLossRecipe, LossRecipe
 from ferd_train.synthesis import METHODS, FERDRecipe, RealRecipe, SynthesisRecipe
 from ferd_train.synthesis.class_sampling import STRATEGIES, Reweighting
@@ -169,7 +167,7 @@ class StudentRecipe(Recipe):
         require_one_of(self, "variant", VARIANTS)
         require_one_of(self, "ablation", ABLATIONS)
         self._require_parts()
-        require_seed(self.seed)
+        require_seed(self)
         if self.warmup >= self.epochs:
             raise UserError(
                 f"warmup is {self.warmup} of {self.epochs} epochs, so the student would never be "

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from ferd_train.config.fields import (
-    Recipe,
+from ferd_train.config.checks import (
     require_at_least,
     require_not_negative,
     require_one_of,
@@ -14,6 +13,7 @@ from ferd_train.config.fields import (
     require_seed,
     require_share,
 )
+from ferd_train.config.recipe import Recipe
 
 #: Names of the losses; `ferd_train.adversarial_training.losses` makes them.
 LOSS_NAMES = ("pgd-at", "trades")
@@ -73,4 +73,4 @@ class TeacherRecipe(Recipe):
         require_share(self, "momentum", "ema_decay")
         require_not_negative(self, "trades_beta", "weight_decay")
         require_positive(self, "lr")
-        require_seed(self.seed)
+        require_seed(self)

@@ -11,7 +11,7 @@ from typing import Any
 from ferd_eval.errors import UserError, did_you_mean
 from ferd_eval.evaluation.config import ScoreSettings, read_settings
 from ferd_eval.io.toml import parse_toml
-from ferd_train.config.fields import flattened
+from ferd_train.config.recipe import flattened
 from ferd_train.recipes import find_student_recipe
 from ferd_train.recipes.student import StudentRecipe
 from ferd_train.study.definition import (

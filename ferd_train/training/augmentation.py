@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ferd_eval.attacks import Noise
-from ferd_train.config.fields import require_at_least
+from ferd_train.config.checks import require_at_least
 
 
 @dataclass(frozen=True)

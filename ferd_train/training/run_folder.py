@@ -16,7 +16,7 @@ from ferd_eval.io.json import sealed
 from ferd_eval.io.lock import now
 from ferd_eval.results.manifest import ENVIRONMENT, RECORD, environment, look_up, read_manifest
 from ferd_eval.runtime.device import DeviceChoice, is_out_of_memory
-from ferd_train.config.fields import Recipe, to_toml
+from ferd_train.config.recipe import Recipe, to_toml
 
 # The order of the images comes from numpy; the order of sums from how many processes add them up.
 _TRAINING_ENVIRONMENT = (*ENVIRONMENT, "packages.numpy", "processes")

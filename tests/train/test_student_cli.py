@@ -17,7 +17,7 @@ import ferd_eval.cli
 from ferd_eval.models import Normalization
 from ferd_eval.models.checkpoint.load import load_checkpoint
 from ferd_train.cli import main
-from ferd_train.config.fields import to_toml
+from ferd_train.config.recipe import to_toml
 from ferd_train.distillation.teacher import load_teacher
 from ferd_train.pipeline import _warn_of_file
 from tests.conftest import ROOT, tiny_data

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ferd_eval.attacks import Noise, frozen
-from ferd_train.config.fields import (
+from ferd_train.config.checks import (
     require_at_least,
     require_not_negative,
     require_one_of,

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ferd_eval.attacks import Passes, frozen
 from ferd_eval.attacks.pixel_bounds import distance_inside, inside
-from ferd_train.config.fields import (
+from ferd_train.config.checks import (
     require_at_least,
     require_not_negative,
     require_one_of,

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import kl_div
 
 from ferd_eval.attacks import frozen
-from ferd_train.config.fields import (
+from ferd_train.config.checks import (
     require_at_least,
     require_not_negative,
     require_positive,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ferd_eval.attacks import frozen
-from ferd_train.config.fields import (
+from ferd_train.config.checks import (
     require_at_least,
     require_not_negative,
     require_one_of,

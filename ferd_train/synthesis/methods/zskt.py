@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ferd_eval.attacks import frozen
-from ferd_train.config.fields import require_at_least, require_positive
+from ferd_train.config.checks import require_at_least, require_positive
 from ferd_train.synthesis.base import (
     BestBatch,
     Feed,

@@ -87,7 +87,7 @@ def test_scoring_and_inspecting_the_demo_are_silent(tmp_path: Path) -> None:
 
 
 def test_training_a_student_is_silent(tmp_path: Path) -> None:
-    from ferd_train.config.fields import to_toml
+    from ferd_train.config.recipe import to_toml
     from tests.train.student_runs import tiny, write_teacher
 
     write_teacher(tmp_path / "teacher.safetensors")

@@ -23,7 +23,7 @@ from ferd_eval.io.lock import sole_user
 from ferd_eval.models import Normalization
 from ferd_eval.runtime.signals import after_what_is_at_hand
 from ferd_train.cli import main
-from ferd_train.config.fields import to_toml
+from ferd_train.config.recipe import to_toml
 from ferd_train.distillation.run import train_student
 from ferd_train.distillation.teacher import load_teacher
 from ferd_train.distillation.trainer import StudentTraining

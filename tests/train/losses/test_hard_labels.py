@@ -14,7 +14,7 @@ from torchvision.transforms import functional as vision
 from ferd_eval.attacks import Batch, Noise, Threat, frozen
 from ferd_eval.errors import UserError
 from ferd_eval.models import build_architecture
-from ferd_train.config.fields import flat
+from ferd_train.config.recipe import flat
 from ferd_train.losses.dfhl import (
     DFHLLossRecipe,
     HardLabels,

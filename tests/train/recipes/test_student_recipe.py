@@ -11,7 +11,7 @@ import pytest
 
 from ferd_eval.errors import UserError
 from ferd_eval.models import build_architecture
-from ferd_train.config.fields import flat, to_toml
+from ferd_train.config.recipe import flat, to_toml
 from ferd_train.losses import RSLADRecipe
 from ferd_train.recipes import STUDENT_RECIPES, find_student_recipe, find_teacher_recipe, summary
 from ferd_train.recipes.student import ABLATIONS, VARIANTS, StudentRecipe

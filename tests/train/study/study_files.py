@@ -10,7 +10,7 @@ import numpy as np
 
 from ferd_eval.io.json import to_json
 from ferd_eval.results.outcomes import Outcomes
-from ferd_train.config.fields import to_toml
+from ferd_train.config.recipe import to_toml
 from ferd_train.study.status import CellState
 from tests.eval.metrics.simulated_run import simulate
 from tests.train.student_runs import tiny, write_teacher

@@ -12,7 +12,7 @@ import pytest
 
 import ferd_eval.cli
 import ferd_train.cli
-from ferd_train.config.fields import to_toml
+from ferd_train.config.recipe import to_toml
 from tests.conftest import tiny_data
 from tests.train.student_runs import tiny, write_teacher
 

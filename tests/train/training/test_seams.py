@@ -18,7 +18,7 @@ from ferd_eval.datasets import LabelledImages
 from ferd_eval.errors import UserError
 from ferd_train.adversarial_training.trainer import Training
 from ferd_train.cli import main
-from ferd_train.config.fields import to_toml
+from ferd_train.config.recipe import to_toml
 from ferd_train.distillation.trainer import StudentTraining
 from ferd_train.recipes.student import StudentRecipe
 from ferd_train.training import seams

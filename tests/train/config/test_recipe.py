@@ -8,7 +8,8 @@ from fractions import Fraction
 import pytest
 
 from ferd_eval.errors import UserError
-from ferd_train.config.fields import Recipe, flat, names_of, read_toml, require_at_least, to_toml
+from ferd_train.config.checks import require_at_least
+from ferd_train.config.recipe import Recipe, flat, names_of, read_toml, to_toml
 
 
 @dataclass(frozen=True)
