@@ -3,7 +3,7 @@
     python benchmarks/scaling.py                    # 1 and 2 workers of one thread, on a CPU
     python benchmarks/scaling.py --device cuda      # ResNet-18 on a card, with the peers
 
-On CPUs: clean and PGD-20 on the packaged network, by `Cluster` with one worker and with two, who
+On CPUs: clean and PGD-20 on the packaged network, by `RayExecutor` with one worker and two, which
 are there before the clock starts; in the order 1, 2, 2, 1, so that a machine that gets slower
 favours neither. Needs Ray, two cores and an idle machine. On a card: PGD-20 in batches of 1024 in
 single precision and in TF32, with its share of the card's peak (operations are counted, a backward
@@ -51,7 +51,7 @@ def main() -> None:
 
 def compare_workers(images: int) -> None:
     """One worker and two."""
-    from ferd_eval.evaluation.execution.ray_executor import Cluster
+    from ferd_eval.evaluation.execution.ray_executor import RayExecutor
 
     torch.set_num_threads(1)
     data = repeated(load_dataset("demo"), images)
@@ -60,11 +60,11 @@ def compare_workers(images: int) -> None:
     seconds: dict[int, list[float]] = {1: [], 2: []}
     tables = []
     for count in (1, 2, 2, 1):
-        cluster = Cluster(None, ["cpu"] * count, note=print)
+        cluster = RayExecutor(None, ["cpu"] * count, note=print)
         while cluster.ready < count:
             cluster.wait()
         began = time.perf_counter()
-        tables.append(score(model, data, "pgd", workforce=cluster).table)
+        tables.append(score(model, data, "pgd", executor=cluster).table)
         seconds[count].append(time.perf_counter() - began)
         cluster.end()
     print(f"{images} images, clean and PGD-20, resnet8, {os.cpu_count()} cores")

@@ -15,20 +15,20 @@ from rich.text import Text
 from ferd_eval.attacks import Attack
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.errors import UserError, listed
-from ferd_eval.evaluation.config import ScoreSettings
+from ferd_eval.evaluation.config import EvalConfig
 from ferd_eval.evaluation.cost.eta import Forecast, Remaining, forecast
 from ferd_eval.evaluation.evaluate import carry_out_jobs
-from ferd_eval.evaluation.execution.executor import Alone, Workforce
+from ferd_eval.evaluation.execution.executor import Executor, SerialExecutor
 from ferd_eval.evaluation.inputs import (
-    Assignment,
-    Candidate,
+    EvalInputs,
+    LoadedModel,
+    load_models,
     load_named,
-    make_candidates,
-    read_assignment,
+    read_inputs,
     require_dataset,
 )
 from ferd_eval.evaluation.model_checks import Trial, try_readings
-from ferd_eval.evaluation.run import Job
+from ferd_eval.evaluation.run import EvalRun
 from ferd_eval.io.json import to_json
 from ferd_eval.io.lock import sole_user
 from ferd_eval.report import Run, as_run, write_report
@@ -38,7 +38,7 @@ from ferd_eval.results.outcomes import Outcomes
 from ferd_eval.results.run_folder import require_own_folder
 from ferd_eval.runtime.console import console
 from ferd_eval.runtime.device import DeviceChoice, choose_device
-from ferd_eval.runtime.progress import Bar, Lines, Watcher, duration
+from ferd_eval.runtime.progress import Bar, Lines, ProgressReporter, duration
 from ferd_eval.runtime.signals import after_what_is_at_hand
 
 #: Where runs go when nobody says otherwise.
@@ -57,8 +57,8 @@ class _Work:
         folders: of the runs.
     """
 
-    candidates: Sequence[Candidate]
-    assignment: Assignment
+    candidates: Sequence[LoadedModel]
+    assignment: EvalInputs
     device: DeviceChoice
     several: bool
     root: Path
@@ -72,7 +72,7 @@ class _Work:
 
 def _prepare(
     files: Sequence[Path],
-    settings: ScoreSettings,
+    settings: EvalConfig,
     folder_per_checkpoint: bool = False,
     make_attack: Callable[[LabelledImages], Attack] | None = None,
 ) -> _Work:
@@ -83,9 +83,9 @@ def _prepare(
         if checkpoint.choice:
             said = f"{checkpoint.path}: {checkpoint.choice}"
             console(stderr=True).print(Text(said), soft_wrap=True)
-    assignment = read_assignment(settings, make_attack)
+    assignment = read_inputs(settings, make_attack)
     device = choose_device("cpu" if settings.is_remote else settings.device)
-    candidates = make_candidates(named, settings, assignment.data, assignment.plan, device)
+    candidates = load_models(named, settings, assignment.data, assignment.plan, device)
     several = len(candidates) > 1 or folder_per_checkpoint
     root = settings.out or RUNS / _run_name(candidates, assignment, settings)
     _require_room(root, candidates, several=several)
@@ -97,7 +97,7 @@ def _prepare(
     return _Work(candidates, assignment, device, several, root, folders)
 
 
-def plan_checkpoints(files: Sequence[Path], settings: ScoreSettings, *, as_json: bool) -> None:
+def plan_checkpoints(files: Sequence[Path], settings: EvalConfig, *, as_json: bool) -> None:
     """Say what scoring would do and what it would cost; nothing is written or fetched."""
     work = _prepare(files, replace(settings, download=False))
     ahead = _forecast(work, settings)
@@ -140,7 +140,7 @@ def plan_checkpoints(files: Sequence[Path], settings: ScoreSettings, *, as_json:
 
 def score_checkpoints(
     files: Sequence[Path],
-    settings: ScoreSettings,
+    settings: EvalConfig,
     *,
     command: Sequence[str],
     as_json: bool,
@@ -166,7 +166,7 @@ def score_checkpoints(
     several, root, folders = work.several, work.root, work.folders
     runs: dict[str, Run] = {}
 
-    def told(candidate: Candidate, folder: Path, outcomes: Outcomes) -> None:
+    def told(candidate: LoadedModel, folder: Path, outcomes: Outcomes) -> None:
         runs[candidate.name] = run = as_run(candidate.name, outcomes)
         if not is_current(folder, [run]):
             write_report(folder, [run])
@@ -183,7 +183,7 @@ def score_checkpoints(
         if ahead and ahead.is_worth_saying and None in statuses:
             watcher.note(ahead.sentence)
         seconds = iter(ahead.seconds if ahead else ())
-        workforce = _workforce(settings, device, watcher, stack)
+        executor = _executor(settings, device, watcher, stack)
         beside: list[Remaining] = []
         trials = [
             None
@@ -192,13 +192,13 @@ def score_checkpoints(
             for each, status in zip(candidates, statuses, strict=True)
         ]
         jobs = [
-            Job(
+            EvalRun(
                 model=candidate.classifier,
                 data=data,
                 plan=assignment.plan,
                 seed=settings.seed,
                 batch_size=settings.batch,
-                workforce=workforce,
+                executor=executor,
                 folder=folder,
                 save_adv=settings.save_adv,
                 fold=settings.fold_batchnorm,
@@ -221,7 +221,7 @@ def score_checkpoints(
         title = f"{len(jobs)} checkpoints" if several else candidates[0].name
         watcher.start(title, measured=ahead is not None)
         with after_what_is_at_hand("unit"):
-            carry_out_jobs(jobs, workforce)
+            carry_out_jobs(jobs, executor)
         in_order = [runs[candidate.name] for candidate in candidates]
         if several and not is_current(root, in_order):
             write_report(root, in_order)
@@ -229,7 +229,7 @@ def score_checkpoints(
 
 
 def _facts(
-    candidate: Candidate, assignment: Assignment, settings: ScoreSettings, trial: Trial | None
+    candidate: LoadedModel, assignment: EvalInputs, settings: EvalConfig, trial: Trial | None
 ) -> dict[str, Any]:
     """What the manifest says beyond what a run knows by itself."""
     facts = candidate.facts
@@ -246,7 +246,7 @@ def _facts(
     }
 
 
-def _forecast(work: _Work, settings: ScoreSettings) -> Forecast | None:
+def _forecast(work: _Work, settings: EvalConfig) -> Forecast | None:
     """What those will cost that are not finished; None where that cannot be timed here."""
     if settings.is_remote:
         return None
@@ -259,7 +259,7 @@ def _forecast(work: _Work, settings: ScoreSettings) -> Forecast | None:
     return forecast(open_ones, data, plan, work.device.device, settings.batch)
 
 
-def _require_room(root: Path, candidates: Sequence[Candidate], *, several: bool) -> None:
+def _require_room(root: Path, candidates: Sequence[LoadedModel], *, several: bool) -> None:
     """A folder is either one run or a folder of runs: their reports would overwrite each other."""
     try:
         alone = (root / "manifest.json").exists()
@@ -279,7 +279,7 @@ def _require_room(root: Path, candidates: Sequence[Candidate], *, several: bool)
 
 
 def _run_name(
-    candidates: Sequence[Candidate], assignment: Assignment, settings: ScoreSettings
+    candidates: Sequence[LoadedModel], assignment: EvalInputs, settings: EvalConfig
 ) -> str:
     """A readable name that other settings do not share, so that runs never collide by default."""
     devices = settings.device.split(",")  # how many and whose does not matter
@@ -287,6 +287,8 @@ def _run_name(
     data = assignment.data
     named = () if settings.classes is None else (data.class_names,)
     key = repr((shared, assignment.selection, data.fingerprint, *named))
+    # The class's former name: default folders of earlier runs are found again.
+    key = key.replace("EvalConfig", "ScoreSettings", 1)
     digest = hashlib.sha256(key.encode())
     for candidate in candidates:
         checkpoint = candidate.checkpoint
@@ -302,17 +304,17 @@ def _watcher(stack: ExitStack) -> Bar | Lines:
     return Lines(screen)
 
 
-def _workforce(
-    settings: ScoreSettings, device: DeviceChoice, watcher: Watcher, stack: ExitStack
-) -> Workforce:
+def _executor(
+    settings: EvalConfig, device: DeviceChoice, watcher: ProgressReporter, stack: ExitStack
+) -> Executor:
     """Who does the work; sent home when the stack is left."""
-    workforce: Workforce
+    executor: Executor
     if not settings.is_remote:
-        workforce = Alone(device, watcher.note)
+        executor = SerialExecutor(device, watcher.note)
     else:
-        from ferd_eval.evaluation.execution.ray_executor import Cluster
+        from ferd_eval.evaluation.execution.ray_executor import RayExecutor
 
         devices = [] if settings.cluster else settings.device.split(",")
-        workforce = Cluster(settings.cluster, devices, note=watcher.note)
-    stack.callback(workforce.end)
-    return workforce
+        executor = RayExecutor(settings.cluster, devices, note=watcher.note)
+    stack.callback(executor.end)
+    return executor

@@ -16,7 +16,7 @@ from ferd_eval.runtime.command_line import run
 from ferd_eval.runtime.signals import after_what_is_at_hand
 
 if TYPE_CHECKING:
-    from ferd_eval.runtime.progress import Watcher
+    from ferd_eval.runtime.progress import ProgressReporter
     from ferd_train.adversarial_training.trainer import EpochLog
 
 app = typer.Typer(
@@ -302,7 +302,7 @@ def _parse_seeds(text: str | None) -> tuple[int, ...]:
     return seeds
 
 
-def _note_epoch(watcher: Watcher, log: EpochLog, epochs: int) -> None:
+def _note_epoch(watcher: ProgressReporter, log: EpochLog, epochs: int) -> None:
     from ferd_eval.runtime.progress import duration
 
     left = duration(log.seconds * (epochs - log.epoch))

@@ -16,7 +16,7 @@ from typing import Any
 from ferd_eval.attacks import plan_attacks
 from ferd_eval.datasets import load_dataset
 from ferd_eval.errors import UserError
-from ferd_eval.evaluation.config import ScoreSettings
+from ferd_eval.evaluation.config import EvalConfig
 from ferd_eval.evaluation.evaluate import as_threats
 from ferd_eval.io.files import file_sha256
 from ferd_eval.pipeline import score_checkpoints
@@ -24,7 +24,7 @@ from ferd_eval.report.api import report_folder
 from ferd_eval.report.comparison.compare import verdict_on
 from ferd_eval.results.manifest import look_up, read_manifest
 from ferd_eval.results.run_folder import find_runs
-from ferd_eval.runtime.progress import Silent, Watcher, duration
+from ferd_eval.runtime.progress import ProgressReporter, Silent, duration
 from ferd_eval.runtime.signals import after_what_is_at_hand
 from ferd_train.distillation.plan import Scoring, StudentPlan
 from ferd_train.distillation.run import (
@@ -258,7 +258,7 @@ def _train(
     teacher: FrozenTeacher,
     job: Distilling,
     workers: Workers,
-    watcher: Watcher,
+    watcher: ProgressReporter,
 ) -> Path:
     device = workers.choose_device(job.device)
     if workers.is_first:
@@ -289,7 +289,7 @@ def _score(
 ) -> None:
     """Attack students and teacher alike, with one report over all."""
     report = job.out / "report"
-    settings = ScoreSettings(
+    settings = EvalConfig(
         dataset=dataset,
         classes=job.classes,
         class_order=job.class_order,
@@ -335,7 +335,7 @@ def _verdicts(report: Path, teacher: FrozenTeacher, students: Sequence[Path]) ->
             yield f"no verdict on {student}: {reason}"
 
 
-def _note_epoch(watcher: Watcher, log: StudentLog, epochs: int) -> None:
+def _note_epoch(watcher: ProgressReporter, log: StudentLog, epochs: int) -> None:
     heaviest = max(range(len(log.class_weights)), key=log.class_weights.__getitem__)
     parts = [f"epoch {log.epoch}/{epochs}"]
     if log.generator_loss is not None:

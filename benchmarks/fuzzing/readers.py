@@ -36,7 +36,7 @@ from benchmarks.fuzzing.mutation import (
 from ferd_eval.datasets import LabelledImages, load_dataset
 from ferd_eval.datasets.class_order import read_class_list
 from ferd_eval.errors import UserError
-from ferd_eval.evaluation.config import ScoreSettings
+from ferd_eval.evaluation.config import EvalConfig
 from ferd_eval.evaluation.saved_images import SavedFile, read_saved_images
 from ferd_eval.io.json import to_json
 from ferd_eval.metrics import scorecard
@@ -537,7 +537,7 @@ def _settings() -> tuple[Reader, ...]:
         Reader("study-toml", "s.toml", (_STUDY,), lambda folder: read_study(folder / "s.toml"),
                Study, toml, change=changed_toml),
         Reader("config-toml", "c.toml", (_CONFIG,),
-               lambda folder: ScoreSettings.gather({}, folder / "c.toml"), ScoreSettings, toml,
+               lambda folder: EvalConfig.gather({}, folder / "c.toml"), EvalConfig, toml,
                change=changed_toml),
         Reader("groups-csv", "g.csv", (b"class,group\ncat,pet\ndog,pet\n2,other\n",),
                lambda folder: read_groups(str(folder / "g.csv"), CLASSES, {}), dict, cells),

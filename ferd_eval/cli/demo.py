@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ferd_eval.evaluation.config import ScoreSettings
+from ferd_eval.evaluation.config import EvalConfig
 
 
 def demo(
@@ -24,7 +24,7 @@ def demo(
     with demo_checkpoints() as files:
         score_checkpoints(
             files,
-            ScoreSettings(dataset="demo", attacks="fast", out=out),
+            EvalConfig(dataset="demo", attacks="fast", out=out),
             command=["ferd-eval", *sys.argv[1:]],
             as_json=json,
         )

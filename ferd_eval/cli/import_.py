@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ferd_eval.errors import UserError
-from ferd_eval.evaluation.config import ScoreSettings
+from ferd_eval.evaluation.config import EvalConfig
 
 _PREDICTIONS, _IMAGES, _RUN = "Predictions", "Adversarial images", "Run"
 
@@ -122,7 +122,7 @@ def import_(
     _refuse({"name": name}, "goes with predictions: with --checkpoint the file says it")
     from ferd_eval.cli.importing_images import import_images
 
-    settings = ScoreSettings.gather(
+    settings = EvalConfig.gather(
         {
             **of_images,
             "dataset": dataset,

@@ -11,7 +11,7 @@ from typing import Any
 from ferd_eval.attacks import Attack, Threat
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.errors import UserError
-from ferd_eval.evaluation.config import ScoreSettings
+from ferd_eval.evaluation.config import EvalConfig
 from ferd_eval.evaluation.evaluate import as_threats
 from ferd_eval.evaluation.saved_images import SavedFile, SavedImages, read_saved_images
 from ferd_eval.io.epsilon import format_quantity
@@ -23,7 +23,7 @@ from ferd_eval.results.outcomes import ATTACK_ID
 def import_images(
     files: Sequence[str],
     checkpoint: Path,
-    settings: ScoreSettings,
+    settings: EvalConfig,
     name: str | None,
     *,
     command: Sequence[str],

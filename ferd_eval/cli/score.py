@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ferd_eval.evaluation.config import ScoreSettings
+from ferd_eval.evaluation.config import EvalConfig
 
 _DATA, _MODEL, _ATTACK, _RUN = "Data", "Model", "Attacks", "Run"
 
@@ -186,7 +186,7 @@ def score(
         for name, value in locals().items()
         if name not in ("checkpoints", "config", "json", "dry_run")
     }
-    settings = ScoreSettings.gather(flags, config)
+    settings = EvalConfig.gather(flags, config)
 
     from ferd_eval.pipeline import plan_checkpoints, score_checkpoints
 

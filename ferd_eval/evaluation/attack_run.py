@@ -15,30 +15,30 @@ from numpy.typing import NDArray
 from ferd_eval.attacks import Cascade, Clean, PlannedAttack, draw_sample
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.evaluation.cost.eta import Remaining
-from ferd_eval.evaluation.execution.executor import AttackUnit, Order
-from ferd_eval.evaluation.execution.rows import concatenate, fold_stages, settle
-from ferd_eval.evaluation.execution.worker import Bench
-from ferd_eval.evaluation.shards import FolderUnits, Unit, UnitStore, file_name, split_units
-from ferd_eval.runtime.progress import Watcher, duration
+from ferd_eval.evaluation.execution.executor import AttackShard, ScheduledTask
+from ferd_eval.evaluation.execution.rows import concatenate, finalize, merge_stages
+from ferd_eval.evaluation.execution.worker import EvalContext
+from ferd_eval.evaluation.shards import FolderShards, Shard, ShardStore, file_name, split_shards
+from ferd_eval.runtime.progress import ProgressReporter, duration
 
-Orders = Sequence[Order]
+Tasks = Sequence[ScheduledTask]
 
 
 @dataclass(eq=False)
-class Part:
+class AttackRun:
     """One attack of the plan with its stages, one after the other."""
 
     planned: PlannedAttack
     data: LabelledImages
     manifest: Mapping[str, Any]
     folder: Path | None
-    store: UnitStore
-    bench: Bench
+    store: ShardStore
+    context: EvalContext
     remaining: Remaining
-    watcher: Watcher
+    watcher: ProgressReporter
     title: str = ""
     table: pd.DataFrame | None = None
-    stages: list[list[Unit]] = field(default_factory=list)
+    stages: list[list[Shard]] = field(default_factory=list)
     costs: list[dict[str, Any]] = field(default_factory=list)
     audited: NDArray[np.int64] | None = None
 
@@ -47,16 +47,16 @@ class Part:
         """Batch sizes that fitted into memory."""
         return {cost["batch_size"] for cost in self.costs}
 
-    def orders(self) -> Generator[Orders, None, None]:
+    def orders(self) -> Generator[Tasks, None, None]:
         """What is to be done, stage by stage; in the end `table` has all rows, in order."""
         attack = self.planned.attack
         everyone = np.arange(len(self.data))
         if isinstance(attack, Cascade):
-            self.table, source_N = fold_stages((yield from self._stages(attack, everyone)))
+            self.table, source_N = merge_stages((yield from self._stages(attack, everyone)))
         else:
             self.table = yield from self._stage(0, everyone)
             source_N = np.zeros(len(self.table), dtype=np.int64)
-        if self._saves and isinstance(self.store, FolderUnits) and self.folder is not None:
+        if self._saves and isinstance(self.store, FolderShards) and self.folder is not None:
             file = self.folder / "adversarial" / f"{file_name(self.planned.id)}.npz"
             self.store.collect_images(self.stages, source_N, file)
 
@@ -75,40 +75,40 @@ class Part:
         return self.manifest["save_adv"] and not isinstance(self.planned.attack, Clean)
 
     def _stages(
-        self, cascade: Cascade, standing_S: NDArray[np.int64]
-    ) -> Generator[Orders, None, list[pd.DataFrame]]:
+        self, cascade: Cascade, survivors_S: NDArray[np.int64]
+    ) -> Generator[Tasks, None, list[pd.DataFrame]]:
         """Rows of each stage that had anyone to attack; the first one sees everyone."""
         tables: list[pd.DataFrame] = []
         for number in range(len(cascade.attacks)):
             if number == len(cascade.stages) + 1:
-                standing_S = self.audited = self._sample(standing_S, cascade.sample)
-            if tables and len(standing_S) == 0:
+                survivors_S = self.audited = self._sample(survivors_S, cascade.sample)
+            if tables and len(survivors_S) == 0:
                 self.remaining.begin(self.planned, number, 0)
                 continue
-            tables.append((yield from self._stage(number, standing_S)))
-            standing_S = standing_S[tables[-1]["correct"].to_numpy()]
+            tables.append((yield from self._stage(number, survivors_S)))
+            survivors_S = survivors_S[tables[-1]["correct"].to_numpy()]
         return tables
 
-    def _sample(self, standing_S: NDArray[np.int64], size: int) -> NDArray[np.int64]:
-        labels_S, indices_S = self.data.labels_N[standing_S], self.data.indices_N[standing_S]
-        return standing_S[draw_sample(labels_S, indices_S, size, self.manifest["seed"])]
+    def _sample(self, survivors_S: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+        labels_S, indices_S = self.data.labels_N[survivors_S], self.data.indices_N[survivors_S]
+        return survivors_S[draw_sample(labels_S, indices_S, size, self.manifest["seed"])]
 
     def _stage(
         self, number: int, positions_S: NDArray[np.int64]
-    ) -> Generator[Orders, None, pd.DataFrame]:
+    ) -> Generator[Tasks, None, pd.DataFrame]:
         """All rows of one of the attack's stages, by its place."""
         attack = self.planned.attacks[number]
         in_cascade = isinstance(self.planned.attack, Cascade)
         size = self.manifest["search_unit_images" if in_cascade else "unit_images"]
         name = attack.family if in_cascade else ""
-        units = split_units(self.planned.id, name, positions_S.tolist(), size)
+        units = split_shards(self.planned.id, name, positions_S.tolist(), size)
         self.stages.append(units)
         self.remaining.begin(self.planned, number, len(positions_S))
         gathered = GatheredRows()
 
-        def keep(unit: Unit, answer: tuple[pd.DataFrame, NDArray[np.float32] | None]) -> None:
+        def keep(unit: Shard, answer: tuple[pd.DataFrame, NDArray[np.float32] | None]) -> None:
             rows, images_RCHW = answer
-            rows = settle(rows, unit.stage) if unit.stage else rows
+            rows = finalize(rows, unit.stage) if unit.stage else rows
             gathered.add(unit.number, rows)
             self.store.put(unit, rows, images_RCHW)
             cost, left = self._count(number, unit, rows)
@@ -119,21 +119,21 @@ class Part:
             indices = self.data.indices_N[list(unit.positions)]
             done = self.store.get(unit, indices, images=self._saves)
             if done is None:
-                task = AttackUnit(unit, attack, self.planned.threat, self._saves)
-                orders.append(Order(self.bench, task, partial(keep, unit)))
+                task = AttackShard(unit, attack, self.planned.threat, self._saves)
+                orders.append(ScheduledTask(self.context, task, partial(keep, unit)))
             else:
                 gathered.add(unit.number, done)
                 self.watcher.skip(*self._count(number, unit, done))
         yield orders
         return gathered.in_order()
 
-    def _count(self, number: int, unit: Unit, rows: pd.DataFrame) -> tuple[float, float]:
+    def _count(self, number: int, unit: Shard, rows: pd.DataFrame) -> tuple[float, float]:
         """Note what a unit cost; its passes and those that are left."""
         self.costs.append({**{str(key): v for key, v in rows.attrs.items()}, "stage": unit.stage})
         standing = int(rows.groupby("index")["correct"].all().sum())
         return self.remaining.spend(self.planned, number, len(unit), standing)
 
-    def _summary(self, unit: Unit, of: int, rows: pd.DataFrame) -> str:
+    def _summary(self, unit: Shard, of: int, rows: pd.DataFrame) -> str:
         right = rows.groupby("index")["correct"].all().mean()
         stage = unit.stage if unit.stage != unit.attack else ""
         name = " ".join(filter(None, (self.title, unit.attack, stage)))

@@ -14,7 +14,7 @@ from ferd_eval.io.toml import parse_toml
 
 
 @dataclass(frozen=True)
-class ScoreSettings:
+class EvalConfig:
     """One scoring job. Field names are the flags' names with ``_`` for ``-``."""
 
     dataset: str | None = None
@@ -70,7 +70,7 @@ class ScoreSettings:
             raise UserError(f"--seed is {self.seed}; give a number from 0 to 2^63 − 1.")
 
     @classmethod
-    def gather(cls, flags: Mapping[str, Any], config: Path | None) -> ScoreSettings:
+    def gather(cls, flags: Mapping[str, Any], config: Path | None) -> EvalConfig:
         """Flags win over the TOML file, the file over the defaults.
 
         Raises:
@@ -102,11 +102,11 @@ def _read_toml(file: Path) -> dict[str, Any]:
         content = parse_toml(file)
     except (OSError, ValueError) as reason:
         raise UserError(f"--config {file} cannot be read: {reason}.") from reason
-    return read_settings(content, f"--config {file}")
+    return parse_config(content, f"--config {file}")
 
 
-def read_settings(table: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Fields of `ScoreSettings` from a table of TOML, where ``-`` may stand for ``_``.
+def parse_config(table: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Fields of `EvalConfig` from a table of TOML, where ``-`` may stand for ``_``.
 
     Args:
         table: keys and values.
@@ -115,12 +115,12 @@ def read_settings(table: Mapping[str, Any], where: str) -> dict[str, Any]:
     Raises:
         UserError: an unknown key, one given twice, or a value of a wrong type.
     """
-    kinds = get_type_hints(ScoreSettings)
+    kinds = get_type_hints(EvalConfig)
     values: dict[str, Any] = {}
     for key, value in table.items():
         name = key.replace("-", "_")
         if name not in kinds:
-            known = [field.name for field in dataclasses.fields(ScoreSettings)]
+            known = [field.name for field in dataclasses.fields(EvalConfig)]
             raise UserError(f"{where}: unknown key {key!r}.{did_you_mean(name, known)}")
         if name in values:
             twin = next(other for other in table if other.replace("-", "_") == name)

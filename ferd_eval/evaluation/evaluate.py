@@ -26,16 +26,16 @@ from ferd_eval.attacks import (
 )
 from ferd_eval.datasets import LabelledImages, load_dataset
 from ferd_eval.errors import UserError, require_kind
-from ferd_eval.evaluation.execution.executor import Alone, Workforce, carry_out
+from ferd_eval.evaluation.execution.executor import Executor, SerialExecutor, carry_out
 from ferd_eval.evaluation.model_checks import probe
-from ferd_eval.evaluation.run import Job
+from ferd_eval.evaluation.run import EvalRun
 from ferd_eval.evaluation.shards import file_name
 from ferd_eval.io.epsilon import parse_quantity
 from ferd_eval.io.lock import sole_user
 from ferd_eval.models import ModelFacts
 from ferd_eval.results.outcomes import ATTACK_ID, Outcomes
 from ferd_eval.runtime.device import DeviceChoice, choose_device, exact_arithmetic
-from ferd_eval.runtime.progress import Silent, Watcher
+from ferd_eval.runtime.progress import ProgressReporter, Silent
 
 
 def score(
@@ -53,9 +53,9 @@ def score(
     save_adv: bool = False,
     fold_batchnorm: bool = True,
     facts: Mapping[str, Any] | None = None,
-    watcher: Watcher | None = None,
+    watcher: ProgressReporter | None = None,
     attack_plan: Sequence[PlannedAttack] | None = None,
-    workforce: Workforce | None = None,
+    executor: Executor | None = None,
 ) -> Outcomes:
     """Attack every image and return what happened to each.
 
@@ -81,8 +81,8 @@ def score(
         facts: entries for the manifest: ``checkpoint``, ``model``, ``command``, …
         watcher: told of progress.
         attack_plan: resolved attacks, in place of `attacks` and `threat`.
-        workforce: who does the work, in place of `device`: a
-            `ferd_eval.evaluation.execution.ray_executor.Cluster` for many devices and machines.
+        executor: who does the work, in place of `device`: a
+            `ferd_eval.evaluation.execution.ray_executor.RayExecutor` for many devices and machines.
             The caller ends it.
 
     Raises:
@@ -116,18 +116,18 @@ def score(
         if number is not None and number < 1:
             raise UserError(f"{name} is {number}; give 1 or more.")
     watcher = watcher or Silent()
-    if workforce is None:
-        workforce = Alone(_choice(device, model), watcher.note)
-        model = model.to(workforce.choice.device)
+    if executor is None:
+        executor = SerialExecutor(_choice(device, model), watcher.note)
+        model = model.to(executor.choice.device)
     elif device is not None:
-        raise UserError("device and workforce exclude each other; give one of them.")
-    job = Job(
+        raise UserError("device and executor exclude each other; give one of them.")
+    job = EvalRun(
         model=model,
         data=data,
         plan=tuple(plan),
         seed=seed,
         batch_size=batch_size,
-        workforce=workforce,
+        executor=executor,
         folder=None if out is None else Path(out),
         save_adv=save_adv,
         fold=fold_batchnorm,
@@ -136,25 +136,25 @@ def score(
     )
     watcher.start(job.name)
     with _held(job):
-        (outcomes,) = carry_out_jobs([job], workforce)
+        (outcomes,) = carry_out_jobs([job], executor)
     return outcomes
 
 
-def _held(job: Job) -> AbstractContextManager[None]:
+def _held(job: EvalRun) -> AbstractContextManager[None]:
     """The job's folder, if it has one, to itself."""
     if job.folder is None:
         return nullcontext()
     return sole_user(job.folder, below=("adversarial",), note=job.watcher.note)
 
 
-def carry_out_jobs(jobs: Sequence[Job], workforce: Workforce) -> list[Outcomes]:
+def carry_out_jobs(jobs: Sequence[EvalRun], executor: Executor) -> list[Outcomes]:
     """Do what is left of each; the work of all is handed out together, the first job's first.
 
     Raises:
         UserError: something cannot be done; finished units and jobs are kept.
     """
     with exact_arithmetic():
-        carry_out([errand for job in jobs for errand in job.errands()], workforce)
+        carry_out([errand for job in jobs for errand in job.errands()], executor)
     outcomes = [job.result for job in jobs if job.result is not None]
     assert len(outcomes) == len(jobs)
     return outcomes

@@ -13,7 +13,7 @@ import torch
 from ferd_eval.attacks import Attack, PlannedAttack, plan_attacks
 from ferd_eval.datasets import LabelledImages, list_datasets, load_dataset
 from ferd_eval.errors import UserError
-from ferd_eval.evaluation.config import ScoreSettings
+from ferd_eval.evaluation.config import EvalConfig
 from ferd_eval.evaluation.evaluate import as_threats, require_own_names
 from ferd_eval.evaluation.model_checks import check_network, need_gradient, wrong_class_count
 from ferd_eval.io.epsilon import parse_quantity
@@ -26,7 +26,7 @@ from ferd_eval.runtime.plugins import brief, load_user_code
 
 
 @dataclass(frozen=True)
-class Candidate:
+class LoadedModel:
     """A checkpoint ready to be scored, under a name of its own."""
 
     name: str
@@ -72,13 +72,13 @@ def load_named(files: Sequence[Path], key: str | None = None) -> list[tuple[str,
     return [(name, load_checkpoint(file, key=key)) for file, name in zip(files, names, strict=True)]
 
 
-def make_candidates(
+def load_models(
     named: Sequence[tuple[str, Checkpoint]],
-    settings: ScoreSettings,
+    settings: EvalConfig,
     data: LabelledImages,
     plan: Sequence[PlannedAttack],
     device: DeviceChoice,
-) -> list[Candidate]:
+) -> list[LoadedModel]:
     """Make all networks, then look at each: on the device, in the precision asked for.
 
     Raises:
@@ -104,8 +104,8 @@ def _naming(file: Path) -> Iterator[None]:
 
 
 def _candidate(
-    checkpoint: Checkpoint, name: str, settings: ScoreSettings, data: LabelledImages
-) -> Candidate:
+    checkpoint: Checkpoint, name: str, settings: EvalConfig, data: LabelledImages
+) -> LoadedModel:
     classifier, facts = build_classifier(
         checkpoint,
         arch=settings.arch,
@@ -115,11 +115,11 @@ def _candidate(
     )
     if facts.num_classes is not None and facts.num_classes != data.num_classes:
         raise UserError(f"{checkpoint.path}: {wrong_class_count(facts.num_classes, data)}")
-    return Candidate(name, checkpoint, classifier, facts)
+    return LoadedModel(name, checkpoint, classifier, facts)
 
 
 @dataclass(frozen=True)
-class Assignment:
+class EvalInputs:
     """The same for all checkpoints of a command.
 
     Attributes:
@@ -137,9 +137,9 @@ class Assignment:
     attack_file_sha256: str | None
 
 
-def read_assignment(
-    settings: ScoreSettings, make_attack: Callable[[LabelledImages], Attack] | None = None
-) -> Assignment:
+def read_inputs(
+    settings: EvalConfig, make_attack: Callable[[LabelledImages], Attack] | None = None
+) -> EvalInputs:
     """Find what can be wrong with everything but the checkpoints.
 
     Args:
@@ -156,10 +156,10 @@ def read_assignment(
     elif make_attack is not None:
         own = make_attack(data)
     plan = _plan(settings, data, own)
-    return Assignment(data, selection, plan, _groups(settings, data), own_digest)
+    return EvalInputs(data, selection, plan, _groups(settings, data), own_digest)
 
 
-def require_dataset(settings: ScoreSettings) -> str:
+def require_dataset(settings: EvalConfig) -> str:
     """The data set's name.
 
     Raises:
@@ -171,7 +171,7 @@ def require_dataset(settings: ScoreSettings) -> str:
     return settings.dataset
 
 
-def _load_data(dataset: str, settings: ScoreSettings) -> tuple[LabelledImages, str]:
+def _load_data(dataset: str, settings: EvalConfig) -> tuple[LabelledImages, str]:
     data = load_dataset(
         dataset,
         settings.data_dir,
@@ -186,14 +186,14 @@ def _load_data(dataset: str, settings: ScoreSettings) -> tuple[LabelledImages, s
     return data, "all"
 
 
-def _groups(settings: ScoreSettings, data: LabelledImages) -> dict[str, list[str]] | None:
+def _groups(settings: EvalConfig, data: LabelledImages) -> dict[str, list[str]] | None:
     if settings.groups is None:
         return None
     return read_groups(settings.groups, data.class_names, data.groupings)
 
 
 def _plan(
-    settings: ScoreSettings, data: LabelledImages, own: Attack | None
+    settings: EvalConfig, data: LabelledImages, own: Attack | None
 ) -> tuple[PlannedAttack, ...]:
     step = settings.step_size
     names: list[str | Attack] = list(settings.attacks.split(","))

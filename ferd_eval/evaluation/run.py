@@ -19,27 +19,27 @@ from torch import nn
 from ferd_eval.attacks import Cascade, PlannedAttack, Threat
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.errors import UserError
-from ferd_eval.evaluation.attack_run import Part
+from ferd_eval.evaluation.attack_run import AttackRun
 from ferd_eval.evaluation.cost.eta import Remaining
 from ferd_eval.evaluation.cost.model import operations, search_unit
 from ferd_eval.evaluation.diagnostics import SAMPLE
-from ferd_eval.evaluation.execution.executor import Errand, Examine, Order, Workforce
+from ferd_eval.evaluation.execution.executor import Examine, Executor, ScheduledTask, TaskBatches
 from ferd_eval.evaluation.execution.rows import concatenate
-from ferd_eval.evaluation.execution.worker import Bench
+from ferd_eval.evaluation.execution.worker import EvalContext
 from ferd_eval.evaluation.model_checks import (
     check_network,
     dtype_of,
     memory_format_of,
     need_gradient,
 )
-from ferd_eval.evaluation.shards import FolderUnits, UnitStore, UnwrittenUnits
+from ferd_eval.evaluation.shards import FolderShards, ShardStore, UnwrittenShards
 from ferd_eval.io.epsilon import format_quantity
 from ferd_eval.io.files import make_folder, write_atomically
 from ferd_eval.io.json import sealed
 from ferd_eval.io.lock import now
 from ferd_eval.results.manifest import environment, look_up, read_manifest, require_same_run
 from ferd_eval.results.outcomes import Outcomes, conform
-from ferd_eval.runtime.progress import Watcher
+from ferd_eval.runtime.progress import ProgressReporter
 
 #: Images per forward pass under ``auto``, for 32×32 colour images; halved when memory runs out.
 AUTO_BATCH = {"cpu": 128, "cuda": 1024, "mps": 256}
@@ -58,11 +58,11 @@ _DIAGNOSED, _FEWEST_DIAGNOSED = 10, 32
 
 
 @dataclass(eq=False)
-class Job:
+class EvalRun:
     """One network on one data set under a list of attacks.
 
     Attributes:
-        workforce: who does the work; it says on what kind of device.
+        executor: who does the work; it says on what kind of device.
         beside: what is left of the jobs that go on at the same time.
         seconds: what an image costs each attack, for the time left
             (`ferd_eval.evaluation.cost.model.seconds_per_image`); None counts passes.
@@ -77,12 +77,12 @@ class Job:
     plan: tuple[PlannedAttack, ...]
     seed: int
     batch_size: int | None
-    workforce: Workforce
+    executor: Executor
     folder: Path | None
     save_adv: bool
     fold: bool
     facts: Mapping[str, Any]
-    watcher: Watcher
+    watcher: ProgressReporter
     beside: list[Remaining] = field(default_factory=list)
     seconds: Mapping[str, float] | None = None
     title: str = ""
@@ -90,14 +90,14 @@ class Job:
     told: Callable[[Outcomes], None] | None = None
     result: Outcomes | None = None
 
-    def errands(self) -> list[Errand]:
+    def errands(self) -> list[TaskBatches]:
         """What is not yet done, to be carried out in any order; the last one makes the result.
 
         A finished folder is read, and nothing in it changes.
         """
         check_network(self.model, self.data, dtype_of(self.model), by_gradient=self._by_gradient)
         manifest = self._manifest()
-        store: UnitStore = UnwrittenUnits()
+        store: ShardStore = UnwrittenShards()
         if self.folder is not None:
             earlier = read_manifest(self.folder)
             if earlier is not None:
@@ -107,7 +107,7 @@ class Job:
                     return []
                 manifest = earlier
             self._write_manifest(manifest)
-            store = FolderUnits(self.folder / "units")
+            store = FolderShards(self.folder / "units")
         if self.remark and len(self.plan) > 1:
             self.watcher.note(f"warning: {self.name}: {self.remark}")
         if count := store.count():
@@ -115,7 +115,7 @@ class Job:
         remaining = Remaining(
             self.plan, len(self.data), self.data.num_classes, self.seconds, self.beside
         )
-        bench = Bench(
+        context = EvalContext(
             self.model,
             self.data,
             self.seed,
@@ -124,23 +124,23 @@ class Job:
             fold=self.fold and any(isinstance(each.attack, Cascade) for each in self.plan),
         )
         parts = [
-            Part(
+            AttackRun(
                 planned,
                 self.data,
                 manifest,
                 self.folder,
                 store,
-                bench,
+                context,
                 remaining,
                 self.watcher,
                 self.title,
             )
             for planned in self.plan
         ]
-        todo = [self._examination(manifest, bench, remaining), *(part.orders() for part in parts)]
+        todo = [self._examination(manifest, context, remaining), *(part.orders() for part in parts)]
         left = len(todo)
 
-        def counted(errand: Errand) -> Errand:
+        def counted(errand: TaskBatches) -> TaskBatches:
             nonlocal left
             yield from errand
             left -= 1
@@ -167,12 +167,12 @@ class Job:
                 f"{self.folder} holds a finished run, but its outcomes.parquet is missing or "
                 "damaged. Remove the folder to run it again, or choose another with --out."
             ) from reason
-        FolderUnits(self.folder / "units").discard()  # left by a run killed at its very end
+        FolderShards(self.folder / "units").discard()  # left by a run killed at its very end
         return outcomes
 
     def _examination(
-        self, manifest: dict[str, Any], bench: Bench, remaining: Remaining
-    ) -> Iterator[list[Order]]:
+        self, manifest: dict[str, Any], context: EvalContext, remaining: Remaining
+    ) -> Iterator[list[ScheduledTask]]:
         """What masks gradients, and what became of the batch norms; kept in the manifest."""
         largest = max((planned.threat for planned in self.plan), key=lambda threat: threat.eps)
         if "diagnosis" in manifest:
@@ -186,9 +186,9 @@ class Job:
             if self.folder is not None:
                 self._write_manifest(manifest)
 
-        yield [Order(bench, Examine(largest, self._by_gradient, sample), keep)]
+        yield [ScheduledTask(context, Examine(largest, self._by_gradient, sample), keep)]
 
-    def _finish(self, manifest: Mapping[str, Any], parts: Sequence[Part]) -> None:
+    def _finish(self, manifest: Mapping[str, Any], parts: Sequence[AttackRun]) -> None:
         tables = [part.table for part in parts if part.table is not None]
         assert len(tables) == len(parts)
         audits = {
@@ -211,7 +211,7 @@ class Job:
         outcomes = Outcomes(conform(concatenate(tables)), finished)
         if self.folder is not None:
             outcomes.save(self.folder)
-            FolderUnits(self.folder / "units").discard()
+            FolderShards(self.folder / "units").discard()
         self._end_with(outcomes)
 
     def _end_with(self, outcomes: Outcomes) -> None:
@@ -220,7 +220,7 @@ class Job:
             self.told(outcomes)
 
     def _manifest(self) -> dict[str, Any]:
-        batch_size = self.batch_size or _auto_batch(self.workforce.choice.device, self.data)
+        batch_size = self.batch_size or _auto_batch(self.executor.choice.device, self.data)
         known = (self.facts.get("checkpoint") or {}).get("sha256")
         digest = known or _weights_digest(self.model)
         manifest = {
@@ -246,7 +246,7 @@ class Job:
                 "memory_format": str(memory_format_of(self.model)).removeprefix("torch."),
                 "searches_fold_batchnorm": self.fold,
             },
-            "device": self.workforce.choice.describe(),
+            "device": self.executor.choice.describe(),
             "batch_size": batch_size,
             "batch_size_asked": self.batch_size or "auto",
             "unit_images": -(-max(batch_size, _UNIT_IMAGES) // batch_size) * batch_size,
@@ -282,7 +282,7 @@ class Job:
         passes = max(forward + 2 * backward for forward, backward in each)
         where = next(self.model.parameters(), torch.empty(0)).device
         x_BCHW = torch.zeros(1, *self.data.image_shape, dtype=dtype_of(self.model), device=where)
-        kind = self.workforce.choice.device.type
+        kind = self.executor.choice.device.type
         return search_unit(operations(self.model, x_BCHW), passes, kind, at_once)
 
     def _write_manifest(self, manifest: Mapping[str, Any]) -> None:

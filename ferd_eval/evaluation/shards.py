@@ -31,7 +31,7 @@ _IMAGE_ARRAYS = {"images", "index", "label", "prediction"}
 
 
 @dataclass(frozen=True)
-class Unit:
+class Shard:
     """Some images of the data set under one attack.
 
     Attributes:
@@ -50,18 +50,18 @@ class Unit:
         return len(self.positions)
 
 
-def split_units(attack: str, stage: str, positions: Sequence[int], size: int) -> list[Unit]:
+def split_shards(attack: str, stage: str, positions: Sequence[int], size: int) -> list[Shard]:
     """All units of a stage, in order."""
     return [
-        Unit(attack, stage, number, tuple(positions[start : start + size]))
+        Shard(attack, stage, number, tuple(positions[start : start + size]))
         for number, start in enumerate(range(0, len(positions), size))
     ]
 
 
-class UnitStore(Protocol):
+class ShardStore(Protocol):
     """Keeps finished units."""
 
-    def get(self, unit: Unit, indices: NDArray[np.int64], images: bool) -> pd.DataFrame | None:
+    def get(self, unit: Shard, indices: NDArray[np.int64], images: bool) -> pd.DataFrame | None:
         """Rows of a finished unit, None if it is not finished.
 
         Args:
@@ -70,7 +70,7 @@ class UnitStore(Protocol):
             images: whether its perturbed images must be there too.
         """
 
-    def put(self, unit: Unit, rows: pd.DataFrame, images_RCHW: NDArray[np.float32] | None) -> None:
+    def put(self, unit: Shard, rows: pd.DataFrame, images_RCHW: NDArray[np.float32] | None) -> None:
         """Keep a finished unit and, where wanted, its adversarial images."""
 
     def count(self) -> int:
@@ -78,16 +78,16 @@ class UnitStore(Protocol):
 
 
 @dataclass
-class UnwrittenUnits:
+class UnwrittenShards:
     """Units of a run that is not written anywhere: there is nothing to go on from."""
 
     finished: int = 0
 
-    def get(self, unit: Unit, indices: NDArray[np.int64], images: bool) -> pd.DataFrame | None:
+    def get(self, unit: Shard, indices: NDArray[np.int64], images: bool) -> pd.DataFrame | None:
         """None: nothing is kept."""
         return None
 
-    def put(self, unit: Unit, rows: pd.DataFrame, images_RCHW: NDArray[np.float32] | None) -> None:
+    def put(self, unit: Shard, rows: pd.DataFrame, images_RCHW: NDArray[np.float32] | None) -> None:
         """Count it."""
         self.finished += 1
 
@@ -97,7 +97,7 @@ class UnwrittenUnits:
 
 
 @dataclass(frozen=True)
-class FolderUnits:
+class FolderShards:
     """Units as Parquet files in ``RUN/units/<attack>/<number>.parquet``.
 
     Those of a cascade lie in a folder for each stage.
@@ -108,7 +108,7 @@ class FolderUnits:
 
     folder: Path
 
-    def get(self, unit: Unit, indices: NDArray[np.int64], images: bool) -> pd.DataFrame | None:
+    def get(self, unit: Shard, indices: NDArray[np.int64], images: bool) -> pd.DataFrame | None:
         """Rows of a finished unit; a torn, altered or foreign file counts as unfinished."""
         file = self.file(unit, ".parquet")
         try:
@@ -127,7 +127,7 @@ class FolderUnits:
         """How many units are finished, by their files."""
         return sum(1 for _ in self.folder.rglob("*.parquet"))
 
-    def put(self, unit: Unit, rows: pd.DataFrame, images_RCHW: NDArray[np.float32] | None) -> None:
+    def put(self, unit: Shard, rows: pd.DataFrame, images_RCHW: NDArray[np.float32] | None) -> None:
         """Write the images first: a unit counts as finished once its rows are there."""
         make_folder(self.file(unit).parent)
         if images_RCHW is not None:
@@ -144,7 +144,7 @@ class FolderUnits:
         write_atomically(self.file(unit, ".parquet"), content)
 
     def collect_images(
-        self, stages: Sequence[Sequence[Unit]], source_N: NDArray[np.int64], file: Path
+        self, stages: Sequence[Sequence[Shard]], source_N: NDArray[np.int64], file: Path
     ) -> None:
         """Join the adversarial images of an attack, a unit of each stage in memory at a time.
 
@@ -173,7 +173,7 @@ class FolderUnits:
                     np.lib.format.write_array(column, np.concatenate(pieces))
 
     def _joined(
-        self, stages: Sequence[Sequence[Unit]], source_N: NDArray[np.int64]
+        self, stages: Sequence[Sequence[Shard]], source_N: NDArray[np.int64]
     ) -> Iterator[dict[str, NDArray[Any]]]:
         """Arrays of the first stage's units, each row replaced by that of the stage it comes from.
 
@@ -193,7 +193,7 @@ class FolderUnits:
             begin += len(source_R)
             yield part
 
-    def _row_by_row(self, units: Sequence[Unit]) -> Iterator[dict[str, Any]]:
+    def _row_by_row(self, units: Sequence[Shard]) -> Iterator[dict[str, Any]]:
         for unit in units:
             part = _read_npz(self.file(unit, ".npz"))
             for row in range(len(part["index"])):
@@ -203,14 +203,14 @@ class FolderUnits:
         """Remove the units once the whole table is written."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def has_images(self, unit: Unit) -> bool:
+    def has_images(self, unit: Shard) -> bool:
         """Whether the adversarial images of a unit are there, whole."""
         try:
             return {*_read_npz(self.file(unit, ".npz"))} == _IMAGE_ARRAYS
         except Exception:  # a damaged archive can raise almost anything
             return False
 
-    def file(self, unit: Unit, suffix: str = ".parquet") -> Path:
+    def file(self, unit: Shard, suffix: str = ".parquet") -> Path:
         """Where a unit is, or will be."""
         return self.folder / file_name(unit.attack) / unit.stage / f"{unit.number:05d}{suffix}"
 

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 _FIRST_LINE, _BETWEEN_LINES = 10.0, 60.0
 
 
-class Watcher(Protocol):
+class ProgressReporter(Protocol):
     """Told of each finished unit."""
 
     def start(self, title: str) -> None:

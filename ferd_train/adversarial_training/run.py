@@ -9,7 +9,7 @@ from pathlib import Path
 from ferd_eval.datasets import LabelledImages, load_dataset
 from ferd_eval.io.lock import sole_user
 from ferd_eval.runtime.device import DeviceChoice, exact_arithmetic
-from ferd_eval.runtime.progress import Silent, Watcher
+from ferd_eval.runtime.progress import ProgressReporter, Silent
 from ferd_eval.runtime.signals import stop_if_asked
 from ferd_train.adversarial_training.trainer import EpochLog, Training
 from ferd_train.monitoring.run_progress import RunProgress
@@ -29,7 +29,7 @@ def train_teacher(
     download: bool = False,
     data: LabelledImages | None = None,
     watch: Callable[[EpochLog, int], None] = lambda log, epochs: None,
-    watcher: Watcher | None = None,
+    watcher: ProgressReporter | None = None,
 ) -> Path:
     """Train, or continue training, and return the path of the saved network.
 
@@ -65,7 +65,7 @@ def _train(
     device: DeviceChoice,
     data: LabelledImages,
     watch: Callable[[EpochLog, int], None],
-    watcher: Watcher,
+    watcher: ProgressReporter,
 ) -> Path:
     """Do what is left in a folder that is held."""
     facts = {

@@ -12,7 +12,7 @@ from typing import Any
 from ferd_eval.datasets import LabelledImages, load_dataset
 from ferd_eval.io.lock import sole_user
 from ferd_eval.runtime.device import DeviceChoice, exact_arithmetic
-from ferd_eval.runtime.progress import Silent, Watcher
+from ferd_eval.runtime.progress import ProgressReporter, Silent
 from ferd_eval.runtime.signals import stop_if_asked
 from ferd_train.distillation.teacher import FrozenTeacher
 from ferd_train.distillation.trainer import StudentLog, StudentTraining
@@ -39,7 +39,7 @@ def train_student(
     classes: str | None = None,
     class_order: str | None = None,
     watch: Callable[[StudentLog, int], None] = lambda log, epochs: None,
-    watcher: Watcher | None = None,
+    watcher: ProgressReporter | None = None,
     workers: Workers = ALONE,
 ) -> Path:
     """Distil a student, or continue to, and return the path of the saved network.
@@ -91,7 +91,7 @@ def _train(
     device: DeviceChoice,
     shown: ShownImages,
     watch: Callable[[StudentLog, int], None],
-    watcher: Watcher,
+    watcher: ProgressReporter,
     workers: Workers,
 ) -> Path:
     """Do what is left in a folder that is held."""

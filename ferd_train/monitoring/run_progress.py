@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from ferd_eval.runtime.console import console
-from ferd_eval.runtime.progress import Bar, SparseLines, Watcher
+from ferd_eval.runtime.progress import Bar, ProgressReporter, SparseLines
 from ferd_train.monitoring.pace import Pace, Phase
 from ferd_train.training.seams import Seam
 
@@ -15,7 +15,7 @@ class RunProgress:
     """Tells a watcher of each step: where the run is, and how long the rest takes."""
 
     def __init__(
-        self, watcher: Watcher, title: str, phases: Mapping[str, Phase], epochs: int
+        self, watcher: ProgressReporter, title: str, phases: Mapping[str, Phase], epochs: int
     ) -> None:
         """A run begins, or goes on.
 
@@ -49,7 +49,7 @@ class RunProgress:
 
 
 @contextmanager
-def watching() -> Iterator[Watcher]:
+def watching() -> Iterator[ProgressReporter]:
     """Who shows it: a bar on a terminal, elsewhere a line a minute."""
     screen = console(stderr=True)
     if not screen.is_terminal:

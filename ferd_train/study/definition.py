@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from ferd_eval.evaluation.config import ScoreSettings
+from ferd_eval.evaluation.config import EvalConfig
 from ferd_train.distillation.teacher import FrozenTeacher, load_teacher, teacher_file
 from ferd_train.recipes.student import StudentRecipe
 
@@ -119,7 +119,7 @@ class Evaluation:
     """
 
     name: str
-    settings: ScoreSettings
+    settings: EvalConfig
 
     @property
     def folder(self) -> str:

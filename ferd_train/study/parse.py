@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ferd_eval.errors import UserError, did_you_mean
-from ferd_eval.evaluation.config import ScoreSettings, read_settings
+from ferd_eval.evaluation.config import EvalConfig, parse_config
 from ferd_eval.io.toml import parse_toml
 from ferd_train.config.recipe import flattened
 from ferd_train.recipes import find_student_recipe
@@ -175,12 +175,12 @@ def _evaluations(
     tables = _tables(content, "evaluations")
     for name, given in tables.items():
         where = f"evaluations.{name}"
-        values = read_settings(_table(given, where), where)
+        values = parse_config(_table(given, where), where)
         _require_known(values, _MEASUREMENT, where)
         if "eps" not in values:
             values["eps"] = _common_eps(rows, where)
         try:
-            settings = ScoreSettings(dataset=dataset, **values)
+            settings = EvalConfig(dataset=dataset, **values)
         except UserError as reason:
             raise UserError(f"{where}: {reason}") from reason
         found.append(Evaluation(name, settings))

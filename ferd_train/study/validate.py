@@ -15,7 +15,7 @@ import torch
 
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.errors import UserError
-from ferd_eval.evaluation.inputs import read_assignment
+from ferd_eval.evaluation.inputs import read_inputs
 from ferd_eval.io.files import write_atomically
 from ferd_eval.io.json import parse_json, to_json
 from ferd_eval.results.manifest import RECORD, look_up, read_manifest
@@ -195,7 +195,7 @@ def _require_same_teacher(
 def _images(evaluation: Evaluation, data_dir: Path | None, *, download: bool) -> LabelledImages:
     with _placing(f"evaluations.{evaluation.name}: "):
         settings = replace(evaluation.settings, data_dir=data_dir, download=download)
-        return read_assignment(settings).data
+        return read_inputs(settings).data
 
 
 def _require_same_measurement(study: Study, work: Path) -> None:

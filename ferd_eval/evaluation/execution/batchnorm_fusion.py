@@ -48,7 +48,7 @@ class Agreement:
         return asdict(self)
 
 
-def fold_batchnorm(model: nn.Module, x_BCHW: Tensor) -> tuple[nn.Module, Agreement | None]:
+def fuse_batchnorm(model: nn.Module, x_BCHW: Tensor) -> tuple[nn.Module, Agreement | None]:
     """A copy to search with, or the model itself where folding is impossible or not exact.
 
     Args:

@@ -18,21 +18,21 @@ from numpy.typing import NDArray
 
 from ferd_eval.attacks import Attack, Threat
 from ferd_eval.evaluation.diagnostics import diagnose
-from ferd_eval.evaluation.execution.worker import Bench, Worker
-from ferd_eval.evaluation.shards import Unit
+from ferd_eval.evaluation.execution.worker import EvalContext, Worker
+from ferd_eval.evaluation.shards import Shard
 from ferd_eval.runtime.device import DeviceChoice
 from ferd_eval.runtime.signals import is_asked, stop_if_asked
 
 
 class Task(Protocol):
-    """Something to do at a bench. It travels between processes, and so does its answer."""
+    """Something to do at a context. It travels between processes, and so does its answer."""
 
     def do(self, worker: Worker) -> Any:
         """Do it."""
 
 
 @dataclass(frozen=True, eq=False)
-class AttackUnit:
+class AttackShard:
     """Attack the images of a unit.
 
     Attributes:
@@ -42,7 +42,7 @@ class AttackUnit:
         keep_images: whether the perturbed images are wanted.
     """
 
-    unit: Unit
+    unit: Shard
     attack: Attack
     threat: Threat
     keep_images: bool
@@ -68,13 +68,13 @@ class Examine:
 
     def do(self, worker: Worker) -> dict[str, Any]:
         """``diagnosis``, and ``folding`` where batch norms were folded."""
-        bench, folding = worker.bench, worker.folding
+        context, folding = worker.context, worker.folding
         diagnosis = diagnose(
-            bench.model,
-            bench.data,
+            context.model,
+            context.data,
             self.threat,
-            seed=bench.seed,
-            batch_size=bench.batch_size,
+            seed=context.seed,
+            batch_size=context.batch_size,
             device=worker.device,
             by_gradient=self.by_gradient,
             sample=self.sample,
@@ -82,7 +82,7 @@ class Examine:
         return {"diagnosis": diagnosis, **({"folding": folding.describe()} if folding else {})}
 
 
-class Workforce(Protocol):
+class Executor(Protocol):
     """Carries out tasks, some at once."""
 
     @property
@@ -93,7 +93,7 @@ class Workforce(Protocol):
     def has_room(self) -> bool:
         """Whether another task can begin now."""
 
-    def begin(self, ticket: int, bench: Bench, task: Task) -> None:
+    def begin(self, ticket: int, context: EvalContext, task: Task) -> None:
         """Take a task on; only where there is room."""
 
     def wait(self) -> Sequence[tuple[int, Any]]:
@@ -107,12 +107,12 @@ class Workforce(Protocol):
         """Leave; what has not been answered is dropped."""
 
 
-class Alone:
+class SerialExecutor:
     """This process, one task after the other."""
 
     def __init__(self, choice: DeviceChoice, note: Callable[[str], None]) -> None:
         self._choice, self._note = choice, note
-        self._next: tuple[int, Bench, Task] | None = None
+        self._next: tuple[int, EvalContext, Task] | None = None
         self._worker: Worker | None = None
 
     @property
@@ -125,16 +125,16 @@ class Alone:
         """One task at a time."""
         return self._next is None
 
-    def begin(self, ticket: int, bench: Bench, task: Task) -> None:
+    def begin(self, ticket: int, context: EvalContext, task: Task) -> None:
         """Remember it."""
-        self._next = ticket, bench, task
+        self._next = ticket, context, task
 
     def wait(self) -> Sequence[tuple[int, Any]]:
         """Do it."""
         assert self._next is not None
-        ticket, bench, task = self._next
-        if self._worker is None or self._worker.bench is not bench:
-            self._worker = Worker(bench, self._choice.device, self._note)
+        ticket, context, task = self._next
+        if self._worker is None or self._worker.context is not context:
+            self._worker = Worker(context, self._choice.device, self._note)
         answer = task.do(self._worker)
         self._next = None
         return [(ticket, answer)]
@@ -144,28 +144,28 @@ class Alone:
 
 
 @dataclass(frozen=True, eq=False)
-class Order:
-    """A task at a bench, and who is told of the answer."""
+class ScheduledTask:
+    """A task at a context, and who is told of the answer."""
 
-    bench: Bench
+    context: EvalContext
     task: Task
     keep: Callable[[Any], None]
 
 
 #: Work that comes in batches: the next batch is asked for once every order of the last one has been
 #: kept, in whichever order that came about.
-Errand = Iterator[Sequence[Order]]
+TaskBatches = Iterator[Sequence[ScheduledTask]]
 
 
-def carry_out(errands: Sequence[Errand], workforce: Workforce) -> None:
+def carry_out(errands: Sequence[TaskBatches], executor: Executor) -> None:
     """Carry out all errands; whoever is free takes the next order of the earliest one.
 
     Raises:
         UserError: an order cannot be carried out. What was kept before stays kept.
         KeyboardInterrupt: somebody wants to stop; orders under way were kept first.
     """
-    waiting: list[tuple[int, int, Order]] = []
-    under_way: dict[int, tuple[int, Order]] = {}
+    waiting: list[tuple[int, int, ScheduledTask]] = []
+    under_way: dict[int, tuple[int, ScheduledTask]] = {}
     open_orders = [0] * len(errands)
     tickets = count()
 
@@ -181,13 +181,13 @@ def carry_out(errands: Sequence[Errand], workforce: Workforce) -> None:
     for number in range(len(errands)):
         call(number)
     while waiting or under_way:
-        while waiting and workforce.has_room and not is_asked():
+        while waiting and executor.has_room and not is_asked():
             number, ticket, order = heapq.heappop(waiting)
             under_way[ticket] = number, order
-            workforce.begin(ticket, order.bench, order.task)
+            executor.begin(ticket, order.context, order.task)
         if not under_way:  # only because nothing more was to be begun
             stop_if_asked()
-        for ticket, answer in workforce.wait():
+        for ticket, answer in executor.wait():
             number, order = under_way.pop(ticket)
             order.keep(answer)
             open_orders[number] -= 1

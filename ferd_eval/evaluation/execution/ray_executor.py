@@ -23,7 +23,7 @@ import torch
 
 from ferd_eval.errors import UserError
 from ferd_eval.evaluation.execution.executor import Task
-from ferd_eval.evaluation.execution.worker import Bench, Worker
+from ferd_eval.evaluation.execution.worker import EvalContext, Worker
 from ferd_eval.results.manifest import ENVIRONMENT, environment, look_up
 from ferd_eval.runtime.device import DeviceChoice, choose_device, exact_arithmetic
 from ferd_eval.runtime.malloc import keep_freed_memory
@@ -59,7 +59,7 @@ class _Refusal:
     message: str
 
 
-class Hand:
+class RayWorker:
     """What a worker's process consists of."""
 
     def __init__(self, device: str) -> None:
@@ -74,12 +74,14 @@ class Hand:
         found = environment()
         return self._choice, {path: look_up(found, path) for path in _VERSIONS}
 
-    def do(self, bench: int, stored: Sequence[ObjectRef[Any]], task: Task) -> tuple[Any, list[str]]:
-        """Carry out a task at a bench that this worker may have met before.
+    def do(
+        self, context: int, stored: Sequence[ObjectRef[Any]], task: Task
+    ) -> tuple[Any, list[str]]:
+        """Carry out a task at a context that this worker may have met before.
 
         Args:
-            bench: its number.
-            stored: where Ray keeps the bench without its images, and the images.
+            context: its number.
+            stored: where Ray keeps the context without its images, and the images.
             task: what to do.
 
         Returns:
@@ -88,7 +90,7 @@ class Hand:
         self._notes.clear()
         try:
             with exact_arithmetic():
-                answer = task.do(self._at(bench, stored))
+                answer = task.do(self._at(context, stored))
         except UserError as mistake:
             answer = _Refusal(str(mistake))
         return answer, [*self._notes]
@@ -99,8 +101,8 @@ class Hand:
                 del self._workers[next(iter(self._workers))]
             rest, data = (_ray().get(reference) for reference in stored)
             rest["model"].to(self._choice.device)
-            bench = Bench(**rest, data=data)
-            self._workers[number] = Worker(bench, self._choice.device, self._notes.append)
+            context = EvalContext(**rest, data=data)
+            self._workers[number] = Worker(context, self._choice.device, self._notes.append)
         return self._workers[number]
 
 
@@ -114,8 +116,8 @@ class _Member:
     choice: DeviceChoice | None = None
 
 
-class Cluster:
-    """A workforce of Ray actors.
+class RayExecutor:
+    """A executor of Ray actors.
 
     Args:
         address: of a cluster; ``auto`` for one that runs already, else one on this machine; None
@@ -139,7 +141,7 @@ class Cluster:
     ) -> None:
         self._note, self._devices = note, devices
         self._ray, self._joined = join(address, len(devices))
-        self._benches: list[tuple[Bench, list[ObjectRef[Any]]]] = []
+        self._contexts: list[tuple[EvalContext, list[ObjectRef[Any]]]] = []
         self._orders: dict[int, tuple[int, Task]] = {}
         self._losses: Counter[int | None] = Counter()
         self._again: deque[int] = deque()
@@ -175,9 +177,9 @@ class Cluster:
         """Whether a worker waits for a task."""
         return bool(self._idle)
 
-    def begin(self, ticket: int, bench: Bench, task: Task) -> None:
+    def begin(self, ticket: int, context: EvalContext, task: Task) -> None:
         """Give a task to a worker that waits."""
-        self._orders[ticket] = self._store(bench), task
+        self._orders[ticket] = self._store(context), task
         self._give(ticket)
 
     def wait(self) -> Sequence[tuple[int, Any]]:
@@ -224,7 +226,7 @@ class Cluster:
         member = self._idle.pop(0)
         number, task = self._orders[ticket]
         member.ticket = ticket
-        self._busy[member.actor.do.remote(number, self._benches[number][1], task)] = member
+        self._busy[member.actor.do.remote(number, self._contexts[number][1], task)] = member
 
     def _finish(self, member: _Member, answer: Any, notes: Sequence[str]) -> tuple[int, Any]:
         """The ticket and answer of a task that a worker is done with."""
@@ -237,20 +239,20 @@ class Cluster:
         del self._orders[ticket]
         return ticket, answer
 
-    def _store(self, bench: Bench) -> int:
-        """Number of a bench, whose network and images are in Ray's store from now on."""
-        for number, (known, _) in enumerate(self._benches):
-            if known is bench:
+    def _store(self, context: EvalContext) -> int:
+        """Number of a context, whose network and images are in Ray's store from now on."""
+        for number, (known, _) in enumerate(self._contexts):
+            if known is context:
                 return number
-        shared = [stored[1] for known, stored in self._benches if known.data is bench.data]
-        images = shared[0] if shared else self._ray.put(bench.data)
-        names = [field.name for field in dataclasses.fields(bench) if field.name != "data"]
+        shared = [stored[1] for known, stored in self._contexts if known.data is context.data]
+        images = shared[0] if shared else self._ray.put(context.data)
+        names = [field.name for field in dataclasses.fields(context) if field.name != "data"]
         for module in [*sys.modules.values()]:  # code of the user's is nowhere else
             if getattr(module, "__name__", "").startswith(MODULE_PREFIX):
                 self._ray.cloudpickle.register_pickle_by_value(module)
-        rest = self._ray.put({name: getattr(bench, name) for name in names})
-        self._benches.append((bench, [rest, images]))
-        return len(self._benches) - 1
+        rest = self._ray.put({name: getattr(context, name) for name in names})
+        self._contexts.append((context, [rest, images]))
+        return len(self._contexts) - 1
 
     def _hire(self) -> None:
         """A worker for every device or CPU of the cluster that has none yet."""
@@ -259,7 +261,7 @@ class Cluster:
         gpus, cpus = int(there.get("GPU", 0)), int(there.get("CPU", 0))
         wanted = self._devices or (["cuda"] * gpus if gpus else ["cpu"] * cpus)
         on_gpu = gpus > 0 and not self._devices
-        hand = self._ray.remote(Hand).options(num_cpus=not on_gpu, num_gpus=int(on_gpu))
+        hand = self._ray.remote(RayWorker).options(num_cpus=not on_gpu, num_gpus=int(on_gpu))
         taken = Counter(member.device for member in [*self._busy.values(), *self._idle])
         for device in (Counter(wanted) - taken).elements():
             actor = hand.remote(device)
@@ -360,7 +362,7 @@ def join(address: str | None, workers: int = 0) -> tuple[ModuleType, bool]:
     """Join a cluster, or start one on this machine.
 
     Args:
-        address: as for `Cluster`.
+        address: as for `RayExecutor`.
         workers: CPUs of a cluster without address.
 
     Returns:

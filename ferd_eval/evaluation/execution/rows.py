@@ -42,23 +42,23 @@ def rows_of(batch: Batch, verdicts: Verdicts, attack: str) -> pd.DataFrame:
     return conform(frame)
 
 
-def settle(rows: pd.DataFrame, stage: str) -> pd.DataFrame:
+def finalize(rows: pd.DataFrame, stage: str) -> pd.DataFrame:
     """Rows of a stage by the rules of a cascade: its verdicts are final.
 
     An image misclassified without an attack is not robust, whatever rounding makes of it in another
     batch; and what is misclassified after the stage was broken by it, even where the stage itself
     saw nothing but rounding.
     """
-    settled = rows.copy()
+    final = rows.copy()
     wrong_N = (rows["clean_pred"] != rows["label"]).to_numpy()
-    settled.loc[wrong_N, "adv_pred"] = rows.loc[wrong_N, "clean_pred"]
-    settled["correct"] = settled["adv_pred"] == settled["label"]
-    unnamed_N = (~settled["correct"] & settled["stage"].isna()).to_numpy() & ~wrong_N
-    settled.loc[unnamed_N, "stage"] = stage
-    return settled
+    final.loc[wrong_N, "adv_pred"] = rows.loc[wrong_N, "clean_pred"]
+    final["correct"] = final["adv_pred"] == final["label"]
+    unnamed_N = (~final["correct"] & final["stage"].isna()).to_numpy() & ~wrong_N
+    final.loc[unnamed_N, "stage"] = stage
+    return final
 
 
-def fold_stages(stages: Sequence[pd.DataFrame]) -> tuple[pd.DataFrame, NDArray[np.int64]]:
+def merge_stages(stages: Sequence[pd.DataFrame]) -> tuple[pd.DataFrame, NDArray[np.int64]]:
     """One row an image: of the stage that broke it, else of the one that brought it closest.
 
     The images of a later stage are among those that the stages before left correct. Steps are

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from ferd_eval.attacks import Attack, Batch, Passes, SearchAttack, Threat, Verdicts, frozen
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.errors import UserError
-from ferd_eval.evaluation.execution.batchnorm_fusion import Agreement, fold_batchnorm
+from ferd_eval.evaluation.execution.batchnorm_fusion import Agreement, fuse_batchnorm
 from ferd_eval.evaluation.execution.rows import concatenate, rows_of
 from ferd_eval.evaluation.model_checks import as_images, as_logits
-from ferd_eval.evaluation.shards import Unit
+from ferd_eval.evaluation.shards import Shard
 from ferd_eval.runtime.device import is_out_of_memory
 from ferd_eval.runtime.malloc import give_back_freed_memory
 from ferd_eval.runtime.plugins import brief
@@ -31,7 +31,7 @@ _COMPARED = 64
 
 
 @dataclass(frozen=True, eq=False)
-class Bench:
+class EvalContext:
     """A network and images, with all that decides what comes of an attack on them.
 
     Attributes:
@@ -51,27 +51,29 @@ class Bench:
 
 
 class Worker:
-    """Does the work at one bench, on one device.
+    """Does the work at one context, on one device.
 
     Attributes:
         folding: how the network that searches use compares with the one under test; None where
             nothing was folded.
     """
 
-    def __init__(self, bench: Bench, device: torch.device, note: Callable[[str], None]) -> None:
-        self.bench, self.device = bench, device
+    def __init__(
+        self, context: EvalContext, device: torch.device, note: Callable[[str], None]
+    ) -> None:
+        self.context, self.device = context, device
         self.folding: Agreement | None = None
         self._note = note
-        self._search_with = bench.model
+        self._search_with = context.model
         self._clean_logits_NK: Tensor | None = None
         self._clean_blocks: set[int] = set()
         self._clean_cost: dict[Hashable, float] = {"clean_seconds": 0.0, "clean_forward": 0}
-        if bench.fold:
-            few = np.arange(min(_COMPARED, len(bench.data)))
-            self._search_with, self.folding = fold_batchnorm(bench.model, self.images(few))
+        if context.fold:
+            few = np.arange(min(_COMPARED, len(context.data)))
+            self._search_with, self.folding = fuse_batchnorm(context.model, self.images(few))
 
     def attack(
-        self, unit: Unit, attack: Attack, threat: Threat, *, keep_images: bool
+        self, unit: Shard, attack: Attack, threat: Threat, *, keep_images: bool
     ) -> tuple[pd.DataFrame, NDArray[np.float32] | None]:
         """Rows of a unit with what they cost in their `attrs`, and its perturbed images."""
         began, passes = time.perf_counter(), Passes()
@@ -106,7 +108,7 @@ class Worker:
         Raises:
             UserError: the network returns NaN or infinity for a clean image.
         """
-        for block in sorted(set((positions_P // self.bench.block).tolist())):
+        for block in sorted(set((positions_P // self.context.block).tolist())):
             if block not in self._clean_blocks:
                 self._look_at(block)
         assert self._clean_logits_NK is not None, "a unit has images"
@@ -114,7 +116,9 @@ class Worker:
 
     def images(self, positions_P: NDArray[np.int64]) -> Tensor:
         """Pixels in [0, 1], on the device, in the network's precision and layout."""
-        return as_images(self.bench.data.images_NCHW[positions_P], self.bench.model, self.device)
+        return as_images(
+            self.context.data.images_NCHW[positions_P], self.context.model, self.device
+        )
 
     def _perturb(
         self,
@@ -128,10 +132,10 @@ class Worker:
         proposes = isinstance(attack, SearchAttack) and not attack.reference_stream
         try:
             return attack(
-                self.bench.model,
+                self.context.model,
                 batch,
                 threat,
-                seed=self.bench.seed,
+                seed=self.context.seed,
                 passes=passes,
                 lanes=size,
                 search_with=self._search_with if proposes else None,
@@ -149,20 +153,20 @@ class Worker:
     def _batch(self, positions_B: NDArray[np.int64], clean_logits_BK: Tensor) -> Batch:
         return Batch(
             x_BCHW=self.images(positions_B),
-            labels_B=torch.from_numpy(self.bench.data.labels_N[positions_B]).to(self.device),
-            indices_B=torch.from_numpy(self.bench.data.indices_N[positions_B]).to(self.device),
+            labels_B=torch.from_numpy(self.context.data.labels_N[positions_B]).to(self.device),
+            indices_B=torch.from_numpy(self.context.data.indices_N[positions_B]).to(self.device),
             clean_logits_BK=clean_logits_BK.to(self.device),
         )
 
     def _look_at(self, block: int) -> None:
         """Make the logits of a block of clean images."""
-        began, first = time.perf_counter(), block * self.bench.block
-        positions_P = np.arange(first, min(first + self.bench.block, len(self.bench.data)))
+        began, first = time.perf_counter(), block * self.context.block
+        positions_P = np.arange(first, min(first + self.context.block, len(self.context.data)))
 
         def part(start: int, stop: int, _: int) -> None:
-            with frozen(self.bench.model), torch.no_grad():
-                torch.manual_seed(self.bench.seed)  # a randomised network is to repeat itself too
-                output = self.bench.model(self.images(positions_P[start:stop]))
+            with frozen(self.context.model), torch.no_grad():
+                torch.manual_seed(self.context.seed)  # a randomised network is to repeat itself too
+                output = self.context.model(self.images(positions_P[start:stop]))
             logits_BK = as_logits(output, stop - start)
             if not bool(logits_BK.isfinite().all()):
                 raise UserError(
@@ -171,7 +175,7 @@ class Worker:
                     "belong to it."
                 )
             if self._clean_logits_NK is None:  # one for all: see `GatheredRows`
-                shape = len(self.bench.data), logits_BK.shape[1]
+                shape = len(self.context.data), logits_BK.shape[1]
                 self._clean_logits_NK = torch.empty(shape, dtype=logits_BK.dtype)
             self._clean_logits_NK[positions_P[start] : positions_P[stop - 1] + 1] = logits_BK.cpu()
             self._clean_cost["clean_forward"] += stop - start
@@ -187,7 +191,7 @@ class Worker:
 
         A batch that does not fit into memory is halved and repeated.
         """
-        start, size = 0, self.bench.batch_size
+        start, size = 0, self.context.batch_size
         while start < count:
             stop = min(start + stride(size), count)
             try:

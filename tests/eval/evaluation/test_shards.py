@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ferd_eval.evaluation.shards import FolderUnits, Unit
+from ferd_eval.evaluation.shards import FolderShards, Shard
 from ferd_eval.results.outcomes import conform
 
 COUNT = 40
@@ -41,7 +41,7 @@ def rows() -> pd.DataFrame:
 @pytest.fixture
 def kept(rows, tmp_path):
     """A unit with its images, in a folder."""
-    units, unit = FolderUnits(tmp_path / "units"), Unit("pgd", "", 0, tuple(range(COUNT)))
+    units, unit = FolderShards(tmp_path / "units"), Shard("pgd", "", 0, tuple(range(COUNT)))
     images = np.random.default_rng(1).random((COUNT, 1, 4, 4), dtype=np.float32)
     units.put(unit, rows, images)
     return units, unit

@@ -22,7 +22,7 @@ from PIL import Image
 
 from benchmarks.fuzzing.readers import CLASSES, small_run
 from ferd_eval.datasets import load_dataset
-from ferd_eval.evaluation.config import ScoreSettings
+from ferd_eval.evaluation.config import EvalConfig
 from ferd_eval.evaluation.saved_images import read_saved_images
 from ferd_eval.io.epsilon import parse_quantity
 from ferd_eval.io.json import parse_json, to_json
@@ -347,7 +347,7 @@ TOML = {
     [
         lambda file: find_student_recipe(str(file)),
         read_study,
-        lambda file: ScoreSettings.gather({}, file),
+        lambda file: EvalConfig.gather({}, file),
     ],
 )
 def test_absurd_toml_is_one_line(

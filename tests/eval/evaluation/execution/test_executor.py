@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ferd_eval import score
-from ferd_eval.evaluation.execution.executor import Order, carry_out
+from ferd_eval.evaluation.execution.executor import ScheduledTask, carry_out
 from ferd_eval.evaluation.execution.worker import Worker
 from ferd_eval.runtime.device import DeviceChoice
 from ferd_eval.runtime.signals import after_what_is_at_hand
@@ -20,7 +20,7 @@ CPU = DeviceChoice.here(torch.device("cpu"), "test")
 
 
 class Echo:
-    """A workforce that answers with the task itself, some at a time, in any order."""
+    """A executor that answers with the task itself, some at a time, in any order."""
 
     def __init__(self, places: int, seed: int = 0) -> None:
         self.choice, self.places = CPU, places
@@ -32,7 +32,7 @@ class Echo:
     def has_room(self):
         return len(self.at_work) < self.places
 
-    def begin(self, ticket, bench, task):
+    def begin(self, ticket, context, task):
         assert self.has_room
         self.begun.append(task)
         self.at_work[ticket] = task
@@ -52,7 +52,7 @@ def batches(name: str, sizes: list[int], kept: list[str]):
     for number, size in enumerate(sizes):
         before = len([each for each in kept if each.startswith(name)])
         assert before == sum(sizes[:number])
-        yield [Order(None, f"{name}{number}{i}", kept.append) for i in range(size)]
+        yield [ScheduledTask(None, f"{name}{number}{i}", kept.append) for i in range(size)]
     kept.append(f"{name} end")
 
 
@@ -60,11 +60,11 @@ def batches(name: str, sizes: list[int], kept: list[str]):
 @pytest.mark.parametrize("seed", range(3))
 def test_every_order_is_kept_once_and_batches_wait_for_each_other(places, seed):
     kept: list[str] = []
-    workforce = Echo(places, seed)
+    executor = Echo(places, seed)
     errands = [batches("a", [3, 0, 2], kept), batches("b", [1, 4], kept), batches("c", [], kept)]
-    carry_out(errands, workforce)
+    carry_out(errands, executor)
     expected = ["a00", "a01", "a02", "a20", "a21", "b00", "b10", "b11", "b12", "b13"]
-    assert sorted(workforce.begun) == expected
+    assert sorted(executor.begun) == expected
     assert sorted(kept) == sorted([*expected, "a end", "b end", "c end"])
 
 
@@ -81,32 +81,32 @@ def test_one_worker_goes_errand_by_errand_and_several_fill_the_gaps():
 @pytest.mark.parametrize("seed", range(3))
 def test_who_wants_to_stop_gets_what_is_under_way_and_nothing_more(places, seed):
     kept: list[str] = []
-    workforce = Echo(places, seed)
+    executor = Echo(places, seed)
 
     def keep(answer):
         kept.append(answer)
         if len(kept) == 2:
             signal.raise_signal(signal.SIGTERM)  # Ctrl-C may be ignored where tests run
 
-    errands = [iter([[Order(None, f"{name}{i}", keep) for i in range(5)]]) for name in "ab"]
+    errands = [iter([[ScheduledTask(None, f"{name}{i}", keep) for i in range(5)]]) for name in "ab"]
     with pytest.raises(KeyboardInterrupt), after_what_is_at_hand("unit"):
-        carry_out(errands, workforce)
-    assert sorted(kept) == sorted(workforce.begun)
-    assert not workforce.at_work
+        carry_out(errands, executor)
+    assert sorted(kept) == sorted(executor.begun)
+    assert not executor.at_work
     assert len(kept) in range(2, 2 + places)
 
 
 def test_who_wanted_to_stop_before_anything_began_waits_for_nothing():
-    workforce = Echo(1)
-    workforce.wait = lambda: pytest.fail("nobody is at work")
+    executor = Echo(1)
+    executor.wait = lambda: pytest.fail("nobody is at work")
 
     def work():
         signal.raise_signal(signal.SIGTERM)
-        carry_out([batches("a", [2], [])], workforce)
+        carry_out([batches("a", [2], [])], executor)
 
     with pytest.raises(KeyboardInterrupt), after_what_is_at_hand("unit"):
         work()
-    assert workforce.begun == []
+    assert executor.begun == []
 
 
 class Muddled(Echo):
@@ -114,11 +114,11 @@ class Muddled(Echo):
 
     def wait(self):
         ticket = self._random.choice([*self.at_work])
-        bench, task = self.at_work.pop(ticket)
-        return [(ticket, task.do(Worker(bench, CPU.device, print)))]
+        context, task = self.at_work.pop(ticket)
+        return [(ticket, task.do(Worker(context, CPU.device, print)))]
 
-    def begin(self, ticket, bench, task):
-        self.at_work[ticket] = bench, task
+    def begin(self, ticket, context, task):
+        self.at_work[ticket] = context, task
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -128,7 +128,7 @@ def test_the_order_of_work_and_who_does_it_have_no_say(seed, tmp_path, monkeypat
     asked = {"attacks": "pgd,apgd-ce,targeted", "threat": "0.06", "steps": 2, "batch_size": 32}
     usual = score(net, data, **asked, out=tmp_path / "usual", save_adv=True)
     other = score(
-        net, data, **asked, out=tmp_path / "other", save_adv=True, workforce=Muddled(3, seed)
+        net, data, **asked, out=tmp_path / "other", save_adv=True, executor=Muddled(3, seed)
     )
     pd.testing.assert_frame_equal(usual.table, other.table, check_exact=True)
     for name in ("pgd", "apgd-ce", "targeted"):

@@ -12,7 +12,7 @@ from tests.conftest import TinyNet, tiny_data
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'ferd[cluster]'")
 
-from ferd_eval.evaluation.execution.ray_executor import Cluster  # noqa: E402 -- needs Ray
+from ferd_eval.evaluation.execution.ray_executor import RayExecutor  # noqa: E402 -- needs Ray
 
 ASKED = {"attacks": "pgd,apgd-ce", "threat": "0.06", "batch_size": 64}
 
@@ -70,9 +70,9 @@ def test_a_lost_machine_costs_nothing_but_time(data, tmp_path, notes, capsys):
     watcher = Unplug()
     try:
         address = machines.address
-        cluster = Cluster(address, note=watcher.note)
+        cluster = RayExecutor(address, note=watcher.note)
         try:
-            both = score(net, data, **ASKED, workforce=cluster, watcher=watcher)
+            both = score(net, data, **ASKED, executor=cluster, watcher=watcher)
         finally:
             cluster.end()
     finally:
@@ -93,7 +93,7 @@ def test_a_lost_machine_costs_nothing_but_time(data, tmp_path, notes, capsys):
 )
 def test_no_cluster_at_the_address(address, said, notes):
     with pytest.raises(UserError, match=said):
-        Cluster(address, note=notes.note)
+        RayExecutor(address, note=notes.note)
 
 
 # The command line

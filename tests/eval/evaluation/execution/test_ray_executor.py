@@ -15,7 +15,7 @@ from tests.eval.evaluation.execution.cluster_attacks import KillsItsWorker, Wron
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'ferd[cluster]'")
 
-from ferd_eval.evaluation.execution.ray_executor import Cluster  # noqa: E402 -- needs Ray
+from ferd_eval.evaluation.execution.ray_executor import RayExecutor  # noqa: E402 -- needs Ray
 
 ASKED = {"attacks": "pgd,apgd-ce", "threat": "0.06", "batch_size": 64}
 
@@ -63,7 +63,7 @@ def joined():
 
 @pytest.fixture
 def two(joined, notes):
-    cluster = Cluster(None, ["cpu", "cpu"], note=notes.note)
+    cluster = RayExecutor(None, ["cpu", "cpu"], note=notes.note)
     yield cluster
     cluster.end()
 
@@ -79,7 +79,7 @@ def test_two_workers_one_of_them_killed_give_the_outcomes_of_one_process(
     alone = score(net, data, ["pgd", "apgd-ce", deadly(tmp_path / "a", 0)], "0.06", batch_size=64)
     both = score(
         net, data, ["pgd", "apgd-ce", deadly(tmp_path / "b", 1)], "0.06", batch_size=64,
-        workforce=two, watcher=notes, out=tmp_path / "run",
+        executor=two, watcher=notes, out=tmp_path / "run",
     )  # fmt: skip
     assert not [*(tmp_path / "b").iterdir()]  # one died
     assert notes.lines == ["a worker was lost; another one takes its place"]
@@ -97,7 +97,7 @@ def test_two_workers_one_of_them_killed_give_the_outcomes_of_one_process(
 def test_a_task_that_costs_every_worker_is_given_up(data, tmp_path, two):
     attack = deadly(tmp_path / "poison", 10)
     with pytest.raises(UserError, match=r"3 workers were lost over the same images.*are kept"):
-        score(TinyNet().eval(), data, ["clean", attack], "0.06", batch_size=64, workforce=two)
+        score(TinyNet().eval(), data, ["clean", attack], "0.06", batch_size=64, executor=two)
 
 
 def test_a_run_begun_alone_is_gone_on_with_by_a_cluster_and_back(data, tmp_path, two):
@@ -107,7 +107,7 @@ def test_a_run_begun_alone_is_gone_on_with_by_a_cluster_and_back(data, tmp_path,
     with pytest.raises(Killed):
         score(net, data, **asked, watcher=StopAfter(7))
     with pytest.raises(Killed):
-        score(net, data, **asked, watcher=StopAfter(4), workforce=two)
+        score(net, data, **asked, watcher=StopAfter(4), executor=two)
     again = score(net, data, **asked)
     pd.testing.assert_frame_equal(whole.table, again.table, check_exact=True)
     for name in ("pgd", "apgd-ce"):
@@ -119,15 +119,15 @@ def test_a_run_begun_alone_is_gone_on_with_by_a_cluster_and_back(data, tmp_path,
 
 def test_what_a_worker_refuses_is_one_line_here(data, two):
     with pytest.raises(UserError, match=r"\A[^\n]*wrong[^\n]*\Z"):
-        score(TinyNet().eval(), data, ["clean", Wrong()], "0.06", workforce=two)
+        score(TinyNet().eval(), data, ["clean", Wrong()], "0.06", executor=two)
 
 
 def test_workers_of_other_versions_are_refused(monkeypatch, notes):
     monkeypatch.setattr("ferd_eval.results.manifest.__version__", "99.0")
     with pytest.raises(UserError, match=r"worker.*ferd_eval 0\..*this machine 99\.0.*Install"):
-        Cluster(None, ["cpu"], note=notes.note)
+        RayExecutor(None, ["cpu"], note=notes.note)
 
 
 def test_device_and_workforce_exclude_each_other(data, two):
     with pytest.raises(UserError, match="exclude each other"):
-        score(TinyNet().eval(), data, **ASKED, device="cpu", workforce=two)
+        score(TinyNet().eval(), data, **ASKED, device="cpu", executor=two)
