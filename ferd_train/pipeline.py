@@ -42,8 +42,8 @@ from ferd_train.distillation.teacher_fit import (
     require_same_images,
     require_student,
 )
-from ferd_train.distillation.trainer import StudentLog
 from ferd_train.distillation.unfit import UnfitError
+from ferd_train.monitoring.epoch_log import StudentLog
 from ferd_train.monitoring.run_progress import watching
 from ferd_train.recipes import find_student_recipe
 from ferd_train.recipes.student import StudentRecipe

@@ -15,7 +15,8 @@ from ferd_eval.runtime.device import DeviceChoice, exact_arithmetic
 from ferd_eval.runtime.progress import ProgressReporter, Silent
 from ferd_eval.runtime.signals import stop_if_asked
 from ferd_train.distillation.teacher import FrozenTeacher
-from ferd_train.distillation.trainer import StudentLog, StudentTraining
+from ferd_train.distillation.trainer import StudentTraining
+from ferd_train.monitoring.epoch_log import StudentLog
 from ferd_train.monitoring.run_progress import RunProgress
 from ferd_train.monitoring.writer import Pictures
 from ferd_train.recipes.student import StudentRecipe

@@ -22,7 +22,7 @@ from ferd_train.config.recipe import flat, text_of
 from ferd_train.distillation.teacher import FrozenTeacher, accepted_size
 from ferd_train.distillation.teacher_record import public_set
 from ferd_train.distillation.unfit import UnfitError, Words, as_options
-from ferd_train.losses import DFHLLossRecipe
+from ferd_train.losses.base import PGDLossRecipe
 from ferd_train.recipes import find_student_recipe, made_for, relatives
 from ferd_train.recipes.student import StudentRecipe
 
@@ -311,20 +311,19 @@ def _better_recipes(name: str, teacher: FrozenTeacher, norms: Iterable[_Norm]) -
     return []
 
 
-def _walks(recipe: StudentRecipe) -> Iterator[tuple[str, Fraction]]:
+def _step_sizes(recipe: StudentRecipe) -> Iterator[tuple[str, Fraction]]:
     """The steps that attacks within the ball take."""
     if recipe.reweighting.build().attacks:
         yield "reweighting.step_size", recipe.reweighting.step_size
-    # DFHL's walk to high entropy has steps of its own, whatever ε.
-    if not isinstance(recipe.loss, DFHLLossRecipe) and "loss.step_size" in flat(recipe):
-        yield "loss.step_size", Fraction(str(flat(recipe)["loss.step_size"]))
+    if isinstance(recipe.loss, PGDLossRecipe):
+        yield "loss.step_size", recipe.loss.step_size
 
 
 def _steps(recipe: StudentRecipe, eps: Fraction, stated: Collection[str]) -> dict[str, str]:
     """Steps that are as long for this ε as the recipe's are for its own; a quarter of ε at most
     where they reached beyond the ball."""
     changes = {}
-    for name, step in _walks(recipe):
+    for name, step in _step_sizes(recipe):
         right = step * eps / recipe.eps if step <= recipe.eps else eps / 4
         if right != step and name not in stated:
             changes[name] = text_of(right)
@@ -335,6 +334,6 @@ def _long_steps(recipe: StudentRecipe, changes: Mapping[str, str]) -> list[str]:
     """Attacks whose steps reach beyond the ball, unless ε is changed anyway."""
     return [
         f"{name} is {text_of(step)}, beyond eps {text_of(recipe.eps)}"
-        for name, step in _walks(recipe)
+        for name, step in _step_sizes(recipe)
         if step > recipe.eps and "eps" not in changes
     ]

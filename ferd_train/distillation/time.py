@@ -79,8 +79,7 @@ def _short(
     """An epoch of so many steps."""
     changes = {"warmup": 0, "batch_size": batch, "distillation.steps": steps}
     known = flat(recipe)
-    # Fast's adversarial term is off in its first rounds.
-    limits = {"synthesis.steps": steps, "synthesis.competes_from": 1}
+    limits = {"synthesis.steps": steps, **recipe.synthesis.full_cost}
     changes |= {name: value for name, value in limits.items() if name in known}
     training = StudentTraining(
         recipe.with_changes(changes), teacher, device.device, real=shown.real

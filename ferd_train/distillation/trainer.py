@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from ferd_eval.errors import UserError
 from ferd_eval.evaluation.model_checks import probe
 from ferd_eval.models import build_architecture, save_network
 from ferd_train.distillation.teacher import FrozenTeacher
+from ferd_train.monitoring.epoch_log import StudentLog
 from ferd_train.monitoring.pace import Phase
 from ferd_train.monitoring.stopwatch import Stopwatch
 from ferd_train.recipes.student import StudentRecipe
@@ -42,54 +42,6 @@ from ferd_train.training.validation import VALIDATION_BATCH, Validation, Validat
 
 #: What the student's steps are called.
 STUDENT_STEP = "student step"
-
-
-@dataclass(frozen=True)
-class StudentLog:
-    """Figures of one epoch.
-
-    Attributes:
-        epoch: counted from 1.
-        lr: the student's learning rate.
-        generator_loss: L_gen of the kept batch; None where nothing was made, as of the next three.
-        generator_terms: its unweighted terms; none then.
-        kept_step: the generator step it came from, counted from 1.
-        teacher_agrees: share of the kept images in which the teacher sees the class asked for.
-        class_weights: probabilities that this epoch's classes were drawn with.
-        class_counts: images made of each class.
-        vulnerability: of each class afterwards, from which the next weights follow.
-        loss_per_class: what the student's loss goes by for each class in the next epoch, by name;
-            empty for losses that treat all alike.
-        student_loss: mean of L_stu over the epoch's steps; None in the warm-up.
-        student_agrees: share of the last step's clean images in which the student, in evaluation
-            mode, sees what the teacher does.
-        validation: figures on real images; None without any.
-        bank: images in the bank.
-        seconds_making: wall clock of making images and weights.
-        seconds_learning: wall clock of the student's steps.
-    """
-
-    epoch: int
-    lr: float
-    generator_loss: float | None
-    generator_terms: Mapping[str, float]
-    kept_step: int | None
-    teacher_agrees: float | None
-    class_weights: Sequence[float]
-    class_counts: Sequence[int]
-    vulnerability: Sequence[float]
-    loss_per_class: Mapping[str, Sequence[float]]
-    student_loss: float | None
-    student_agrees: float | None
-    validation: Mapping[str, float] | None
-    bank: int
-    seconds_making: float
-    seconds_learning: float
-
-    @property
-    def seconds(self) -> float:
-        """Wall clock of the epoch, without validation."""
-        return self.seconds_making + self.seconds_learning
 
 
 class StudentTraining:
@@ -190,7 +142,7 @@ class StudentTraining:
         if recipe.synthesis.image_steps:
             phases[IMAGE_STEP] = Phase(recipe.synthesis.image_steps, 3)
         learning = Phase(
-            recipe.distillation.steps, recipe.loss.walk_steps + 3, begins=recipe.warmup + 1
+            recipe.distillation.steps, recipe.loss.pgd_steps + 3, begins=recipe.warmup + 1
         )
         phases[STUDENT_STEP] = learning
         if self._validation is not None:
@@ -239,7 +191,7 @@ class StudentTraining:
             lr=self._lr,
             vulnerability=self._vulnerability_K.tolist(),
             loss_per_class={
-                name: each_K.tolist() for name, each_K in self._objective.per_class().items()
+                name: each_K.tolist() for name, each_K in self._objective.class_state().items()
             },
             validation=None if validation is None else vars(validation),
             bank=len(self.bank),
@@ -408,7 +360,7 @@ class StudentTraining:
                 "optimizer": self._optimizer.state_dict(),
                 "vulnerability": self._vulnerability_K,
                 "synthesis": self._synthesis.state(),
-                "loss": self._objective.per_class(),
+                "loss": self._objective.class_state(),
                 "bank": len(self.bank),
                 "figures": self._figures,
                 "seconds": self._stopwatch.seconds,
@@ -428,7 +380,7 @@ class StudentTraining:
             self._optimizer.load_state_dict(state["optimizer"])
             self._vulnerability_K = state["vulnerability"]
             self._synthesis.load_state(state["synthesis"])
-            self._objective.load_per_class(state["loss"])
+            self._objective.load_class_state(state["loss"])
             self.logs = [StudentLog(**log) for log in state["logs"]]
             self._bank_count = int(state["bank"])
             # Older states have none of these, as they lie between two epochs.

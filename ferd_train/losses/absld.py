@@ -97,14 +97,14 @@ class ABSLD(ClassAware):
         """Cross-entropies."""
         return {"risks": self._risks}
 
-    def per_class(self) -> dict[str, Tensor]:
+    def class_state(self) -> dict[str, Tensor]:
         """Both temperatures."""
         return {
             "clean temperature": self.clean_temperature_K,
             "adversarial temperature": self.adv_temperature_K,
         }
 
-    def load_per_class(self, remembered: Mapping[str, Tensor]) -> None:
+    def load_class_state(self, remembered: Mapping[str, Tensor]) -> None:
         """Go on with them."""
         self.clean_temperature_K = remembered["clean temperature"]
         self.adv_temperature_K = remembered["adversarial temperature"]

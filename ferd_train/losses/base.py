@@ -75,12 +75,12 @@ class StudentObjective(ABC):
         """What it learns from at the epoch's end, by name."""
         return {}
 
-    def per_class(self) -> dict[str, Tensor]:
+    def class_state(self) -> dict[str, Tensor]:
         """What it goes by for each class, such as weights: name → K. All that outlasts an epoch."""
         return {}
 
-    def load_per_class(self, remembered: Mapping[str, Tensor]) -> None:
-        """Go on from what `per_class` gave."""
+    def load_class_state(self, remembered: Mapping[str, Tensor]) -> None:
+        """Go on from what `class_state` gave."""
         assert not remembered, f"{type(self).__name__} remembers nothing, least of all {remembered}"
 
 
@@ -109,7 +109,7 @@ class LossRecipe(ABC):
 
     @property
     @abstractmethod
-    def walk_steps(self) -> int:
+    def pgd_steps(self) -> int:
         """Steps in which an image is perturbed."""
 
     @abstractmethod
@@ -118,7 +118,7 @@ class LossRecipe(ABC):
 
 
 @dataclass(frozen=True)
-class WalkingLossRecipe(LossRecipe):
+class PGDLossRecipe(LossRecipe):
     """A loss whose attack is a walk by signed gradients within the ball.
 
     Attributes:
@@ -133,6 +133,6 @@ class WalkingLossRecipe(LossRecipe):
         require_at_least(self, 1, "attack_steps")
 
     @property
-    def walk_steps(self) -> int:
+    def pgd_steps(self) -> int:
         """Those of the attack."""
         return self.attack_steps

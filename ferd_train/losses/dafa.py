@@ -112,11 +112,11 @@ class DAFA(ClassAware):
         """Mean predictions."""
         return {"predicted": self._predicted}
 
-    def per_class(self) -> dict[str, Tensor]:
+    def class_state(self) -> dict[str, Tensor]:
         """The weights."""
         return {"weight": self.weight_K}
 
-    def load_per_class(self, remembered: Mapping[str, Tensor]) -> None:
+    def load_class_state(self, remembered: Mapping[str, Tensor]) -> None:
         """Go on with them."""
         self.weight_K = remembered["weight"]
 

@@ -62,7 +62,7 @@ class DFHLLossRecipe(LossRecipe):
         require_at_least(self, 1, "steps")
 
     @property
-    def walk_steps(self) -> int:
+    def pgd_steps(self) -> int:
         """Those of the walk."""
         return self.steps
 

@@ -119,11 +119,11 @@ class FairARD(ClassAware):
         """Iterates withstood."""
         return {"withstood": self._withstood}
 
-    def per_class(self) -> dict[str, Tensor]:
+    def class_state(self) -> dict[str, Tensor]:
         """The weights."""
         return {"weight": self.weight_K}
 
-    def load_per_class(self, remembered: Mapping[str, Tensor]) -> None:
+    def load_class_state(self, remembered: Mapping[str, Tensor]) -> None:
         """Go on with them."""
         self.weight_K = remembered["weight"]
 

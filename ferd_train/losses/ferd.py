@@ -12,14 +12,14 @@ from torch import Tensor
 from ferd_eval.attacks import Problem, Threat
 from ferd_eval.attacks.base import Objective
 from ferd_train.config.checks import require_not_negative, require_one_of
-from ferd_train.losses.base import WalkingLossRecipe
+from ferd_train.losses.base import PGDLossRecipe
 from ferd_train.losses.divergence import kl, kl_from_uniform
 from ferd_train.losses.kl_pgd import KLPGD
 from ferd_train.losses.two_terms import ATTACKED, StudentLoss, TwoTerms
 
 
 @dataclass(frozen=True)
-class FERDLossRecipe(WalkingLossRecipe):
+class FERDLossRecipe(PGDLossRecipe):
     """Uniform-target adversarial examples, and two divergences from the teacher.
 
     Attributes:

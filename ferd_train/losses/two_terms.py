@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ferd_eval.attacks import PGD, Batch, Passes, Threat
 from ferd_eval.errors import UserError, did_you_mean
-from ferd_train.losses.base import StudentObjective, WalkingLossRecipe
+from ferd_train.losses.base import PGDLossRecipe, StudentObjective
 from ferd_train.losses.divergence import (
     class_mean_probabilities,
     kl,
@@ -26,7 +26,7 @@ ATTACKED = ("teacher", "student")
 
 
 @dataclass(frozen=True)
-class TwoTermsRecipe(WalkingLossRecipe):
+class TwoTermsRecipe(PGDLossRecipe):
     """Weights of the two terms; of losses that share them, each keeps those of the one before.
 
     Attributes:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ferd_train.distillation.trainer import StudentLog
 from ferd_train.monitoring.charts import Line, Panel, figure, line_chart
+from ferd_train.monitoring.epoch_log import StudentLog
 
 #: What the generator's terms are called; all are shown unweighted.
 _TERMS = {

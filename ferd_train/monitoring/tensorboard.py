@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ferd_train.distillation.trainer import StudentLog
+from ferd_train.monitoring.epoch_log import StudentLog
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter

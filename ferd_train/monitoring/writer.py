@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ferd_eval.io.files import write_atomically
-from ferd_train.distillation.trainer import StudentLog
+from ferd_train.monitoring.epoch_log import StudentLog
 from ferd_train.monitoring.gallery import gallery
 from ferd_train.monitoring.learning_curves import learning_curves
 from ferd_train.monitoring.tensorboard import TensorBoard

@@ -16,7 +16,7 @@ from ferd_eval.pipeline import score_checkpoints
 from ferd_eval.runtime.device import choose_device
 from ferd_train.distillation.run import train_student
 from ferd_train.distillation.teacher import teacher_file
-from ferd_train.distillation.trainer import StudentLog
+from ferd_train.monitoring.epoch_log import StudentLog
 from ferd_train.study.definition import Cell, Evaluation
 from ferd_train.study.status import LOG, RUN, CellState
 

@@ -171,6 +171,7 @@ class SynthesisRecipe(ABC):
             own values, and `implied` fields of other sections.
         implied: what a recipe of this method has unless it is told otherwise: no variant of FERD,
             and classes drawn evenly.
+        full_cost: fields, by dotted name, with which the first epoch costs as much as later ones.
     """
 
     implied: ClassVar[Mapping[str, Any]] = {
@@ -178,6 +179,7 @@ class SynthesisRecipe(ABC):
         "ablation": "none",
         "reweighting.strategy": "uniform",
     }
+    full_cost: ClassVar[Mapping[str, Any]] = {}
     method: str = field(default="", init=False)
 
     @abstractmethod

@@ -15,7 +15,7 @@ from ferd_eval.models import Normalization, build_architecture, save_network
 from ferd_eval.runtime.device import DeviceChoice
 from ferd_train.distillation.run import train_student
 from ferd_train.distillation.teacher import FrozenTeacher, load_teacher
-from ferd_train.distillation.trainer import StudentLog
+from ferd_train.monitoring.epoch_log import StudentLog
 from ferd_train.recipes.ferd import ferd_lab
 from ferd_train.recipes.student import StudentRecipe
 

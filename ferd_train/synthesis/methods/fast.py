@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +69,7 @@ class FastRecipe(SynthesisRecipe):
             anew; 0 for never.
     """
 
+    full_cost: ClassVar[Mapping[str, Any]] = {"synthesis.competes_from": 1}
     method: str = field(default="fast", init=False)
     steps: int = 5
     lr: float = 3e-3

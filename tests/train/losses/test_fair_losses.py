@@ -138,7 +138,7 @@ def test_steps_withstood_are_counted_by_class(networks):
     present = [k for k in range(K) if (labels == k).any()]
     assert len({*kappa.tolist()}) > 1
     expected = (kappa.clamp(min=0.01) ** -2) / (kappa.clamp(min=0.01) ** -2).mean()
-    assert loss.per_class()["weight"][present].tolist() == pytest.approx(expected.tolist())
+    assert loss.class_state()["weight"][present].tolist() == pytest.approx(expected.tolist())
 
 
 def test_each_step_is_counted_once(networks):
@@ -172,7 +172,7 @@ def test_temperatures_follow_the_gaps(networks):
                 for n, logits in enumerate(student(x)):
                     total[n % K] -= float(logits.log_softmax(0)[n % K]) / (2 * B / K)
     loss.end_epoch()
-    found = loss.per_class()
+    found = loss.class_state()
     for name, risk in (("clean temperature", clean), ("adversarial temperature", moved)):
         gap = risk - risk.mean()
         expected = 1 - 0.1 * gap / gap.abs().max()
@@ -185,7 +185,7 @@ def test_temperatures_stay_within_their_bounds():
     logits = torch.tensor([[5.0, 0, 0], [5.0, 0, 0], [5.0, 0, 0]])
     loss.observe(torch.arange(3), logits, logits, None)
     loss.end_epoch()
-    assert loss.per_class()["clean temperature"].tolist() == pytest.approx([5.0, 0.5, 0.5])
+    assert loss.class_state()["clean temperature"].tolist() == pytest.approx([5.0, 0.5, 0.5])
 
 
 def test_gaps_of_equal_classes_are_nothing():
@@ -262,7 +262,7 @@ def test_dafa_decides_after_its_warm_up_and_once(networks):
                 p = student(adv).softmax(1)
             similarity = torch.stack([p[batch.labels_B == k].mean(0) for k in range(K)])
         loss.end_epoch()
-        history.append(loss.per_class()["weight"].clone())
+        history.append(loss.class_state()["weight"].clone())
     assert history[0].tolist() == [1.0] * K
     assert torch.allclose(history[1], distance_aware_weights(similarity, 1.0))
     assert history[1].tolist() != [1.0] * K
@@ -284,7 +284,7 @@ def test_dafa_leaves_classes_out_that_do_not_come(networks):
     sign = 1 if first[0] < last[2] else -1
     loss.end_epoch()
     expected = [1 + sign * float(first[2] * last[2]), 1, 1 - sign * float(last[0] * first[0])]
-    assert loss.per_class()["weight"].tolist() == pytest.approx(expected)
+    assert loss.class_state()["weight"].tolist() == pytest.approx(expected)
     assert expected[0] != 1
 
 
@@ -339,7 +339,7 @@ def test_temperatures_stay_held_however_long(risks, epochs):
         logits[range(K), range(K)] = -torch.tensor(risks, dtype=torch.float64)
         loss.observe(torch.arange(K), logits, logits, WHOLE)
         loss.end_epoch()
-    found = loss.per_class()["clean temperature"]
+    found = loss.class_state()["clean temperature"]
     assert 0.5 <= found.min() <= found.max() <= 5
     if len({*risks}) == 1:
         assert found.tolist() == [1.0] * K
@@ -440,10 +440,10 @@ def test_means_are_those_of_all_batches():
 @pytest.mark.parametrize("name", CLASS_AWARE)
 def test_classes_that_do_not_come_keep_what_they_had(name):
     loss = CLASS_AWARE[name](**WALK).build(4)
-    remembered = {key: torch.full_like(value, 1.25) for key, value in loss.per_class().items()}
-    loss.load_per_class(remembered)
+    remembered = {key: torch.full_like(value, 1.25) for key, value in loss.class_state().items()}
+    loss.load_class_state(remembered)
     loss.end_epoch()  # nothing came at all
-    assert all(value.tolist() == [1.25] * 4 for value in loss.per_class().values())
+    assert all(value.tolist() == [1.25] * 4 for value in loss.class_state().values())
 
 
 @pytest.mark.parametrize("name", CLASS_AWARE)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ferd_eval.attacks import Batch, frozen
 from ferd_eval.models import build_architecture
 from ferd_train.losses import LOSSES
-from ferd_train.losses.base import WalkingLossRecipe
+from ferd_train.losses.base import PGDLossRecipe
 from ferd_train.losses.divergence import kl
 from ferd_train.losses.kl_pgd import KLPGD
 from ferd_train.losses.two_terms import StudentLoss, TwoTerms
@@ -63,7 +63,7 @@ class Agreeing(TwoTerms):
 
 def run_with(objective: TwoTerms, monkeypatch, teacher: Path, out: Path) -> Path:
     @dataclass(frozen=True)
-    class OwnRecipe(WalkingLossRecipe):
+    class OwnRecipe(PGDLossRecipe):
         name: str = field(default="own", init=False)
 
         def build(self, num_classes: int) -> TwoTerms:

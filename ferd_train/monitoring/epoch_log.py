@@ -1,0 +1,54 @@
+"""Figures of one epoch of a student's training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class StudentLog:
+    """Figures of one epoch.
+
+    Attributes:
+        epoch: counted from 1.
+        lr: the student's learning rate.
+        generator_loss: L_gen of the kept batch; None where nothing was made, as of the next three.
+        generator_terms: its unweighted terms; none then.
+        kept_step: the generator step it came from, counted from 1.
+        teacher_agrees: share of the kept images in which the teacher sees the class asked for.
+        class_weights: probabilities that this epoch's classes were drawn with.
+        class_counts: images made of each class.
+        vulnerability: of each class afterwards, from which the next weights follow.
+        loss_per_class: state of the student's loss for each class in the next epoch (weights,
+            temperatures), by name; empty for losses that treat all classes alike.
+        student_loss: mean of L_stu over the epoch's steps; None in the warm-up.
+        student_agrees: share of the last step's clean images in which the student, in evaluation
+            mode, sees what the teacher does.
+        validation: figures on real images; None without any.
+        bank: images in the bank.
+        seconds_making: wall clock of making images and weights.
+        seconds_learning: wall clock of the student's steps.
+    """
+
+    epoch: int
+    lr: float
+    generator_loss: float | None
+    generator_terms: Mapping[str, float]
+    kept_step: int | None
+    teacher_agrees: float | None
+    class_weights: Sequence[float]
+    class_counts: Sequence[int]
+    vulnerability: Sequence[float]
+    loss_per_class: Mapping[str, Sequence[float]]
+    student_loss: float | None
+    student_agrees: float | None
+    validation: Mapping[str, float] | None
+    bank: int
+    seconds_making: float
+    seconds_learning: float
+
+    @property
+    def seconds(self) -> float:
+        """Wall clock of the epoch, without validation."""
+        return self.seconds_making + self.seconds_learning
