@@ -16,9 +16,10 @@ from ferd_eval.runtime.progress import ProgressReporter, Silent
 from ferd_eval.runtime.signals import stop_if_asked
 from ferd_train.distillation.teacher import FrozenTeacher
 from ferd_train.distillation.trainer import StudentTraining
+from ferd_train.monitoring import charts
 from ferd_train.monitoring.epoch_log import StudentLog
 from ferd_train.monitoring.run_progress import RunProgress
-from ferd_train.monitoring.writer import Pictures
+from ferd_train.monitoring.writer import NO_CHARTS, Pictures
 from ferd_train.recipes.student import StudentRecipe
 from ferd_train.synthesis import RealImages, RealRecipe
 from ferd_train.training.process_group import ALONE, Workers
@@ -121,6 +122,8 @@ def _train(
         pictures = Pictures(out, names)
         progress = None
         if workers.is_first:
+            if not charts.installed():
+                watcher.note(NO_CHARTS)
             progress = RunProgress(watcher, f"seed {recipe.seed}", training.phases, recipe.epochs)
         training.seams.attend(partial(training.keep, run.state), progress)
         while training.epochs_done < recipe.epochs:

@@ -1,286 +1,224 @@
-"""Lines over epochs as one self-contained SVG: small multiples, named at their right ends."""
+"""Charts of a student's run: losses and accuracies by epoch, and the weights of its classes.
+
+matplotlib, the extra ``plots``, is imported by the first drawing. E epochs, K classes.
+"""
 
 from __future__ import annotations
 
+import io
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from xml.sax.saxutils import escape, quoteattr
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+from xml.sax.saxutils import escape
 
-_INK, _SOFT, _RULE, _PALE = "#1c1e21", "#5b6067", "#dcd9d2", "#c4c1ba"
+import numpy as np
+
+from ferd_train.monitoring.epoch_log import StudentLog
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_INK, _SOFT, _PALE = "#1c1e21", "#5b6067", "#c4c1ba"
 
 #: Colour and dashes of named lines. Five colours of Okabe and Ito, at least 3:1 on white and told
 #: apart under each colour blindness; after them the same, dashed.
 STYLES = tuple(
     (colour, dashes)
-    for dashes in ("none", "7 3")
+    for dashes in ("-", "--")
     for colour in ("#0072b2", "#d55e00", "#009e73", "#cc79a7", _INK)
 )
 
-# In pixels; a character of the widest usual font is a little less than _CHARACTER wide.
-_TEXT, _SMALL, _CHARACTER, _LABEL_STEP = 12, 11, 7.2, 15.0
-_AXIS, _LEADER, _GAP, _EDGE = 56, 22, 24, 14
-_HEAD, _PANEL_HEAD, _FOOT = 56, 44, 40
+# Inches.
+_PANEL, _WIDE_PANEL, _HEAD = (4.2, 2.7), (9.0, 5.0), 0.7
 _LONGEST_LABEL = 32
+# Classes named at either end where not all can be.
+_NAMED = 3
+
+#: Titles of the generator's terms; all are shown unweighted.
+_TERMS = {
+    "adv": "Divergence of student and teacher, L_adv",
+    "bn": "Batch-norm statistics, L_bn",
+    "oh": "Class asked for, L_oh",
+    "uni": "Uniformity, L_uni",
+}
+
+#: Keys of the validation's accuracies, and their labels.
+_ACCURACIES = {
+    "clean": "clean",
+    "clean_worst_class": "clean, worst",
+    "pgd": "PGD-10",
+    "pgd_worst_class": "PGD-10, worst",
+}
+
+Values = Sequence[float | None]
 
 
-@dataclass(frozen=True)
-class Line:
-    """A quantity at each epoch from the first.
+def installed() -> bool:
+    """Whether charts can be drawn."""
+    return find_spec("matplotlib") is not None
 
-    Attributes:
-        name: shown where the pointer rests on it.
-        values: E of them; what is None or not finite is left out.
-        label: at the right end; a line without one is thin and grey.
+
+def learning_curves(logs: Sequence[StudentLog]) -> Figure:
+    """A panel for each loss and each kind of share that was measured so far.
+
+    FERD's terms of L_gen come first, then those of other methods in the order they came.
+
+    Args:
+        logs: figures of the epochs from the first; at least one.
     """
-
-    name: str
-    values: Sequence[float | None]
-    label: str = ""
-
-    @property
-    def known(self) -> list[tuple[int, float]]:
-        """Epochs, from 1, with their values."""
-        return [
-            (epoch, value)
-            for epoch, value in enumerate(self.values, start=1)
-            if value is not None and math.isfinite(value)
-        ]
-
-
-@dataclass(frozen=True)
-class Panel:
-    """Lines on common axes.
-
-    Attributes:
-        title: what is shown; may be empty.
-        unit: of the values, in words.
-        lines: as many named ones as there are `STYLES`.
-        level: height and label of a dashed line across.
-        including: values that the axis must reach.
-    """
-
-    title: str
-    unit: str
-    lines: Sequence[Line]
-    level: tuple[float, str] | None = None
-    including: Sequence[float] = ()
-
-    @property
-    def labels(self) -> list[str]:
-        """All that stand at the right."""
-        level = [self.level[1]] if self.level else []
-        return level + [shorten(line.label) for line in self.lines if line.label]
-
-
-def line_chart(
-    title: str,
-    note: str,
-    panels: Sequence[Panel],
-    *,
-    columns: int = 1,
-    plot_size: tuple[int, int] = (560, 320),
-) -> str:
-    """Draw panels in rows of `columns`; their plots have `plot_size`, width × height in pixels."""
-    epochs = max((len(line.values) for panel in panels for line in panel.lines), default=1)
-    longest = max((len(label) for panel in panels for label in panel.labels), default=0)
-    columns = min(columns, len(panels))
-    cell_width = _AXIS + plot_size[0] + _LEADER + math.ceil(longest * _CHARACTER) + _GAP
-    cell_height = _PANEL_HEAD + plot_size[1] + _FOOT
-    width = _EDGE + columns * cell_width
-    height = _HEAD + math.ceil(len(panels) / columns) * cell_height
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
-        f'viewBox="0 0 {width} {height}" role="img" aria-label={quoteattr(title)} '
-        f'font-family="Helvetica, Arial, sans-serif" font-size="{_TEXT}" fill="{_INK}">',
-        f"<title>{escape(title)}</title>",
-        f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
-        _text(_EDGE, 24, title, "title", size=16, bold=True),
-        _text(_EDGE, 43, note, "note", colour=_SOFT),
+    others = {term: f"Generator, {term}" for log in logs for term in log.generator_terms}
+    kept, unweighted = "loss of the kept batch", "unweighted term of L_gen"
+    shares = "share of images"
+    panels: list[tuple[str, str, Mapping[str, Values]]] = [
+        ("Generator, L_gen", kept, {"": [log.generator_loss for log in logs]}),
+        *(
+            (title, unweighted, {"": [log.generator_terms.get(term) for log in logs]})
+            for term, title in {**_TERMS, **others, **_TERMS}.items()
+        ),
+        ("Student, L_stu", "mean of the epoch's steps", {"": [log.student_loss for log in logs]}),
+        (
+            "Agreement with the teacher",
+            shares,
+            {
+                "new images": [log.teacher_agrees for log in logs],
+                "student": [log.student_agrees for log in logs],
+            },
+        ),
+        (
+            "Held-out images",
+            "accuracy, used for no choice",
+            {
+                label: [log.validation[key] if log.validation else None for log in logs]
+                for key, label in _ACCURACIES.items()
+            },
+        ),
     ]
-    for place, panel in enumerate(panels):
-        row, column = divmod(place, columns)
-        left = _EDGE + column * cell_width + _AXIS
-        top = _HEAD + row * cell_height + _PANEL_HEAD
-        parts += ['<g class="panel">', *_panel(panel, epochs, left, top, *plot_size), "</g>"]
-    return "\n".join([*parts, "</svg>", ""])
+    known = {
+        title: (unit, {label: values for label, values in lines.items() if _known(values)})
+        for title, unit, lines in panels
+    }
+    shown = {title: panel for title, panel in known.items() if panel[1]}
+    note = "By epoch; the number is the last value"
+    figure, axes = _figure("Learning curves", note, len(shown), _PANEL)
+    for ax, (title, (unit, lines)) in zip(axes, shown.items(), strict=True):
+        ax.set_title(title, loc="left", fontsize=10, fontweight="bold")
+        _prepare(ax, unit, len(logs))
+        if "" not in lines:  # shares
+            ax.set_ylim(0, 1)
+        for (label, values), style in zip(lines.items(), STYLES, strict=False):
+            last = f"{_known(values)[-1]:.3g}".replace("-", "\N{MINUS SIGN}")
+            _draw(ax, values, style, f"{last} {label}".strip())
+        ax.legend(frameon=False, fontsize=8, loc="best")
+    return figure
 
 
-def figure(value: float) -> str:
-    """Three significant digits, and a true minus."""
-    if value and not 1e-3 <= abs(value) < 1e6:
-        text = f"{value:.1e}"
-    else:
-        before = math.floor(math.log10(abs(value))) if value else 0
-        text = f"{value:.{max(0, 2 - before)}f}"
-    return text.replace("-", "\N{MINUS SIGN}")
+def weight_history(weights_EK: Sequence[Sequence[float]], names: Sequence[str]) -> Figure:
+    """A line for each class's weight (FERD, arXiv 2509.20793, equation 2), a dashed one at 1/K.
 
+    Of more classes than `STYLES`, those with the most and the least weight in the last epoch are
+    named; the others are thin and grey.
 
-def shorten(label: str) -> str:
-    """A label that leaves room for the lines."""
-    if len(label) <= _LONGEST_LABEL:
-        return label
-    return label[: _LONGEST_LABEL - 1] + "\N{HORIZONTAL ELLIPSIS}"
-
-
-def ticks(low: float, high: float, most: int) -> list[float]:
-    """Round numbers at even steps, `most` + 2 or fewer, that enclose what is given."""
-    if high - low <= 1e-9 * max(abs(low), abs(high)):
-        pad = abs(high) / 10 or 1.0
-        low, high = low - pad, high + pad
-    step = _round_step((high - low) / most)
-    # Rounding must not add a step where an end is a multiple of it.
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [number * step for number in range(first, last + 1)]
-
-
-def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Places at least `gap` apart within [low, high] with the least squared distance to `wanted`.
-
-    Less the gaps before each, the places need only not fall: an isotonic regression. Where there is
-    too little room they go beyond `high`.
+    Args:
+        weights_EK: probabilities that each epoch's classes were drawn with; at least one epoch.
+        names: of the classes, K.
     """
-    order = sorted(range(len(wanted)), key=wanted.__getitem__)
-    groups: list[tuple[float, int]] = []  # mean and size of runs that share a place
-    for rank, index in enumerate(order):
-        mean, size = wanted[index] - rank * gap, 1
-        while groups and groups[-1][0] >= mean:
-            before, count = groups.pop()
-            mean = (mean * size + before * count) / (size + count)
-            size += count
-        groups.append((mean, size))
-    level = [mean for mean, size in groups for _ in range(size)]
-    room = max(low, high - (len(wanted) - 1) * gap)
-    places = [0.0] * len(wanted)
-    for rank, index in enumerate(order):
-        places[index] = min(max(level[rank], low), room) + rank * gap
-    return places
+    classes, last_K = len(names), weights_EK[-1]
+    by_weight = sorted(range(classes), key=last_K.__getitem__, reverse=True)
+    note = "Probability with which each class was drawn for the images of an epoch"
+    named = by_weight
+    if classes > len(STYLES):
+        named = by_weight[:_NAMED] + by_weight[-_NAMED:]
+        note += f"; of {classes} classes, the {_NAMED} that end lowest and highest are named"
+    style_of = dict(zip(sorted(named), STYLES, strict=False))
+    digits = math.ceil(math.log10(classes)) + 2
+    figure, (ax,) = _figure("Class weights", note, 1, _WIDE_PANEL)
+    _prepare(ax, "probability", len(weights_EK))
+    for number in [*(each for each in by_weight if each not in style_of), *named]:
+        values = [weights_K[number] for weights_K in weights_EK]
+        label = f"{last_K[number]:.{digits}f} {_shortened(names[number])}"
+        _draw(ax, values, style_of.get(number), label)
+    even = 1 / classes
+    label = f"{even:.{digits}f} even, 1/{classes}"
+    ax.axhline(even, color=_SOFT, linestyle=":", linewidth=1, label=label)
+    ax.set_ylim(bottom=0)
+    ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9)
+    figure.subplots_adjust(right=0.7)
+    return figure
 
 
-def _panel(
-    panel: Panel, epochs: int, left: int, top: int, width: int, height: int
-) -> Iterator[str]:
-    """The elements of a panel whose plot has its upper left corner at (left, top)."""
-    right, bottom = left + width, top + height
-    values = [value for line in panel.lines for _, value in line.known]
-    values += [*panel.including, *([panel.level[0]] if panel.level else [])]
-    marks = ticks(min(values), max(values), max(2, height // 50))
+def to_svg(figure: Figure) -> bytes:
+    """The same bytes for the same figure; a line shows its name where the pointer rests on it."""
+    import matplotlib
 
-    def x(epoch: float) -> float:
-        return left + width * (epoch - 1) / (epochs - 1) if epochs > 1 else right
-
-    def y(value: float) -> float:
-        return bottom - height * (value - marks[0]) / (marks[-1] - marks[0])
-
-    if panel.title:
-        yield _text(left - _AXIS, top - 27, panel.title, "panel-title", size=13, bold=True)
-    yield _text(left - _AXIS, top - 12, panel.unit, "unit", size=_SMALL, colour=_SOFT)
-    for mark, text in zip(marks, _tick_texts(marks), strict=True):
-        yield _rule(left, y(mark), right, y(mark), _RULE)
-        yield _text(left - 8, y(mark) + 4, text, "y-tick", anchor="end", size=_SMALL)
-    yield _rule(left, bottom, right, bottom, _SOFT)
-    for epoch in _epoch_ticks(epochs, max(2, width // 70)):
-        yield _rule(x(epoch), bottom, x(epoch), bottom + 4, _SOFT)
-        yield _text(x(epoch), bottom + 17, str(epoch), "x-tick", anchor="middle", size=_SMALL)
-    yield _text((left + right) / 2, bottom + 32, "epoch", "x-title", anchor="middle", size=_SMALL)
-
-    for line in panel.lines:
-        if not line.label:
-            yield _path(line, x, y, _PALE, "none", 0.7)
-    ends: list[tuple[float, str, str]] = []  # height, label and colour
-    if panel.level:
-        height_of_level = y(panel.level[0])
-        yield _rule(left, height_of_level, right, height_of_level, _SOFT, "level", "2 4")
-        ends.append((height_of_level, panel.level[1], _SOFT))
-    named = [line for line in panel.lines if line.label and line.known]
-    assert len(named) <= len(STYLES), f"{len(named)} lines are named"
-    for line, (colour, dashes) in zip(named, STYLES, strict=False):
-        epoch, value = line.known[-1]
-        yield _path(line, x, y, colour, dashes, 2)
-        yield f'<circle cx="{x(epoch):.2f}" cy="{y(value):.2f}" r="3" fill="{colour}"/>'
-        ends.append((y(value), shorten(line.label), colour))
-    places = spread([end for end, _, _ in ends], _LABEL_STEP, top, bottom)
-    for place, (end, label, colour) in zip(places, ends, strict=True):
-        yield _rule(right + 5, end, right + _LEADER - 4, place, colour, "leader")
-        yield _text(right + _LEADER, place + 4, label, "label")
+    lines = [line for ax in figure.axes for line in ax.lines]
+    for number, line in enumerate(lines):
+        line.set_gid(f"line-{number}")
+    buffer = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "ferd", "svg.fonttype": "none"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue().decode()
+    for line in lines:
+        group, name = f'<g id="{line.get_gid()}">', str(line.get_label()).removeprefix("_")
+        text = text.replace(group, f"{group}<title>{escape(name)}</title>")
+    return text.encode()
 
 
-def _path(
-    line: Line,
-    x: Callable[[float], float],
-    y: Callable[[float], float],
-    colour: str,
-    dashes: str,
-    width: float,
-) -> str:
-    """A line, broken where nothing is known; a lone point shows by its round ends."""
-    steps, last = [], None
-    for epoch, value in line.known:
-        follows = last is not None and epoch == last + 1
-        point = f"{x(epoch):.2f},{y(value):.2f}"
-        steps.append(f"L{point}" if follows else f"M{point}L{point}")
-        last = epoch
-    return (
-        f'<path d="{"".join(steps)}" fill="none" stroke="{colour}" stroke-width="{width}" '
-        f'stroke-dasharray="{dashes}" stroke-linecap="round" stroke-linejoin="round">'
-        f"<title>{escape(line.name)}</title></path>"
-    )
+def _figure(
+    title: str, note: str, panels: int, size: tuple[float, float]
+) -> tuple[Figure, list[Axes]]:
+    """A figure with `panels` axes of `size`, at most three in a row."""
+    from matplotlib.figure import Figure
+
+    columns = min(3, panels)
+    rows = math.ceil(panels / columns)
+    width, height = columns * size[0], rows * size[1] + _HEAD
+    figure = Figure(figsize=(width, height))
+    figure.suptitle(title, x=0.2 / width, y=1 - 0.1 / height, ha="left", fontweight="bold")
+    figure.text(0.2 / width, 1 - 0.5 / height, note, color=_SOFT, fontsize=9)
+    figure.subplots_adjust(
+        left=0.7 / width, right=1 - 0.15 / width, bottom=0.5 / height,
+        top=1 - (_HEAD + 0.3) / height, wspace=0.25, hspace=0.45,
+    )  # fmt: skip
+    return figure, [figure.add_subplot(rows, columns, place + 1) for place in range(panels)]
 
 
-def _rule(
-    x1: float,
-    y1: float,
-    x2: float,
-    y2: float,
-    colour: str,
-    kind: str = "rule",
-    dashes: str = "none",
-) -> str:
-    return (
-        f'<line class="{kind}" x1="{x1:.2f}" y1="{y1:.2f}" x2="{x2:.2f}" y2="{y2:.2f}" '
-        f'stroke="{colour}" stroke-dasharray="{dashes}"/>'
-    )
+def _prepare(ax: Axes, unit: str, epochs: int) -> None:
+    """Axes of E epochs."""
+    ax.set_xlabel("epoch", fontsize=9)
+    ax.set_ylabel(unit, fontsize=9)
+    ax.set_xlim((1, epochs) if epochs > 1 else (0.5, 1.5))
+    ax.locator_params("x", integer=True)
+    ax.grid(axis="y", alpha=0.3)
+    ax.spines[["top", "right"]].set_visible(False)
 
 
-def _text(
-    x: float,
-    y: float,
-    text: str,
-    kind: str,
-    *,
-    anchor: str = "start",
-    size: int = _TEXT,
-    colour: str = _INK,
-    bold: bool = False,
-) -> str:
-    weight = ' font-weight="bold"' if bold else ""
-    return (
-        f'<text class="{kind}" x="{x:.2f}" y="{y:.2f}" text-anchor="{anchor}" font-size="{size}" '
-        f'fill="{colour}"{weight}>{escape(text)}</text>'
-    )
+def _draw(ax: Axes, values: Values, style: tuple[str, str] | None, label: str) -> None:
+    """A line, broken where no finite value is known; thin and grey without a style.
+
+    Values that stand alone, and the last one, are dots.
+    """
+    value_E = np.array([np.nan if value is None else value for value in values], np.float64)
+    epoch_E, known_E = np.arange(1, len(value_E) + 1), np.isfinite(value_E)
+    value_E[~known_E] = np.nan
+    colour, dashes = style or (_PALE, "-")
+    width = 1.8 if style else 0.7
+    # matplotlib leaves labels with an underscore out of the legend.
+    text = label if style else f"_{label}"
+    (line,) = ax.plot(epoch_E, value_E, color=colour, linestyle=dashes, linewidth=width, label=text)
+    if style:
+        around_E = np.pad(known_E, 1)
+        alone_E = known_E & ~around_E[:-2] & ~around_E[2:]
+        alone_E[known_E.nonzero()[0][-1]] = True
+        line.set(marker="o", markersize=4, markevery=alone_E.nonzero()[0].tolist(), clip_on=False)
 
 
-def _round_step(least: float) -> float:
-    """The smallest of 1, 2 and 5 times a power of ten that is at least this."""
-    power = math.floor(math.log10(least))
-    # Dividing by a power of ten keeps 0.3 from becoming 0.30000000000000004.
-    scale = 10.0 ** abs(power)
-    rounds = (round_ * scale if power >= 0 else round_ / scale for round_ in (1, 2, 5))
-    return next((step for step in rounds if step >= least * (1 - 1e-9)), 10.0 ** (power + 1))
+def _known(values: Values) -> list[float]:
+    """The values that are known and finite."""
+    return [value for value in values if value is not None and math.isfinite(value)]
 
 
-def _tick_texts(marks: Sequence[float]) -> list[str]:
-    """All with the decimals that their step needs."""
-    step = marks[1] - marks[0]
-    if not (step > 1e-5 and max(map(abs, marks)) < 1e6):
-        texts = [f"{mark:.6g}" for mark in marks]
-    else:
-        decimals = max(0, -math.floor(math.log10(step * (1 + 1e-9))))
-        texts = [f"{mark:.{decimals}f}" for mark in marks]
-    return [text.replace("-", "\N{MINUS SIGN}") for text in texts]
-
-
-def _epoch_ticks(epochs: int, most: int) -> list[int]:
-    """The first epoch, and round ones after it."""
-    step = max(1, int(_round_step(epochs / most)))
-    return [1, *range(step if step > 1 else 2, epochs + 1, step)]
+def _shortened(name: str) -> str:
+    """A name that leaves room for the lines."""
+    return name if len(name) <= _LONGEST_LABEL else name[: _LONGEST_LABEL - 1] + "…"

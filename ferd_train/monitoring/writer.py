@@ -1,4 +1,4 @@
-"""What people look at in a student's run folder, while it trains and after."""
+"""Pictures and events in a student's run folder, refreshed while it trains."""
 
 from __future__ import annotations
 
@@ -8,23 +8,28 @@ from pathlib import Path
 
 from ferd_eval.io.files import write_atomically
 from ferd_train.monitoring.epoch_log import StudentLog
+from ferd_train.monitoring import charts
 from ferd_train.monitoring.gallery import gallery
-from ferd_train.monitoring.learning_curves import learning_curves
 from ferd_train.monitoring.tensorboard import TensorBoard
-from ferd_train.monitoring.weight_history import weight_history
 from ferd_train.synthesis.image_bank import Bank
 
 # Seconds from one drawing to the next.
 _INTERVAL = 30.0
 
 
+#: Said where matplotlib is missing.
+NO_CHARTS = (
+    "learning.svg and class_weights.svg are left out, as matplotlib is not installed. For charts: "
+    "pip install 'ferd[plots]'"
+)
+
+
 class Pictures:
-    """``images.png``, ``class_weights.svg``, ``learning.svg`` and, where installed, TensorBoard's.
+    """``learning.svg``, and of runs that make images ``class_weights.svg`` and ``images.png``.
 
-    The first two only of runs that make images.
-
-    All follow from the figures and the bank, so none is part of a run's state, and a kill between
-    two drawings loses nothing.
+    The charts only where matplotlib is installed, events only where TensorBoard is. All follow from
+    the figures and the bank, so none is part of a run's state, and a kill between two drawings
+    loses nothing.
     """
 
     def __init__(self, folder: Path, class_names: Sequence[str]) -> None:
@@ -39,7 +44,7 @@ class Pictures:
         self._drawn: float | None = None
 
     def refresh(self, logs: Sequence[StudentLog], bank: Bank) -> None:
-        """Add the newest events, and draw if that was not done for half a minute.
+        """Add the newest events; draw if the last drawing is half a minute old.
 
         Args:
             logs: figures of the epochs so far; at least one.
@@ -59,9 +64,16 @@ class Pictures:
         self._draw(logs, bank)
 
     def _draw(self, logs: Sequence[StudentLog], bank: Bank) -> None:
-        write_atomically(self._folder / "learning.svg", learning_curves(logs).encode())
+        if charts.installed():
+            self._draw_charts(logs, with_weights=len(bank) > 0)
         if len(bank):
-            weights = weight_history([log.class_weights for log in logs], self._class_names)
-            write_atomically(self._folder / "class_weights.svg", weights.encode())
             write_atomically(self._folder / "images.png", gallery(bank, self._class_names))
         self._drawn = time.monotonic()
+
+    def _draw_charts(self, logs: Sequence[StudentLog], *, with_weights: bool) -> None:
+        figures = {"learning.svg": charts.learning_curves(logs)}
+        if with_weights:
+            weights_EK = [log.class_weights for log in logs]
+            figures["class_weights.svg"] = charts.weight_history(weights_EK, self._class_names)
+        for name, figure in figures.items():
+            write_atomically(self._folder / name, charts.to_svg(figure))

@@ -15,6 +15,7 @@ import ferd_eval.results.manifest
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.runtime.device import DeviceChoice
 from ferd_train.adversarial_training.run import train_teacher
+from ferd_train.monitoring.writer import Pictures
 from ferd_train.recipes.teacher import TeacherRecipe
 from tests.train.student_runs import CODE, write_teacher
 
@@ -106,3 +107,17 @@ def same_code() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def teacher_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_teacher(tmp_path_factory.mktemp("teacher") / "teacher.safetensors")
+
+
+_DRAW_CHARTS = Pictures._draw_charts
+
+
+@pytest.fixture(autouse=True)
+def _no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than a tiny run."""
+    monkeypatch.setattr(Pictures, "_draw_charts", lambda *_, **__: None)
+
+
+@pytest.fixture
+def with_charts(_no_charts: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Pictures, "_draw_charts", _DRAW_CHARTS)
