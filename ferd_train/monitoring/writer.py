@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ferd_eval.io.files import write_atomically
-from ferd_train.monitoring.epoch_log import StudentLog
 from ferd_train.monitoring import charts
+from ferd_train.monitoring.epoch_log import StudentLog
 from ferd_train.monitoring.gallery import gallery
 from ferd_train.monitoring.tensorboard import TensorBoard
 from ferd_train.synthesis.image_bank import Bank
