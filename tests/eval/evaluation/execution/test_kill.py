@@ -19,9 +19,9 @@ from tests.conftest import TinyNet, tiny_data
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory) -> Path:
-    """A checkpoint, its factory and 600 images in a folder."""
+    """A checkpoint, its factory and 320 images in a folder."""
     folder = tmp_path_factory.mktemp("job")
-    data = tiny_data(600)
+    data = tiny_data(320)
     np.savez(folder / "images.npz", images=data.images_NCHW[:, 0], labels=data.labels_N)
     torch.save(TinyNet().state_dict(), folder / "tiny.pt")
     (folder / "net.py").write_text(
@@ -58,7 +58,7 @@ def at_work(process: subprocess.Popen[str]) -> None:
 
 
 def finish(process: subprocess.Popen[str]) -> str:
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=6000)
     assert process.returncode == 0, err
     assert "Traceback" not in err
     return out.splitlines()[-1]
@@ -113,7 +113,7 @@ def test_ctrl_c_keeps_what_is_at_hand_and_says_how_to_go_on(job, long, number):
     process = start(job, out, steps=200)
     at_work(process)
     process.send_signal(number)
-    printed, err = process.communicate(timeout=60)
+    printed, err = process.communicate(timeout=600)
     assert process.returncode == 130
     lines = err.splitlines()
     assert lines[-1] == (
@@ -138,7 +138,7 @@ def test_ctrl_c_twice_stops_at_once(job, long):
     while "at hand" not in process.stderr.readline():
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=600)
     assert process.returncode == 130
     finish(start(job, "twice", steps=200))
     assert (job / "twice" / "outcomes.parquet").read_bytes() == long.read_bytes()
