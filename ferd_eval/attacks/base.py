@@ -16,7 +16,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from ferd_eval.attacks.keyed_rng import Noise
+from ferd_eval.attacks.keyed_rng import KeyedRng
 from ferd_eval.attacks.losses import margin
 from ferd_eval.attacks.passes import Passes
 from ferd_eval.attacks.pixel_bounds import distance_inside, inside
@@ -59,7 +59,7 @@ class Problem:
         clean_logits_BK: output on the clean images, already computed.
         threat: the ball to stay in.
         noise: random numbers keyed by image; never use torch's global generator.
-        lanes: images per forward pass that memory is known to bear; at most B.
+        slots: images per forward pass that memory is known to bear; at most B.
     """
 
     model: nn.Module
@@ -69,9 +69,9 @@ class Problem:
     targets_B: Tensor | None
     clean_logits_BK: Tensor
     threat: Threat
-    noise: Noise
+    noise: KeyedRng
     passes: Passes
-    lanes: int
+    slots: int
 
     @cached_property
     def box(self) -> tuple[Tensor, Tensor]:
@@ -120,7 +120,7 @@ class Problem:
             targets_B=targets_L,
             clean_logits_BK=self.clean_logits_BK[images_L],
             noise=self.noise.select(images_L, targets_L),
-            lanes=min(self.lanes, len(images_L)),
+            slots=min(self.slots, len(images_L)),
         )
 
     def uniform_start(self) -> Tensor:
@@ -188,9 +188,9 @@ class Attack(ABC):
     def perturb(self, problem: Problem) -> Tensor | Perturbed:
         """Return perturbed images, B×C×H×W. They are projected and judged by the caller."""
 
-    def images_at_once(self, lanes: int) -> int:
-        """Images that `perturb` wants at a time when `lanes` fit into a forward pass."""
-        return lanes
+    def images_at_once(self, slots: int) -> int:
+        """Images that `perturb` wants at a time when `slots` fit into a forward pass."""
+        return slots
 
     def constants(self, threat: Threat) -> Mapping[str, Any]:
         """Every number that defines the attack, for the manifest and the reports."""
@@ -219,12 +219,12 @@ class Attack(ABC):
         *,
         seed: int,
         passes: Passes,
-        lanes: int | None = None,
+        slots: int | None = None,
         search_with: nn.Module | None = None,
     ) -> Verdicts:
         """Attack a batch and judge the outcome. The network is as before, whatever happens.
 
-        No forward pass of the attack's own is larger than `lanes` (default: the batch). An attack
+        No forward pass of the attack's own is larger than `slots` (default: the batch). An attack
         may search with a network that is the same but for rounding; `model` decides.
         """
         targets_BM = self.choose_targets(batch.clean_logits_BK, batch.labels_B)
@@ -233,7 +233,7 @@ class Attack(ABC):
             torch.manual_seed(seed)
             judged = []
             for targets_B in columns:
-                problem = self._problem(model, batch, targets_B, threat, seed, passes, lanes)
+                problem = self._problem(model, batch, targets_B, threat, seed, passes, slots)
                 problem = replace(problem, model=search_with or model)
                 judged.append(judge(problem, self._allowed_examples(problem)))
         return judged[0] if targets_BM is None else _interleave(judged)
@@ -255,7 +255,7 @@ class Attack(ABC):
         threat: Threat,
         seed: int,
         passes: Passes,
-        lanes: int | None,
+        slots: int | None,
     ) -> Problem:
         return Problem(
             model,
@@ -265,9 +265,9 @@ class Attack(ABC):
             targets_B,
             batch.clean_logits_BK,
             threat,
-            Noise(seed, self.family, batch.indices_B, targets_B),
+            KeyedRng(seed, self.family, batch.indices_B, targets_B),
             passes,
-            min(lanes or len(batch.x_BCHW), len(batch.x_BCHW)),
+            min(slots or len(batch.x_BCHW), len(batch.x_BCHW)),
         )
 
     def _allowed_examples(self, problem: Problem) -> Perturbed:
@@ -309,7 +309,7 @@ def judge(problem: Problem, answer: Perturbed) -> Verdicts:
     """Decide by a fresh forward pass. Logits that are not finite count as −∞."""
     adv_BCHW = answer.adv_BCHW
     logits_BK = torch.cat(
-        [problem.verdict_logits(part) for part in torch.split(adv_BCHW, problem.lanes)]
+        [problem.verdict_logits(part) for part in torch.split(adv_BCHW, problem.slots)]
     )
     logits_BK = torch.where(logits_BK.isfinite(), logits_BK, -torch.inf)
     pred_B = predict(logits_BK, problem.labels_B)

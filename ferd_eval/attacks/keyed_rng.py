@@ -43,7 +43,7 @@ def philox4x32(counter: Words, key: tuple[int, int]) -> Words:
 
 
 @dataclass(frozen=True, eq=False)
-class Noise:
+class KeyedRng:
     """Keyed random numbers for a batch of images.
 
     Attributes:
@@ -99,7 +99,7 @@ class Noise:
 
 
 @dataclass(frozen=True, eq=False)
-class ReferenceNoise(Noise):
+class ReferenceRng(KeyedRng):
     """The stream of the reference AutoAttack: torch's global generator, slot by slot.
 
     An image's numbers depend on its slot among the images of its batch, and search steps share

@@ -35,7 +35,7 @@ from ferd_eval.evaluation.model_checks import (
 from ferd_eval.evaluation.shards import FolderShards, ShardStore, UnwrittenShards
 from ferd_eval.io.epsilon import format_quantity
 from ferd_eval.io.files import make_folder, write_atomically
-from ferd_eval.io.json import sealed
+from ferd_eval.io.json import with_checksum
 from ferd_eval.io.lock import now
 from ferd_eval.results.manifest import environment, look_up, read_manifest, require_same_run
 from ferd_eval.results.outcomes import Outcomes, conform
@@ -288,7 +288,7 @@ class EvalRun:
     def _write_manifest(self, manifest: Mapping[str, Any]) -> None:
         assert self.folder is not None
         make_folder(self.folder)
-        write_atomically(self.folder / "manifest.json", sealed(manifest))
+        write_atomically(self.folder / "manifest.json", with_checksum(manifest))
         if self.save_adv:
             make_folder(self.folder / "adversarial")
 

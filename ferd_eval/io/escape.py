@@ -1,11 +1,43 @@
-"""Text from files as a terminal may show it: shown, never obeyed."""
+"""Text from files, escaped so that a terminal, Markdown or LaTeX prints it and never obeys it."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 
 #: Controls but the line break; marks that turn the order of letters around; half characters.
 _STEERING = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+#: What LaTeX would act on, and signs that its text fonts lack.
+_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "_": r"\_",
+    "%": r"\%",
+    "&": r"\&",
+    "#": r"\#",
+    "$": r"\$",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "\N{MINUS SIGN}": "$-$",
+    "–": "--",
+    "—": "---",
+    "≈": r"$\approx$",
+    "±": r"$\pm$",
+    "ε": r"$\varepsilon$",
+    "∞": r"$_\infty$",
+    "†": r"$^\dagger$",
+    "×": r"$\times$",
+    "≤": r"$\leq$",
+    "≥": r"$\geq$",
+    "→": r"$\rightarrow$",
+    "…": r"\ldots{}",
+}
 
 
 def shown(text: str) -> str:
@@ -16,3 +48,28 @@ def shown(text: str) -> str:
 def one_line(text: str) -> str:
     """As `shown`, on one line."""
     return shown(" ".join(text.split()))
+
+
+def escape_markdown(cell: object) -> str:
+    """Neutralise what Markdown or the HTML inside it would act on; a line break becomes a space."""
+    text = one_line(str(cell))
+    text = re.sub(r"([\\`*|\[\]~])", r"\\\1", text)
+    text = re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)
+    text = re.sub(r"&(?=#?\w+;)", "&amp;", text)
+    # GitHub makes links of bare addresses.
+    text = re.sub(r"(?<=\w):(?=//)|(?<=\w)@(?=[\w.-]*\.[A-Za-z])", r"\\\g<0>", text)
+    text = re.sub(r"(?i)(?<=\bwww)\.", r"\\.", text)
+    return text.replace("<", "&lt;")
+
+
+def escape_latex(text: str) -> str:
+    """Text that LaTeX prints and does not obey; a line break becomes a space.
+
+    Letters outside ASCII stay as they are: LaTeX reads UTF-8 since 2018, as far as its fonts go.
+    """
+    words = " ".join(text.split())
+    spaced = "".join(c for c in words if c == " " or unicodedata.category(c)[0] != "C")
+    # No ligature (-- and ?`), and at the start no argument of a \\ before it.
+    apart = re.sub(r"-(?=-)|[?!](?=`)", "\\g<0>\0", spaced)
+    escaped = "".join(_SPECIAL.get(c, c) for c in apart).replace("\0", "{}")
+    return re.sub(r"^([\[*])", r"{\1}", escaped)

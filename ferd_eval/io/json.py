@@ -66,28 +66,28 @@ def _plain(value: Any) -> Any:
     return value
 
 
-#: The entry that holds the digest of all others.
-SEAL = "seal"
+#: The entry with the SHA-256 of all others; its name in files is "seal".
+CHECKSUM = "seal"
 
 
-def sealed(record: Mapping[str, Any]) -> bytes:
+def with_checksum(record: Mapping[str, Any]) -> bytes:
     """The record as JSON, with its digest at the end."""
-    return to_json({**record, SEAL: _digest(record)}).encode()
+    return to_json({**record, CHECKSUM: _digest(record)}).encode()
 
 
-def unsealed(value: Any, file: Path) -> Any:
-    """What `sealed` was given, from what is read of the file; anything without a seal as it is.
+def without_checksum(value: Any, file: Path) -> Any:
+    """Verify and remove the checksum of a record read from `file`; without one, return it as is.
 
     Raises:
-        UserError: it is no longer what was sealed.
+        UserError: the record does not match its checksum.
     """
-    if not isinstance(value, dict) or SEAL not in value:
+    if not isinstance(value, dict) or CHECKSUM not in value:
         return value
-    record = {key: entry for key, entry in value.items() if key != SEAL}
-    if value[SEAL] != _digest(record):
+    record = {key: entry for key, entry in value.items() if key != CHECKSUM}
+    if value[CHECKSUM] != _digest(record):
         raise UserError(
-            f"{file} is not as it was written: damaged, or edited. Restore it, or remove the "
-            f'folder and run the command again; after an edit that was meant, remove its "{SEAL}".'
+            f"{file} is not as it was written: damaged, or edited. Restore it, or remove the folder "
+            f'and run the command again; after an edit that was meant, remove its "{CHECKSUM}".'
         )
     return record
 

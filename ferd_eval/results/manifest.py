@@ -12,7 +12,7 @@ from typing import Any
 
 from ferd_eval._version import __version__
 from ferd_eval.errors import UserError
-from ferd_eval.io.json import parse_json, unsealed
+from ferd_eval.io.json import parse_json, without_checksum
 
 #: What decides the outcomes. A folder is continued only if all of these agree.
 IDENTITY = (
@@ -125,7 +125,7 @@ def read_manifest(
     """
     file = folder / RECORD
     try:
-        manifest = unsealed(parse_json(file.read_text(encoding="utf-8")), file)
+        manifest = without_checksum(parse_json(file.read_text(encoding="utf-8")), file)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as reason:

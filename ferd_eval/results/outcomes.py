@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from ferd_eval.errors import UserError, require_kind
 from ferd_eval.io.files import file_sha256, make_folder, write_atomically
-from ferd_eval.io.json import parse_json, sealed, unsealed
+from ferd_eval.io.json import parse_json, with_checksum, without_checksum
 from ferd_eval.results.schema import require_record
 
 #: File name of the table in a run's folder.
@@ -93,7 +93,7 @@ class Outcomes:
         content = self.table.to_parquet(index=False)
         write_atomically(folder / OUTCOMES, content)
         record = {**self.manifest, _DIGEST: hashlib.sha256(content).hexdigest()}
-        write_atomically(folder / "manifest.json", sealed(record))
+        write_atomically(folder / "manifest.json", with_checksum(record))
 
     @classmethod
     def load(cls, folder: Path | str) -> Outcomes:
@@ -112,7 +112,7 @@ class Outcomes:
                 )
         with _reading(manifest_file):
             said = parse_json(manifest_file.read_text(encoding="utf-8"))
-        manifest = unsealed(said, manifest_file)
+        manifest = without_checksum(said, manifest_file)
         require_record(manifest, str(manifest_file))
         digest = manifest.pop(_DIGEST, None)
         with _reading(table_file):

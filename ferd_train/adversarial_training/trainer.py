@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ferd_eval.attacks import Batch, Noise, Passes, Threat, frozen
+from ferd_eval.attacks import Batch, KeyedRng, Passes, Threat, frozen
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.errors import UserError
 from ferd_eval.evaluation.model_checks import check_network
@@ -191,7 +191,7 @@ class Training:
         recipe = self.recipe
         x_BCHW, y_B, index_B = take(self._data, rows_B, self._device)
         if recipe.crop_padding or recipe.flip:
-            noise = Noise(epoch_seed(recipe.seed, self.epochs_done), "augment", index_B)
+            noise = KeyedRng(epoch_seed(recipe.seed, self.epochs_done), "augment", index_B)
             x_BCHW = crop_and_flip(x_BCHW, noise, recipe.crop_padding, recipe.flip)
         adv_BCHW = self._perturb(x_BCHW, y_B, index_B)
         self._network.train()

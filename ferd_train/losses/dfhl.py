@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import affine_grid, cross_entropy, grid_sample, interpolate
 
-from ferd_eval.attacks import Batch, Noise, Passes, Problem, Threat
+from ferd_eval.attacks import Batch, KeyedRng, Passes, Problem, Threat
 from ferd_eval.attacks.base import Objective
 from ferd_train.config.checks import require_at_least
 from ferd_train.losses.base import LossRecipe, StudentObjective
@@ -123,7 +123,7 @@ def strong_augmentation(x_BCHW: Tensor, seed: int, place_B: Tensor) -> Tensor:
     tall, wide, upside_down, mirrored, turned = drawn.tolist()
     shares = [_LEAST_SHARE + (1 - _LEAST_SHARE) * each for each in (tall, wide)]
     x_BCHW = middle(x_BCHW, shares[0], shares[1])
-    noise = Noise(seed, "strong augmentation", place_B)
+    noise = KeyedRng(seed, "strong augmentation", place_B)
     noise_BCHW = noise.normal(tuple(x_BCHW.shape[1:]), x_BCHW.dtype)
     x_BCHW = (x_BCHW + _SPREAD * noise_BCHW).clamp(0, 1)
     flipped = [axis for axis, draw in ((2, upside_down), (3, mirrored)) if draw < 0.5]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ferd_eval.io.escape import escape_markdown as escape
 from ferd_eval.io.files import make_folder, write_atomically
 from ferd_eval.metrics import Delta, SeedMean
 from ferd_eval.report.comparison.text import interval_ends, lowest_delta_of
@@ -13,7 +14,6 @@ from ferd_eval.report.format import NOTHING, difference, percent, ratio, ratio_d
 from ferd_eval.report.leaderboard import leaderboard, write_leaderboard
 from ferd_eval.report.leaderboard.build import TITLES
 from ferd_eval.report.run.csv import as_csv, guard
-from ferd_eval.report.run.markdown import escape
 from ferd_eval.runtime.progress import duration
 from ferd_train.study.comparisons import AgainstBaseline, against_baseline
 from ferd_train.study.definition import Study, TeacherSource

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ferd_eval.attacks import Noise
+from ferd_eval.attacks import KeyedRng
 from ferd_train.config.checks import require_at_least
 
 
@@ -29,11 +29,11 @@ class AugmentationRecipe:
 
     def __call__(self, x_BCHW: Tensor, seed: int, place_B: Tensor) -> Tensor:
         """The images, moved and mirrored by their places in the batch."""
-        noise = Noise(seed, "augment", place_B)
+        noise = KeyedRng(seed, "augment", place_B)
         return crop_and_flip(x_BCHW, noise, self.crop_padding, self.flip)
 
 
-def crop_and_flip(x_BCHW: Tensor, noise: Noise, padding: int, flip: bool) -> Tensor:
+def crop_and_flip(x_BCHW: Tensor, noise: KeyedRng, padding: int, flip: bool) -> Tensor:
     """Shift each image by up to `padding` pixels (zeros come in) and mirror half of them."""
     random_B3 = noise.uniform((3,), torch.float64)
     if padding:

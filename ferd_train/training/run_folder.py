@@ -12,7 +12,7 @@ from typing import Any
 
 from ferd_eval.errors import UserError
 from ferd_eval.io.files import file_sha256, make_folder, write_atomically
-from ferd_eval.io.json import sealed
+from ferd_eval.io.json import with_checksum
 from ferd_eval.io.lock import now
 from ferd_eval.results.manifest import ENVIRONMENT, RECORD, environment, look_up, read_manifest
 from ferd_eval.runtime.device import DeviceChoice, is_out_of_memory
@@ -77,7 +77,7 @@ class RunFolder:
     def begin(self, recipe: Recipe) -> None:
         """Create the folder, with the record and the recipe in it."""
         make_folder(self.folder)
-        write_atomically(self.folder / RECORD, sealed(self.record))
+        write_atomically(self.folder / RECORD, with_checksum(self.record))
         write_atomically(self.folder / "recipe.toml", to_toml(recipe).encode())
 
     def write_figures(self, epochs: Sequence[Mapping[str, Any]]) -> None:
@@ -103,7 +103,7 @@ class RunFolder:
         write_atomically(self.folder / "metrics.csv", text.getvalue().encode())
         result = {"file": self.network.name, "sha256": file_sha256(self.network), **epochs[-1]}
         self.record |= {"status": "finished", "finished": now(), "result": result}
-        write_atomically(self.folder / RECORD, sealed(self.record))
+        write_atomically(self.folder / RECORD, with_checksum(self.record))
         self.state.unlink(missing_ok=True)
         self.is_finished = True
 

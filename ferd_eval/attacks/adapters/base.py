@@ -27,7 +27,7 @@ from ferd_eval.attacks.threat import Threat
 from ferd_eval.errors import UserError
 
 
-class LentNetwork(nn.Module):
+class WrappedModel(nn.Module):
     """A problem's network as the packages expect one.
 
     They call `view` on gradients, which fails on those of channels-last networks and on expanded
@@ -61,7 +61,7 @@ class LentNetwork(nn.Module):
 
 
 @contextmanager
-def contained(*loggers: str) -> Iterator[None]:
+def isolated_globals(*loggers: str) -> Iterator[None]:
     """Keep a package's traces to itself, also when it raises.
 
     On leaving, the random states of Python and numpy and the trace functions are as before: the
@@ -91,7 +91,7 @@ def contained(*loggers: str) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class ForeignSearch(Attack):
+class AdaptedSearch(Attack):
     """One of AutoAttack's searches in somebody else's code. Subclasses write `find`.
 
     As in ours, images that are misclassified anyway are left as they are. The packages do not tell
@@ -126,7 +126,7 @@ class ForeignSearch(Attack):
         """Perturbed images, P×C×H×W, for a problem whose images are all classified correctly.
 
         Args:
-            network: what to attack; see `LentNetwork`.
+            network: what to attack; see `WrappedModel`.
             problem: the images, contiguous and in float32.
         """
 
@@ -138,7 +138,7 @@ class ForeignSearch(Attack):
         if len(rows_P):
             lent = problem.select(rows_P, None)
             lent = replace(lent, x_BCHW=lent.x_BCHW.float().contiguous())
-            adv_BCHW[rows_P] = self.find(LentNetwork(problem), lent).to(adv_BCHW)
+            adv_BCHW[rows_P] = self.find(WrappedModel(problem), lent).to(adv_BCHW)
         targets = self.original.targets_among(problem.clean_logits_BK.shape[1])
         return Perturbed(
             adv_BCHW,

@@ -13,7 +13,7 @@ from types import ModuleType
 
 from torch import Tensor, nn
 
-from ferd_eval.attacks.adapters.base import ForeignSearch, contained, require_dlr
+from ferd_eval.attacks.adapters.base import AdaptedSearch, isolated_globals, require_dlr
 from ferd_eval.attacks.autoattack.apgd import APGDCE, APGDT
 from ferd_eval.attacks.autoattack.cascade import Cascade
 from ferd_eval.attacks.autoattack.ensemble import SearchAttack
@@ -86,7 +86,7 @@ def _counterpart(
     return replace(planned, attack=stood_in)
 
 
-class ThroughAutoattack(ForeignSearch):
+class ThroughAutoattack(AdaptedSearch):
     """Runs one search of the authors' AutoAttack "standard", with the checks that come before it.
 
     With fewer than ten classes the targeted searches would run out of targets and crash; they are
@@ -99,7 +99,7 @@ class ThroughAutoattack(ForeignSearch):
         """Hand over network, images and seed."""
         package = _installed()
         targets = self.original.targets_among(problem.clean_logits_BK.shape[1])
-        with contained(_LOGGER):
+        with isolated_globals(_LOGGER):
             whole = package.AutoAttack(
                 network,
                 norm="Linf",
@@ -110,8 +110,8 @@ class ThroughAutoattack(ForeignSearch):
             )
             whole.attacks_to_run = [self.family]
             whole.apgd_targeted.n_target_classes = whole.fab.n_target_classes = targets
-            lanes = {_BATCH_SIZE[package.__name__]: problem.lanes}
-            answer = whole.run_standard_evaluation(problem.x_BCHW, problem.labels_B, **lanes)
+            slots = {_BATCH_SIZE[package.__name__]: problem.slots}
+            answer = whole.run_standard_evaluation(problem.x_BCHW, problem.labels_B, **slots)
         adv_PCHW: Tensor = answer[0] if isinstance(answer, tuple) else answer
         return adv_PCHW
 

@@ -18,7 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from ferd_eval.attacks import losses
-from ferd_eval.attacks.adapters.base import ForeignSearch, LentNetwork, contained, require_dlr
+from ferd_eval.attacks.adapters.base import (
+    AdaptedSearch,
+    WrappedModel,
+    isolated_globals,
+    require_dlr,
+)
 from ferd_eval.attacks.autoattack.cascade import Cascade
 from ferd_eval.attacks.autoattack.ensemble import SearchAttack, as_in_torchattacks
 from ferd_eval.attacks.base import Attack, Problem
@@ -98,11 +103,11 @@ class ThroughTorchattacks(Attack):
 
         original, threat = self.original, problem.threat
         labels_B = problem.labels_B if problem.targets_B is None else problem.targets_B
-        network: nn.Module = LentNetwork(problem)
+        network: nn.Module = WrappedModel(problem)
         if isinstance(original, CW):
             network = _MarginAsLogits(network, labels_B, original.kappa)
             labels_B = torch.zeros_like(labels_B)
-        with contained():
+        with isolated_globals():
             if isinstance(original, FGSM):
                 attack = torchattacks.FGSM(network, eps=threat.radius)
             else:
@@ -132,7 +137,7 @@ class ThroughTorchattacks(Attack):
         return {**self.original.constants(threat), "engine": "torchattacks"}
 
 
-class SearchThroughTorchattacks(ForeignSearch):
+class SearchThroughTorchattacks(AdaptedSearch):
     """One of the four parts of torchattacks' AutoAttack, with the constants it has there."""
 
     engine = "torchattacks"
@@ -141,7 +146,7 @@ class SearchThroughTorchattacks(ForeignSearch):
         """Run the part on everything at once, as torchattacks does."""
         import torchattacks
 
-        with contained():
+        with isolated_globals():
             whole = torchattacks.AutoAttack(
                 network,
                 eps=problem.threat.radius,

@@ -2,7 +2,7 @@
 
 Croce & Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse
 parameter-free attacks", ICML 2020, §§3–4, with the details of the authors' implementation that
-change verdicts. L lanes, K classes, C channels, H × W pixels.
+change verdicts. L slots, K classes, C channels, H × W pixels.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ferd_eval.attacks import losses
-from ferd_eval.attacks.autoattack.batched_search import LaneState, Search, pick, wide
+from ferd_eval.attacks.autoattack.batched_search import Search, SlotState, pick, wide
 from ferd_eval.attacks.base import Objective, Problem, looks_wrong
 
 #: Weight of the new move against the previous one (momentum).
@@ -63,7 +63,7 @@ def dlr_to_target(logits_BK: Tensor, labels_B: Tensor, targets_B: Tensor) -> Ten
 
 
 @dataclass(frozen=True, eq=False)
-class APGDState(LaneState):
+class APGDState(SlotState):
     """Where each walk is, its best point, and what decides the next step size."""
 
     before_LCHW: Tensor  # the point before `adv`

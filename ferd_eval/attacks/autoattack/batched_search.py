@@ -1,9 +1,9 @@
 """Attacks that stop at the first hit, on batches that stay full.
 
-Each image of a batch is in a lane with its own step counter and its own target. A lane whose image
+Each image of a batch is in a slot with its own step counter and its own target. A slot whose image
 has fallen, or has survived its last step, is vacated, and the next waiting image moves in: every
 forward pass runs on a full batch until the queue is empty. Nothing an image meets depends on its
-neighbours. L lanes, N images, M targets, K classes, C channels, H × W pixels.
+neighbours. L slots, N images, M targets, K classes, C channels, H × W pixels.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from ferd_eval.attacks.base import Problem, predict
 from ferd_eval.attacks.losses import margin
 
 #: Steps between two looks at what has fallen. Looking waits for an accelerator to catch up, and a
-#: fallen image in its lane wastes at most this many steps; on a CPU looking is free.
+#: fallen image in its slot wastes at most this many steps; on a CPU looking is free.
 LOOK_EVERY = {"cpu": 1}
 _LOOK_EVERY_ELSEWHERE = 5
 
 
 def wide(value_L: Tensor) -> Tensor:
-    """One number for each lane, ready to meet its image: L×1×1×1."""
+    """One number for each slot, ready to meet its image: L×1×1×1."""
     return value_L[:, None, None, None]
 
 
 def pick(mask_L: Tensor, yes_LCHW: Tensor, no_LCHW: Tensor) -> Tensor:
-    """`torch.where` by lane; one of the two untouched where lanes agree and looking is free."""
+    """`torch.where` by slot; one of the two untouched where slots agree and looking is free."""
     if mask_L.device.type == "cpu":
         if not bool(mask_L.any()):
             return no_LCHW
@@ -42,8 +42,8 @@ def pick(mask_L: Tensor, yes_LCHW: Tensor, no_LCHW: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class LaneState:
-    """What a search remembers of each lane; every field is a tensor with lanes first.
+class SlotState:
+    """What a search remembers of each slot; every field is a tensor with slots first.
 
     Attributes:
         adv_LCHW: the image just tried.
@@ -51,22 +51,22 @@ class LaneState:
 
     adv_LCHW: Tensor
 
-    def select(self, lanes_L: Tensor) -> Self:
-        """The state of some lanes, by index."""
-        return replace(self, **{f.name: getattr(self, f.name)[lanes_L] for f in fields(self)})
+    def select(self, slots_L: Tensor) -> Self:
+        """The state of some slots, by index."""
+        return replace(self, **{f.name: getattr(self, f.name)[slots_L] for f in fields(self)})
 
     def join(self, other: Self) -> Self:
-        """This state's lanes followed by another's."""
+        """This state's slots followed by another's."""
         pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
         return replace(self, **{name: torch.cat(pair) for name, pair in pairs.items()})
 
 
-State = TypeVar("State", bound=LaneState)
+State = TypeVar("State", bound=SlotState)
 
 
 @dataclass(frozen=True)
 class Search(ABC, Generic[State]):
-    """An attack as steps in lanes. Subclasses write `begin`, `advance` and, if need be, `best`.
+    """An attack as steps in slots. Subclasses write `begin`, `advance` and, if need be, `best`.
 
     Attributes:
         family: name in reports, and part of the random numbers' key.
@@ -91,19 +91,19 @@ class Search(ABC, Generic[State]):
 
     @abstractmethod
     def advance(self, problem: Problem, state: State, step_L: Tensor) -> tuple[State, Tensor]:
-        """Take one step in every lane.
+        """Take one step in every slot.
 
         Args:
-            problem: images, labels, targets and noise of the lanes, in their order.
-            state: as `begin`, `advance`, `LaneState.select` or `LaneState.join` left it.
-            step_L: how many steps each lane has taken before, from 0 to ``steps − 1`` (int64).
+            problem: images, labels, targets and noise of the slots, in their order.
+            state: as `begin`, `advance`, `SlotState.select` or `SlotState.join` left it.
+            step_L: how many steps each slot has taken before, from 0 to ``steps − 1`` (int64).
 
         Returns:
-            The new state, and whether each lane's `adv_LCHW` is misclassified (L, bool).
+            The new state, and whether each slot's `adv_LCHW` is misclassified (L, bool).
         """
 
     def best(self, problem: Problem, state: State) -> Tensor:
-        """The image to report for lanes that survive; default: the last one tried."""
+        """The image to report for slots that survive; default: the last one tried."""
         return state.adv_LCHW
 
     def fixed_constants(self) -> Mapping[str, Any]:
@@ -146,22 +146,22 @@ def run_search(
         search: the attack.
         problem: N images; its own targets are ignored.
         targets_NM: classes to aim at, in order; None for an untargeted search.
-        capacity: lanes, that is, images per forward pass.
+        capacity: slots, that is, images per forward pass.
     """
     look_every = LOOK_EVERY.get(problem.x_BCHW.device.type, _LOOK_EVERY_ELSEWHERE)
     board = _Board(problem, targets_NM, search.steps)
-    lanes: _Lanes[State] | None = None
-    while lanes is not None or board.waiting:
-        lanes = board.fill(search, lanes, capacity)
-        for _ in range(min(look_every, lanes.left(search.steps))):
-            lanes = _advance(search, lanes)
-        lanes = board.retire(search, _confirm(lanes))
+    slots: _Slots[State] | None = None
+    while slots is not None or board.waiting:
+        slots = board.fill(search, slots, capacity)
+        for _ in range(min(look_every, slots.left(search.steps))):
+            slots = _advance(search, slots)
+        slots = board.retire(search, _confirm(slots))
     return Breaks(board.adv_NCHW, board.step_N, board.target_N, board.fell_N)
 
 
 @dataclass(frozen=True, eq=False)
-class _Lanes(Generic[State]):
-    """The occupied lanes: which image, which of its targets, how far, and what has fallen.
+class _Slots(Generic[State]):
+    """The occupied slots: which image, which of its targets, how far, and what has fallen.
 
     `steps` is `step_L` on the host: reading it waits for no device.
     """
@@ -176,35 +176,35 @@ class _Lanes(Generic[State]):
     state: State
 
     def left(self, most: int) -> int:
-        """Steps until the first lane has had them all."""
+        """Steps until the first slot has had them all."""
         return most - max(self.steps)
 
 
-def _advance(search: Search[State], lanes: _Lanes[State]) -> _Lanes[State]:
-    """One step in every lane; the first hit of a lane is remembered."""
-    state, hit_L = search.advance(lanes.problem, lanes.state, lanes.step_L)
-    first_L = hit_L & (lanes.fell_at_L == 0)
+def _advance(search: Search[State], slots: _Slots[State]) -> _Slots[State]:
+    """One step in every slot; the first hit of a slot is remembered."""
+    state, hit_L = search.advance(slots.problem, slots.state, slots.step_L)
+    first_L = hit_L & (slots.fell_at_L == 0)
     return replace(
-        lanes,
-        step_L=lanes.step_L + 1,
-        steps=[step + 1 for step in lanes.steps],
-        fell_at_L=torch.where(first_L, lanes.step_L + 1, lanes.fell_at_L),
-        found_LCHW=pick(first_L, state.adv_LCHW, lanes.found_LCHW),
+        slots,
+        step_L=slots.step_L + 1,
+        steps=[step + 1 for step in slots.steps],
+        fell_at_L=torch.where(first_L, slots.step_L + 1, slots.fell_at_L),
+        found_LCHW=pick(first_L, state.adv_LCHW, slots.found_LCHW),
         state=state,
     )
 
 
-def _confirm(lanes: _Lanes[State]) -> _Lanes[State]:
+def _confirm(slots: _Slots[State]) -> _Slots[State]:
     """Check the hits by a fresh forward pass; those that fail are up and standing again."""
-    fell = lanes.fell_at_L.nonzero().squeeze(1)
+    fell = slots.fell_at_L.nonzero().squeeze(1)
     if len(fell) == 0:
-        return lanes
-    found = lanes.problem.threat.project(lanes.found_LCHW[fell], lanes.problem.x_BCHW[fell])
-    labels = lanes.problem.labels_B[fell]
-    stood = fell[predict(lanes.problem.verdict_logits(found), labels) == labels]
-    fell_at_L = lanes.fell_at_L.index_fill(0, stood, 0)
+        return slots
+    found = slots.problem.threat.project(slots.found_LCHW[fell], slots.problem.x_BCHW[fell])
+    labels = slots.problem.labels_B[fell]
+    stood = fell[predict(slots.problem.verdict_logits(found), labels) == labels]
+    fell_at_L = slots.fell_at_L.index_fill(0, stood, 0)
     return replace(
-        lanes, fell_at_L=fell_at_L, found_LCHW=lanes.found_LCHW.index_copy(0, fell, found)
+        slots, fell_at_L=fell_at_L, found_LCHW=slots.found_LCHW.index_copy(0, fell, found)
     )
 
 
@@ -226,17 +226,17 @@ class _Board:
         self.waiting = deque((image, 0) for image in correct_N.nonzero().squeeze(1).tolist())
 
     def fill(
-        self, search: Search[State], lanes: _Lanes[State] | None, capacity: int
-    ) -> _Lanes[State]:
-        """Move waiting images into the free lanes."""
-        free = capacity - (0 if lanes is None else len(lanes.steps))
+        self, search: Search[State], slots: _Slots[State] | None, capacity: int
+    ) -> _Slots[State]:
+        """Move waiting images into the free slots."""
+        free = capacity - (0 if slots is None else len(slots.steps))
         moving = [self.waiting.popleft() for _ in range(min(free, len(self.waiting)))]
         if not moving:
-            assert lanes is not None
-            return lanes
+            assert slots is not None
+            return slots
         image_L, round_L = torch.tensor(moving, device=self.adv_NCHW.device).unbind(1)
         problem = self._select(image_L, round_L)
-        new = _Lanes(
+        new = _Slots(
             image_L=image_L,
             round_L=round_L,
             step_L=torch.zeros_like(image_L),
@@ -246,74 +246,74 @@ class _Board:
             problem=problem,
             state=search.begin(problem),
         )
-        return new if lanes is None else self._join(lanes, new)
+        return new if slots is None else self._join(slots, new)
 
-    def retire(self, search: Search[State], lanes: _Lanes[State]) -> _Lanes[State] | None:
-        """Note what has fallen or survived, and vacate those lanes."""
-        fell = lanes.fell_at_L.tolist()
-        over = [step >= search.steps for step in lanes.steps]
-        fallen = [lane for lane, at in enumerate(fell) if at]
-        survived = [lane for lane, at in enumerate(fell) if not at and over[lane]]
+    def retire(self, search: Search[State], slots: _Slots[State]) -> _Slots[State] | None:
+        """Note what has fallen or survived, and vacate those slots."""
+        fell = slots.fell_at_L.tolist()
+        over = [step >= search.steps for step in slots.steps]
+        fallen = [slot for slot, at in enumerate(fell) if at]
+        survived = [slot for slot, at in enumerate(fell) if not at and over[slot]]
         if fallen:
-            self._note_fallen(lanes, torch.tensor(fallen, device=lanes.image_L.device))
+            self._note_fallen(slots, torch.tensor(fallen, device=slots.image_L.device))
         if survived:
-            self._note_survived(search, lanes, survived)
+            self._note_survived(search, slots, survived)
         gone = {*fallen, *survived}
         if not gone:
-            return lanes
-        staying = [lane for lane in range(len(fell)) if lane not in gone]
-        return self._keep(lanes, staying) if staying else None
+            return slots
+        staying = [slot for slot in range(len(fell)) if slot not in gone]
+        return self._keep(slots, staying) if staying else None
 
-    def _note_fallen(self, lanes: _Lanes[State], fallen_F: Tensor) -> None:
-        image_F = lanes.image_L[fallen_F]
-        self.adv_NCHW[image_F] = lanes.found_LCHW[fallen_F]
-        rounds_before_F = lanes.round_L[fallen_F]
-        self.step_N[image_F] = rounds_before_F * self._steps + lanes.fell_at_L[fallen_F]
+    def _note_fallen(self, slots: _Slots[State], fallen_F: Tensor) -> None:
+        image_F = slots.image_L[fallen_F]
+        self.adv_NCHW[image_F] = slots.found_LCHW[fallen_F]
+        rounds_before_F = slots.round_L[fallen_F]
+        self.step_N[image_F] = rounds_before_F * self._steps + slots.fell_at_L[fallen_F]
         self.fell_N[image_F] = True
-        if lanes.problem.targets_B is not None:
-            self.target_N[image_F] = lanes.problem.targets_B[fallen_F]
+        if slots.problem.targets_B is not None:
+            self.target_N[image_F] = slots.problem.targets_B[fallen_F]
 
     def _note_survived(
-        self, search: Search[State], lanes: _Lanes[State], survived: list[int]
+        self, search: Search[State], slots: _Slots[State], survived: list[int]
     ) -> None:
-        """Those with another target wait for it at the head of the queue, in lane order."""
-        lanes_S = torch.tensor(survived, device=lanes.image_L.device)
-        image_S = lanes.image_L[lanes_S]
-        best_SCHW = search.best(lanes.problem, lanes.state)[lanes_S]
-        margin_S = margin(lanes.problem.logits(best_SCHW), lanes.problem.labels_B[lanes_S])
+        """Those with another target wait for it at the head of the queue, in slot order."""
+        slots_S = torch.tensor(survived, device=slots.image_L.device)
+        image_S = slots.image_L[slots_S]
+        best_SCHW = search.best(slots.problem, slots.state)[slots_S]
+        margin_S = margin(slots.problem.logits(best_SCHW), slots.problem.labels_B[slots_S])
         nearer_S = margin_S > self._margin_N[image_S]
         self._margin_N[image_S] = torch.where(nearer_S, margin_S, self._margin_N[image_S])
         self.adv_NCHW[image_S] = pick(nearer_S, best_SCHW, self.adv_NCHW[image_S])
-        images, rounds = lanes.image_L[lanes_S].tolist(), lanes.round_L[lanes_S].tolist()
+        images, rounds = slots.image_L[slots_S].tolist(), slots.round_L[slots_S].tolist()
         again = [(i, r + 1) for i, r in zip(images, rounds, strict=True) if r + 1 < self._rounds]
         self.waiting.extendleft(reversed(again))
 
-    def _keep(self, lanes: _Lanes[State], staying: list[int]) -> _Lanes[State]:
-        keep = torch.tensor(staying, device=lanes.image_L.device)
-        image_L, round_L = lanes.image_L[keep], lanes.round_L[keep]
-        return _Lanes(
+    def _keep(self, slots: _Slots[State], staying: list[int]) -> _Slots[State]:
+        keep = torch.tensor(staying, device=slots.image_L.device)
+        image_L, round_L = slots.image_L[keep], slots.round_L[keep]
+        return _Slots(
             image_L=image_L,
             round_L=round_L,
-            step_L=lanes.step_L[keep],
-            steps=[lanes.steps[lane] for lane in staying],
-            fell_at_L=lanes.fell_at_L[keep],
-            found_LCHW=lanes.found_LCHW[keep],
+            step_L=slots.step_L[keep],
+            steps=[slots.steps[slot] for slot in staying],
+            fell_at_L=slots.fell_at_L[keep],
+            found_LCHW=slots.found_LCHW[keep],
             problem=self._select(image_L, round_L),
-            state=lanes.state.select(keep),
+            state=slots.state.select(keep),
         )
 
-    def _join(self, lanes: _Lanes[State], new: _Lanes[State]) -> _Lanes[State]:
-        image_L = torch.cat([lanes.image_L, new.image_L])
-        round_L = torch.cat([lanes.round_L, new.round_L])
-        return _Lanes(
+    def _join(self, slots: _Slots[State], new: _Slots[State]) -> _Slots[State]:
+        image_L = torch.cat([slots.image_L, new.image_L])
+        round_L = torch.cat([slots.round_L, new.round_L])
+        return _Slots(
             image_L=image_L,
             round_L=round_L,
-            step_L=torch.cat([lanes.step_L, new.step_L]),
-            steps=lanes.steps + new.steps,
-            fell_at_L=torch.cat([lanes.fell_at_L, new.fell_at_L]),
-            found_LCHW=torch.cat([lanes.found_LCHW, new.found_LCHW]),
+            step_L=torch.cat([slots.step_L, new.step_L]),
+            steps=slots.steps + new.steps,
+            fell_at_L=torch.cat([slots.fell_at_L, new.fell_at_L]),
+            found_LCHW=torch.cat([slots.found_LCHW, new.found_LCHW]),
             problem=self._select(image_L, round_L),
-            state=lanes.state.join(new.state),
+            state=slots.state.join(new.state),
         )
 
     def _select(self, image_L: Tensor, round_L: Tensor) -> Problem:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ferd_eval.attacks.base import Attack
 from ferd_eval.attacks.clean import Clean
-from ferd_eval.attacks.keyed_rng import Noise
+from ferd_eval.attacks.keyed_rng import KeyedRng
 from ferd_eval.attacks.threat import Threat
 
 
@@ -87,7 +87,7 @@ def draw_sample(
     """
     if size >= len(labels_S):
         return np.arange(len(labels_S))
-    noise = Noise(seed, "audit", torch.from_numpy(np.ascontiguousarray(indices_S)))
+    noise = KeyedRng(seed, "audit", torch.from_numpy(np.ascontiguousarray(indices_S)))
     rank_S = noise.uniform((), torch.float64).numpy()
     chosen = []
     for label in np.unique(labels_S):

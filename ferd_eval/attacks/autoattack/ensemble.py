@@ -20,7 +20,7 @@ from ferd_eval.attacks.autoattack.cascade import Cascade
 from ferd_eval.attacks.autoattack.fab import FABT
 from ferd_eval.attacks.autoattack.square import Square
 from ferd_eval.attacks.base import Attack, Perturbed, Problem
-from ferd_eval.attacks.keyed_rng import ReferenceNoise
+from ferd_eval.attacks.keyed_rng import ReferenceRng
 from ferd_eval.attacks.threat import Threat
 
 #: Most classes aimed at, the likeliest first.
@@ -30,8 +30,8 @@ MOST_TARGETS = 9
 #: 256 of the others would have been (95 %).
 AUDIT_SAMPLE = 256
 
-#: Images handed over for each lane, so that vacated lanes can be filled again.
-_IMAGES_PER_LANE = 4
+#: Images handed over for each slot, so that vacated slots can be filled again.
+_IMAGES_PER_SLOT = 4
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class SearchAttack(Attack):
     """One search on the images that are classified correctly; the others are left as they are.
 
     Attributes:
-        search: the steps, in lanes.
+        search: the steps, in slots.
         reference_stream: draw random numbers as the reference implementation does, batch by batch
             from torch's global generator, instead of keyed by image. For parity tests.
         every_class: aim at all other classes, not at the likeliest nine.
@@ -63,8 +63,8 @@ class SearchAttack(Attack):
         """Search, and name the class aimed at where the search hit."""
         if self.reference_stream:
             torch.manual_seed(problem.noise.seed)
-            problem = replace(problem, noise=ReferenceNoise(**vars(problem.noise)))
-        found = run_search(self.search, problem, self._targets(problem), problem.lanes)
+            problem = replace(problem, noise=ReferenceRng(**vars(problem.noise)))
+        found = run_search(self.search, problem, self._targets(problem), problem.slots)
         stages = tuple(
             (self.family + (f">{target}" if target >= 0 else "")) if fell else None
             for fell, target in zip(found.fell_N.tolist(), found.target_N.tolist(), strict=True)
@@ -85,9 +85,9 @@ class SearchAttack(Attack):
             "random_numbers": "reference stream" if self.reference_stream else "keyed by image",
         }
 
-    def images_at_once(self, lanes: int) -> int:
-        """More images than lanes; as many as lanes where batches must be the reference's."""
-        return lanes if self.reference_stream else _IMAGES_PER_LANE * lanes
+    def images_at_once(self, slots: int) -> int:
+        """More images than slots; as many as slots where batches must be the reference's."""
+        return slots if self.reference_stream else _IMAGES_PER_SLOT * slots
 
     def passes_per_image(self, num_classes: int) -> tuple[int, int]:
         """Of an image that survives, with a look at each nearest miss and the verdict."""

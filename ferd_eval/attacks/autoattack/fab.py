@@ -2,7 +2,7 @@
 
 Croce & Hein, "Minimally distorted adversarial examples with a fast adaptive boundary attack",
 ICML 2020, Algorithm 1 for L∞ with the boundary to one target class (FAB-T), as AutoAttack runs it.
-L lanes, C channels, H × W pixels.
+L slots, C channels, H × W pixels.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ferd_eval.attacks.autoattack.batched_search import LaneState, Search, pick
+from ferd_eval.attacks.autoattack.batched_search import Search, SlotState, pick
 from ferd_eval.attacks.autoattack.projection import shortest_move
 from ferd_eval.attacks.base import Problem, looks_wrong
 
@@ -21,7 +21,7 @@ _SHORTEST = 1e-8
 
 
 @dataclass(frozen=True, eq=False)
-class FABState(LaneState):
+class FABState(SlotState):
     """Where each walk goes on from: the image just tried, or on its way back from it."""
 
     base_LCHW: Tensor
@@ -38,9 +38,9 @@ class FABT(Search[FABState]):
     radius exactly if the distance at some step is, and the search goes on until one is.
 
     A step costs two forward passes and one backward pass. The image tried and the base of the next
-    step are the same point only where the image tried was classified correctly, which lanes those
+    step are the same point only where the image tried was classified correctly, which slots those
     are is known only after its forward pass, and they are few: 10 to 20 % of the steps of images
-    that stand, on three robust networks. One merged pass for both points would send every lane
+    that stand, on three robust networks. One merged pass for both points would send every slot
     backward from either: 1.8 + 1.8 passes a step or more, not 2 + 1.
 
     Attributes:

@@ -1,6 +1,6 @@
 """The nearest point of a hyperplane, in L∞, that is still an image.
 
-L lanes, D pixels of an image (all channels); every row on its own.
+L slots, D pixels of an image (all channels); every row on its own.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Andriushchenko, Croce, Flammarion & Hein, "Square Attack: a query-efficient black-box adversarial
 attack via random search", ECCV 2020, algorithms 1 and 2 (L∞), with the details of AutoAttack's
-implementation that change verdicts. L lanes, C channels, H × W pixels, S steps.
+implementation that change verdicts. L slots, C channels, H × W pixels, S steps.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from ferd_eval.attacks.autoattack.batched_search import LaneState, Search, pick
+from ferd_eval.attacks.autoattack.batched_search import Search, SlotState, pick
 from ferd_eval.attacks.base import Problem, looks_wrong
 from ferd_eval.attacks.losses import margin
 
@@ -45,8 +45,8 @@ def window_sides(
 
 
 @dataclass(frozen=True, eq=False)
-class SquareState(LaneState):
-    """The best image of each lane, and the whole list of windows it is going to try."""
+class SquareState(SlotState):
+    """The best image of each slot, and the whole list of windows it is going to try."""
 
     best_LCHW: Tensor
     best_margin_L: Tensor
@@ -93,14 +93,14 @@ class Square(Search[SquareState]):
         left over when all have fallen meet nobody, since each batch seeds the generator anew.
         """
         x_LCHW = problem.x_BCHW
-        lanes, channels, _, width = x_LCHW.shape
+        slots, channels, _, width = x_LCHW.shape
         low_LCHW, high_LCHW = problem.box
         stripes_LC1W = _coin(problem.noise.uniform((channels, 1, width), torch.float32))
         start_LCHW = x_LCHW + problem.threat.radius * stripes_LC1W.to(x_LCHW.dtype)
         start_LCHW = start_LCHW.clamp_(0, 1)
 
-        still_L13 = torch.zeros(lanes, 1, 3, dtype=torch.int16, device=x_LCHW.device)
-        still_L1C = torch.zeros(lanes, 1, channels, dtype=torch.int8, device=x_LCHW.device)
+        still_L13 = torch.zeros(slots, 1, 3, dtype=torch.int16, device=x_LCHW.device)
+        still_L1C = torch.zeros(slots, 1, channels, dtype=torch.int8, device=x_LCHW.device)
         drawn = list(self._windows(problem))
         return SquareState(
             adv_LCHW=start_LCHW,
@@ -166,9 +166,9 @@ class Square(Search[SquareState]):
         rounding of the network, thus by the neighbours in the batch: four times is always enough.
         """
         best_LCHW = state.best_LCHW
-        lane_L = torch.arange(len(step_L), device=step_L.device)
-        top_L1, left_L1, side_L1 = state.window_LS3[lane_L, step_L].unsqueeze(2).unbind(1)
-        sign_LC = state.sign_LSC[lane_L, step_L].to(best_LCHW.dtype)
+        slot_L = torch.arange(len(step_L), device=step_L.device)
+        top_L1, left_L1, side_L1 = state.window_LS3[slot_L, step_L].unsqueeze(2).unbind(1)
+        sign_LC = state.sign_LSC[slot_L, step_L].to(best_LCHW.dtype)
         rows_LH = _between(top_L1, side_L1, best_LCHW.shape[2]).to(best_LCHW.dtype)
         columns_LW = _between(left_L1, side_L1, best_LCHW.shape[3]).to(best_LCHW.dtype)
         tried_LCHW = torch.addcmul(

@@ -1,4 +1,4 @@
-"""What a run will cost, said before it begins. B batch, L lanes."""
+"""What a run will cost, said before it begins. B batch, L slots."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
-from ferd_eval.attacks import Noise, Passes, PlannedAttack, Problem, SearchAttack, frozen
+from ferd_eval.attacks import KeyedRng, Passes, PlannedAttack, Problem, SearchAttack, frozen
 from ferd_eval.attacks.losses import margin
 
 #: Operations in a unit of a search, so that a kill costs minutes: about three of them where a core
@@ -102,7 +102,7 @@ def seconds_per_image(
                     targets_B,
                     logits_BK,
                     threat,
-                    Noise(0, attack.family, indices_B, targets_B),
+                    KeyedRng(0, attack.family, indices_B, targets_B),
                     Passes(),
                     len(x_BCHW),
                 )

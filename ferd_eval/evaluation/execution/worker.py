@@ -137,7 +137,7 @@ class Worker:
                 threat,
                 seed=self.context.seed,
                 passes=passes,
-                lanes=size,
+                slots=size,
                 search_with=self._search_with if proposes else None,
             )
         except UserError:

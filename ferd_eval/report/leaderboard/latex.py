@@ -2,58 +2,13 @@ r"""``leaderboard.tex``: tables to ``\input``, in the layout of the papers; need
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Iterator
 
+from ferd_eval.io.escape import escape_latex as escape
 from ferd_eval.report.leaderboard.build import Board, Leaderboard, Place, Row, Score
 from ferd_eval.report.leaderboard.markdown import RULE
 
 _PLACED = {Place.BEST: r"\textbf{{{}}}", Place.SECOND: r"\underline{{{}}}", Place.NONE: "{}"}
-
-#: What LaTeX would act on, and signs that its text fonts lack.
-_SPECIAL = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "_": r"\_",
-    "%": r"\%",
-    "&": r"\&",
-    "#": r"\#",
-    "$": r"\$",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
-    "\N{MINUS SIGN}": "$-$",
-    "–": "--",
-    "—": "---",
-    "≈": r"$\approx$",
-    "±": r"$\pm$",
-    "ε": r"$\varepsilon$",
-    "∞": r"$_\infty$",
-    "†": r"$^\dagger$",
-    "×": r"$\times$",
-    "≤": r"$\leq$",
-    "≥": r"$\geq$",
-    "→": r"$\rightarrow$",
-    "…": r"\ldots{}",
-}
-
-
-def escape(text: str) -> str:
-    """Text that LaTeX prints and does not obey; a line break becomes a space.
-
-    Letters outside ASCII stay as they are: LaTeX reads UTF-8 since 2018, as far as its fonts go.
-    """
-    words = " ".join(text.split())
-    spaced = "".join(c for c in words if c == " " or unicodedata.category(c)[0] != "C")
-    # No ligature (-- and ?`), and at the start no argument of a \\ before it.
-    apart = re.sub(r"-(?=-)|[?!](?=`)", "\\g<0>\0", spaced)
-    escaped = "".join(_SPECIAL.get(c, c) for c in apart).replace("\0", "{}")
-    return re.sub(r"^([\[*])", r"{\1}", escaped)
 
 
 def latex(board: Leaderboard) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from ferd_eval.io.escape import escape_markdown as escape
 from ferd_eval.report.format import Figure, Table
 from ferd_eval.report.leaderboard.build import Board, Leaderboard, Place, Row, Score
-from ferd_eval.report.run.markdown import escape
 
 _PLACED = {Place.BEST: "**{}**", Place.SECOND: "<u>{}</u>", Place.NONE: "{}"}
 

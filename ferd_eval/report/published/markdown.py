@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ferd_eval.io.escape import escape_markdown as escape
 from ferd_eval.report.format import Cell, Figure
 from ferd_eval.report.leaderboard.markdown import ranking_lines, table_lines
 from ferd_eval.report.published.index import HOW_TO_ADD, TITLE, Hub, LinkedTable
 from ferd_eval.report.published.link import Link
 from ferd_eval.report.published.ranking import Ranking
-from ferd_eval.report.run.markdown import escape
 
 
 def markdown(hub: Hub) -> str:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import affine_grid, cross_entropy, grid_sample, normalize, relu
 
-from ferd_eval.attacks import Noise
+from ferd_eval.attacks import KeyedRng
 
 
 class Head(nn.Module):
@@ -98,7 +98,7 @@ def contrast(
 AREAS, RATIOS = (0.25, 1.0), (3 / 4, 4 / 3)
 
 
-def random_parts(x_BCHW: Tensor, noise: Noise) -> Tensor:
+def random_parts(x_BCHW: Tensor, noise: KeyedRng) -> Tensor:
     """Of each image a random part, as large as the image, mirrored by a coin.
 
     As the random resized crop of the usual libraries, with parts that may begin between pixels; one

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ferd_eval.attacks import Noise, frozen
+from ferd_eval.attacks import KeyedRng, frozen
 from ferd_train.config.checks import (
     require_at_least,
     require_not_negative,
@@ -186,7 +186,7 @@ class CMI(Synthesis):
         if recipe.lambda_adv:
             terms["adv"] = agreeing_minus_kl(teacher_BK, setting.student(seen_BCHW))
         if self._contrast is not None:
-            noise = Noise(randomness.seed("parts", step), "parts", setting.share.places(x_BCHW))
+            noise = KeyedRng(randomness.seed("parts", step), "parts", setting.share.places(x_BCHW))
             parts_BCHW = random_parts(x_BCHW, noise)
             stream = torch.Generator().manual_seed(randomness.seed("negatives", step))
             terms["cr"] = self._contrast(parts_BCHW, torch.cat(features, dim=1), stream)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from ferd_eval.attacks import Noise
+from ferd_eval.attacks import KeyedRng
 from ferd_eval.attacks.keyed_rng import philox4x32
 
 # Known-answer tests published with the generator (Random123, kat_vectors, philox4x32 10 rounds).
@@ -27,14 +27,14 @@ def test_philox_known_answers(counter, key, expected):
 
 
 def test_an_image_meets_the_same_noise_in_any_batch():
-    whole = Noise(3, "pgd", torch.arange(50)).uniform((3, 5, 7), torch.float32)
+    whole = KeyedRng(3, "pgd", torch.arange(50)).uniform((3, 5, 7), torch.float32)
     shuffled = torch.randperm(50)
-    again = Noise(3, "pgd", shuffled).uniform((3, 5, 7), torch.float32)
+    again = KeyedRng(3, "pgd", shuffled).uniform((3, 5, 7), torch.float32)
     assert torch.equal(again, whole[shuffled])
 
 
 def test_float32_and_float64_agree_to_the_bit():
-    noise = Noise(0, "pgd", torch.arange(10))
+    noise = KeyedRng(0, "pgd", torch.arange(10))
     single, double = (noise.uniform((3, 8, 8), dtype) for dtype in (torch.float32, torch.float64))
     assert torch.equal(single.double(), double)
 
@@ -42,25 +42,25 @@ def test_float32_and_float64_agree_to_the_bit():
 @pytest.mark.parametrize(
     "other",
     [
-        Noise(1, "pgd", torch.arange(4)),
-        Noise(0, "cw", torch.arange(4)),
-        Noise(0, "pgd", torch.arange(4) + 4),
-        Noise(0, "pgd", torch.arange(4), torch.zeros(4, dtype=torch.int64)),
-        Noise(0, "pgd", torch.arange(4), torch.ones(4, dtype=torch.int64)),
+        KeyedRng(1, "pgd", torch.arange(4)),
+        KeyedRng(0, "cw", torch.arange(4)),
+        KeyedRng(0, "pgd", torch.arange(4) + 4),
+        KeyedRng(0, "pgd", torch.arange(4), torch.zeros(4, dtype=torch.int64)),
+        KeyedRng(0, "pgd", torch.arange(4), torch.ones(4, dtype=torch.int64)),
     ],
 )
 def test_streams_are_distinct(other):
-    first = Noise(0, "pgd", torch.arange(4)).uniform((64,), torch.float64)
+    first = KeyedRng(0, "pgd", torch.arange(4)).uniform((64,), torch.float64)
     assert not (first == other.uniform((64,), torch.float64)).any()
 
 
 def test_draws_are_distinct():
-    noise = Noise(0, "pgd", torch.arange(4))
+    noise = KeyedRng(0, "pgd", torch.arange(4))
     assert not (noise.uniform((64,), torch.float64) == noise.uniform((64,), torch.float64, 1)).any()
 
 
 def test_uniform_passes_kolmogorov_smirnov():
-    numbers = Noise(7, "pgd", torch.arange(100)).uniform((3, 32, 32), torch.float64).numpy()
+    numbers = KeyedRng(7, "pgd", torch.arange(100)).uniform((3, 32, 32), torch.float64).numpy()
     assert numbers.min() >= 0
     assert numbers.max() < 1
     assert stats.kstest(numbers.ravel(), "uniform").pvalue > 1e-3
@@ -69,6 +69,6 @@ def test_uniform_passes_kolmogorov_smirnov():
 
 
 def test_normal_passes_kolmogorov_smirnov():
-    numbers = Noise(7, "utae", torch.arange(100)).normal((1, 20, 20), torch.float64).numpy()
+    numbers = KeyedRng(7, "utae", torch.arange(100)).normal((1, 20, 20), torch.float64).numpy()
     assert np.isfinite(numbers).all()
     assert stats.kstest(numbers.ravel(), "norm").pvalue > 1e-3

@@ -9,7 +9,7 @@ from torch import nn
 
 from ferd_eval import score
 from ferd_eval.attacks import CW, FGSM, PGD, Batch, Passes, Threat, frozen, losses
-from ferd_eval.attacks.adapters.base import LentNetwork
+from ferd_eval.attacks.adapters.base import WrappedModel
 from ferd_eval.attacks.pixel_bounds import DISTANCES, distance_inside, inside
 from ferd_eval.evaluation.diagnostics import diagnose
 from ferd_eval.metrics import trust_panel
@@ -201,6 +201,6 @@ def test_other_peoples_attacks_get_the_gradient_too():
         Problem.x_BCHW = x_BCHW
         leaf_BCHW = x_BCHW.clone().requires_grad_()
         with frozen(network):
-            value = losses.margin(LentNetwork(Problem)(leaf_BCHW), labels_B).sum()
+            value = losses.margin(WrappedModel(Problem)(leaf_BCHW), labels_B).sum()
             gradients.append(torch.autograd.grad(value, leaf_BCHW)[0])
     torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-4)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ferd_eval.errors import UserError
-from ferd_eval.io.json import SEAL, parse_json, sealed, unsealed
+from ferd_eval.io.json import CHECKSUM, parse_json, with_checksum, without_checksum
 
 FILE = Path("run/manifest.json")
 
@@ -27,19 +27,19 @@ values = st.recursive(
 
 @given(st.dictionaries(st.text("abcé", min_size=1, max_size=4), values, max_size=4))
 def test_what_was_sealed_comes_back(record):
-    assert unsealed(parse_json(sealed(record).decode()), FILE) == record
+    assert without_checksum(parse_json(with_checksum(record).decode()), FILE) == record
 
 
 def test_figures_that_json_lacks_do_not_break_the_seal():
     record = {"a": float("nan"), "b": [float("inf")], "c": "\ud800"}
-    back = unsealed(parse_json(sealed(record).decode()), FILE)
+    back = without_checksum(parse_json(with_checksum(record).decode()), FILE)
     assert back == {"a": None, "b": [None], "c": "\N{REPLACEMENT CHARACTER}"}
 
 
 @given(st.data())
 def test_a_changed_character_is_seen_or_means_the_same(data):
     record = {"seed": 0, "eps": 0.03137254901960784, "names": ["cat", "dög"], "status": "finished"}
-    text = sealed(record).decode()
+    text = with_checksum(record).decode()
     at = data.draw(st.integers(0, len(text) - 1))
     changed = text[:at] + data.draw(st.sampled_from('0123456789abc {}[],:"')) + text[at + 1 :]
     try:
@@ -47,19 +47,19 @@ def test_a_changed_character_is_seen_or_means_the_same(data):
     except ValueError:
         return
     try:
-        assert unsealed(value, FILE) == record or SEAL not in value
+        assert without_checksum(value, FILE) == record or CHECKSUM not in value
     except UserError as reason:
         assert str(reason).startswith(f"{FILE} is not as it was written")
 
 
 def test_records_of_earlier_versions_and_others_pass_as_they_are():
-    assert unsealed({"seed": 1}, FILE) == {"seed": 1}
-    assert unsealed([1], FILE) == [1]
+    assert without_checksum({"seed": 1}, FILE) == {"seed": 1}
+    assert without_checksum([1], FILE) == [1]
 
 
 def test_an_edit_is_refused_with_the_way_out():
-    record = json.loads(sealed({"seed": 0}))
+    record = json.loads(with_checksum({"seed": 0}))
     with pytest.raises(UserError, match=r'damaged, or edited\..* remove its "seal"'):
-        unsealed({**record, "seed": 1}, FILE)
-    record.pop(SEAL)
-    assert unsealed({**record, "seed": 1}, FILE) == {"seed": 1}
+        without_checksum({**record, "seed": 1}, FILE)
+    record.pop(CHECKSUM)
+    assert without_checksum({**record, "seed": 1}, FILE) == {"seed": 1}

@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional as F
 
 import ferd_eval
-from ferd_eval.attacks import Noise
+from ferd_eval.attacks import KeyedRng
 from ferd_eval.models import build_architecture, build_classifier
 from ferd_eval.models.checkpoint.load import load_checkpoint
 from ferd_train.training.augmentation import crop_and_flip
@@ -66,15 +66,15 @@ def reference(recipe, data):
         for step, rows in enumerate(batches):
             x, y = x_all[rows], y_all[rows]
             seed = recipe.seed * 1_000_003 + epoch
-            augment = Noise(seed, "augment", index_all[rows])
+            augment = KeyedRng(seed, "augment", index_all[rows])
             x = crop_and_flip(x, augment, recipe.crop_padding, recipe.flip)
             if recipe.loss == "pgd-at":
-                noise = Noise(seed, "pgd", index_all[rows]).uniform((1, 28, 28), x.dtype)
+                noise = KeyedRng(seed, "pgd", index_all[rows]).uniform((1, 28, 28), x.dtype)
                 start = (x + float(recipe.eps) * (2 * noise - 1)).clamp(0, 1)
                 adv = attacked(network, x, y, start, lambda z, _, y: F.cross_entropy(z, y), recipe)
                 loss = F.cross_entropy(network(adv), y)
             else:
-                noise = Noise(seed, "kl-pgd", index_all[rows]).normal((1, 28, 28), x.dtype)
+                noise = KeyedRng(seed, "kl-pgd", index_all[rows]).normal((1, 28, 28), x.dtype)
                 start = (x + 0.001 * noise).clamp(0, 1)
                 adv = attacked(network, x, y, start, lambda z, clean, _: kl(clean, z).sum(), recipe)
                 clean = network(x)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from ferd_eval.attacks import Noise
+from ferd_eval.attacks import KeyedRng
 from ferd_eval.models import build_architecture
 from ferd_train.distillation.trainer import StudentTraining
 from ferd_train.losses.divergence import kl, kl_from_uniform
@@ -79,7 +79,7 @@ def climb(
 def crop(recipe: StudentRecipe, x: Tensor, seed: int) -> Tensor:
     return crop_and_flip(
         x,
-        Noise(seed, "augment", torch.arange(len(x))),
+        KeyedRng(seed, "augment", torch.arange(len(x))),
         recipe.augmentation.crop_padding,
         recipe.augmentation.flip,
     )
@@ -153,7 +153,7 @@ class Reference:
         asked, r = self.recipe.reweighting, float(self.recipe.eps)
         if asked.strategy == "uniform":
             return
-        noise = Noise(random.seed("margins"), "pgd", torch.arange(len(x)))
+        noise = KeyedRng(random.seed("margins"), "pgd", torch.arange(len(x)))
         start = (x + noise.uniform((1, 8, 8), x.dtype) * (2 * r) - r).clamp(0, 1)
         adv = climb(
             self.teacher,
@@ -191,7 +191,7 @@ class Reference:
             place = torch.randint(len(self.images), (r.batch_size,), generator=draws)
             x = crop(r, self.images[place], random.seed("augment draws", step))
             target = predict(self.teacher, x)
-            noise = Noise(random.seed("utae", step), "utae", torch.arange(len(x)))
+            noise = KeyedRng(random.seed("utae", step), "utae", torch.arange(len(x)))
             adv = climb(
                 self.teacher if r.loss.network == "teacher" else self.student,
                 x,

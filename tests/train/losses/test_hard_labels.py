@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import functional as vision
 
-from ferd_eval.attacks import Batch, Noise, Threat, frozen
+from ferd_eval.attacks import Batch, KeyedRng, Threat, frozen
 from ferd_eval.errors import UserError
 from ferd_eval.models import build_architecture
 from ferd_train.config.recipe import flat
@@ -144,7 +144,7 @@ def test_the_examples_are_a_walk_up_the_students_entropy_in_the_pixel_range(netw
     objective = HardLabels(HighEntropy(4, Fraction(3, 100)))
     adv_BCHW = objective.examples(teacher, student.train(), batch_of(teacher, x_BCHW), THREAT, 5)
     strong = strong_augmentation(x_BCHW, 5, torch.arange(6))
-    noise = Noise(5, "hee", torch.arange(6)).normal((1, 8, 8), torch.float32)
+    noise = KeyedRng(5, "hee", torch.arange(6)).normal((1, 8, 8), torch.float32)
     moved = (strong + 0.001 * noise).clamp(0, 1)
     student.eval()
     for _ in range(4):

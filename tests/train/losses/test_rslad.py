@@ -7,7 +7,7 @@ from fractions import Fraction
 import pytest
 import torch
 
-from ferd_eval.attacks import Batch, Noise, Threat, frozen
+from ferd_eval.attacks import Batch, KeyedRng, Threat, frozen
 from ferd_train.losses import FERDLossRecipe, RSLADRecipe
 from tests.conftest import TinyNet
 
@@ -50,7 +50,7 @@ def test_the_attack_moves_the_student_away_from_the_teachers_clean_prediction(ne
     recipe = RSLADRecipe(attack_steps=3, step_size=Fraction(str(STEP)))
     with frozen(student):
         ours = recipe.build(K).examples(teacher, student, batch, Threat(Fraction("0.1")), seed=7)
-    noise = Noise(7, "kl-pgd", batch.indices_B)
+    noise = KeyedRng(7, "kl-pgd", batch.indices_B)
     start = noise.normal((1, 8, 8), torch.float64)
     x = (batch.x_BCHW + 0.001 * start).clamp(0, 1)
     for _ in range(3):

@@ -19,12 +19,12 @@ from torch import nn
 
 from ferd_eval import score
 from ferd_eval.attacks import PGD, Passes, Problem, SearchAttack, Threat, autoattack, plan_attacks
-from ferd_eval.attacks.adapters.base import LentNetwork
+from ferd_eval.attacks.adapters.base import WrappedModel
 from ferd_eval.attacks.autoattack.apgd import APGDCE, APGDT
 from ferd_eval.attacks.autoattack.ensemble import cascade
 from ferd_eval.attacks.autoattack.fab import FABT
 from ferd_eval.attacks.autoattack.square import Square
-from ferd_eval.attacks.keyed_rng import Noise
+from ferd_eval.attacks.keyed_rng import KeyedRng
 from ferd_eval.attacks.plan import PlannedAttack
 from ferd_eval.cli import app
 from ferd_eval.errors import UserError
@@ -158,7 +158,7 @@ def test_no_pass_is_larger_than_asked_for():
     sizes = []
     net = TinyNet(num_classes=10, channels=3).eval()
     net.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))
-    attack_tiny(engine_stage("apgd-ce"), net, n=40, lanes=7)
+    attack_tiny(engine_stage("apgd-ce"), net, n=40, slots=7)
     assert max(sizes) == 7
 
 
@@ -179,8 +179,8 @@ def test_the_seed_is_passed_on():
 def lent(net, x_BCHW):
     logits_BK = net(x_BCHW).detach()
     labels_B = torch.zeros(len(x_BCHW), dtype=torch.long)
-    noise, passes = Noise(0, "it", labels_B), Passes()
-    return LentNetwork(
+    noise, passes = KeyedRng(0, "it", labels_B), Passes()
+    return WrappedModel(
         Problem(
             net, net, x_BCHW, labels_B, None, logits_BK, Threat(EPS), noise, passes, len(x_BCHW)
         )
@@ -306,7 +306,7 @@ def test_the_world_is_as_before(fails_at, traced, caplog, capsys, tmp_path, monk
 def test_uncontained_the_package_stops_the_trace_and_logs(traced, caplog, monkeypatch):
     """The faults that the test above would see."""
     module = "ferd_eval.attacks.adapters.pyautoattack"
-    monkeypatch.setattr(f"{module}.contained", lambda *names: contextlib.nullcontext())
+    monkeypatch.setattr(f"{module}.isolated_globals", lambda *names: contextlib.nullcontext())
     monkeypatch.setattr(logging.getLogger("auto-attack"), "disabled", False)
     drawn = random.getstate()
     attack_tiny(engine_stage("apgd-ce"), Unruly().eval())

@@ -54,9 +54,9 @@ def test_pgd_from_the_same_start_gives_the_same_predictions(monkeypatch):
     threat = Threat(EPS)
     ours = PGD()(net, batch, threat, seed=5, passes=Passes())
 
-    from ferd_eval.attacks import Noise
+    from ferd_eval.attacks import KeyedRng
 
-    noise = Noise(5, "pgd", batch.indices_B).uniform((3, 8, 8), torch.float64)
+    noise = KeyedRng(5, "pgd", batch.indices_B).uniform((3, 8, 8), torch.float64)
     monkeypatch.setattr(
         torch.Tensor, "uniform_", lambda self, low, high: self.copy_(low + (high - low) * noise)
     )

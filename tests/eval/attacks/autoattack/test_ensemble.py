@@ -1,4 +1,4 @@
-"""The cascade: parity with the reference, independence of lanes, few and many classes."""
+"""The cascade: parity with the reference, independence of slots, few and many classes."""
 
 import dataclasses
 import json
@@ -91,12 +91,12 @@ def test_the_same_images_stand_as_in_the_reference(batch_size, monkeypatch):
 
 
 @pytest.mark.parametrize("search", SHORT)
-def test_verdicts_do_not_depend_on_lanes(search):
+def test_verdicts_do_not_depend_on_slots(search):
     net = frozen_net(num_classes=10, channels=3, side=8)
     batch = make_batch(net, tiny_data(n=60, num_classes=10, channels=3))
     verdicts = [
-        SearchAttack(search)(net, batch, Threat("0.012"), seed=1, passes=Passes(), lanes=lanes)
-        for lanes in (3, 7, 60)
+        SearchAttack(search)(net, batch, Threat("0.012"), seed=1, passes=Passes(), slots=slots)
+        for slots in (3, 7, 60)
     ]
     for other in verdicts[1:]:
         assert other.stages == verdicts[0].stages
@@ -123,7 +123,7 @@ def test_forward_passes_stay_full_while_images_wait():
     sizes = []
     net.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))
     attack = SearchAttack(APGDCE(iterations=12))
-    attack(net, batch, Threat("0.012"), seed=0, passes=Passes(), lanes=10)
+    attack(net, batch, Threat("0.012"), seed=0, passes=Passes(), slots=10)
     steps = [size for size in sizes if size > 5]
     assert max(sizes) == 10
     assert sum(size == 10 for size in steps) > 0.6 * len(steps)
@@ -186,7 +186,7 @@ def test_steps_count_all_targets_up_to_the_fall():
     net = frozen_net(num_classes=10, channels=3, side=8)
     batch = make_batch(net, tiny_data(n=300, num_classes=10, channels=3))
     verdicts = SearchAttack(APGDT(iterations=2))(
-        net, batch, Threat("0.02"), seed=0, passes=Passes(), lanes=60
+        net, batch, Threat("0.02"), seed=0, passes=Passes(), slots=60
     )
     targets_BM = batch.clean_logits_BK.argsort(dim=1, descending=True)[:, 1:10]
     later = 0
@@ -209,7 +209,7 @@ def test_looking_less_often_changes_nothing(search, look_every, monkeypatch):
 
     def run():
         attack = SearchAttack(search)
-        return attack(net, batch, Threat("0.012"), seed=1, passes=Passes(), lanes=7)
+        return attack(net, batch, Threat("0.012"), seed=1, passes=Passes(), slots=7)
 
     often = run()
     monkeypatch.setattr(

@@ -11,7 +11,7 @@ import torch
 from scipy.optimize import linprog
 from torch import nn
 
-from ferd_eval.attacks import Noise, Passes, Problem, Threat, frozen, losses
+from ferd_eval.attacks import KeyedRng, Passes, Problem, Threat, frozen, losses
 from ferd_eval.attacks.autoattack.batched_search import Breaks, run_search
 from ferd_eval.attacks.autoattack.fab import FABT
 from ferd_eval.attacks.autoattack.projection import shortest_move
@@ -64,9 +64,9 @@ def search(model, x_BCHW, labels_B, eps: str, fab: FABT | None = None, capacity:
             targets_B=None,
             clean_logits_BK=logits_BK,
             threat=Threat(eps),
-            noise=Noise(0, FABT.family, indices_B),
+            noise=KeyedRng(0, FABT.family, indices_B),
             passes=passes,
-            lanes=capacity,
+            slots=capacity,
         )
         # The reference's order, ties included: a full ascending sort, read from the back.
         targets_BM = logits_BK.sort(dim=1).indices.flip(1)[:, 1:10]
@@ -160,16 +160,16 @@ def tiny(num_classes: int, count: int = 40) -> tuple[DoubleInside, torch.Tensor,
 # --- the projection -------------------------------------------------------------------------------
 
 
-def random_planes(seed: int, lanes: int = 12, pixels: int = 20):
+def random_planes(seed: int, slots: int = 12, pixels: int = 20):
     """Points (some pixels at 0 or 1, some weights 0 or huge) and planes near, far and beyond."""
     generator = np.random.default_rng(seed)
-    at = generator.uniform(size=(lanes, pixels))
+    at = generator.uniform(size=(slots, pixels))
     at[generator.uniform(size=at.shape) < 0.2] = 0
     at[generator.uniform(size=at.shape) < 0.2] = 1
     normal = generator.normal(size=at.shape) * 10 ** generator.uniform(-seed, 0, size=at.shape)
     normal[generator.uniform(size=at.shape) < 0.2] = 0
-    share = generator.choice([0.0, 0.01, 0.3, 0.7, 0.999], size=lanes)
-    sign = generator.choice([-1.0, 1.0], size=lanes)
+    share = generator.choice([0.0, 0.01, 0.3, 0.7, 0.999], size=slots)
+    sign = generator.choice([-1.0, 1.0], size=slots)
     room = np.where(sign[:, None] * normal < 0, 1 - at, at)
     level = sign * share * (np.abs(normal) * room).sum(axis=1)
     return tuple(torch.from_numpy(array) for array in (at, normal, level))
@@ -184,19 +184,19 @@ def test_a_move_is_as_short_as_the_linear_program_says(seed):
     assert (move[normal == 0] == 0).all()
     torch.testing.assert_close((normal * move).sum(dim=1), -level, rtol=1e-9, atol=1e-12)
     pixels = at.shape[1]
-    for lane in range(len(at)):
+    for slot in range(len(at)):
         # Variables: the move, and t with −t ≤ move ≤ t; minimise t.
         ones = np.ones((pixels, 1))
         best = linprog(
             c=[*[0] * pixels, 1],
             A_ub=np.block([[np.eye(pixels), -ones], [-np.eye(pixels), -ones]]),
             b_ub=np.zeros(2 * pixels),
-            A_eq=[[*normal[lane].tolist(), 0]],
-            b_eq=[-float(level[lane])],
-            bounds=[*((-p, 1 - p) for p in at[lane].tolist()), (0, None)],
+            A_eq=[[*normal[slot].tolist(), 0]],
+            b_eq=[-float(level[slot])],
+            bounds=[*((-p, 1 - p) for p in at[slot].tolist()), (0, None)],
         )
         assert best.status == 0
-        assert float(move[lane].abs().max()) == pytest.approx(best.fun, rel=1e-6, abs=1e-9)
+        assert float(move[slot].abs().max()) == pytest.approx(best.fun, rel=1e-6, abs=1e-9)
 
 
 def test_away_from_the_bounds_a_move_is_the_level_over_the_l1_norm():
@@ -242,11 +242,11 @@ def test_on_a_linear_network_the_nearest_misclassified_image_is_at_the_closed_fo
     classes, width, radius = 10, 6, 0.02
     generator = torch.Generator().manual_seed(0)
     x = 0.4 + 0.01 * torch.rand(20, 1, classes, width, generator=generator, dtype=torch.float64)
-    labels, lanes = torch.arange(20) % classes, torch.arange(20)
+    labels, slots = torch.arange(20) % classes, torch.arange(20)
     logits = RowSums()(x)
     strongest = logits.scatter(1, labels.unsqueeze(1), -torch.inf).amax(dim=1)
-    lift = (strongest + 2 * width * radius - logits[lanes, labels]) / width
-    x[lanes, 0, labels] += lift.unsqueeze(1)
+    lift = (strongest + 2 * width * radius - logits[slots, labels]) / width
+    x[slots, 0, labels] += lift.unsqueeze(1)
 
     short = FABT(iterations=10)
     just_below, _ = search(RowSums(), x, labels, f"{radius * 0.9999}", short)
@@ -309,7 +309,7 @@ def test_same_robust_flags_as_the_reference_on_a_residual_network_with_batch_nor
     assert (found["robust"], found["clean"]) == (1, 2)
 
 
-def test_refilled_lanes_change_nothing():
+def test_refilled_slots_change_nothing():
     model, x, labels = tiny(3, 70)
     model, x = model.network, x.double()
     runs = [search(model, x, labels, "0.015", capacity=capacity)[0] for capacity in (7, 64, 70)]

@@ -7,10 +7,10 @@ import torch
 from scipy import stats
 from torch import nn
 
-from ferd_eval.attacks import Noise, Passes, Problem, Threat, frozen
+from ferd_eval.attacks import KeyedRng, Passes, Problem, Threat, frozen
 from ferd_eval.attacks.autoattack.batched_search import Breaks, run_search
 from ferd_eval.attacks.autoattack.square import Square, window_sides
-from ferd_eval.attacks.keyed_rng import ReferenceNoise
+from ferd_eval.attacks.keyed_rng import ReferenceRng
 from ferd_eval.datasets import load_dataset
 from ferd_eval.models import build_classifier
 from ferd_eval.models.checkpoint.load import load_checkpoint
@@ -91,7 +91,7 @@ def flat(num_classes: int, n: int):
     return x_BCHW, network(x_BCHW).argmax(dim=1), network
 
 
-def problem_of(network, x_BCHW, labels_B, eps, noise=Noise, seed=0) -> Problem:
+def problem_of(network, x_BCHW, labels_B, eps, noise=KeyedRng, seed=0) -> Problem:
     with torch.no_grad():
         clean_logits_BK = network(x_BCHW)
     source = noise(seed, "square", torch.arange(len(x_BCHW)))
@@ -105,12 +105,12 @@ def problem_of(network, x_BCHW, labels_B, eps, noise=Noise, seed=0) -> Problem:
         threat=Threat(eps),
         noise=source,
         passes=Passes(),
-        lanes=len(x_BCHW),
+        slots=len(x_BCHW),
     )
 
 
 def search(
-    network, x_BCHW, labels_B, eps, *, queries, noise=Noise, seed=0, capacity=10_000
+    network, x_BCHW, labels_B, eps, *, queries, noise=KeyedRng, seed=0, capacity=10_000
 ) -> tuple[Breaks, torch.Tensor, Passes]:
     """What the search found, whether each image stands, and the passes it took."""
     with frozen(network):
@@ -144,7 +144,7 @@ def reference(network, x_BCHW, labels_B, eps, *, queries, seed=0):
 def assert_parity(network, x_BCHW, labels_B, eps, queries) -> None:
     """The reference's flags, and its images where they fell, up to the last bit of a pixel."""
     found, stands_N, passes = search(
-        network, x_BCHW, labels_B, eps, queries=queries, noise=ReferenceNoise
+        network, x_BCHW, labels_B, eps, queries=queries, noise=ReferenceRng
     )
     adv_NCHW, their_stands_N = reference(network, x_BCHW, labels_B, eps, queries=queries)
     assert (stands_N != their_stands_N).sum() == 0
@@ -239,7 +239,7 @@ def test_every_proposal_is_one_window_inside_the_box_and_kept_only_if_it_helps()
     state = square.begin(problem)
     sides = window_sides(1300, 0.8, 12, 12)
     kept = rejected = 0
-    # Lanes are at steps of their own: each starts with the stripes and goes ahead in strides.
+    # Slots are at steps of their own: each starts with the stripes and goes ahead in strides.
     stride_B = 1 + torch.arange(30)
     for turn in range(40):
         step_B = stride_B * turn
@@ -303,13 +303,13 @@ def test_windows_are_uniform_and_each_image_has_its_own():
 
 def test_no_number_is_used_twice(monkeypatch):
     drawn = []
-    uniform = Noise.uniform
+    uniform = KeyedRng.uniform
 
     def recorded(noise, shape, dtype, draw=0):
         drawn.append(draw)
         return uniform(noise, shape, dtype, draw)
 
-    monkeypatch.setattr(Noise, "uniform", recorded)
+    monkeypatch.setattr(KeyedRng, "uniform", recorded)
     x_BCHW = torch.zeros(3, 2, 8, 8)
     Square(queries=2300).begin(problem_of(lambda x: x.flatten(1), x_BCHW, torch.zeros(3), "0.1"))
     assert len(drawn) > 1
@@ -326,7 +326,7 @@ def test_a_search_with_fewer_queries_is_the_beginning_of_a_longer_one(queries):
     assert torch.equal(short.adv_LCHW, long.adv_LCHW)
 
 
-def test_verdicts_and_images_do_not_depend_on_the_lanes():
+def test_verdicts_and_images_do_not_depend_on_the_slots():
     x_BCHW, labels_B, network = flat(5, n=100)
     x_BCHW = x_BCHW.double()
     whole, stands_N, passes = search(network, x_BCHW, labels_B, "0.03", queries=120)

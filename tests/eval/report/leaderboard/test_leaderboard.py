@@ -21,6 +21,7 @@ from rich.console import Console
 from scipy import stats
 
 from ferd_eval.errors import UserError
+from ferd_eval.io.escape import escape_latex as escape
 from ferd_eval.metrics import compare, compare_methods, scorecard
 from ferd_eval.metrics.comparison import pairwise as standing
 from ferd_eval.report.leaderboard import (
@@ -30,7 +31,6 @@ from ferd_eval.report.leaderboard import (
     render_terminal,
     write_leaderboard,
 )
-from ferd_eval.report.leaderboard.latex import escape
 from ferd_eval.results.outcomes import Outcomes
 
 FIGURES = ("average", "worst", "nsd", "floor")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as tv
 
-from ferd_eval.attacks import Noise, frozen
+from ferd_eval.attacks import KeyedRng, frozen
 from ferd_eval.errors import UserError
 from ferd_eval.models import build_architecture
 from ferd_train.distillation.trainer import StudentTraining
@@ -108,7 +108,7 @@ def test_parts_have_areas_and_ratios_within_the_bounds(monkeypatch):
         "ferd_train.synthesis.components.contrastive.enlarge", lambda x, box: boxes.append(box) or x
     )
     x = torch.rand(2000, 1, 2, 2, generator=generator())
-    mirrored = random_parts(x, Noise(3, "parts", torch.arange(2000)))
+    mirrored = random_parts(x, KeyedRng(3, "parts", torch.arange(2000)))
     left, top, width, height = boxes[0].T
     area, ratio = width * height, width / height
     free = (width < 1) & (height < 1)
@@ -124,10 +124,10 @@ def test_parts_have_areas_and_ratios_within_the_bounds(monkeypatch):
 
 def test_parts_have_gradients_and_are_keyed_by_place():
     x = torch.rand(4, 1, 8, 8, generator=generator()).requires_grad_()
-    parts = random_parts(x, Noise(1, "parts", torch.arange(4)))
+    parts = random_parts(x, KeyedRng(1, "parts", torch.arange(4)))
     (gradient,) = torch.autograd.grad(parts.sum(), x)
     assert gradient.sum().item() == pytest.approx(parts.numel(), rel=1e-4)
-    later = random_parts(x[2:], Noise(1, "parts", torch.arange(2, 4)))
+    later = random_parts(x[2:], KeyedRng(1, "parts", torch.arange(2, 4)))
     assert torch.equal(later, parts[2:])
 
 
@@ -236,7 +236,7 @@ def test_every_term_is_its_formula(networks):
         terms = method.terms(x, x, LABELS, randomness, 7)
         logits, inputs = features(x)
         places = torch.arange(len(x))
-        parts = random_parts(x, Noise(randomness.seed("parts", 7), "parts", places))
+        parts = random_parts(x, KeyedRng(randomness.seed("parts", 7), "parts", places))
         _, of_parts = features(parts)
         matched = sum(
             (z.mean((0, 2, 3)) - m.running_mean).norm()
@@ -290,7 +290,7 @@ def round_by_hand(method: CMI, networks, epoch: int, past: dict) -> dict:
         x = made(z)
         view = setting.augment(x, random.seed("augment images", step))
         logits, inputs = look(view)
-        places = Noise(random.seed("parts", step), "parts", torch.arange(len(x)))
+        places = KeyedRng(random.seed("parts", step), "parts", torch.arange(len(x)))
         _, of_parts = look(random_parts(x, places))
         bn = sum(
             (i.mean((0, 2, 3)) - m.running_mean).norm()
