@@ -86,7 +86,7 @@ def without_checksum(value: Any, file: Path) -> Any:
     record = {key: entry for key, entry in value.items() if key != CHECKSUM}
     if value[CHECKSUM] != _digest(record):
         raise UserError(
-            f"{file} is not as it was written: damaged, or edited. Restore it, or remove the folder "
+            f"{file} was damaged or edited after it was written. Restore it, or remove the folder "
             f'and run the command again; after an edit that was meant, remove its "{CHECKSUM}".'
         )
     return record

@@ -49,7 +49,7 @@ def test_a_changed_character_is_seen_or_means_the_same(data):
     try:
         assert without_checksum(value, FILE) == record or CHECKSUM not in value
     except UserError as reason:
-        assert str(reason).startswith(f"{FILE} is not as it was written")
+        assert str(reason).startswith(f"{FILE} was damaged or edited")
 
 
 def test_records_of_earlier_versions_and_others_pass_as_they_are():
