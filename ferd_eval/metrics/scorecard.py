@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -40,6 +40,9 @@ from ferd_eval.metrics.sanity.audit import Audit, audit
 from ferd_eval.metrics.sanity.panel import TrustPanel, trust_panel
 from ferd_eval.results.attack_id import eps_of
 from ferd_eval.results.outcomes import Outcomes
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -193,6 +196,12 @@ class Scorecard:
         """Return the JSON form: dictionaries, lists, numbers, text and None."""
         plain: dict[str, Any] = _plain(self)
         return plain
+
+    def plot(self, attack: str) -> Figure:
+        """Draw each class's accuracy under an attack, see `ferd_eval.metrics.plot.class_chart`."""
+        from ferd_eval.metrics.plot import class_chart
+
+        return class_chart(self, attack)
 
 
 #: How the outcomes come about that every figure is made from.
