@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -34,28 +34,38 @@ def ferd_train() -> None:
     """Train robust teachers, and distil robust students from them without data."""
 
 
+_Recipe = Annotated[str, typer.Option(help="A name of ferd-train ls, or your own FILE.toml.")]
+_Out = Annotated[Path, typer.Option(help="The run's folder; the same command continues it.")]
+_Classes = Annotated[
+    str | None,
+    typer.Option(help="Names of your own set's classes, as ferd-eval score --classes."),
+]
+_ClassOrder = Annotated[
+    str | None,
+    typer.Option(
+        metavar="text|natural", help="Of class folders, as ferd-eval score --class-order."
+    ),
+]
+_DataDir = Annotated[Path | None, typer.Option(help="Folder of the data sets.")]
+_Download = Annotated[bool, typer.Option("--download", help="Fetch a missing set.")]
+_Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+
+
+def _changes_option(example: str) -> Any:
+    return typer.Option("--set", help=f"Change a field: --set {example}. Repeatable.")
+
+
 @app.command()
 def teacher(
-    recipe: Annotated[str, typer.Option(help="A name of ferd-train ls, or your own FILE.toml.")],
-    out: Annotated[Path, typer.Option(help="The run's folder; the same command continues it.")],
-    classes: Annotated[
-        str | None,
-        typer.Option(help="Names of your own set's classes, as ferd-eval score --classes."),
-    ] = None,
-    class_order: Annotated[
-        str | None,
-        typer.Option(
-            metavar="text|natural", help="Of class folders, as ferd-eval score --class-order."
-        ),
-    ] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Where the data set lies.")] = None,
-    download: Annotated[bool, typer.Option("--download", help="Fetch a missing set.")] = False,
-    changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Change a field of the recipe: --set epochs=30. Repeatable."),
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    recipe: _Recipe,
+    out: _Out,
+    classes: _Classes = None,
+    class_order: _ClassOrder = None,
+    data_dir: _DataDir = None,
+    download: _Download = False,
+    changes: Annotated[list[str] | None, _changes_option("epochs=30")] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed.")] = None,
+    device: _Device = "auto",
 ) -> None:
     """Train a robust network from data by adversarial training (PGD-AT or TRADES)."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -101,8 +111,8 @@ def student(
     teacher: Annotated[
         str, typer.Option(help="Any checkpoint ferd-eval loads; demo for the packaged one.")
     ],
-    recipe: Annotated[str, typer.Option(help="A name of ferd-train ls, or your own FILE.toml.")],
-    out: Annotated[Path, typer.Option(help="The run's folder; the same command continues it.")],
+    recipe: _Recipe,
+    out: _Out,
     student: Annotated[
         str | None, typer.Option(help="Architecture of the student; else the recipe's.")
     ] = None,
@@ -111,35 +121,22 @@ def student(
         str | None,
         typer.Option(help="none, no-reweight, no-fae, no-utae or no-fae-no-utae."),
     ] = None,
-    changes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", help="Change a field of the recipe: --set synthesis.lambda_uni=3. Repeatable."
-        ),
-    ] = None,
+    changes: Annotated[list[str] | None, _changes_option("synthesis.lambda_uni=3")] = None,
     seeds: Annotated[
         str | None,
         typer.Option("--seed", "--seeds", help="One, or several: 0,1,2 in folders of their own."),
     ] = None,
     score: Annotated[
-        bool, typer.Option("--score", help="Then attack student and teacher, and report both.")
+        bool, typer.Option("--score", help="Then attack student and teacher; report both.")
     ] = False,
     dataset: Annotated[
-        str | None, typer.Option(help="What to score on; else what the teacher was trained on.")
+        str | None, typer.Option(help="Data set to score on; else the teacher's own.")
     ] = None,
     attacks: Annotated[str, typer.Option(help="For --score, as of ferd-eval score.")] = "paper",
-    classes: Annotated[
-        str | None,
-        typer.Option(help="Names of your own set's classes, as ferd-eval score --classes."),
-    ] = None,
-    class_order: Annotated[
-        str | None,
-        typer.Option(
-            metavar="text|natural", help="Of class folders, as ferd-eval score --class-order."
-        ),
-    ] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Where the data set lies.")] = None,
-    download: Annotated[bool, typer.Option("--download", help="Fetch a missing set.")] = False,
+    classes: _Classes = None,
+    class_order: _ClassOrder = None,
+    data_dir: _DataDir = None,
+    download: _Download = False,
     teacher_key: Annotated[
         str | None, typer.Option(help="As ferd-eval score --key; default: the teacher, by name.")
     ] = None,
@@ -150,9 +147,9 @@ def student(
     teacher_normalize: Annotated[
         str, typer.Option(help="As ferd-eval score --normalize.")
     ] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    device: _Device = "auto",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done and how long; write nothing.")
+        bool, typer.Option("--dry-run", help="Print the plan and how long it takes; write nothing.")
     ] = False,
 ) -> None:
     """Distil a robust student from a teacher alone, without its data (FERD and its baselines).
@@ -198,13 +195,11 @@ def study(
     ],
     work: Annotated[
         Path | None,
-        typer.Option(
-            "--work", "--out", help="Folder of all runs and the report; else as the file says."
-        ),
+        typer.Option("--work", "--out", help="Folder of all runs and the report; else the file's."),
     ] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Where the data set lies.")] = None,
-    download: Annotated[bool, typer.Option("--download", help="Fetch a missing set.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    data_dir: _DataDir = None,
+    download: _Download = False,
+    device: _Device = "auto",
     only: Annotated[
         str | None, typer.Option(metavar="METHOD,...", help="Work on these methods alone.")
     ] = None,
@@ -216,7 +211,7 @@ def study(
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what is done and what is left; write nothing.")
+        bool, typer.Option("--dry-run", help="Print what is done and what is left; write nothing.")
     ] = False,
 ) -> None:
     """Train and score methods × losses × seeds × teachers, and report which differ.
@@ -317,7 +312,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its status."""
     status = run(app, sys.argv[1:] if arguments is None else arguments, "ferd-train")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        # All is written; threads of the process group now and then abort an orderly end.
+        # Everything is written; threads of the process group sometimes abort an orderly exit.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

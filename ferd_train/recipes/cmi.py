@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from ferd_train.losses import RSLADRecipe
-from ferd_train.recipes.lab import laboratory
-from ferd_train.recipes.student import ReweightingRecipe, StudentRecipe
+from ferd_train.recipes.scales import cifar10_scale, laboratory
+from ferd_train.recipes.student import StudentRecipe
 from ferd_train.synthesis import CMIRecipe
 
 
@@ -28,9 +27,4 @@ def cmi_cifar10() -> StudentRecipe:
     `CMIRecipe`. The paper reports clean 68.3 (worst 51.2), PGD 43.1 (32.5), AutoAttack 26.9 (14.6).
     One GPU, not measured here.
     """
-    return StudentRecipe(
-        variant="none",
-        synthesis=CMIRecipe(),
-        reweighting=ReweightingRecipe(strategy="uniform"),
-        loss=RSLADRecipe(clean_weight=5 / 6, adversarial_weight=1 / 6),
-    )
+    return cifar10_scale(CMIRecipe())

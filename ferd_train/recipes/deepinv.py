@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from ferd_train.losses import RSLADRecipe
-from ferd_train.recipes.lab import laboratory
-from ferd_train.recipes.student import ReweightingRecipe, StudentRecipe
+from ferd_train.recipes.scales import cifar10_scale, laboratory
+from ferd_train.recipes.student import StudentRecipe
 from ferd_train.synthesis import DeepInvRecipe
 
 
@@ -26,9 +25,4 @@ def deepinv_cifar10() -> StudentRecipe:
     paper reports clean 71.2 (worst 58.9), PGD 42.2 (29.0). One GPU, not measured here: 220 × 1000
     passes of the teacher make it the dearest of the baselines.
     """
-    return StudentRecipe(
-        variant="none",
-        synthesis=DeepInvRecipe(),
-        reweighting=ReweightingRecipe(strategy="uniform"),
-        loss=RSLADRecipe(clean_weight=5 / 6, adversarial_weight=1 / 6),
-    )
+    return cifar10_scale(DeepInvRecipe())

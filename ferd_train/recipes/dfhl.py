@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from ferd_train.losses import DFHLLossRecipe
-from ferd_train.recipes.lab import laboratory
+from ferd_train.recipes.scales import laboratory
 from ferd_train.recipes.student import DistillationRecipe, ReweightingRecipe, StudentRecipe
 from ferd_train.synthesis import DFHLRecipe
 

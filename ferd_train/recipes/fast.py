@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from ferd_train.losses import RSLADRecipe
-from ferd_train.recipes.lab import laboratory
-from ferd_train.recipes.student import ReweightingRecipe, StudentRecipe
+from ferd_train.recipes.scales import cifar10_scale, laboratory
+from ferd_train.recipes.student import StudentRecipe
 from ferd_train.synthesis import FastRecipe
 
 
@@ -30,9 +29,4 @@ def fast_cifar10() -> StudentRecipe:
     method are not public. The paper reports clean 72.2 (worst 57.8), PGD 54.7 (37.0),
     AutoAttack 33.2 (17.6). One GPU, not measured here.
     """
-    return StudentRecipe(
-        variant="none",
-        synthesis=FastRecipe(lambda_adv=1.1, lambda_oh=0.4),
-        reweighting=ReweightingRecipe(strategy="uniform"),
-        loss=RSLADRecipe(clean_weight=5 / 6, adversarial_weight=1 / 6),
-    )
+    return cifar10_scale(FastRecipe(lambda_adv=1.1, lambda_oh=0.4))

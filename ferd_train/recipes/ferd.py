@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from ferd_train.losses import FERDLossRecipe
-from ferd_train.recipes.lab import ATTACK, WALK, laboratory
+from ferd_train.recipes.scales import ATTACK_STEP, STUDENT_ATTACK, laboratory
 from ferd_train.recipes.student import ReweightingRecipe, StudentRecipe
 from ferd_train.synthesis import FERDRecipe
 
@@ -49,8 +49,8 @@ def ferd_lab() -> StudentRecipe:
         variant="ferd",
         # With so few steps the images are of the classes asked for only if that weighs more.
         synthesis=FERDRecipe(steps=60, width=16, lambda_oh=5.0),
-        reweighting=ReweightingRecipe(step_size=ATTACK),
-        loss=FERDLossRecipe(**WALK),
+        reweighting=ReweightingRecipe(step_size=ATTACK_STEP),
+        loss=FERDLossRecipe(**STUDENT_ATTACK),
     )
 
 

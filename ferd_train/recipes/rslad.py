@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ferd_train.losses import RSLADRecipe
-from ferd_train.recipes.lab import laboratory
+from ferd_train.recipes.scales import laboratory
 from ferd_train.recipes.student import DistillationRecipe, ReweightingRecipe, StudentRecipe
 from ferd_train.synthesis import RealRecipe
 

@@ -1,12 +1,12 @@
-"""What a student's training is told: every constant, by section.
+"""Recipe of a student: every constant, by section.
 
-arXiv 2509.20793 where nothing else is said; "release" is the authors' code. Defaults are those of
-FERD, in the variant `ferd`, at the scale of CIFAR-10.
+Source: arXiv 2509.20793 unless said otherwise; "release" is the authors' code. Defaults are FERD's,
+variant `ferd`, at the scale of CIFAR-10.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from typing import Any
@@ -20,11 +20,11 @@ from ferd_train.config.checks import (
     require_seed,
     require_share,
 )
-from ferd_train.config.recipe import Recipe, flat, kinds
+from ferd_train.config.recipe import Recipe, kinds
 from ferd_train.losses import LOSSES, FERDLossRecipe, LossRecipe
+from ferd_train.recipes.variants import ABLATIONS, VARIANTS, variant_fields
 from ferd_train.synthesis import METHODS, FERDRecipe, RealRecipe, SynthesisRecipe
 from ferd_train.synthesis.class_sampling import STRATEGIES, Reweighting
-from ferd_train.synthesis.components.bottleneck import PAPER, RELEASE, Bottleneck
 from ferd_train.training.augmentation import AugmentationRecipe
 
 #: Images that class weights can be measured on.
@@ -33,19 +33,17 @@ MEASURED_ON = ("kept", "last")
 
 @dataclass(frozen=True)
 class ReweightingRecipe:
-    """How often each class is asked for. A strategy uses those constants that it has.
+    """How often each class is drawn. A strategy uses those constants that it has.
 
     Attributes:
         strategy: a name in `STRATEGIES`.
         temperature: τ of the softmaxes; 1 in the paper.
-        unit: what margins are measured on: logits or probabilities.
-        low: share of the least vulnerable class, for ``margin-minmax``.
-        high: that of the most vulnerable.
+        unit: of margins: logits or probabilities.
+        low, high: share of the least and the most vulnerable class, for ``margin-minmax``.
         floor: least accuracy that counts, for ``inverse-accuracy``.
         smoothing: share of the last epoch's vulnerabilities in this one's; 0 in the paper.
         measured_on: the kept batch (paper), or the last step's, augmented (release).
-        attack_steps: of PGD.
-        step_size: length of one.
+        attack_steps, step_size: number of PGD's steps, and length of one.
     """
 
     strategy: str = "margin-softmax"
@@ -69,8 +67,15 @@ class ReweightingRecipe:
     def build(self) -> Reweighting:
         """The strategy with its constants."""
         strategy = STRATEGIES[self.strategy]
-        constants = [each.name for each in fields(strategy)]  # type: ignore[arg-type]
-        return strategy(**{name: getattr(self, name) for name in constants})
+        constants = {
+            "temperature": self.temperature,
+            "unit": self.unit,
+            "low": self.low,
+            "high": self.high,
+            "floor": self.floor,
+        }
+        names = [each.name for each in fields(strategy)]  # type: ignore[arg-type]
+        return strategy(**{name: constants[name] for name in names})
 
 
 @dataclass(frozen=True)
@@ -80,8 +85,7 @@ class DistillationRecipe:
     Attributes:
         steps: N_S, student steps an epoch.
         lr: of SGD, at the start of its cosine, which begins with the first epoch.
-        momentum: of SGD.
-        weight_decay: of SGD, on all parameters.
+        momentum, weight_decay: of SGD, on all parameters.
     """
 
     steps: int = 400
@@ -98,11 +102,11 @@ class DistillationRecipe:
 
 @dataclass(frozen=True)
 class ValidationRecipe:
-    """Figures on real images while training goes on. Nothing is selected by them.
+    """Figures on real images during training. Nothing is selected by them.
 
     Attributes:
-        dataset: whose training split the images come from, the last of each class in file order;
-            empty for none, as data-free training should have it.
+        dataset: images of its training split, the last of each class in file order; empty for none,
+            as data-free training should have it.
         per_class: images of each class.
     """
 
@@ -121,16 +125,15 @@ class StudentRecipe(Recipe):
         arch: registered architecture of the student.
         image_size: height and width of the images to make, a multiple of 4.
         eps: radius of the L∞ ball in the pixel range [0, 1].
-        variant: whose reading of FERD the fields began from, a name in `VARIANTS`. Setting it sets
-            all fields that the variants differ in. Other methods have none.
-        ablation: what of FERD was switched off, a name in `ABLATIONS`. Setting it switches that
-            off.
+        variant: the reading of FERD that the fields began from, one of `VARIANTS`; "none" for other
+            methods. Setting it sets all fields that variants differ in.
+        ablation: the part of FERD that is off, a name in `ABLATIONS`. Setting it switches that off.
         epochs: E; an epoch makes one batch, then trains the student on all batches so far.
         warmup: epochs at the start that only make batches.
         batch_size: B.
         synthesis: how images are made, by which method.
-        reweighting: how often each class is asked for.
-        loss: what the student lowers, on which adversarial images.
+        reweighting: how often each class is drawn.
+        loss: the student's, and its adversarial images.
         distillation: the student's steps.
         augmentation: of synthetic images.
         validation: figures on real images.
@@ -176,14 +179,14 @@ class StudentRecipe(Recipe):
         self.loss.require_epochs(self.warmup, self.epochs)
 
     def _require_parts(self) -> None:
-        """Variants and ablations are of methods that have what they change."""
+        """Variants and ablations belong to methods that have the part they change."""
         method, loss = self.synthesis.method, self.loss.name
         if not isinstance(self.synthesis, FERDRecipe):
-            for name in ("variant", "ablation"):
-                if getattr(self, name) != "none":
+            for name, value in (("variant", self.variant), ("ablation", self.ablation)):
+                if value != "none":
                     raise UserError(
-                        f"{name} {getattr(self, name)} is one of FERD, but synthesis.method is "
-                        f"{method}; leave {name} out, or set it to none."
+                        f"{name} {value} is one of FERD, but synthesis.method is {method}; leave "
+                        f"{name} out, or set it to none."
                     )
         if isinstance(self.synthesis, RealRecipe):
             self._require_real(self.synthesis)
@@ -194,7 +197,7 @@ class StudentRecipe(Recipe):
             )
 
     def _require_real(self, synthesis: RealRecipe) -> None:
-        """What makes images has nothing to do where there are some."""
+        """Method data makes no images."""
         if not synthesis.dataset:
             raise UserError(
                 "synthesis.method data learns from real images; name them, e.g. --set "
@@ -211,15 +214,10 @@ class StudentRecipe(Recipe):
                 "but synthesis.method data makes none; set it to uniform."
             )
 
-    @classmethod
-    def from_fields(cls, fields: Mapping[str, Any]) -> StudentRecipe:
-        """The default recipe with these fields, see `with_changes`."""
-        return cls().with_changes(fields)
-
     def with_changes(self, changes: Mapping[str, Any]) -> StudentRecipe:
         """The recipe with some fields replaced, by dotted name.
 
-        What ``variant`` and ``ablation`` set may be set otherwise beside them.
+        Fields that ``variant`` and ``ablation`` set may be set otherwise beside them.
 
         Raises:
             UserError: an unknown field, or a value that is wrong or does not go with the others.
@@ -230,94 +228,10 @@ class StudentRecipe(Recipe):
         changed = super().with_changes(changes)
         implied: dict[str, Any] = {}
         if "variant" in changes:
-            implied |= VARIANTS[changed.variant](changed)
+            implied |= variant_fields(changed.variant, changed.distillation.steps)
         if "variant" in changes or "ablation" in changes:
             # A variant sets fields that an earlier ablation may have switched off.
-            implied |= ABLATIONS[changed.ablation](changed)
+            implied |= ABLATIONS[changed.ablation]
         if not isinstance(changed.loss, FERDLossRecipe):
             implied = {name: each for name, each in implied.items() if not name.startswith("loss.")}
         return super().with_changes({**implied, **changes})
-
-
-Changes = Mapping[str, Any]
-
-
-def _bottleneck(choices: Bottleneck) -> Changes:
-    names = ("noise", "regulariser", "mask_scale", "mask_maximum")
-    return {f"synthesis.bottleneck.{name}": flat(choices)[name] for name in names}
-
-
-def _paper(recipe: StudentRecipe) -> Changes:
-    """As arXiv v2 has it: as many generator steps as student steps."""
-    return {
-        **_bottleneck(PAPER),
-        "synthesis.steps": recipe.distillation.steps,
-        "synthesis.adversarial": "kl",
-        "synthesis.match_student": True,
-        "reweighting.strategy": "margin-softmax",
-        "reweighting.temperature": 1.0,
-        "reweighting.smoothing": 0.0,
-        "reweighting.measured_on": "kept",
-        "loss.network": "teacher",
-        "loss.gamma": 0.5,
-        "loss.divergence": "kl",
-        "loss.clean_weight": 5 / 6,
-        "loss.adversarial_weight": 1 / 6,
-    }
-
-
-def _release(recipe: StudentRecipe) -> Changes:
-    """As the authors' code has it: half as many generator steps as student steps."""
-    return {
-        **_bottleneck(RELEASE),
-        "synthesis.steps": max(1, recipe.distillation.steps // 2),
-        "synthesis.adversarial": "decoupled",
-        "synthesis.match_student": False,
-        "reweighting.strategy": "margin-minmax",
-        "reweighting.smoothing": 0.0,
-        "reweighting.measured_on": "last",
-        "loss.network": "student",
-        "loss.gamma": 0.0,
-        "loss.divergence": "soft-cross-entropy",
-        "loss.clean_weight": 5 / 6,
-        "loss.adversarial_weight": 1 / 6,
-    }
-
-
-def _ferd(recipe: StudentRecipe) -> Changes:
-    """This project's choices, made on held-out training images: docs/decisions/0007."""
-    return {
-        **_bottleneck(Bottleneck()),
-        "synthesis.adversarial": "kl",
-        "synthesis.match_student": False,
-        "reweighting.strategy": "margin-softmax",
-        "reweighting.temperature": 4.0,
-        "reweighting.smoothing": 0.0,
-        "reweighting.measured_on": "kept",
-        "loss.network": "student",
-        "loss.gamma": 0.5,
-        "loss.divergence": "kl",
-        "loss.clean_weight": 0.5,
-        "loss.adversarial_weight": 0.5,
-    }
-
-
-#: Readings of FERD, and that of no such method: recipe → the fields that they differ in.
-VARIANTS: Mapping[str, Callable[[StudentRecipe], Changes]] = {
-    "ferd": _ferd,
-    "paper": _paper,
-    "release": _release,
-    "none": lambda recipe: {},
-}
-
-_NO_FAE: Changes = {"synthesis.lambda_uni": 0.0}
-_NO_UTAE: Changes = {"loss.gamma": 0.0}
-
-#: The switches of the paper's Table 3: recipe → the fields that switch a part off.
-ABLATIONS: Mapping[str, Callable[[StudentRecipe], Changes]] = {
-    "none": lambda recipe: {},
-    "no-reweight": lambda recipe: {"reweighting.strategy": "uniform"},
-    "no-fae": lambda recipe: _NO_FAE,
-    "no-utae": lambda recipe: _NO_UTAE,
-    "no-fae-no-utae": lambda recipe: {**_NO_FAE, **_NO_UTAE},
-}

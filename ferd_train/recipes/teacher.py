@@ -1,4 +1,4 @@
-"""What a teacher's training is told."""
+"""Recipe of a teacher."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from ferd_train.config.checks import (
     require_share,
 )
 from ferd_train.config.recipe import Recipe
+from ferd_train.training.precision import PRECISIONS
 
 #: Names of the losses; `ferd_train.adversarial_training.losses` makes them.
 LOSS_NAMES = ("pgd-at", "trades")
-#: Names of precisions; `ferd_train.training.precision` makes them.
-PRECISION_NAMES = ("float32", "tf32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class TeacherRecipe(Recipe):
 
     def __post_init__(self) -> None:
         require_one_of(self, "loss", LOSS_NAMES)
-        require_one_of(self, "precision", PRECISION_NAMES)
+        require_one_of(self, "precision", PRECISIONS)
         require_at_least(self, 1, "inner_steps", "epochs", "batch_size", "validation_per_class")
         require_at_least(self, 0, "crop_padding")
         require_share(self, "momentum", "ema_decay")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from ferd_train.losses import RSLADRecipe
-from ferd_train.recipes.lab import laboratory
-from ferd_train.recipes.student import ReweightingRecipe, StudentRecipe
+from ferd_train.recipes.scales import cifar10_scale, laboratory
+from ferd_train.recipes.student import StudentRecipe
 from ferd_train.synthesis import ZSKTRecipe
 
 
@@ -18,12 +17,7 @@ def zskt_cifar10() -> StudentRecipe:
     loss's weights are in FERD's order, λ 5/6 clean and 1/6 attacked. Hardware: one GPU; not
     measured here.
     """
-    return StudentRecipe(
-        variant="none",
-        synthesis=ZSKTRecipe(),
-        reweighting=ReweightingRecipe(strategy="uniform"),
-        loss=RSLADRecipe(clean_weight=5 / 6, adversarial_weight=1 / 6),
-    )
+    return cifar10_scale(ZSKTRecipe())
 
 
 def zskt_lab() -> StudentRecipe:

@@ -14,7 +14,8 @@ from ferd_eval.models import build_architecture
 from ferd_train.config.recipe import flat, to_toml
 from ferd_train.losses import RSLADRecipe
 from ferd_train.recipes import STUDENT_RECIPES, find_student_recipe, find_teacher_recipe, summary
-from ferd_train.recipes.student import ABLATIONS, VARIANTS, StudentRecipe
+from ferd_train.recipes.student import StudentRecipe
+from ferd_train.recipes.variants import ABLATIONS, VARIANTS
 from tests.train.student_runs import TINY
 
 FERD_RECIPES = [name for name in STUDENT_RECIPES if name.startswith("ferd-")]

@@ -7,14 +7,9 @@ import torch
 from safetensors.torch import load_file
 
 from ferd_eval.errors import UserError
-from ferd_train.recipes.teacher import PRECISION_NAMES
 from ferd_train.training.precision import PRECISIONS, memory_format
 
 CPU = torch.device("cpu")
-
-
-def test_names_are_those_a_recipe_takes():
-    assert tuple(PRECISIONS) == PRECISION_NAMES
 
 
 def test_an_unknown_precision(tiny):

@@ -1,4 +1,4 @@
-"""What all methods have in common at the laboratory's scale, so that only the method differs."""
+"""The two scales of the baselines' recipes: at each, only the method differs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,22 @@ from ferd_train.synthesis import SynthesisRecipe
 from ferd_train.training.augmentation import AugmentationRecipe
 
 #: Step of the attack that class weights are measured with: ε/4.
-ATTACK = Fraction("0.025")
+ATTACK_STEP = Fraction("0.025")
 #: The student's attack: 4 steps of ε/2.
-WALK: Mapping[str, Any] = {"attack_steps": 4, "step_size": 2 * ATTACK}
+STUDENT_ATTACK: Mapping[str, Any] = {"attack_steps": 4, "step_size": 2 * ATTACK_STEP}
+
+
+def cifar10_scale(synthesis: SynthesisRecipe) -> StudentRecipe:
+    """A baseline as in FERD's tables for CIFAR-10: RSLAD's loss, weights 5/6 clean, 1/6 attacked.
+
+    Student as FERD's (arXiv 2509.20793): 220 epochs, batches of 256, 400 steps.
+    """
+    return StudentRecipe(
+        variant="none",
+        synthesis=synthesis,
+        reweighting=ReweightingRecipe(strategy="uniform"),
+        loss=RSLADRecipe(clean_weight=5 / 6, adversarial_weight=1 / 6),
+    )
 
 
 def laboratory(
@@ -30,12 +43,12 @@ def laboratory(
 
     Args:
         synthesis: how images are made.
-        loss: the student's; None for RSLAD's with even weights, the λ1 = λ2 = 1/2 of the variant
-            `ferd`, so that methods differ by their images.
+        loss: None for RSLAD's with even weights, the λ1 = λ2 = 1/2 of the variant `ferd`, so that
+            methods differ by their images.
         reweighting: how classes are drawn; None for evenly.
         variant: of FERD.
         epochs: E.
-        warmup: epochs of it that only make images; 18 teach.
+        warmup: epochs of it that only make images; 18 train the student.
     """
     return StudentRecipe(
         arch="resnet8-w8",
@@ -47,7 +60,7 @@ def laboratory(
         batch_size=128,
         synthesis=synthesis,
         reweighting=reweighting or ReweightingRecipe(strategy="uniform"),
-        loss=loss or RSLADRecipe(clean_weight=0.5, adversarial_weight=0.5, **WALK),
+        loss=loss or RSLADRecipe(clean_weight=0.5, adversarial_weight=0.5, **STUDENT_ATTACK),
         distillation=DistillationRecipe(steps=80),
         augmentation=AugmentationRecipe(crop_padding=2, flip=False),
     )
