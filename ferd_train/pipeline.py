@@ -26,6 +26,7 @@ from ferd_eval.results.manifest import look_up, read_manifest
 from ferd_eval.results.run_folder import find_runs
 from ferd_eval.runtime.progress import ProgressReporter, Silent, duration
 from ferd_eval.runtime.signals import after_what_is_at_hand
+from ferd_train.config.unfit import UnfitError
 from ferd_train.distillation.plan import Scoring, StudentPlan
 from ferd_train.distillation.run import (
     ShownImages,
@@ -42,7 +43,6 @@ from ferd_train.distillation.teacher_fit import (
     require_same_images,
     require_student,
 )
-from ferd_train.distillation.unfit import UnfitError
 from ferd_train.monitoring.epoch_log import StudentLog
 from ferd_train.monitoring.run_progress import watching
 from ferd_train.recipes import find_student_recipe

@@ -16,6 +16,12 @@ from torch import Tensor, nn
 from ferd_eval.errors import UserError, listed, require_kind
 from ferd_eval.io.files import write_atomically
 from ferd_eval.models.architectures.base import Architecture, Fit, load_weights
+from ferd_eval.models.architectures.external import (
+    ExternalNetwork,
+    build_external,
+    build_from_file,
+    is_external,
+)
 from ferd_eval.models.architectures.registry import (
     UnknownNetworkError,
     detect,
@@ -25,7 +31,6 @@ from ferd_eval.models.architectures.registry import (
 from ferd_eval.models.checkpoint.load import Checkpoint, MeanStd, load_checkpoint
 from ferd_eval.models.checkpoint.stored_networks import whole_parts
 from ferd_eval.models.classifier import Classifier
-from ferd_eval.models.external import ExternalNetwork, build_external, build_from_file, is_external
 from ferd_eval.models.normalization import Normalization, parse_normalization
 
 # RobustBench networks bring these constants themselves; its files may or may not repeat them.

@@ -26,12 +26,12 @@ from ferd_eval.errors import UserError
 from ferd_eval.evaluation.model_checks import check_network
 from ferd_eval.models import build_architecture, save_network
 from ferd_train.adversarial_training.losses import LOSSES
-from ferd_train.monitoring.pace import Phase
 from ferd_train.monitoring.stopwatch import Stopwatch
 from ferd_train.recipes.teacher import TeacherRecipe
 from ferd_train.training.augmentation import crop_and_flip
 from ferd_train.training.checkpoint import read_state, write_state
 from ferd_train.training.lr_schedule import one_cycle
+from ferd_train.training.pace import Phase
 from ferd_train.training.precision import PRECISIONS, memory_format
 from ferd_train.training.seams import Seams
 from ferd_train.training.validation import VALIDATION_BATCH, Validation, hold_out, take

@@ -18,8 +18,8 @@ from ferd_eval.models import Classifier, build_classifier
 from ferd_eval.models.architectures.registry import guess_in_channels
 from ferd_eval.models.checkpoint.load import load_checkpoint
 from ferd_eval.models.demo import demo_checkpoints
+from ferd_train.config.unfit import UnfitError
 from ferd_train.distillation.teacher_record import TeacherRecord, public_set
-from ferd_train.distillation.unfit import UnfitError
 
 #: Sides of the images of public data sets, and of ImageNet's usual crops.
 COMMON_SIZES = tuple(

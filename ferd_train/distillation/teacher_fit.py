@@ -19,9 +19,9 @@ from ferd_eval.errors import UserError
 from ferd_eval.evaluation.model_checks import probe
 from ferd_eval.models import build_architecture
 from ferd_train.config.recipe import flat, text_of
+from ferd_train.config.unfit import UnfitError, Words, as_options
 from ferd_train.distillation.teacher import FrozenTeacher, accepted_size
 from ferd_train.distillation.teacher_record import public_set
-from ferd_train.distillation.unfit import UnfitError, Words, as_options
 from ferd_train.losses.base import PGDLossRecipe
 from ferd_train.recipes import find_student_recipe, made_for, relatives
 from ferd_train.recipes.student import StudentRecipe

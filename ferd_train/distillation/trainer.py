@@ -25,7 +25,6 @@ from ferd_eval.evaluation.model_checks import probe
 from ferd_eval.models import build_architecture, save_network
 from ferd_train.distillation.teacher import FrozenTeacher
 from ferd_train.monitoring.epoch_log import StudentLog
-from ferd_train.monitoring.pace import Phase
 from ferd_train.monitoring.stopwatch import Stopwatch
 from ferd_train.recipes.student import StudentRecipe
 from ferd_train.synthesis import RealImages, Setting, Synthetic
@@ -34,6 +33,7 @@ from ferd_train.synthesis.class_sampling import attacked_logits, class_means, dr
 from ferd_train.synthesis.image_bank import Bank
 from ferd_train.training.checkpoint import read_state, write_state
 from ferd_train.training.lr_schedule import cosine
+from ferd_train.training.pace import Phase
 from ferd_train.training.process_group import ALONE, Workers
 from ferd_train.training.seams import Part, Seams
 from ferd_train.training.seeds import Randomness

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from ferd_eval.runtime.console import console
 from ferd_eval.runtime.progress import Bar, ProgressReporter, SparseLines
-from ferd_train.monitoring.pace import Pace, Phase
+from ferd_train.training.pace import Pace, Phase
 from ferd_train.training.seams import Seam
 
 

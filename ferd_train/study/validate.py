@@ -20,6 +20,7 @@ from ferd_eval.io.files import write_atomically
 from ferd_eval.io.json import parse_json, to_json
 from ferd_eval.results.manifest import RECORD, look_up, read_manifest
 from ferd_eval.runtime.device import DeviceChoice, choose_device
+from ferd_train.config.unfit import UnfitError
 from ferd_train.distillation.run import ShownImages, load_shown_images, rehearse, student_run
 from ferd_train.distillation.teacher import FrozenTeacher
 from ferd_train.distillation.teacher_fit import (
@@ -29,7 +30,6 @@ from ferd_train.distillation.teacher_fit import (
     require_same_images,
     require_student,
 )
-from ferd_train.distillation.unfit import UnfitError
 from ferd_train.recipes.student import StudentRecipe
 from ferd_train.study.definition import Evaluation, Study, TeacherSource
 from ferd_train.study.status import CellState

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ferd_eval.attacks import PGD, Batch, Passes, Threat, frozen
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.errors import UserError
-from ferd_train.monitoring.pace import Phase
+from ferd_train.training.pace import Phase
 from ferd_train.training.seams import Seams
 
 #: What looking at some images is called.

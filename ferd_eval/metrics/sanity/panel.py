@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferd_eval.errors import listed
-from ferd_eval.metrics.clean import clean_checks
 from ferd_eval.metrics.comparison.paired import Paired
 from ferd_eval.metrics.sanity.attack_gap import AttackGap, attack_gap
 from ferd_eval.metrics.sanity.check import (
@@ -28,6 +27,7 @@ from ferd_eval.metrics.sanity.check import (
     less_p,
     pick,
 )
+from ferd_eval.metrics.sanity.clean import clean_checks
 from ferd_eval.metrics.sanity.network_checks import network_checks
 from ferd_eval.results.attack_id import eps_of, family_of, preset_of
 from ferd_eval.results.outcomes import Outcomes

@@ -11,11 +11,11 @@ from torch import Tensor
 from ferd_eval.errors import UserError, did_you_mean
 from ferd_eval.models.architectures.base import Architecture, ArchitectureRow, Fit
 from ferd_eval.models.architectures.cnn28 import Cnn28
+from ferd_eval.models.architectures.external import EXTERNAL_ROWS
 from ferd_eval.models.architectures.mobilenetv2 import MobileNetV2
 from ferd_eval.models.architectures.preactresnet import PreActResNet
 from ferd_eval.models.architectures.resnet import CifarResNet, ThinResNet
 from ferd_eval.models.architectures.wideresnet import WideResNet
-from ferd_eval.models.external import EXTERNAL_ROWS
 
 #: A new family is a subclass of `Architecture` named here.
 FAMILIES: tuple[type[Architecture], ...] = (

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ferd_train.distillation.unfit import UnfitError
+from ferd_train.config.unfit import UnfitError
 from ferd_train.training.process_group import WHOLE, BatchShard
 
 

@@ -23,7 +23,7 @@ from ferd_eval.models.architectures.mobilenetv2 import MobileNetV2Module
 from ferd_eval.models.architectures.preactresnet import PreActResNetModule
 from ferd_eval.models.architectures.resnet import ResNet
 from ferd_eval.models.architectures.wideresnet import WideResNetModule
-from ferd_train.distillation.unfit import UnfitError
+from ferd_train.config.unfit import UnfitError
 
 _OWN_FAMILY = "take a teacher of one of the project's own families (ferd-eval ls models)"
 

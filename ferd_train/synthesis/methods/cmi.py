@@ -23,7 +23,7 @@ from ferd_train.config.checks import (
     require_one_of,
     require_positive,
 )
-from ferd_train.distillation.unfit import UnfitError
+from ferd_train.config.unfit import UnfitError
 from ferd_train.synthesis.base import (
     IMAGE_STEP,
     BestBatch,

@@ -9,7 +9,7 @@ from ferd_eval.io.recorded_accuracy import (
     recorded_accuracies,
     says_clean_test,
 )
-from ferd_eval.metrics.clean import clean_checks
+from ferd_eval.metrics.sanity.clean import clean_checks
 from ferd_eval.results.outcomes import Outcomes, conform
 
 CLEAN = [

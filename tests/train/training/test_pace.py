@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from ferd_eval.runtime.progress import SparseLines
-from ferd_train.monitoring.pace import Pace, Phase
 from ferd_train.monitoring.run_progress import RunProgress
+from ferd_train.training.pace import Pace, Phase
 from ferd_train.training.seams import Seam
 
 PHASES = {"image step": Phase(10, 3), "student step": Phase(20, 6, begins=3)}
@@ -18,7 +18,7 @@ PHASES = {"image step": Phase(10, 3), "student step": Phase(20, 6, begins=3)}
 @pytest.fixture
 def clock(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("ferd_train.monitoring.pace.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("ferd_train.training.pace.time.monotonic", lambda: now[0])
     return now
 
 
@@ -65,7 +65,7 @@ def test_a_run_that_goes_on_counts_its_own_steps_alone(clock):
 def test_the_first_estimate_comes_after_a_few_steps(monkeypatch):
     now = [0.0]
     monkeypatch.setattr("ferd_eval.runtime.progress.time.monotonic", lambda: now[0])
-    monkeypatch.setattr("ferd_train.monitoring.pace.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("ferd_train.training.pace.time.monotonic", lambda: now[0])
     written = io.StringIO()
     watcher = SparseLines(Console(file=written, width=200))
     progress = RunProgress(watcher, "seed 0", {"step": Phase(100, 1)}, epochs=2)
