@@ -5,9 +5,8 @@ from ferd_eval.metrics.comparison.checkpoints import ClassDelta, Comparison, Spl
 from ferd_eval.metrics.comparison.delta import Delta
 from ferd_eval.metrics.comparison.methods import compare_methods
 from ferd_eval.metrics.comparison.pairwise import (
-    Contestant,
+    PairwiseTests,
     SeedMean,
-    Standing,
     lowest_figure,
     seed_mean,
 )
@@ -75,11 +74,11 @@ __all__ = [
     "ClassGap",
     "ClassScore",
     "Comparison",
-    "Contestant",
     "Delta",
     "ErrorPattern",
     "ErrorShift",
     "Pair",
+    "PairwiseTests",
     "Profile",
     "Scorecard",
     "Scores",
@@ -87,7 +86,6 @@ __all__ = [
     "ShareChange",
     "SourceErrors",
     "Split",
-    "Standing",
     "TargetConfusion",
     "TargetEffect",
     "TargetErrors",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import mean
 
 from ferd_eval.metrics import Scores, SeedMean, lowest_figure, seed_mean
-from ferd_eval.report.leaderboard import Entry
+from ferd_eval.report.leaderboard import ScoredGroup
 from ferd_eval.report.leaderboard.read import read_rows
 from ferd_train.study.definition import TEACHER, Evaluation, Row, Study, TeacherSource
 from ferd_train.study.status import CellState
@@ -30,7 +30,7 @@ class StudyRow:
     teacher: TeacherSource
     row: Row | None
     states: tuple[CellState, ...]
-    entries: Mapping[str, Entry]
+    entries: Mapping[str, ScoredGroup]
 
     @property
     def name(self) -> str:
@@ -105,7 +105,7 @@ def _rows(study: Study, of_all: Sequence[CellState]) -> Iterator[StudyRow]:
                 yield StudyRow(teacher, row, own, _entries(own, study))
 
 
-def _entries(own: Sequence[CellState], study: Study) -> dict[str, Entry]:
+def _entries(own: Sequence[CellState], study: Study) -> dict[str, ScoredGroup]:
     entries = {}
     for evaluation in study.evaluations:
         folders = [each.evaluation(evaluation) for each in own if each.is_scored(evaluation)]

@@ -1,7 +1,4 @@
-"""How several networks or methods stand to each other under one attack, each difference once.
-
-A *contestant* is one network, or one method by its networks of several training seeds.
-"""
+"""Several networks or methods against each other under one attack, each difference once."""
 
 from __future__ import annotations
 
@@ -17,20 +14,7 @@ from ferd_eval.metrics.comparison.alignment import SameImages
 from ferd_eval.metrics.comparison.checkpoints import MANY_CLASSES, Comparison, compare_pair
 from ferd_eval.metrics.comparison.delta import Delta
 from ferd_eval.metrics.comparison.methods import FEWEST_SEEDS, ResampledRuns
-from ferd_eval.results.outcomes import Outcomes
-
-
-@dataclass(frozen=True, eq=False)
-class Contestant:
-    """One network, or a method by several.
-
-    Attributes:
-        runs: one for each training seed.
-        seeds: of training, in the order of the runs; None where unknown.
-    """
-
-    runs: tuple[Outcomes, ...]
-    seeds: tuple[int | None, ...]
+from ferd_eval.results.run_group import RunGroup
 
 
 @dataclass(frozen=True)
@@ -63,14 +47,14 @@ def lowest_figure(num_classes: int) -> str:
 
 
 @dataclass(eq=False)
-class Standing:
-    """Differences between any two contestants under one attack.
+class PairwiseTests:
+    """Differences between any two groups of runs under one attack.
 
     Attributes:
         same_images: whether they were scored on the same images, and so can be compared.
     """
 
-    contestants: Sequence[Contestant]
+    groups: Sequence[RunGroup]
     attack: str
     same_images: bool = field(init=False)
     _images: SameImages | None = field(init=False)
@@ -80,7 +64,7 @@ class Standing:
     def __post_init__(self) -> None:
         try:
             self._images = SameImages.of(
-                [run for each in self.contestants for run in each.runs], self.attack
+                [run for each in self.groups for run in each.runs], self.attack
             )
         except UserError:
             self._images = None
@@ -92,7 +76,7 @@ class Standing:
         A difference of 0 is told from nothing, with or without one.
 
         Args:
-            first, second: places of the contestants.
+            first, second: places of the groups.
             figure: "average", "worst_class", "worst_10pct" or "nsd" (debiased).
         """
         if (first, second) not in self._known:
@@ -109,7 +93,7 @@ class Standing:
         """Two networks by their images, two methods by their seeds; nothing across."""
         if self._images is None:
             return None
-        sides = self.contestants[first], self.contestants[second]
+        sides = self.groups[first], self.groups[second]
         sizes = [len(side.runs) for side in sides]
         places = self._places(first), self._places(second)
         if sizes == [1, 1]:
@@ -122,6 +106,6 @@ class Standing:
         paired = seeds[0] == seeds[1] and None not in seeds[0]
         return self._resampled.compare(*places, self.attack, by_seed=paired)
 
-    def _places(self, contestant: int) -> range:
-        start = sum(len(each.runs) for each in self.contestants[:contestant])
-        return range(start, start + len(self.contestants[contestant].runs))
+    def _places(self, group: int) -> range:
+        start = sum(len(each.runs) for each in self.groups[:group])
+        return range(start, start + len(self.groups[group].runs))

@@ -27,7 +27,7 @@ from ferd_eval.report.comparison import (
 from ferd_eval.report.comparison.seed_pairing import SeedPairs, pair_seeds
 from ferd_eval.report.run.text import strongest
 from ferd_eval.results.manifest import look_up
-from ferd_eval.results.run_group import Side, read_sides
+from ferd_eval.results.run_group import RunGroup, read_run_groups
 from ferd_eval.runtime.console import console
 
 #: Where comparisons go when nobody says otherwise.
@@ -83,7 +83,7 @@ def _contest(asked: Comparing) -> Contest:
     if not 0 <= asked.margin < 1:
         raise UserError(f"--margin is {asked.margin:g}; give a fraction from 0 on, as 0.01.")
     words = [asked.first, asked.second, *([asked.reference] if asked.reference else [])]
-    first, second, *others = read_sides(words)
+    first, second, *others = read_run_groups(words)
     _require_comparable(first, second)
     if len(first.runs) == 1 and asked.pair_seeds is not None:
         raise UserError("--pair-seeds is about several seeds a side; here is one. Leave it out.")
@@ -118,7 +118,7 @@ def _compare(pairs: SeedPairs, attack: str, margin: float) -> Comparison:
     return compare_methods(first, second, attack, by_seed=pairs.by_seed, margin=margin)
 
 
-def _require_comparable(first: Side, second: Side) -> None:
+def _require_comparable(first: RunGroup, second: RunGroup) -> None:
     """One network each, or at least three each."""
     counts = len(first.runs), len(second.runs)
     if counts == (1, 1) or min(counts) >= FEWEST_SEEDS:
@@ -141,13 +141,13 @@ def _runs(count: int) -> str:
     return f"{count} run{'s' * (count > 1)}"
 
 
-def _shared(sides: Sequence[Side]) -> list[str]:
+def _shared(sides: Sequence[RunGroup]) -> list[str]:
     """Attacks that every run met, in the order of the first."""
     runs = [run for side in sides for run in side.runs]
     return [attack for attack in runs[0].attacks if all(attack in run.attacks for run in runs)]
 
 
-def _choose(first: Side, second: Side, asked: str | None) -> str:
+def _choose(first: RunGroup, second: RunGroup, asked: str | None) -> str:
     """The attack asked for, else the strongest over both sides within its ε.
 
     Raises:
@@ -177,7 +177,7 @@ def _choose(first: Side, second: Side, asked: str | None) -> str:
     )
 
 
-def _strongest(sides: Sequence[Side], attacks: Sequence[str]) -> str | None:
+def _strongest(sides: Sequence[RunGroup], attacks: Sequence[str]) -> str | None:
     """The lowest on the average of the sides, so that their order does not matter."""
     manifest = sides[0].runs[0].manifest
     average = {
@@ -193,20 +193,20 @@ def _strongest(sides: Sequence[Side], attacks: Sequence[str]) -> str | None:
     )
 
 
-def _right(side: Side, attack: str, place: int) -> float:
+def _right(side: RunGroup, attack: str, place: int) -> float:
     """Share of images that are right."""
     right_RN = SameImages.of([side.runs[place]], attack).right_RN
     return float(right_RN.mean()) if right_RN.size else 1.0
 
 
-def _in_words(found: Mismatch, sides: Sequence[Side]) -> str:
+def _in_words(found: Mismatch, sides: Sequence[RunGroup]) -> str:
     """``steps is 20 for A and 50 for B``."""
     owners = _owners(sides)
     here, there = ("not set" if value is None else value for value in (found.here, found.there))
     return f"{found.constant} is {here} for {owners[0]} and {there} for {owners[found.place]}"
 
 
-def _owners(sides: Sequence[Side]) -> list[str]:
+def _owners(sides: Sequence[RunGroup]) -> list[str]:
     """What to call each run."""
     return [
         side.name if len(side.runs) == 1 else f"{side.name} ({folder.name})"
@@ -215,7 +215,7 @@ def _owners(sides: Sequence[Side]) -> list[str]:
     ]
 
 
-def _reference(pairs: SeedPairs, reference: Side, attack: str, asked: Comparing) -> Reference:
+def _reference(pairs: SeedPairs, reference: RunGroup, attack: str, asked: Comparing) -> Reference:
     """How both sides stand to a third, under the attack of the verdict.
 
     Raises:
@@ -250,7 +250,7 @@ def _reference(pairs: SeedPairs, reference: Side, attack: str, asked: Comparing)
     return Reference(_contestant(reference), to_first, to_second, note)
 
 
-def _to_reference(reference: Side, side: Side, attack: str, asked: Comparing) -> Comparison:
+def _to_reference(reference: RunGroup, side: RunGroup, attack: str, asked: Comparing) -> Comparison:
     """The side − the reference.
 
     A single network beside several is no sample of a method: it stands as it is beside each of
@@ -274,16 +274,16 @@ def _to_reference(reference: Side, side: Side, attack: str, asked: Comparing) ->
     )
 
 
-def _contestant(side: Side) -> Contestant:
+def _contestant(side: RunGroup) -> Contestant:
     return Contestant(
         side.name,
         tuple(map(str, side.folders)),
         tuple(run.manifest for run in side.runs),
-        side.training_seeds,
+        side.recorded_seeds,
     )
 
 
-def _warnings(sides: Sequence[Side], attack: str) -> Iterator[str]:
+def _warnings(sides: Sequence[RunGroup], attack: str) -> Iterator[str]:
     """What the runs themselves warn of, and what could not be held equal."""
     runs = [run for side in sides for run in side.runs]
     if attack == "clean":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ferd_eval.errors import UserError, listed
-from ferd_eval.results.run_group import Side
+from ferd_eval.results.run_group import RunGroup
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,13 +17,13 @@ class SeedPairs:
         said: that, and why, in a sentence.
     """
 
-    first: Side
-    second: Side
+    first: RunGroup
+    second: RunGroup
     by_seed: bool
     said: str
 
 
-def pair_seeds(first: Side, second: Side, asked: bool | None) -> SeedPairs:
+def pair_seeds(first: RunGroup, second: RunGroup, asked: bool | None) -> SeedPairs:
     """Pair networks of the same training seed and the same teacher.
 
     Args:
@@ -42,7 +42,7 @@ def pair_seeds(first: Side, second: Side, asked: bool | None) -> SeedPairs:
             f"--pair-seeds needs as many runs on both sides; {first.name} has {len(first.runs)}, "
             f"{second.name} {len(second.runs)}. Give those of the same seeds, or --no-pair-seeds."
         )
-    ours, theirs = first.training_seeds, second.training_seeds
+    ours, theirs = first.recorded_seeds, second.recorded_seeds
     same_seeds = (
         ours is not None
         and theirs is not None
@@ -64,18 +64,18 @@ def pair_seeds(first: Side, second: Side, asked: bool | None) -> SeedPairs:
     return _apart(first, second, _why_not(first, second))
 
 
-def _why_not(first: Side, second: Side) -> str:
+def _why_not(first: RunGroup, second: RunGroup) -> str:
     for side in (first, second):
-        if side.training_seeds is None:
+        if side.recorded_seeds is None:
             return (
                 f"the runs of {side.name} do not record their training seeds; --pair-seeds pairs "
                 "them in the order given"
             )
-    ours, theirs = (", ".join(map(str, side.training_seeds or ())) for side in (first, second))
+    ours, theirs = (", ".join(map(str, side.recorded_seeds or ())) for side in (first, second))
     return f"the training seeds are {ours} of {first.name} and {theirs} of {second.name}"
 
 
-def _apart(first: Side, second: Side, reason: str) -> SeedPairs:
+def _apart(first: RunGroup, second: RunGroup, reason: str) -> SeedPairs:
     said = (
         f"The two sides' seeds count as independent ({reason}): a Welch-like interval with the "
         "degrees of freedom of the side with fewer seeds."

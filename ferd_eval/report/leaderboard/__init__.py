@@ -2,7 +2,7 @@
 
 from ferd_eval.report.leaderboard.build import FIGURES, Leaderboard, Place, leaderboard
 from ferd_eval.report.leaderboard.json import record
-from ferd_eval.report.leaderboard.model import Entry
+from ferd_eval.report.leaderboard.model import ScoredGroup
 from ferd_eval.report.leaderboard.reported import PACKAGED, ReportedTables, read_reported
 from ferd_eval.report.leaderboard.terminal import render_terminal
 from ferd_eval.report.leaderboard.write import write_leaderboard
@@ -10,10 +10,10 @@ from ferd_eval.report.leaderboard.write import write_leaderboard
 __all__ = [
     "FIGURES",
     "PACKAGED",
-    "Entry",
     "Leaderboard",
     "Place",
     "ReportedTables",
+    "ScoredGroup",
     "leaderboard",
     "read_reported",
     "record",

@@ -8,9 +8,9 @@ from enum import StrEnum
 from typing import Any
 
 from ferd_eval.errors import UserError, did_you_mean
-from ferd_eval.metrics import Scores, Standing, lowest_figure, seed_mean
+from ferd_eval.metrics import PairwiseTests, Scores, lowest_figure, seed_mean
 from ferd_eval.report.format import NOTHING, Figure, Table, percent, ratio
-from ferd_eval.report.leaderboard.model import Entry, apart, variants
+from ferd_eval.report.leaderboard.model import ScoredGroup, apart, variants
 from ferd_eval.report.leaderboard.notes import (
     constants_of_columns,
     notes,
@@ -155,7 +155,7 @@ class Leaderboard:
 
 
 def leaderboard(
-    entries: Sequence[Entry],
+    entries: Sequence[ScoredGroup],
     reported: ReportedTables | None = None,
     *,
     attacks: Sequence[str] | None = None,
@@ -180,7 +180,7 @@ def leaderboard(
         if attack not in known and not any(attack in row.scores for row in published):
             raise UserError(f"no run was scored under {attack!r}.{did_you_mean(attack, known)}")
     order = _sort_key(sort, {*known, *(attack for row in published for attack in row.scores)})
-    tables: dict[tuple[str, ...], list[Entry]] = {}
+    tables: dict[tuple[str, ...], list[ScoredGroup]] = {}
     for entry in entries:
         tables.setdefault(entry.images, []).append(entry)
     # Published rows stand below the runs of their data set that met the most images.
@@ -203,7 +203,7 @@ def leaderboard(
 
 
 def _board(
-    entries: Sequence[Entry],
+    entries: Sequence[ScoredGroup],
     published: Sequence[Reported],
     source: str,
     attacks: Sequence[str] | None,
@@ -211,13 +211,13 @@ def _board(
     first = entries[0]
     worst_figure = lowest_figure(len(first.runs[0].class_names))
     columns = _columns(entries, published, attacks)
-    standings: list[Standing] = []
+    standings: list[PairwiseTests] = []
     scores: list[dict[str, dict[str, Score]]] = [{} for _ in entries]
     for column, members in columns:
         if not members:
             continue
         those = [entries[i] for i in members]
-        standing = Standing([each.contestant for each in those], column.attack)
+        standing = PairwiseTests(those, column.attack)
         standings.append(standing)
         unranked = [_scores(each, column.attack, worst_figure) for each in those]
         ranked = _ranked(unranked, standing, worst_figure)
@@ -279,7 +279,7 @@ def _published_board(
 
 
 def _columns(
-    entries: Sequence[Entry], published: Sequence[Reported], attacks: Sequence[str] | None
+    entries: Sequence[ScoredGroup], published: Sequence[Reported], attacks: Sequence[str] | None
 ) -> list[tuple[Column, list[int]]]:
     """Columns, and the entries in each by place: an attack has as many as its constants differ."""
     measured = [attack for entry in entries for attack in entry.attacks]
@@ -300,7 +300,7 @@ def _columns(
     return columns
 
 
-def _scores(entry: Entry, attack: str, worst_figure: str) -> dict[str, Score]:
+def _scores(entry: ScoredGroup, attack: str, worst_figure: str) -> dict[str, Score]:
     """Figures of one entry under one attack, unranked."""
     cards = [card.attacks[attack] for card in entry.cards]
     floors = [card.floor95 for card in cards if card.floor95 is not None]
@@ -340,7 +340,7 @@ def _score(values: Sequence[float | None], printer: Callable[[float | None], Fig
 
 
 def _ranked(
-    unranked: Sequence[dict[str, Score]], standing: Standing, worst_figure: str
+    unranked: Sequence[dict[str, Score]], standing: PairwiseTests, worst_figure: str
 ) -> list[dict[str, Score]]:
     """Mark the best and the second of each figure, and what may be no worse than the best."""
     ranked = [dict(scores) for scores in unranked]
@@ -364,7 +364,7 @@ def _ranked(
     return ranked
 
 
-def _marks(entry: Entry, columns: Sequence[Column]) -> tuple[str, ...]:
+def _marks(entry: ScoredGroup, columns: Sequence[Column]) -> tuple[str, ...]:
     marks = ["!"] if any(card.flags for card in entry.cards) else []
     shown = {column.attack for column in columns}
     if any(
@@ -454,9 +454,9 @@ def worst_heading(worst_figure: str) -> str:
     return "Worst 10 %" if worst_figure == "worst_10pct" else "Worst class"
 
 
-def _dataset(entry: Entry) -> str:
+def _dataset(entry: ScoredGroup) -> str:
     return str(entry.runs[0].manifest["dataset"].get("name") or "data set without a name")
 
 
-def _images(entry: Entry) -> int:
+def _images(entry: ScoredGroup) -> int:
     return max(scores.n for scores in entry.cards[0].attacks.values())

@@ -8,34 +8,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ferd_eval.metrics import Contestant, Scorecard
+from ferd_eval.metrics import Scorecard
 from ferd_eval.results.outcomes import Outcomes
+from ferd_eval.results.run_group import RunGroup
 
 
 @dataclass(frozen=True, eq=False)
-class Entry:
-    """One row to be.
+class ScoredGroup(RunGroup):
+    """A row of a leaderboard: runs with the scorecard of each."""
 
-    Attributes:
-        runs, cards: one for each training seed.
-        seeds: of training; None where unknown.
-    """
-
-    name: str
-    runs: tuple[Outcomes, ...]
     cards: tuple[Scorecard, ...]
-    seeds: tuple[int | None, ...]
-
-    @property
-    def contestant(self) -> Contestant:
-        """As `ferd_eval.metrics.Standing` takes it."""
-        return Contestant(self.runs, self.seeds)
-
-    @property
-    def attacks(self) -> tuple[str, ...]:
-        """Attacks that all its runs met."""
-        first, *others = self.runs
-        return tuple(a for a in first.attacks if all(a in other.attacks for other in others))
 
     def constants(self, attack: str) -> Mapping[str, Any]:
         """What the attack ran with."""

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ferd_eval.errors import listed
-from ferd_eval.metrics import Standing, lowest_figure
+from ferd_eval.metrics import PairwiseTests, lowest_figure
 from ferd_eval.metrics.comparison.circumstances import circumstances, differing
 from ferd_eval.metrics.comparison.methods import FEWEST_SEEDS
 from ferd_eval.report.format import NOTHING, Table
-from ferd_eval.report.leaderboard.model import Entry
+from ferd_eval.report.leaderboard.model import ScoredGroup
 from ferd_eval.report.run.provenance import constants_table
 from ferd_eval.results.outcomes import Outcomes
 
@@ -33,9 +33,9 @@ _INTERVAL = {
 
 
 def notes(
-    entries: Sequence[Entry],
+    entries: Sequence[ScoredGroup],
     columns: Sequence[tuple[Column, list[int]]],
-    standings: Sequence[Standing],
+    standings: Sequence[PairwiseTests],
     *,
     source: str,
 ) -> tuple[str, ...]:
@@ -54,7 +54,7 @@ def notes(
     return tuple(found)
 
 
-def _how_to_read(entries: Sequence[Entry]) -> Iterator[str]:
+def _how_to_read(entries: Sequence[ScoredGroup]) -> Iterator[str]:
     several = len(entries) > 1
     if several:
         yield (
@@ -86,7 +86,7 @@ def _how_to_read(entries: Sequence[Entry]) -> Iterator[str]:
     )
 
 
-def _seeds(entries: Sequence[Entry]) -> Iterator[str]:
+def _seeds(entries: Sequence[ScoredGroup]) -> Iterator[str]:
     methods = [entry for entry in entries if len(entry.runs) >= FEWEST_SEEDS]
     few = [entry for entry in entries if 1 < len(entry.runs) < FEWEST_SEEDS]
     single = [entry for entry in entries if len(entry.runs) == 1]
@@ -111,7 +111,7 @@ def _seeds(entries: Sequence[Entry]) -> Iterator[str]:
 
 
 def _half_empty(
-    entries: Sequence[Entry], columns: Sequence[tuple[Column, list[int]]]
+    entries: Sequence[ScoredGroup], columns: Sequence[tuple[Column, list[int]]]
 ) -> Iterator[str]:
     """Attacks that some rows met and others did not, which leaves dashes."""
     titles = {column.attack: column.title.partition(" (")[0] for column, _ in columns}
@@ -134,7 +134,7 @@ def _half_empty(
 
 
 def _told_apart(
-    columns: Sequence[tuple[Column, list[int]]], standings: Sequence[Standing]
+    columns: Sequence[tuple[Column, list[int]]], standings: Sequence[PairwiseTests]
 ) -> Iterator[str]:
     attacks = [column.attack for column, _ in columns]
     for attack in dict.fromkeys(attack for attack in attacks if attacks.count(attack) > 1):
@@ -150,7 +150,7 @@ def _told_apart(
             )
 
 
-def _in_doubt(entries: Sequence[Entry]) -> Iterator[str]:
+def _in_doubt(entries: Sequence[ScoredGroup]) -> Iterator[str]:
     if any(card.flags for entry in entries for card in entry.cards):
         yield "! marks rows whose attacks are in doubt; the signs are listed below."
     if any(
@@ -170,7 +170,7 @@ def _in_doubt(entries: Sequence[Entry]) -> Iterator[str]:
         )
 
 
-def _other_circumstances(entries: Sequence[Entry]) -> Iterator[str]:
+def _other_circumstances(entries: Sequence[ScoredGroup]) -> Iterator[str]:
     """Versions, precisions and engines that differ; they may move figures by themselves."""
     for what, values in differing([run for entry in entries for run in entry.runs]).items():
         known = list(dict.fromkeys(value for value in values if value is not None))
@@ -187,7 +187,7 @@ def constants_of_columns(columns: Sequence[Column]) -> Table:
     )
 
 
-def origin_table(entries: Sequence[Entry]) -> Table:
+def origin_table(entries: Sequence[ScoredGroup]) -> Table:
     """One line for each network: what was scored, by which code, how."""
     return Table(
         "Where the rows come from",
@@ -215,7 +215,7 @@ def origin_table(entries: Sequence[Entry]) -> Table:
     )  # fmt: skip
 
 
-def trust_table(entries: Sequence[Entry]) -> Table | None:
+def trust_table(entries: Sequence[ScoredGroup]) -> Table | None:
     """What the checks of each run warn of; None where there is nothing."""
     rows = tuple(
         (entry.name, _text(seed), sentence)

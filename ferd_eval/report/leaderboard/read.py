@@ -12,17 +12,17 @@ from typing import Any
 from ferd_eval.errors import UserError
 from ferd_eval.metrics import Scorecard, scorecard
 from ferd_eval.metrics.comparison.circumstances import circumstances, network
-from ferd_eval.report.leaderboard import Entry
+from ferd_eval.report.leaderboard import ScoredGroup
 from ferd_eval.report.leaderboard.model import images_of
 from ferd_eval.results.manifest import look_up
 from ferd_eval.results.outcomes import Outcomes
-from ferd_eval.results.run_folder import by_method, find_runs, record_in, say_left_out, seed_of
-from ferd_eval.results.run_group import Side, read_side, with_own_names
+from ferd_eval.results.run_folder import by_method, find_runs, record_in, say_left_out
+from ferd_eval.results.run_group import RunGroup, read_run_group, with_distinct_names
 
 
 def read_entries(
     arguments: Sequence[str], *, group_seeds: bool
-) -> tuple[list[Entry], tuple[Path, ...]]:
+) -> tuple[list[ScoredGroup], tuple[Path, ...]]:
     """Read each argument: a run, a folder of runs, or ``NAME=A,B,C`` over training seeds.
 
     Returns:
@@ -57,7 +57,9 @@ def read_entries(
         rows += [_Row("", those) for those in grouped]
     _require_once([folder for row in rows for folder in row.folders])
     sides = [
-        read_side([folder.resolve() for folder in row.folders], row.name or str(row.folders[0]))
+        read_run_group(
+            [folder.resolve() for folder in row.folders], row.name or str(row.folders[0])
+        )
         for row in rows
     ]
     names = _names(rows, sides)
@@ -68,14 +70,14 @@ def read_entries(
     return entries, unfinished
 
 
-def read_rows(rows: Sequence[tuple[str, Sequence[Path]]]) -> list[Entry]:
+def read_rows(rows: Sequence[tuple[str, Sequence[Path]]]) -> list[ScoredGroup]:
     """Read rows whose names and runs are known: one run, or several over training seeds.
 
     Raises:
         UserError: a run cannot be read, or runs of one row do not belong together.
     """
     return [
-        _entry(name, folders, read_side([folder.resolve() for folder in folders], name))
+        _entry(name, folders, read_run_group([folder.resolve() for folder in folders], name))
         for name, folders in rows
     ]
 
@@ -131,16 +133,12 @@ def _scored_alike(record: Mapping[str, Any]) -> str:
     return json.dumps(said, sort_keys=True, default=str)
 
 
-def _entry(name: str, folders: Sequence[Path], side: Side) -> Entry:
-    seeds = [seed_of(folder, run.manifest) for folder, run in zip(folders, side.runs, strict=True)]
+def _entry(name: str, folders: Sequence[Path], side: RunGroup) -> ScoredGroup:
+    seeds = side.seeds
     order = sorted(range(len(seeds)), key=lambda i: (seeds[i] is None, seeds[i] or 0))
     cards = [_scored(folder, run) for folder, run in zip(folders, side.runs, strict=True)]
-    entry = Entry(
-        name,
-        side.in_order(order).runs,
-        tuple(cards[i] for i in order),
-        tuple(seeds[i] for i in order),
-    )
+    side = side.in_order(order)
+    entry = ScoredGroup(name, side.folders, side.runs, tuple(cards[i] for i in order))
     _require_one_measurement(entry)
     return entry
 
@@ -166,7 +164,7 @@ def _scored(folder: Path, run: Outcomes) -> Scorecard:
     return card
 
 
-def _require_one_measurement(entry: Entry) -> None:
+def _require_one_measurement(entry: ScoredGroup) -> None:
     """The runs of a row met the same images and attacks, each with a training seed of its own.
 
     Raises:
@@ -201,7 +199,7 @@ def _require_once(folders: Sequence[Path]) -> None:
         raise UserError(f"{twice[0]} is given more than once. Give each run one time.")
 
 
-def _names(rows: Sequence[_Row], sides: Sequence[Side]) -> list[str]:
+def _names(rows: Sequence[_Row], sides: Sequence[RunGroup]) -> list[str]:
     """What the user calls a row, else a name of its own.
 
     Raises:
@@ -211,7 +209,7 @@ def _names(rows: Sequence[_Row], sides: Sequence[Side]) -> list[str]:
     if twice := [name for name, times in given.items() if times > 1]:
         raise UserError(f"the name {twice[0]!r} is given to two rows. Give each its own.")
     others = [side for row, side in zip(rows, sides, strict=True) if not row.name]
-    found = iter(with_own_names(others))
+    found = iter(with_distinct_names(others))
     names = [row.name or next(found).name for row in rows]
     return [
         name if row.name or name not in given else ", ".join(map(str, row.folders))

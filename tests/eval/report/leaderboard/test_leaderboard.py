@@ -23,9 +23,9 @@ from scipy import stats
 from ferd_eval.errors import UserError
 from ferd_eval.io.escape import escape_latex as escape
 from ferd_eval.metrics import compare, compare_methods, scorecard
-from ferd_eval.metrics.comparison import pairwise as standing
+from ferd_eval.metrics.comparison import pairwise
 from ferd_eval.report.leaderboard import (
-    Entry,
+    ScoredGroup,
     leaderboard,
     read_reported,
     render_terminal,
@@ -46,8 +46,9 @@ def simulate(make_run: Any) -> Any:
     return simulate
 
 
-def entry(name: str, *runs: Outcomes, seeds: Sequence[int | None] | None = None) -> Entry:
-    return Entry(name, runs, tuple(map(scorecard, runs)), tuple(seeds or [None] * len(runs)))
+def entry(name: str, *runs: Outcomes, seeds: Sequence[int] = ()) -> ScoredGroup:
+    folders = [Path(f"seed-{seed}") for seed in seeds] or [Path(name)] * len(runs)
+    return ScoredGroup(name, tuple(folders), runs, tuple(map(scorecard, runs)))
 
 
 def network(of: Outcomes, seed: int, flip: float = 0.06) -> Outcomes:
@@ -242,7 +243,7 @@ def written(folder: Path, board: Any) -> dict[str, str]:
 # What they should say, said a second time
 
 
-def expected(entries: Sequence[Entry], attacks: Sequence[str]) -> dict[str, Any]:
+def expected(entries: Sequence[ScoredGroup], attacks: Sequence[str]) -> dict[str, Any]:
     """Places and ties by comparing everything with everything, straight from the outcomes."""
     worst = "worst_10pct" if len(entries[0].runs[0].class_names) >= 100 else "worst_class"
     found: dict[str, Any] = {each.name: {} for each in entries}
@@ -299,7 +300,7 @@ def expected(entries: Sequence[Entry], attacks: Sequence[str]) -> dict[str, Any]
     return found
 
 
-def tie(top: Entry, other: Entry, attack: str, figure: str, worst: str) -> bool | None:
+def tie(top: ScoredGroup, other: ScoredGroup, attack: str, figure: str, worst: str) -> bool | None:
     sizes = {len(top.runs), len(other.runs)}
     if sizes == {1}:
         comparison = compare(top.runs[0], other.runs[0], attack)
@@ -407,13 +408,13 @@ def test_comparisons_are_against_the_best_only_and_each_once(
     simulate: Any, monkeypatch: Any
 ) -> None:
     calls: list[tuple[str, int, int]] = []
-    original = standing.compare_pair
+    original = pairwise.compare_pair
 
     def counted(images: Any, first: int, second: int, attack: str) -> Any:
         calls.append((attack, first, second))
         return original(images, first, second, attack)
 
-    monkeypatch.setattr(standing, "compare_pair", counted)
+    monkeypatch.setattr(pairwise, "compare_pair", counted)
     base = simulate(per_class=10)
     leaderboard([entry(f"n{s}", network(base, s, 0.2)) for s in range(50)])
     assert len(calls) == len(set(calls))

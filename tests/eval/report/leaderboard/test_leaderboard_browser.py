@@ -14,7 +14,12 @@ import pytest
 from PIL import Image
 
 from ferd_eval.metrics import scorecard
-from ferd_eval.report.leaderboard import Entry, leaderboard, read_reported, write_leaderboard
+from ferd_eval.report.leaderboard import (
+    ScoredGroup,
+    leaderboard,
+    read_reported,
+    write_leaderboard,
+)
 from tests.eval.report.chromium import Chromium
 
 PROGRAM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -47,7 +52,7 @@ def page(make_run: Any, tmp_path: Path) -> Path:
     entries = []
     for seed, name in enumerate(("a", "b", "a rather long name of a network", "d" * 60)):
         run = simulate(seed=seed)
-        entries.append(Entry(name, (run,), (scorecard(run),), (None,)))
+        entries.append(ScoredGroup(name, (Path(name),), (run,), (scorecard(run),)))
     board = leaderboard(entries, read_reported("paper"), sort="given")
     return write_leaderboard(tmp_path, board)[-1]
 
