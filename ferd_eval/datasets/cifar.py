@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ferd_eval.datasets.info import DatasetInfo, Layout, Split
+from ferd_eval.datasets.info import DatasetInfo, Layout, PublicDataset, Split
 from ferd_eval.datasets.labelled_images import LabelledImages
 from ferd_eval.errors import UserError
 from ferd_eval.io.array_pickle import read_array_pickle
@@ -55,55 +55,6 @@ CIFAR100_CLASSES = tuple(sorted(name for names in SUPERCLASS_MEMBERS.values() fo
 _SUPERCLASS_OF = {name: group for group, names in SUPERCLASS_MEMBERS.items() for name in names}
 CIFAR100_SUPERCLASSES = tuple(_SUPERCLASS_OF[name] for name in CIFAR100_CLASSES)
 
-_TERMS = "no explicit licence; cite Krizhevsky (2009)"
-_URL = "https://www.cs.toronto.edu/~kriz"
-
-CIFAR10 = DatasetInfo(
-    name="cifar10",
-    title="CIFAR-10",
-    num_classes=10,
-    image_shape=(3, 32, 32),
-    default_eps=Fraction(8, 255),
-    licence=_TERMS,
-    url=f"{_URL}/cifar-10-binary.tar.gz",
-    layout="cifar-10-batches-bin/test_batch.bin or cifar-10-batches-py/test_batch",
-    downloader="CIFAR10",
-    class_names=CIFAR10_CLASSES,
-)
-CIFAR100 = DatasetInfo(
-    name="cifar100",
-    title="CIFAR-100",
-    num_classes=100,
-    image_shape=(3, 32, 32),
-    default_eps=Fraction(8, 255),
-    licence=_TERMS,
-    url=f"{_URL}/cifar-100-binary.tar.gz",
-    layout="cifar-100-binary/test.bin or cifar-100-python/test",
-    downloader="CIFAR100",
-    class_names=CIFAR100_CLASSES,
-    groupings={"superclass": CIFAR100_SUPERCLASSES},
-)
-
-_BATCHES = range(1, 6)
-CIFAR10_LAYOUTS = (
-    Layout(
-        subfolders=("cifar-10-batches-bin", "."),
-        test=("test_batch.bin",),
-        train=tuple(f"data_batch_{i}.bin" for i in _BATCHES),
-    ),
-    Layout(
-        subfolders=("cifar-10-batches-py", "."),
-        test=("test_batch",),
-        train=tuple(f"data_batch_{i}" for i in _BATCHES),
-    ),
-)
-CIFAR100_LAYOUTS = (
-    Layout(subfolders=("cifar-100-binary", "."), test=("test.bin",), train=("train.bin",)),
-    Layout(subfolders=("cifar-100-python", "."), test=("test",), train=("train",)),
-)
-CIFAR10_ARCHIVES = ("cifar-10-binary.tar.gz", "cifar-10-python.tar.gz")
-CIFAR100_ARCHIVES = ("cifar-100-binary.tar.gz", "cifar-100-python.tar.gz")
-
 
 @dataclass(frozen=True)
 class OfficialOpening:
@@ -123,37 +74,13 @@ OFFICIAL = {
 }
 
 
-def load_cifar10(folder: Path, layout: Layout, split: Split) -> LabelledImages:
-    """Read CIFAR-10 from the folder that holds its files in ``layout``.
+def read_cifar(info: PublicDataset, folder: Path, layout: Layout, split: Split) -> LabelledImages:
+    """Read CIFAR-10, or CIFAR-100 with its fine labels, from the folder that holds its files.
 
     Raises:
-        UserError: a file is missing, cut short, damaged, or has labels beyond 9.
+        UserError: a file is missing, cut short, damaged, or has labels beyond K − 1.
     """
-    return _load(CIFAR10, CIFAR10_CLASSES, folder, layout.files(split), split)
-
-
-def load_cifar100(folder: Path, layout: Layout, split: Split) -> LabelledImages:
-    """Read CIFAR-100 with its fine labels; its 20 superclasses are grouping ``superclass``.
-
-    Raises:
-        UserError: a file is missing, cut short, damaged, or has labels beyond 99.
-    """
-    return _load(
-        CIFAR100,
-        CIFAR100_CLASSES,
-        folder,
-        layout.files(split),
-        split,
-    )
-
-
-def _load(
-    info: DatasetInfo,
-    class_names: tuple[str, ...],
-    folder: Path,
-    files: tuple[str, ...],
-    split: Split,
-) -> LabelledImages:
+    files = layout.files(split)
     paths = {name: existing(folder / name) for name in files}
     absent = [name for name, path in paths.items() if path is None]
     if absent:
@@ -168,7 +95,7 @@ def _load(
         name=info.name,
         images_NCHW=images_NCHW,
         labels_N=labels_N,
-        class_names=class_names,
+        class_names=info.class_names,
         indices_N=np.arange(len(labels_N), dtype=np.int64),
         source=str(folder),
         groupings=info.groupings,
@@ -262,3 +189,43 @@ def _read_whole(path: Path, limit: int, expected: str) -> bytearray:
             "it is no CIFAR file."
         )
     return content
+
+
+_URL = "https://www.cs.toronto.edu/~kriz"
+_BATCHES = [f"data_batch_{i}" for i in range(1, 6)]
+CIFAR10 = PublicDataset(
+    name="cifar10",
+    title="CIFAR-10",
+    num_classes=10,
+    image_shape=(3, 32, 32),
+    default_eps=Fraction(8, 255),
+    licence="no explicit licence; cite Krizhevsky (2009)",
+    url=f"{_URL}/cifar-10-binary.tar.gz",
+    layout="cifar-10-batches-bin/test_batch.bin or cifar-10-batches-py/test_batch",
+    downloader="CIFAR10",
+    class_names=CIFAR10_CLASSES,
+    layouts=(
+        Layout(
+            ("cifar-10-batches-bin", "."), ("test_batch.bin",), tuple(f"{b}.bin" for b in _BATCHES)
+        ),
+        Layout(("cifar-10-batches-py", "."), ("test_batch",), tuple(_BATCHES)),
+    ),
+    archives=("cifar-10-binary.tar.gz", "cifar-10-python.tar.gz"),
+    read=read_cifar,
+)
+CIFAR100 = replace(
+    CIFAR10,
+    name="cifar100",
+    title="CIFAR-100",
+    num_classes=100,
+    url=f"{_URL}/cifar-100-binary.tar.gz",
+    layout="cifar-100-binary/test.bin or cifar-100-python/test",
+    downloader="CIFAR100",
+    class_names=CIFAR100_CLASSES,
+    groupings={"superclass": CIFAR100_SUPERCLASSES},
+    layouts=(
+        Layout(("cifar-100-binary", "."), ("test.bin",), ("train.bin",)),
+        Layout(("cifar-100-python", "."), ("test",), ("train",)),
+    ),
+    archives=("cifar-100-binary.tar.gz", "cifar-100-python.tar.gz"),
+)

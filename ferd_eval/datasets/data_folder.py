@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
-from ferd_eval.datasets.info import DatasetInfo, Layout, Split
+from ferd_eval.datasets.info import DatasetInfo, Layout, PublicDataset, Split
 from ferd_eval.errors import UserError
 
 ENVIRONMENT = "FERD_DATA"
@@ -31,77 +31,56 @@ class DataFolder:
             return cls(Path(os.environ[ENVIRONMENT]).expanduser(), ENVIRONMENT)
         return cls(Path("data"), f"the default, as neither --data-dir nor {ENVIRONMENT} is given")
 
-    def places(self, name: str, layouts: Sequence[Layout]) -> list[Path]:
-        """Every folder in which data set ``name`` may lie, each once, in the order of looking."""
-        return list(
-            dict.fromkeys(
-                root / subfolder
-                for root in (self.path, self.path / name)
-                for layout in layouts
-                for subfolder in layout.subfolders
-            )
-        )
-
-    def find(
-        self, name: str, layouts: Sequence[Layout], split: Split
-    ) -> tuple[Path, Layout] | None:
-        """Return the first folder that holds files of the split, and their layout."""
-        for root in (self.path, self.path / name):
-            for layout in layouts:
+    def places(self, info: PublicDataset) -> Iterator[tuple[Path, Layout]]:
+        """Every folder in which the data set may lie, with its layout, in the order of looking."""
+        for root in (self.path, self.path / info.name):
+            for layout in info.layouts:
                 for subfolder in layout.subfolders:
-                    if layout.holds(root / subfolder, split):
-                        return root / subfolder, layout
-        return None
+                    yield root / subfolder, layout
+
+    def find(self, info: PublicDataset, split: Split) -> tuple[Path, Layout] | None:
+        """The first folder that holds files of the split, and their layout."""
+        return next((at for at in self.places(info) if at[1].holds(at[0], split)), None)
 
     def missing(
-        self,
-        info: DatasetInfo,
-        split: Split,
-        known: Mapping[str, Sequence[Layout]],
-        archives: Sequence[str],
+        self, info: PublicDataset, split: Split, public: Sequence[PublicDataset]
     ) -> UserError:
         """Say what was looked for, where, what lies there instead, and what to type.
 
         Args:
             info: the set that is missing.
             split: the split that is missing.
-            known: the layouts of every public set, this one's too, by name.
-            archives: file names of the set as it is before unpacking.
+            public: all sets that might lie there instead, this one too.
         """
-        layouts = known[info.name]
         names = " or ".join(
-            dict.fromkeys(_first_and_last(layout.files(split)) for layout in layouts)
+            dict.fromkeys(_first_and_last(layout.files(split)) for layout in info.layouts)
         )
         if self.path.is_dir():
-            places = ", ".join(str(place) for place in self.places(info.name, layouts))
+            places = ", ".join(dict.fromkeys(str(place) for place, _ in self.places(info)))
             looked = f"looked for {names} in {places}"
         else:
             looked = f"folder {self.path.absolute()} ({self.named_by}) does not exist"
         return UserError(
             f"no {info.name} {split} files: {looked}. "
-            f"{self._found_instead(info, split, known, archives)}{_how_to_get(info)}"
+            f"{self._found_instead(info, split, public)}{_how_to_get(info)}"
         )
 
     def _found_instead(
-        self,
-        info: DatasetInfo,
-        split: Split,
-        known: Mapping[str, Sequence[Layout]],
-        archives: Sequence[str],
+        self, info: PublicDataset, split: Split, public: Sequence[PublicDataset]
     ) -> str:
         other_split: Split = "train" if split == "test" else "test"
-        if found := self.find(info.name, known[info.name], other_split):
+        if found := self.find(info, other_split):
             return (
                 f"{found[0]} has only the {other_split} files: put the {split} ones beside them. "
             )
         for root in (self.path, self.path / info.name):
-            for archive in archives:
+            for archive in info.archives:
                 if (root / archive).is_file():
                     return f"{root / archive} is there but packed: unpack it in {root}. "
         others: dict[Path, list[str]] = {}
-        for other, layouts in known.items():
-            if other != info.name and (found := self.find(other, layouts, split)):
-                others.setdefault(found[0], []).append(other)
+        for other in public:
+            if other.name != info.name and (found := self.find(other, split)):
+                others.setdefault(found[0], []).append(other.name)
         if not others:
             return ""
         place, names = next(iter(others.items()))

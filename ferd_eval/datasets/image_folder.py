@@ -14,27 +14,16 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from ferd_eval.datasets.class_order import ClassOrder
-from ferd_eval.datasets.info import DatasetInfo, Split
+from ferd_eval.datasets.info import OwnDataset, Split
 from ferd_eval.datasets.labelled_images import LabelledImages
 from ferd_eval.datasets.pixel_buffer import room_for
 from ferd_eval.errors import UserError
 from ferd_eval.io.bounded import unreadable
 
-IMAGE_FOLDER = DatasetInfo(
-    name="folder",
-    title="your images, one folder a class",
-    num_classes=None,
-    image_shape=None,
-    default_eps=Fraction(8, 255),
-    licence="yours",
-    url="",
-    layout="folder:PATH with PATH/<class>/*.png (or .jpg ...), or PATH/{train,test}/<class>/*.png",
-)
-
 _TRAIN, _TESTS = "train", ("test", "val", "valid", "validation")
 
 
-def load_image_folder(path: Path, split: Split, order: ClassOrder) -> LabelledImages:
+def read_image_folder(path: Path, split: Split, order: ClassOrder) -> LabelledImages:
     """Read ``path/<class>/**`` as RGB: images in ImageFolder's order, labels in the order chosen.
 
     A class folder without files is a class without images. Where ``path`` has folders ``train`` and
@@ -214,3 +203,16 @@ def _rgb(image: Image.Image, path: Path) -> NDArray[np.uint8]:
         return np.asarray(image.convert("RGB"))
     except Exception as error:  # a decoder raises whatever its parser tripped over
         raise unreadable(path, error) from error
+
+
+IMAGE_FOLDER = OwnDataset(
+    name="folder",
+    title="your images, one folder a class",
+    num_classes=None,
+    image_shape=None,
+    default_eps=Fraction(8, 255),
+    licence="yours",
+    url="",
+    layout="folder:PATH with PATH/<class>/*.png (or .jpg ...), or PATH/{train,test}/<class>/*.png",
+    read=read_image_folder,
+)

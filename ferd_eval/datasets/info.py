@@ -1,14 +1,49 @@
-"""What is known about a data set before it is read, and where its files lie."""
+"""Facts of a data set, declared before it is read: layouts, archives and reader included."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
+from ferd_eval.datasets.class_order import ClassOrder
+from ferd_eval.datasets.labelled_images import LabelledImages
+
 Split = Literal["test", "train"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One published arrangement of a data set's files.
+
+    Attributes:
+        subfolders: where below the data folder they may lie, likeliest first; ``"."`` is itself.
+        test: the test files, as glob patterns relative to the subfolder. A pattern that ends in a
+            slash is of folders; files may have ``.gz`` added.
+        train: the same for the training files.
+    """
+
+    subfolders: tuple[str, ...]
+    test: tuple[str, ...]
+    train: tuple[str, ...]
+
+    def files(self, split: Split) -> tuple[str, ...]:
+        """The patterns of one split."""
+        return self.test if split == "test" else self.train
+
+    def holds(self, folder: Path, split: Split) -> bool:
+        """Whether any file of the split is in ``folder``."""
+        for pattern in self.files(split):
+            if pattern.endswith("/"):
+                found = any(path.is_dir() for path in folder.glob(pattern))
+            else:
+                names = (pattern, f"{pattern}.gz")
+                found = any(path.is_file() for name in names for path in folder.glob(name))
+            if found:
+                return True
+        return False
 
 
 @dataclass(frozen=True)
@@ -42,33 +77,30 @@ class DatasetInfo:
     groupings: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
 
 
-@dataclass(frozen=True)
-class Layout:
-    """One published arrangement of a data set's files.
+@dataclass(frozen=True, kw_only=True)
+class PublicDataset(DatasetInfo):
+    """A published set, found below the data folder.
 
     Attributes:
-        subfolders: where below the data folder they may lie, likeliest first; ``"."`` is itself.
-        test: the test files, as glob patterns relative to the subfolder. A pattern that ends in a
-            slash is of folders; files may have ``.gz`` added.
-        train: the same for the training files.
+        layouts: arrangements of its files, likeliest first.
+        archives: file names of the set before unpacking.
+        read: reads a split from the folder that holds its files.
     """
 
-    subfolders: tuple[str, ...]
-    test: tuple[str, ...]
-    train: tuple[str, ...]
+    layouts: tuple[Layout, ...]
+    archives: tuple[str, ...] = ()
+    read: Callable[[PublicDataset, Path, Layout, Split], LabelledImages]
 
-    def files(self, split: Split) -> tuple[str, ...]:
-        """The patterns of one split."""
-        return self.test if split == "test" else self.train
 
-    def holds(self, folder: Path, split: Split) -> bool:
-        """Whether any file of the split is in ``folder``."""
-        for pattern in self.files(split):
-            if pattern.endswith("/"):
-                found = any(path.is_dir() for path in folder.glob(pattern))
-            else:
-                names = (pattern, f"{pattern}.gz")
-                found = any(path.is_file() for name in names for path in folder.glob(name))
-            if found:
-                return True
-        return False
+@dataclass(frozen=True, kw_only=True)
+class OwnDataset(DatasetInfo):
+    """A user's own set, named with its path: ``name:PATH``."""
+
+    read: Callable[[Path, Split, ClassOrder], LabelledImages]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackagedDataset(DatasetInfo):
+    """A set inside this package."""
+
+    read: Callable[[Split], LabelledImages]

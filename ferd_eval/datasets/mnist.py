@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from fractions import Fraction
 from math import prod
 from pathlib import Path
@@ -10,48 +11,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ferd_eval.datasets.info import DatasetInfo, Layout, Split
+from ferd_eval.datasets.info import Layout, PublicDataset, Split
 from ferd_eval.datasets.labelled_images import LabelledImages
 from ferd_eval.errors import UserError
 from ferd_eval.io.bounded import BoundedFile, existing, require_memory
 
-MNIST_CLASSES = tuple("0123456789")
 FASHION_MNIST_CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
     "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
-
-MNIST = DatasetInfo(
-    name="mnist",
-    title="MNIST",
-    num_classes=10,
-    image_shape=(1, 28, 28),
-    default_eps=Fraction(3, 10),
-    licence="CC BY-SA 3.0",
-    url="https://ossci-datasets.s3.amazonaws.com/mnist/",
-    layout="MNIST/raw/t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, .gz or not",
-    downloader="MNIST",
-    class_names=MNIST_CLASSES,
-)
-FASHION_MNIST = DatasetInfo(
-    name="fashion-mnist",
-    title="Fashion-MNIST",
-    num_classes=10,
-    image_shape=(1, 28, 28),
-    default_eps=Fraction(1, 10),
-    licence="MIT",
-    url="https://github.com/zalandoresearch/fashion-mnist",
-    layout="FashionMNIST/raw/t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, .gz or not",
-    downloader="FashionMNIST",
-    class_names=FASHION_MNIST_CLASSES,
-)
-
-_TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-_TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
-MNIST_LAYOUTS = (Layout(subfolders=("MNIST/raw", "raw", "."), test=_TEST, train=_TRAIN),)
-FASHION_MNIST_LAYOUTS = (
-    Layout(subfolders=("FashionMNIST/raw", "raw", "."), test=_TEST, train=_TRAIN),
-)
 
 # The two sets use the same file names; how their labels begin tells them apart.
 _OPENING_LABELS: dict[str, dict[Split, tuple[int, ...]]] = {
@@ -63,31 +31,12 @@ _OPENING_LABELS: dict[str, dict[Split, tuple[int, ...]]] = {
 }
 
 
-def load_mnist(folder: Path, layout: Layout, split: Split) -> LabelledImages:
-    """Read MNIST from the folder that holds its idx files.
+def read_mnist(info: PublicDataset, folder: Path, layout: Layout, split: Split) -> LabelledImages:
+    """Read MNIST or Fashion-MNIST from the folder that holds its idx files.
 
     Raises:
-        UserError: a file is missing, cut short, damaged, or Fashion-MNIST's.
+        UserError: a file is missing, cut short, damaged, or of the other set.
     """
-    return _load(MNIST, MNIST_CLASSES, folder, layout, split)
-
-
-def load_fashion_mnist(folder: Path, layout: Layout, split: Split) -> LabelledImages:
-    """Read Fashion-MNIST from the folder that holds its idx files.
-
-    Raises:
-        UserError: a file is missing, cut short, damaged, or MNIST's.
-    """
-    return _load(FASHION_MNIST, FASHION_MNIST_CLASSES, folder, layout, split)
-
-
-def _load(
-    info: DatasetInfo,
-    class_names: tuple[str, ...],
-    folder: Path,
-    layout: Layout,
-    split: Split,
-) -> LabelledImages:
     paths = [existing(folder / name) for name in layout.files(split)]
     for name, path in zip(layout.files(split), paths, strict=True):
         if path is None:
@@ -103,7 +52,7 @@ def _load(
             f"{images_path} has {len(images_NHW)} images but {labels_path} has {len(labels_N)} "
             "labels: they do not belong together."
         )
-    wrong = np.flatnonzero(labels_N >= len(class_names))
+    wrong = np.flatnonzero(labels_N >= len(info.class_names))
     if len(wrong):
         raise UserError(
             f"{labels_path} has label {labels_N[wrong[0]]} in record {wrong[0]}, but {info.name} "
@@ -119,7 +68,7 @@ def _load(
         name=info.name,
         images_NCHW=images_NHW[:, np.newaxis],
         labels_N=labels_N,
-        class_names=class_names,
+        class_names=info.class_names,
         indices_N=np.arange(len(labels_N), dtype=np.int64),
         source=str(folder),
     )
@@ -175,3 +124,33 @@ def read_idx(
                 f"{found} are there; fetch it again."
             )
     return np.frombuffer(values, np.uint8).reshape(shape)
+
+
+_TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+_TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
+MNIST = PublicDataset(
+    name="mnist",
+    title="MNIST",
+    num_classes=10,
+    image_shape=(1, 28, 28),
+    default_eps=Fraction(3, 10),
+    licence="CC BY-SA 3.0",
+    url="https://ossci-datasets.s3.amazonaws.com/mnist/",
+    layout="MNIST/raw/t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, .gz or not",
+    downloader="MNIST",
+    class_names=tuple("0123456789"),
+    layouts=(Layout(("MNIST/raw", "raw", "."), _TEST, _TRAIN),),
+    read=read_mnist,
+)
+FASHION_MNIST = replace(
+    MNIST,
+    name="fashion-mnist",
+    title="Fashion-MNIST",
+    default_eps=Fraction(1, 10),
+    licence="MIT",
+    url="https://github.com/zalandoresearch/fashion-mnist",
+    layout="FashionMNIST/raw/t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, .gz or not",
+    downloader="FashionMNIST",
+    class_names=FASHION_MNIST_CLASSES,
+    layouts=(Layout(("FashionMNIST/raw", "raw", "."), _TEST, _TRAIN),),
+)

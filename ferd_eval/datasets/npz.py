@@ -10,22 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferd_eval.datasets.class_order import ClassOrder
-from ferd_eval.datasets.info import DatasetInfo, Split
+from ferd_eval.datasets.info import OwnDataset, Split
 from ferd_eval.datasets.labelled_images import LabelledImages
 from ferd_eval.errors import UserError
 from ferd_eval.io.npz import NpzArchive, open_npz
-
-NPZ = DatasetInfo(
-    name="npz",
-    title="your arrays in an .npz file",
-    num_classes=None,
-    image_shape=None,
-    default_eps=Fraction(8, 255),
-    licence="yours",
-    url="",
-    layout="npz:PATH with images (uint8, or float in [0, 1]; NHWC, NCHW or NHW), integer labels, "
-    "and class_names if you like",
-)
 
 _IMAGE_KEYS = {
     "test": ("images", "x", "x_test", "data"),
@@ -39,7 +27,7 @@ _LABEL_KEYS = {
 _MAX_CLASSES = 100_000
 
 
-def load_npz(path: Path, split: Split, order: ClassOrder) -> LabelledImages:
+def read_npz(path: Path, split: Split, order: ClassOrder) -> LabelledImages:
     """Read images and labels from ``path``.
 
     Images are found under ``images``, ``x``, ``x_test`` or ``data`` (``x_train`` for the training
@@ -178,3 +166,17 @@ def _stored_names(arrays: NpzArchive) -> tuple[str, ...]:
     if header.dtype.kind == "S":
         names = np.char.decode(names, "utf-8")
     return tuple(str(name) for name in names)
+
+
+NPZ = OwnDataset(
+    name="npz",
+    title="your arrays in an .npz file",
+    num_classes=None,
+    image_shape=None,
+    default_eps=Fraction(8, 255),
+    licence="yours",
+    url="",
+    layout="npz:PATH with images (uint8, or float in [0, 1]; NHWC, NCHW or NHW), integer labels, "
+    "and class_names if you like",
+    read=read_npz,
+)

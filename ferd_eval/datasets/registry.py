@@ -1,91 +1,42 @@
-"""Every data set by name: its facts, where its files may lie, and what reads them."""
+"""Every data set by name, and the reading of the one that a user names."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from ferd_eval.datasets.cifar import (
-    CIFAR10,
-    CIFAR10_ARCHIVES,
-    CIFAR10_LAYOUTS,
-    CIFAR100,
-    CIFAR100_ARCHIVES,
-    CIFAR100_LAYOUTS,
-    load_cifar10,
-    load_cifar100,
-)
+from ferd_eval.datasets.cifar import CIFAR10, CIFAR100
 from ferd_eval.datasets.class_order import ClassOrder
 from ferd_eval.datasets.data_folder import DataFolder, download_dataset
-from ferd_eval.datasets.demo import DEMO, load_demo
-from ferd_eval.datasets.image_folder import IMAGE_FOLDER, load_image_folder
-from ferd_eval.datasets.info import DatasetInfo, Layout, Split
+from ferd_eval.datasets.demo import DEMO
+from ferd_eval.datasets.image_folder import IMAGE_FOLDER
+from ferd_eval.datasets.info import DatasetInfo, OwnDataset, PackagedDataset, PublicDataset, Split
 from ferd_eval.datasets.labelled_images import LabelledImages
-from ferd_eval.datasets.mnist import (
-    FASHION_MNIST,
-    FASHION_MNIST_LAYOUTS,
-    MNIST,
-    MNIST_LAYOUTS,
-    load_fashion_mnist,
-    load_mnist,
-)
-from ferd_eval.datasets.npz import NPZ, load_npz
-from ferd_eval.datasets.tiny_imagenet import (
-    TINY_IMAGENET,
-    TINY_IMAGENET_ARCHIVES,
-    TINY_IMAGENET_LAYOUTS,
-    load_tiny_imagenet,
-)
+from ferd_eval.datasets.mnist import FASHION_MNIST, MNIST
+from ferd_eval.datasets.npz import NPZ
+from ferd_eval.datasets.tiny_imagenet import TINY_IMAGENET
 from ferd_eval.errors import UserError, did_you_mean, require_kind
 
-
-@dataclass(frozen=True)
-class PublicDataset:
-    """A published set, found below the data folder."""
-
-    info: DatasetInfo
-    layouts: tuple[Layout, ...]
-    load: Callable[[Path, Layout, Split], LabelledImages]
-    archives: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class OwnDataset:
-    """A user's own set, named with its path: ``name:PATH``."""
-
-    info: DatasetInfo
-    load: Callable[[Path, Split, ClassOrder], LabelledImages]
-
-
-@dataclass(frozen=True)
-class PackagedDataset:
-    """A set inside this package."""
-
-    info: DatasetInfo
-    load: Callable[[Split], LabelledImages]
-
-
-_DATASETS: dict[str, PublicDataset | OwnDataset | PackagedDataset] = {
-    dataset.info.name: dataset
-    for dataset in (
-        PublicDataset(CIFAR10, CIFAR10_LAYOUTS, load_cifar10, CIFAR10_ARCHIVES),
-        PublicDataset(CIFAR100, CIFAR100_LAYOUTS, load_cifar100, CIFAR100_ARCHIVES),
-        PublicDataset(
-            TINY_IMAGENET, TINY_IMAGENET_LAYOUTS, load_tiny_imagenet, TINY_IMAGENET_ARCHIVES
-        ),
-        PublicDataset(FASHION_MNIST, FASHION_MNIST_LAYOUTS, load_fashion_mnist),
-        PublicDataset(MNIST, MNIST_LAYOUTS, load_mnist),
-        OwnDataset(IMAGE_FOLDER, load_image_folder),
-        OwnDataset(NPZ, load_npz),
-        PackagedDataset(DEMO, load_demo),
+#: Every data set by name, in the order they are shown. A new one is one line here.
+DATASETS: dict[str, DatasetInfo] = {
+    info.name: info
+    for info in (
+        CIFAR10,
+        CIFAR100,
+        TINY_IMAGENET,
+        FASHION_MNIST,
+        MNIST,
+        IMAGE_FOLDER,
+        NPZ,
+        DEMO,
     )
 }
 
 
 def list_datasets() -> tuple[DatasetInfo, ...]:
     """The facts of every data set, in the order they are shown."""
-    return tuple(dataset.info for dataset in _DATASETS.values())
+    return tuple(DATASETS.values())
 
 
 def dataset_info(spec: str) -> DatasetInfo:
@@ -94,7 +45,7 @@ def dataset_info(spec: str) -> DatasetInfo:
     Raises:
         UserError: there is no such data set.
     """
-    return _parse(spec)[0].info
+    return _parse(spec)[0]
 
 
 def load_dataset(
@@ -132,41 +83,36 @@ def load_dataset(
     order = ClassOrder.chosen(classes, class_order)
     if order and not isinstance(dataset, OwnDataset):
         raise UserError(
-            f"data set {dataset.info.name} has its own classes: --classes and --class-order go "
+            f"data set {dataset.name} has its own classes: --classes and --class-order go "
             "with folder:PATH and npz:PATH."
         )
     match dataset:
         case OwnDataset():
             assert path is not None
-            images = dataset.load(path, split, order)
+            images = dataset.read(path, split, order)
         case PackagedDataset():
-            images = dataset.load(split)
+            images = dataset.read(split)
         case PublicDataset():
             images = _load_public(dataset, DataFolder.choose(data_dir), split, download)
-    return replace(images, default_eps=dataset.info.default_eps)
+    return replace(images, default_eps=dataset.default_eps)
 
 
 def _load_public(
     dataset: PublicDataset, folder: DataFolder, split: Split, download: bool
 ) -> LabelledImages:
-    name = dataset.info.name
-    found = folder.find(name, dataset.layouts, split)
+    found = folder.find(dataset, split)
     if found is None and download:
-        download_dataset(dataset.info, folder.path, split)
-        found = folder.find(name, dataset.layouts, split)
+        download_dataset(dataset, folder.path, split)
+        found = folder.find(dataset, split)
     if found is None:
-        layouts = {
-            other: known.layouts
-            for other, known in _DATASETS.items()
-            if isinstance(known, PublicDataset)
-        }
-        raise folder.missing(dataset.info, split, layouts, dataset.archives)
-    return dataset.load(*found, split)
+        public = [each for each in DATASETS.values() if isinstance(each, PublicDataset)]
+        raise folder.missing(dataset, split, public)
+    return dataset.read(dataset, *found, split)
 
 
-def _parse(spec: str) -> tuple[PublicDataset | OwnDataset | PackagedDataset, Path | None]:
+def _parse(spec: str) -> tuple[DatasetInfo, Path | None]:
     name, colon, path = spec.partition(":")
-    dataset = _DATASETS.get(name)
+    dataset = DATASETS.get(name)
     if dataset is None:
         raise UserError(f"no data set {spec!r}.{_near_miss(spec)}")
     if isinstance(dataset, OwnDataset):
@@ -186,4 +132,4 @@ def _near_miss(spec: str) -> str:
         return f" Did you mean npz:{spec}?"
     if Path(spec).expanduser().is_dir():
         return f" Did you mean folder:{spec}?"
-    return did_you_mean(spec, _DATASETS)
+    return did_you_mean(spec, DATASETS)

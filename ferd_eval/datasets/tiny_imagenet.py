@@ -10,37 +10,20 @@ from pathlib import Path
 import numpy as np
 
 from ferd_eval.datasets.image_folder import decode_images, image_files
-from ferd_eval.datasets.info import DatasetInfo, Layout, Split
+from ferd_eval.datasets.info import Layout, PublicDataset, Split
 from ferd_eval.datasets.labelled_images import LabelledImages
 from ferd_eval.errors import UserError
 from ferd_eval.io.bounded import BoundedFile, existing
 
-TINY_IMAGENET = DatasetInfo(
-    name="tiny-imagenet",
-    title="Tiny ImageNet (200 classes)",
-    num_classes=200,
-    image_shape=(3, 64, 64),
-    default_eps=Fraction(8, 255),
-    licence="ImageNet terms: research, not commercial",
-    url="http://cs231n.stanford.edu/tiny-imagenet-200.zip",
-    layout="tiny-imagenet-200/{val/val_annotations.txt,val/images,train/<wnid>/images,words.txt}",
-)
 _WNID = "n" + "[0-9]" * 8
-TINY_IMAGENET_LAYOUTS = (
-    Layout(
-        subfolders=("tiny-imagenet-200", "."),
-        # A common rearrangement sorts the validation images into one folder a class.
-        test=("val/val_annotations.txt", f"val/**/{_WNID}/"),
-        train=(f"train/{_WNID}/",),
-    ),
-)
-TINY_IMAGENET_ARCHIVES = ("tiny-imagenet-200.zip",)
 
 # words.txt names all of WordNet's nouns in 2.5 MB; no list of this set is larger.
 _MAX_LIST_BYTES = 1 << 24
 
 
-def load_tiny_imagenet(folder: Path, layout: Layout, split: Split) -> LabelledImages:
+def read_tiny_imagenet(
+    info: PublicDataset, folder: Path, layout: Layout, split: Split
+) -> LabelledImages:
     """Read Tiny ImageNet; the test split is its validation set, whose labels are public.
 
     Class k is the k-th WordNet id in sorted order, as ImageFolder numbers them and public
@@ -65,7 +48,7 @@ def load_tiny_imagenet(folder: Path, layout: Layout, split: Split) -> LabelledIm
                 f"{folder / 'wnids.txt'}; unpack {TINY_IMAGENET.url} again."
             )
     return LabelledImages(
-        name=TINY_IMAGENET.name,
+        name=info.name,
         images_NCHW=decode_images(
             [path for path, _ in records],
             size=(64, 64),
@@ -169,3 +152,25 @@ def _lines(path: Path) -> list[str]:
         raise UserError(f"{path} has more than {_MAX_LIST_BYTES} bytes: it is no list of names.")
     text = content.decode("utf-8", errors="replace")
     return [line for line in text.splitlines() if line.strip()]
+
+
+TINY_IMAGENET = PublicDataset(
+    name="tiny-imagenet",
+    title="Tiny ImageNet (200 classes)",
+    num_classes=200,
+    image_shape=(3, 64, 64),
+    default_eps=Fraction(8, 255),
+    licence="ImageNet terms: research, not commercial",
+    url="http://cs231n.stanford.edu/tiny-imagenet-200.zip",
+    layout="tiny-imagenet-200/{val/val_annotations.txt,val/images,train/<wnid>/images,words.txt}",
+    layouts=(
+        Layout(
+            ("tiny-imagenet-200", "."),
+            # A common rearrangement sorts the validation images into one folder a class.
+            test=("val/val_annotations.txt", f"val/**/{_WNID}/"),
+            train=(f"train/{_WNID}/",),
+        ),
+    ),
+    archives=("tiny-imagenet-200.zip",),
+    read=read_tiny_imagenet,
+)

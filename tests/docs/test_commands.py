@@ -238,7 +238,7 @@ def test_every_command_of_ours_works_as_it_stands(command, finished, tmp_path, m
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
         "ferd_eval.datasets.registry._load_public",
-        lambda dataset, folder, split, download: images(dataset.info.name),
+        lambda dataset, folder, split, download: images(dataset.name),
     )
     _lay_out(words, finished, tmp_path)
     if words[0] == "study":

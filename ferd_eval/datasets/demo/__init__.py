@@ -9,28 +9,16 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from ferd_eval.datasets.info import DatasetInfo, Split
+from ferd_eval.datasets.info import PackagedDataset, Split
 from ferd_eval.datasets.labelled_images import LabelledImages
 from ferd_eval.datasets.mnist import FASHION_MNIST, FASHION_MNIST_CLASSES
 from ferd_eval.errors import UserError
-
-DEMO = DatasetInfo(
-    name="demo",
-    title="packaged example: 1000 Fashion-MNIST test images",
-    num_classes=10,
-    image_shape=(1, 28, 28),
-    default_eps=Fraction(1, 10),
-    licence="MIT, Copyright (c) 2017 Zalando SE",
-    url=FASHION_MNIST.url,
-    layout="inside the package",
-    class_names=FASHION_MNIST_CLASSES,
-)
 
 PER_CLASS = 100
 _SIDE = 28
 
 
-def load_demo(split: Split) -> LabelledImages:
+def read_demo(split: Split) -> LabelledImages:
     """Read the packaged images; they are a test set only.
 
     ``indices_N`` are the images' positions in Fashion-MNIST's test file, whose order they keep.
@@ -59,3 +47,17 @@ def load_demo(split: Split) -> LabelledImages:
         indices_N=positions[order],
         source="package",
     )
+
+
+DEMO = PackagedDataset(
+    name="demo",
+    title="packaged example: 1000 Fashion-MNIST test images",
+    num_classes=10,
+    image_shape=(1, 28, 28),
+    default_eps=Fraction(1, 10),
+    licence="MIT, Copyright (c) 2017 Zalando SE",
+    url=FASHION_MNIST.url,
+    layout="inside the package",
+    class_names=FASHION_MNIST_CLASSES,
+    read=read_demo,
+)

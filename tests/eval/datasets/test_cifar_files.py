@@ -13,12 +13,11 @@ from PIL import Image
 
 from ferd_eval.datasets import load_dataset
 from ferd_eval.datasets.cifar import (
-    CIFAR10_LAYOUTS,
+    CIFAR10,
     CIFAR100_CLASSES,
     CIFAR100_SUPERCLASSES,
     OFFICIAL,
     SUPERCLASS_MEMBERS,
-    load_cifar10,
 )
 
 RECORD = 3073
@@ -310,7 +309,7 @@ def test_mutated_binary_files_are_read_or_refused(tmp_path_factory, read_or_refu
     folder = tmp_path_factory.mktemp("cifar")
     (folder / f"test_batch.bin{'.gz' * packed}").write_bytes(content)
     with read_or_refused():
-        images = load_cifar10(folder, CIFAR10_LAYOUTS[0], "test")
+        images = CIFAR10.read(CIFAR10, folder, CIFAR10.layouts[0], "test")
         assert images.images_NCHW.shape[1:] == (3, 32, 32)
         assert len(images) == (len(content) // RECORD if not packed else 2)
 
