@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 #: Printed where there is no value.
@@ -120,3 +120,9 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     note: str = ""
     best: frozenset[tuple[int, int]] = field(default_factory=frozenset)
+
+    @classmethod
+    def of(cls, title: str, rows: Iterable[Mapping[str, Cell]], note: str = "") -> Table:
+        """A table of at least one row; each row maps headings to cells."""
+        rows = tuple(rows)
+        return cls(title, tuple(rows[0]), tuple(tuple(row.values()) for row in rows), note)

@@ -1,17 +1,17 @@
-"""The audit appendix: what was measured, with what, what was not, and which questions it serves."""
+"""The audit appendix: measurements, their means, gaps, and the questions they are evidence for."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 from ferd_eval.errors import listed
 from ferd_eval.metrics import AttackScores, Scorecard, TargetedSuccess
 from ferd_eval.report.audit.crosswalk import crosswalk
 from ferd_eval.report.audit.not_measured import epsilons, unmeasured
-from ferd_eval.report.format import NOTHING, Cell, Table, percent, ratio, whole
+from ferd_eval.report.format import NOTHING, Cell, Table, percent, ratio, span, whole
 from ferd_eval.report.run.build import Run
 from ferd_eval.report.run.provenance import constants_table, cost_table
 from ferd_eval.report.run.text import headline_attack
@@ -23,7 +23,7 @@ NO_ADVICE = (
     "figure in it says that a system meets a requirement."
 )
 
-#: What identifies a run: label → place in its record. What is absent is said to be unknown.
+#: Facts that identify a run: label → place in its record. Absent ones are listed as unknown.
 IDENTITY: Mapping[str, str] = {
     "Checkpoint": "checkpoint.name",
     "Checkpoint file": "checkpoint.path",
@@ -53,7 +53,7 @@ IDENTITY: Mapping[str, str] = {
     "Status": "status",
 }
 
-#: Facts that many runs have no use for: said where they are there, never missed.
+#: Facts that only some runs have: shown where recorded, never listed as unknown.
 _OPTIONAL: Mapping[str, str] = {
     "Network in the checkpoint": "checkpoint.key",
     "Normalisation": "model.normalization",
@@ -82,7 +82,7 @@ _LIMITS = (
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with what stands under it, in this order."""
+    """A heading and its content, in this order."""
 
     title: str
     text: tuple[str, ...] = ()
@@ -108,32 +108,41 @@ def appendix(run: Run) -> Appendix:
     """Build the appendix of one run from its scorecard and its record, whatever that holds."""
     card, manifest = run.scorecard, run.manifest
     headline = headline_attack(card, manifest)
-    facts = {label: look_up(manifest, path) for label, path in IDENTITY.items()}
-    unknown = [label for label, value in facts.items() if value in (None, "", [], {})]
-    facts |= {label: look_up(manifest, path) for label, path in _OPTIONAL.items()}
+    facts = {label: look_up(manifest, path) for label, path in {**IDENTITY, **_OPTIONAL}.items()}
+    unknown = [label for label in IDENTITY if facts[label] in (None, "", [], {})]
     threat = threat_model(card, manifest)
     gaps = unmeasured(card, manifest, unknown)
     crossings = crosswalk(card, headline, len(gaps), unknown)
-    title = f"Audit appendix: {run.name}"
     cost = cost_table(manifest)
     constants = {attack: scores.constants for attack, scores in card.attacks.items()}
+    n_K = {each.name: each.n for each in next(iter(card.attacks.values())).per_class}
+    images = {
+        "Scored": whole(sum(n_K.values())),
+        "Classes": whole(len(n_K)),
+        "Fewest of a class": whole(min(n_K.values())),
+        "Most of a class": whole(max(n_K.values())),
+    }
+    identity = (
+        {"What": label, "Value": "not recorded" if label in unknown else fact_text(value)}
+        for label, value in facts.items()
+        if label in IDENTITY or value not in (None, "", [], {})
+    )
+    checks = [(check.name, check.status, check.statement) for check in card.trust.checks]
     sections = (
         Section("What this is", (NO_ADVICE,)),
         Section("Threat model", (threat,), tables=(constants_table(constants),)),
         Section(
             "What was measured",
             tables=(
-                _identity_table(facts, unknown),
-                _images_table(card),
+                Table.of("Identity", identity),
+                Table.of("Images", [images]),
                 *([cost] if cost else ()),
             ),
         ),
         Section("Figures", tables=(_figures_table(card),)),
         Section(
             "Whether the attacks can be trusted",
-            points=tuple(
-                f"{check.name} ({check.status}): {check.statement}" for check in card.trust.checks
-            ),
+            points=tuple(f"{name} ({status}): {said}" for name, status, said in checks),
         ),
         Section(
             "What was not measured",
@@ -151,10 +160,7 @@ def appendix(run: Run) -> Appendix:
                 Table(
                     "Crosswalk",
                     ("Framework", "Item", "What it asks", "Evidence in this run", "Leaves open"),
-                    tuple(
-                        (each.framework, each.item, each.asks, each.evidence, each.leaves_open)
-                        for each in crossings
-                    ),
+                    tuple(astuple(each) for each in crossings),
                 ),
             ),
         ),
@@ -163,27 +169,24 @@ def appendix(run: Run) -> Appendix:
         "run": run.name,
         "statement": NO_ADVICE,
         "threat_model": threat,
-        "attacks": {attack: dict(scores.constants) for attack, scores in card.attacks.items()},
-        "identity": {
-            path: look_up(manifest, path) for path in (*IDENTITY.values(), *_OPTIONAL.values())
-        },
+        "attacks": {attack: dict(of) for attack, of in constants.items()},
+        "identity": {path: facts[label] for label, path in {**IDENTITY, **_OPTIONAL}.items()},
         "unknown": unknown,
-        "images_per_class": {each.name: each.n for each in _first(card).per_class},
+        "images_per_class": n_K,
         "cost": manifest.get("cost") or {},
         "figures": {attack: _figures(scores) for attack, scores in card.attacks.items()},
         "checks": [
-            {"name": check.name, "status": check.status, "statement": check.statement}
-            for check in card.trust.checks
+            dict(zip(("name", "status", "statement"), each, strict=True)) for each in checks
         ],
         "not_measured": [asdict(gap) for gap in gaps],
         "limits": list(_LIMITS),
         "crosswalk": [asdict(each) for each in crossings],
     }
-    return Appendix(title, sections, data)
+    return Appendix(f"Audit appendix: {run.name}", sections, data)
 
 
 def threat_model(card: Scorecard, manifest: Mapping[str, Any]) -> str:
-    """Who attacks, what they know and may do, and with which attacks they were imitated."""
+    """The attacker: knowledge, means and aim, and the attacks that imitated them."""
     run = [attack for attack in card.attacks if attack != "clean"]
     if not run:
         return "No attack was run, so there is no threat model: the images were not changed."
@@ -206,8 +209,6 @@ def threat_model(card: Scorecard, manifest: Mapping[str, Any]) -> str:
 def _knowledge(families: Mapping[str, str], manifest: Mapping[str, Any]) -> str:
     if manifest.get("engine") == "imported":
         return "knows what the other tool's attacks used, which is not recorded here,"
-    if all(family in _WHITE_BOX for family in families.values()):
-        return "knows the network and its weights (white box)"
     queries = [attack for attack, family in families.items() if family == "square"]
     others = [a for a, f in families.items() if f not in _WHITE_BOX and f != "square"]
     parts = []
@@ -218,20 +219,6 @@ def _knowledge(families: Mapping[str, str], manifest: Mapping[str, Any]) -> str:
     if others:
         parts.append(f"under {', '.join(others)} knows what is not recorded here")
     return ", ".join(parts)
-
-
-def _first(card: Scorecard) -> AttackScores:
-    return next(iter(card.attacks.values()))
-
-
-def _identity_table(facts: Mapping[str, Any], unknown: Sequence[str]) -> Table:
-    """Every fact that identifies the run; those that are not recorded say so."""
-    rows = [
-        (label, "not recorded" if label in unknown else fact_text(value))
-        for label, value in facts.items()
-        if label in IDENTITY or value not in (None, "", [], {})
-    ]
-    return Table("Identity", ("What", "Value"), tuple(rows))
 
 
 def fact_text(value: Any) -> str:
@@ -247,31 +234,10 @@ def fact_text(value: Any) -> str:
     return str(value)
 
 
-def _images_table(card: Scorecard) -> Table:
-    counts = [each.n for each in _first(card).per_class]
-    return Table(
-        "Images",
-        ("Scored", "Classes", "Fewest of a class", "Most of a class"),
-        ((whole(sum(counts)), whole(len(counts)), whole(min(counts)), whole(max(counts))),),
-    )
-
-
 def _figures_table(card: Scorecard) -> Table:
-    return Table(
+    return Table.of(
         "Figures",
-        (
-            "Attack",
-            "Images",
-            "Average",
-            "95 % interval",
-            "Lowest class",
-            "Its accuracy",
-            "True lowest, 95 %",
-            "95 % floor",
-            "NSD",
-            "Could be the worst",
-        ),
-        tuple(_figures_row(attack, scores) for attack, scores in card.attacks.items()),
+        (_figures_row(attack, scores) for attack, scores in card.attacks.items()),
         "Accuracy in per cent. True lowest: an interval for the accuracy of the class that truly "
         "is lowest, whichever it is. 95 % floor: with 95 % confidence every class is at least this "
         "accurate under the attack. Could be the worst: the classes that cannot be excluded as the "
@@ -279,20 +245,20 @@ def _figures_table(card: Scorecard) -> Table:
     )
 
 
-def _figures_row(attack: str, scores: AttackScores) -> tuple[Cell, ...]:
+def _figures_row(attack: str, scores: AttackScores) -> dict[str, Cell]:
     worst = scores.worst_class
-    return (
-        attack,
-        whole(scores.n),
-        percent(scores.average),
-        _interval(scores.average95),
-        worst.name if worst else NOTHING,
-        percent(worst.accuracy if worst else None),
-        _interval(scores.worst_class95),
-        percent(scores.floor95),
-        ratio(scores.nsd),
-        listed(_suspects(scores)) or NOTHING,
-    )
+    return {
+        "Attack": attack,
+        "Images": whole(scores.n),
+        "Average": percent(scores.average),
+        "95 % interval": str(span(scores.average95)),
+        "Lowest class": worst.name if worst else NOTHING,
+        "Its accuracy": percent(worst.accuracy if worst else None),
+        "True lowest, 95 %": str(span(scores.worst_class95)),
+        "95 % floor": percent(scores.floor95),
+        "NSD": ratio(scores.nsd),
+        "Could be the worst": listed(_suspects(scores)) or NOTHING,
+    }
 
 
 def _figures(scores: AttackScores) -> dict[str, Any]:
@@ -300,10 +266,10 @@ def _figures(scores: AttackScores) -> dict[str, Any]:
     return {
         "n": scores.n,
         "average": scores.average,
-        "average95": _ends(scores.average95),
+        "average95": scores.average95,
         "worst_class": worst.name if worst else None,
         "worst_class_accuracy": worst.accuracy if worst else None,
-        "worst_class95": _ends(scores.worst_class95),
+        "worst_class95": scores.worst_class95,
         "floor95": scores.floor95,
         "nsd": scores.nsd,
         "possibly_worst": None if scores.possibly_worst is None else _suspects(scores),
@@ -312,11 +278,3 @@ def _figures(scores: AttackScores) -> dict[str, Any]:
 
 def _suspects(scores: AttackScores) -> list[str]:
     return [scores.per_class[k].name for k in scores.possibly_worst or ()]
-
-
-def _ends(interval: Iterable[float] | None) -> list[float] | None:
-    return None if interval is None else list(interval)
-
-
-def _interval(ends: tuple[float, float] | None) -> str:
-    return NOTHING if ends is None else f"{percent(ends[0])} to {percent(ends[1])}"
