@@ -258,9 +258,9 @@ def ls(
     ] = "recipes",
 ) -> None:
     """List the recipes, the methods of making images, or the students' losses."""
-    from ferd_train.losses import LOSSES
+    from ferd_train.losses.registry import LOSSES
     from ferd_train.recipes import STUDENT_RECIPES, TEACHER_RECIPES, summary
-    from ferd_train.synthesis import METHODS
+    from ferd_train.synthesis.registry import METHODS
 
     lists: dict[str, list[tuple[str, str, str]]] = {
         "recipes": [

@@ -21,7 +21,8 @@ from ferd_train.monitoring.epoch_log import StudentLog
 from ferd_train.monitoring.run_progress import RunProgress
 from ferd_train.monitoring.writer import NO_CHARTS, Pictures
 from ferd_train.recipes.student import StudentRecipe
-from ferd_train.synthesis import RealImages, RealRecipe
+from ferd_train.synthesis.base import RealImages
+from ferd_train.synthesis.methods.real import RealRecipe
 from ferd_train.training.process_group import ALONE, Workers
 from ferd_train.training.run_folder import RunFolder, describe_run, fitting_into_memory
 from ferd_train.training.validation import Validation, hold_out

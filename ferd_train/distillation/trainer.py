@@ -27,8 +27,7 @@ from ferd_train.distillation.teacher import FrozenTeacher
 from ferd_train.monitoring.epoch_log import StudentLog
 from ferd_train.monitoring.stopwatch import Stopwatch
 from ferd_train.recipes.student import StudentRecipe
-from ferd_train.synthesis import RealImages, Setting, Synthetic
-from ferd_train.synthesis.base import IMAGE_STEP
+from ferd_train.synthesis.base import IMAGE_STEP, RealImages, Setting, Synthetic
 from ferd_train.synthesis.class_sampling import attacked_logits, class_means, draw_labels
 from ferd_train.synthesis.image_bank import Bank
 from ferd_train.training.checkpoint import read_state, write_state

@@ -1,4 +1,4 @@
-"""Soft labels made sharper for the classes that are learnt worse.
+"""Anti-bias soft labels: sharper for the classes that are learnt worse.
 
 Zhao et al., "Improving adversarial robust fairness via anti-bias soft label distillation",
 NeurIPS 2024, with the constants of its public code. B batch, C channels, H × W pixels, K classes.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,13 +16,12 @@ from torch.nn.functional import cross_entropy
 
 from ferd_eval.attacks import Batch, Threat
 from ferd_train.config.checks import require_not_negative, require_ordered, require_positive
-from ferd_train.losses.class_aware import ClassAware, tempered
-from ferd_train.losses.class_means import ClassMeans
-from ferd_train.losses.kl_pgd import KLPGD
+from ferd_train.losses.class_aware import ClassAware, ClassTally, tempered
 from ferd_train.losses.two_terms import TwoTermsRecipe
 from ferd_train.training.process_group import BatchShard
+from ferd_train.training.seams import Remembering
 
-# Of the risks: smaller gaps come of rounding a mean, and would be blown up to a whole step.
+# Of the risks: smaller gaps are rounding errors of the mean, and would become a whole step.
 _ROUNDING = 1e-9
 
 
@@ -34,10 +34,10 @@ class ABSLDRecipe(TwoTermsRecipe):
     classes, over the largest such distance, and is held between `coldest` and `hottest`. The attack
     moves away from the softened labels of the attacked images.
 
-    Deviations: mean cross-entropies over the images that came (the public code takes sums, for
+    Deviations: mean cross-entropies over the images drawn (the public code takes sums, for
     classes of equal size); both temperatures are applied to the teacher's own logits (in the public
     code both names are one tensor, which is divided by the one and then by the other); the rate
-    stays (it falls with the learning rate there); a class that did not come keeps its temperature.
+    stays (it falls with the learning rate there); a class without images keeps its temperature.
 
     Attributes:
         rate: of the temperatures.
@@ -57,22 +57,26 @@ class ABSLDRecipe(TwoTermsRecipe):
         require_ordered(self, "coldest", "hottest")
 
     def build(self, num_classes: int) -> ABSLD:
-        """The loss, with temperatures of 1."""
         return ABSLD(self, num_classes)
 
 
 class ABSLD(ClassAware):
-    """Tempers the teacher's labels anew after each epoch."""
+    """Updates the temperatures of the teacher's labels after each epoch."""
+
+    state_attributes: ClassVar[Mapping[str, str]] = {
+        "clean temperature": "clean_temperature_K",
+        "adversarial temperature": "adv_temperature_K",
+    }
 
     def __init__(self, recipe: ABSLDRecipe, num_classes: int) -> None:
-        super().__init__(KLPGD(recipe.attack_steps, recipe.step_size), recipe, num_classes)
+        super().__init__(recipe, num_classes)
         self._recipe = recipe
-        self._risks = ClassMeans(num_classes, columns=2)
+        self._risks = ClassTally(num_classes, columns=2)
 
     def examples(
         self, teacher: nn.Module, student: nn.Module, batch: Batch, threat: Threat, seed: int
     ) -> Tensor:
-        """KL-PGD's, away from the labels that attacked images are taught."""
+        """KL-PGD, away from the softened labels of the attacked images."""
         softened_BK = tempered(batch.clean_logits_BK, batch.labels_B, self.adv_temperature_K)
         softened = replace(batch, clean_logits_BK=softened_BK)
         return super().examples(teacher, student, softened, threat, seed)
@@ -80,12 +84,10 @@ class ABSLD(ClassAware):
     def observe(
         self, labels_B: Tensor, clean_BK: Tensor, adv_BK: Tensor, share: BatchShard
     ) -> None:
-        """Cross-entropies to the labels."""
         risks = [cross_entropy(z_BK, labels_B, reduction="none") for z_BK in (clean_BK, adv_BK)]
         self._risks.add(torch.stack(risks, dim=1), labels_B)
 
     def end_epoch(self) -> None:
-        """Temperatures for the next epoch."""
         recipe, (risk_KD, seen_K) = self._recipe, self._risks.take()
         temperatures = (self.clean_temperature_K, self.adv_temperature_K)
         for column, temperature_K in enumerate(temperatures):
@@ -93,21 +95,8 @@ class ABSLD(ClassAware):
             moved_K = temperature_K[seen_K] - step_K
             temperature_K[seen_K] = moved_K.clamp(recipe.coldest, recipe.hottest)
 
-    def tallies(self) -> dict[str, ClassMeans]:
-        """Cross-entropies."""
+    def tallies(self) -> dict[str, Remembering]:
         return {"risks": self._risks}
-
-    def class_state(self) -> dict[str, Tensor]:
-        """Both temperatures."""
-        return {
-            "clean temperature": self.clean_temperature_K,
-            "adversarial temperature": self.adv_temperature_K,
-        }
-
-    def load_class_state(self, remembered: Mapping[str, Tensor]) -> None:
-        """Go on with them."""
-        self.clean_temperature_K = remembered["clean temperature"]
-        self.adv_temperature_K = remembered["adversarial temperature"]
 
 
 def relative_gap(risk_K: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What every distillation loss has in common. B batch, C channels, H × W pixels, K classes."""
+"""The base of every distillation loss. B batch, C channels, H × W pixels, K classes."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from torch import Tensor, nn
 
 from ferd_eval.attacks import Batch, Threat
 from ferd_train.config.checks import require_at_least
-from ferd_train.losses.class_means import ClassMeans
 from ferd_train.training.process_group import WHOLE, BatchShard
+from ferd_train.training.seams import Remembering
 
 
 class StudentObjective(ABC):
-    """What the student lowers, and the perturbed images that it is to withstand."""
+    """The student's loss, and the attack that perturbs the images it is trained on."""
 
     @abstractmethod
     def examples(
         self, teacher: nn.Module, student: nn.Module, batch: Batch, threat: Threat, seed: int
     ) -> Tensor:
-        """The inner maximisation; the networks come out as they went in.
+        """The inner maximisation; leaves the networks as they were.
 
         Args:
             teacher: frozen.
@@ -45,66 +45,66 @@ class StudentObjective(ABC):
             student: images to logits.
             batch: as of `examples`, a process's share.
             adv_BCHW: from `examples`.
-            share: of the batch, that these are.
+            share: the part of the batch that these are.
         """
 
     def backward(
         self, student: nn.Module, batch: Batch, adv_BCHW: Tensor, share: BatchShard = WHOLE
     ) -> Tensor:
-        """Leave the gradient with the student's parameters, and return the loss without one.
+        """Leave the loss's gradient with the student's parameters; return the loss without one.
 
-        Here the gradient of the loss. One of several tasks, or several teachers, may combine
-        theirs otherwise; arguments are as of `__call__`.
+        Override it to combine the gradients of several tasks or teachers. Arguments as of
+        `__call__`.
         """
         loss = self(student, batch, adv_BCHW, share)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
-    def begin_epoch(self, epoch: int, epochs: int) -> None:  # noqa: B027 -- most stay as they are
-        """Set what goes by the epoch, such as a temperature.
+    def begin_epoch(self, epoch: int, epochs: int) -> None:  # noqa: B027 -- optional
+        """Set what depends on the epoch, such as a temperature.
 
         Args:
             epoch: that begins, counted from 1.
             epochs: of the run.
         """
 
-    def end_epoch(self) -> None:  # noqa: B027 -- most have nothing to learn
-        """Learn from the epoch's batches what the next epoch is to go by."""
+    def end_epoch(self) -> None:  # noqa: B027 -- optional
+        """Update the state of the classes from the epoch's batches."""
 
-    def tallies(self) -> dict[str, ClassMeans]:
-        """What it learns from at the epoch's end, by name."""
+    def tallies(self) -> dict[str, Remembering]:
+        """The statistics that `end_epoch` learns from, by name."""
         return {}
 
     def class_state(self) -> dict[str, Tensor]:
-        """What it goes by for each class, such as weights: name → K. All that outlasts an epoch."""
+        """State of each class, such as weights: name → K. Nothing else outlasts an epoch."""
         return {}
 
     def load_class_state(self, remembered: Mapping[str, Tensor]) -> None:
-        """Go on from what `class_state` gave."""
-        assert not remembered, f"{type(self).__name__} remembers nothing, least of all {remembered}"
+        """Restore what `class_state` gave."""
+        assert not remembered, f"{type(self).__name__} has no state, least of all {remembered}"
 
 
 @dataclass(frozen=True)
 class LossRecipe(ABC):
-    """Constants of a distillation loss. A kind is a dataclass whose `name` is its name.
+    """Constants of a distillation loss; a subclass's default of `name` is its name.
 
     Attributes:
         name: of the loss, in `LOSSES`. Setting it sets the whole section to that loss's own values,
-            but for the attack's steps and their size where both losses walk, and for the weights of
-            the two terms among RSLAD and its descendants.
+            but keeps the attack's steps and their size where both losses use PGD, and the weights
+            of the two terms among RSLAD and its descendants.
     """
 
     name: str = field(default="", init=False)
 
-    def require_epochs(self, warmup: int, epochs: int) -> None:  # noqa: B027 -- most need none
-        """Refuse a run in which the loss would never come to what makes it itself.
+    def require_epochs(self, warmup: int, epochs: int) -> None:  # noqa: B027 -- optional
+        """Reject runs too short for the loss to become active.
 
         Args:
             warmup: epochs at the start that do not teach.
             epochs: of the run.
 
         Raises:
-            UserError: so it is.
+            UserError: it would never become active.
         """
 
     @property
@@ -114,15 +114,15 @@ class LossRecipe(ABC):
 
     @abstractmethod
     def build(self, num_classes: int) -> StudentObjective:
-        """The loss, at its beginning."""
+        """The loss in its initial state."""
 
 
 @dataclass(frozen=True)
 class PGDLossRecipe(LossRecipe):
-    """A loss whose attack is a walk by signed gradients within the ball.
+    """A loss whose attack is PGD within the ball.
 
     Attributes:
-        attack_steps: of the walk.
+        attack_steps: of PGD.
         step_size: length of one.
     """
 
@@ -134,5 +134,4 @@ class PGDLossRecipe(LossRecipe):
 
     @property
     def pgd_steps(self) -> int:
-        """Those of the attack."""
         return self.attack_steps

@@ -6,7 +6,6 @@ public code. B batch, C channels, H × W pixels, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -14,11 +13,10 @@ from torch import Tensor
 
 from ferd_eval.errors import UserError
 from ferd_train.config.checks import require_not_negative, require_share
-from ferd_train.losses.class_aware import ClassAware
-from ferd_train.losses.class_means import ClassMeans
-from ferd_train.losses.kl_pgd import KLPGD
+from ferd_train.losses.class_aware import ClassAware, ClassTally
 from ferd_train.losses.two_terms import TwoTermsRecipe
 from ferd_train.training.process_group import BatchShard
+from ferd_train.training.seams import Remembering
 
 # Σ_{j≠i} p_ij·p_jj over weaker classes j is less than (1 − p_ii)·p_ii, so at most 1/4.
 _SCALE_LIMIT = 4
@@ -36,9 +34,9 @@ class DAFARecipe(TwoTermsRecipe):
     ball than is scored; here the weights alone are used. The public code contradicts itself about
     what they weigh: its TRADES the cross-entropy of clean images only, not KL; its PGD training
     the attacked images, whose ε however is clipped to the common one after a second, unscaled step.
-    Here they weigh both terms. Classes that are equally strong leave each other alone (the public
-    code takes both down); one that did not come keeps the weight 1. The public code decides after
-    epoch 70 of 110, a share that is kept for runs of any length.
+    Here they weigh both terms. Equally strong classes leave each other alone (the public code takes
+    both down); a class without images keeps the weight 1. The public code decides after epoch 70 of
+    110, a share that is kept for runs of any length.
 
     Attributes:
         scale: λ; 1 in the public code.
@@ -65,11 +63,7 @@ class DAFARecipe(TwoTermsRecipe):
         return round(self.even_share * epochs)
 
     def require_epochs(self, warmup: int, epochs: int) -> None:
-        """The epoch that decides must teach, and another one must follow.
-
-        Raises:
-            UserError: weights would stay even throughout.
-        """
+        """The epoch that decides must teach, and another one must follow."""
         decides = self.even_epochs(epochs)
         if not warmup < decides < epochs:
             raise UserError(
@@ -79,46 +73,33 @@ class DAFARecipe(TwoTermsRecipe):
             )
 
     def build(self, num_classes: int) -> DAFA:
-        """The loss, with even weights."""
         return DAFA(self, num_classes)
 
 
 class DAFA(ClassAware):
-    """Weighs classes once."""
+    """Weighs classes once, after the epoch that decides."""
 
     def __init__(self, recipe: DAFARecipe, num_classes: int) -> None:
-        super().__init__(KLPGD(recipe.attack_steps, recipe.step_size), recipe, num_classes)
+        super().__init__(recipe, num_classes)
         self._recipe, self._decides = recipe, False
-        self._predicted = ClassMeans(num_classes, columns=num_classes)
+        self._predicted = ClassTally(num_classes, columns=num_classes)
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
-        """Note whether it is the one that decides."""
         self._decides = epoch == self._recipe.even_epochs(epochs)
 
     def observe(
         self, labels_B: Tensor, clean_BK: Tensor, adv_BK: Tensor, share: BatchShard
     ) -> None:
-        """What attacked images are taken for, in the epoch that decides."""
         if self._decides:
             self._predicted.add(adv_BK.softmax(dim=1), labels_B)
 
     def end_epoch(self) -> None:
-        """The weights, after the last even epoch."""
         similarity_KK, seen_K = self._predicted.take()
-        weight_K = distance_aware_weights(similarity_KK[seen_K][:, seen_K], self._recipe.scale)
-        self.weight_K[seen_K] = weight_K
+        seen_KK = similarity_KK[seen_K][:, seen_K]
+        self.class_weight_K[seen_K] = distance_aware_weights(seen_KK, self._recipe.scale)
 
-    def tallies(self) -> dict[str, ClassMeans]:
-        """Mean predictions."""
+    def tallies(self) -> dict[str, Remembering]:
         return {"predicted": self._predicted}
-
-    def class_state(self) -> dict[str, Tensor]:
-        """The weights."""
-        return {"weight": self.weight_K}
-
-    def load_class_state(self, remembered: Mapping[str, Tensor]) -> None:
-        """Go on with them."""
-        self.weight_K = remembered["weight"]
 
 
 def distance_aware_weights(similarity_KK: Tensor, scale: float) -> Tensor:

@@ -19,7 +19,7 @@ from ferd_train.losses.base import LossRecipe, StudentObjective
 from ferd_train.losses.kl_pgd import KLPGD
 from ferd_train.training.process_group import WHOLE, BatchShard
 
-# A ball that holds every image in [0, 1]: the walk is bounded by the pixel range alone.
+# A ball that holds every image in [0, 1]: PGD is bounded by the pixel range alone.
 _ANYWHERE = Threat(Fraction(1))
 
 
@@ -30,7 +30,7 @@ def entropy(logits_BK: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class HighEntropy(KLPGD):
-    """A walk by signed gradients that raises the entropy of the prediction, from x + 0.001·N."""
+    """PGD that raises the entropy of the prediction, from x + 0.001·N."""
 
     family = "hee"
     objective_name = "entropy"
@@ -38,7 +38,6 @@ class HighEntropy(KLPGD):
     step_size: Fraction | None = Fraction(3, 100)
 
     def objective(self, problem: Problem) -> Objective:
-        """Entropy of the prediction, per image."""
         return entropy
 
 
@@ -46,11 +45,11 @@ class HighEntropy(KLPGD):
 class DFHLLossRecipe(LossRecipe):
     """Cross-entropy to the class that the teacher sees in high-entropy examples.
 
-    The walk is no attack within a ball: 10 steps of 0.03 lead up to 0.3 away. The values are those
-    of the authors' release, for CIFAR.
+    PGD is not confined to a ball: 10 steps of 0.03 lead up to 0.3 away. Values of the authors'
+    release, for CIFAR.
 
     Attributes:
-        steps: of the walk.
+        steps: of PGD.
         step_size: length of one.
     """
 
@@ -63,31 +62,29 @@ class DFHLLossRecipe(LossRecipe):
 
     @property
     def pgd_steps(self) -> int:
-        """Those of the walk."""
         return self.steps
 
     def build(self, num_classes: int) -> HardLabels:
-        """The loss."""
         return HardLabels(HighEntropy(self.steps, self.step_size))
 
 
 class HardLabels(StudentObjective):
-    """CE(p_S(x_HEE), argmax p_T(x_HEE)); nothing is asked of the student on the images as such.
+    """CE(p_S(x_HEE), argmax p_T(x_HEE)); there is no loss on the images themselves.
 
-    Of the teacher only the class it sees is used, and only on what the student is taught with.
+    Of the teacher only the predicted class is used, and only on the examples taught.
     """
 
-    def __init__(self, walk: HighEntropy) -> None:
-        self._walk = walk
+    def __init__(self, pgd: HighEntropy) -> None:
+        self._pgd = pgd
         self._seen: tuple[Tensor, Tensor] | None = None
 
     def examples(
         self, teacher: nn.Module, student: nn.Module, batch: Batch, threat: Threat, seed: int
     ) -> Tensor:
-        """High-entropy examples near strongly augmented images; the ball is not looked at."""
+        """High-entropy examples near strongly augmented images; the ball is ignored."""
         strong_BCHW = strong_augmentation(batch.x_BCHW, seed, batch.indices_B)
         strong = Batch(strong_BCHW, batch.labels_B, batch.indices_B, batch.clean_logits_BK)
-        hee_BCHW = self._walk.examples(student, strong, _ANYWHERE, seed=seed, passes=Passes())
+        hee_BCHW = self._pgd.examples(student, strong, _ANYWHERE, seed=seed, passes=Passes())
         with torch.no_grad():
             self._seen = hee_BCHW, teacher(hee_BCHW).argmax(dim=1)
         return hee_BCHW
@@ -98,7 +95,7 @@ class HardLabels(StudentObjective):
         """Cross-entropy, the batch mean."""
         assert self._seen is not None, "examples come first"
         hee_BCHW, classes_B = self._seen
-        assert adv_BCHW is hee_BCHW, "the teacher was asked about other examples"
+        assert adv_BCHW is hee_BCHW, "the teacher labelled other examples"
         return cross_entropy(share.gather(student(adv_BCHW)), share.gather(classes_B))
 
 

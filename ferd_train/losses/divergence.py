@@ -1,4 +1,4 @@
-"""How far apart two predictions are, from their logits, one value per image. B batch, K classes."""
+"""Divergences between predictions, from their logits, one value per image. B batch, K classes."""
 
 from __future__ import annotations
 
@@ -54,3 +54,30 @@ def class_mean_probabilities(logits_BK: Tensor, labels_B: Tensor) -> Tensor:
     p_BK = logits_BK.softmax(dim=1)
     same_BB = (labels_B[:, None] == labels_B[None, :]).to(p_BK.dtype)
     return same_BB @ p_BK / same_BB.sum(dim=1, keepdim=True)
+
+
+def improved_kl(
+    teacher_BK: Tensor,
+    student_BK: Tensor,
+    labels_B: Tensor,
+    *,
+    pairwise_weight: float = 1.0,
+    cross_entropy_weight: float = 1.0,
+) -> Tensor:
+    """IKL of Cui et al., NeurIPS 2024, equation 7, shape B; the later version of FERD uses it.
+
+    ¼ of the squared pairwise differences of the logits, with gradient, weighed by the mean
+    prediction of the image's class, and the soft cross-entropy. The teacher's means are taken over
+    the batch; they are constants.
+
+    Args:
+        teacher_BK: logits.
+        student_BK: logits.
+        labels_B: of the images.
+        pairwise_weight: β of the authors' code; 1 is equation 7.
+        cross_entropy_weight: α of their code.
+    """
+    weights_BK = class_mean_probabilities(teacher_BK.detach(), labels_B)
+    pairwise_B = pairwise_gap(teacher_BK, student_BK, weights_BK)
+    crossed_B = soft_cross_entropy(teacher_BK, student_BK)
+    return pairwise_weight * pairwise_B + cross_entropy_weight * crossed_B

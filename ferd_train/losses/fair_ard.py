@@ -7,7 +7,6 @@ B batch, C channels, H × W pixels, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -16,11 +15,11 @@ from torch import Tensor, nn
 from ferd_eval.attacks import Batch, Problem, Threat
 from ferd_eval.attacks.base import Objective
 from ferd_train.config.checks import require_not_negative, require_ordered
-from ferd_train.losses.class_aware import ClassAware
-from ferd_train.losses.class_means import ClassMeans
+from ferd_train.losses.class_aware import ClassAware, ClassTally
 from ferd_train.losses.kl_pgd import KLPGD
 from ferd_train.losses.two_terms import TwoTermsRecipe
 from ferd_train.training.process_group import BatchShard
+from ferd_train.training.seams import Remembering
 
 # Of an attack of ten steps less than one image in a hundred withstands one of them.
 _LEAST = 0.01
@@ -31,14 +30,14 @@ class FairARDRecipe(TwoTermsRecipe):
     """RSLAD's two terms, each image weighed by its class.
 
     κ is the mean number, over a class's images of the last epoch, of the attack's iterates that the
-    student still gets right, from the start to the last but one. Weights are κ^−β, made to have the
-    mean 1, then held between `lowest` and `highest` (so that their mean is no longer 1); 1 in the
-    first epoch. The paper speaks of the least number of steps until the prediction is wrong; its
-    public code counts all right iterates, also those after a wrong one, and so does this.
+    student still gets right, from the start to the last but one. Weights are κ^−β, scaled to a mean
+    of 1, then clamped to [`lowest`, `highest`] (so their mean is no longer 1); 1 in the first
+    epoch. The paper takes the least number of steps until the prediction is wrong; its public code
+    counts all right iterates, also those after a wrong one, and so does this.
 
-    Deviations: κ is a mean over the images that came (the public code divides by the size of the
-    data set over K); a κ below 1/100 counts as that (there its inverse is infinite, and with it the
-    loss not a number); a class that did not come keeps its weight.
+    Deviations: κ is a mean over the images drawn (the public code divides by the size of the data
+    set over K); a κ below 1/100 counts as that (there its inverse is infinite and the loss not a
+    number); a class without images keeps its weight.
 
     Attributes:
         beta: β; the paper has 2.
@@ -57,22 +56,20 @@ class FairARDRecipe(TwoTermsRecipe):
         require_ordered(self, "lowest", "highest")
 
     def build(self, num_classes: int) -> FairARD:
-        """The loss, with even weights."""
         return FairARD(self, num_classes)
 
 
 @dataclass(frozen=True)
 class CountingKLPGD(KLPGD):
-    """KL-PGD that notes which images each iterate still gets right.
+    """KL-PGD that notes which images the student still gets right at each iterate.
 
     Attributes:
-        right: B truth values for each iterate so far; whoever attacks empties it before.
+        right: B truth values for each iterate so far; emptied before each attack.
     """
 
     right: list[Tensor] = field(default_factory=list, compare=False)
 
     def objective(self, problem: Problem) -> Objective:
-        """As of KL-PGD."""
         divergence = super().objective(problem)
 
         def noted(logits_BK: Tensor) -> Tensor:
@@ -88,47 +85,35 @@ class FairARD(ClassAware):
     def __init__(self, recipe: FairARDRecipe, num_classes: int) -> None:
         self._recipe = recipe
         self._counting = CountingKLPGD(recipe.attack_steps, recipe.step_size)
-        super().__init__(self._counting, recipe, num_classes)
-        self._withstood = ClassMeans(num_classes)
+        super().__init__(recipe, num_classes, self._counting)
+        self._withstood = ClassTally(num_classes)
 
     def examples(
         self, teacher: nn.Module, student: nn.Module, batch: Batch, threat: Threat, seed: int
     ) -> Tensor:
-        """KL-PGD's, and for each image how many iterates were still right."""
+        """KL-PGD; notes for each image at how many iterates it was still right."""
         self._counting.right.clear()
         return super().examples(teacher, student, batch, threat, seed)
 
     def observe(
         self, labels_B: Tensor, clean_BK: Tensor, adv_BK: Tensor, share: BatchShard
     ) -> None:
-        """How many iterates of the attack before were still right."""
         if self._counting.right:
             withstood_B = torch.stack(self._counting.right).sum(dim=0)
             self._withstood.add(share.gather(withstood_B)[:, None], labels_B)
 
     def end_epoch(self) -> None:
-        """Weights for the next epoch."""
         kappa_KD, seen_K = self._withstood.take()
         if bool(seen_K.any()):
-            recipe = self._recipe
-            self.weight_K[seen_K] = fair_weights(
-                kappa_KD[seen_K, 0], recipe.beta, recipe.lowest, recipe.highest
-            )
+            recipe, kappa_K = self._recipe, kappa_KD[seen_K, 0]
+            weight_K = fair_weights(kappa_K, recipe.beta, recipe.lowest, recipe.highest)
+            self.class_weight_K[seen_K] = weight_K
 
-    def tallies(self) -> dict[str, ClassMeans]:
-        """Iterates withstood."""
+    def tallies(self) -> dict[str, Remembering]:
         return {"withstood": self._withstood}
-
-    def class_state(self) -> dict[str, Tensor]:
-        """The weights."""
-        return {"weight": self.weight_K}
-
-    def load_class_state(self, remembered: Mapping[str, Tensor]) -> None:
-        """Go on with them."""
-        self.weight_K = remembered["weight"]
 
 
 def fair_weights(kappa_K: Tensor, beta: float, lowest: float, highest: float) -> Tensor:
-    """κ^−β over its mean, held between two bounds, K."""
+    """κ^−β over its mean, clamped to two bounds, K."""
     inverse_K = kappa_K.clamp(min=_LEAST) ** -beta
     return (inverse_K / inverse_K.mean()).clamp(lowest, highest)

@@ -15,7 +15,7 @@ from ferd_train.config.checks import require_not_negative, require_one_of
 from ferd_train.losses.base import PGDLossRecipe
 from ferd_train.losses.divergence import kl, kl_from_uniform
 from ferd_train.losses.kl_pgd import KLPGD
-from ferd_train.losses.two_terms import ATTACKED, StudentLoss, TwoTerms
+from ferd_train.losses.two_terms import ATTACKED, TwoDivergences, TwoTerms
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class FERDLossRecipe(PGDLossRecipe):
 
     Attributes:
         gamma: γ; 0 makes plain KL-PGD of the attack.
-        network: whose prediction is moved: the teacher's (paper) or the student's (release).
+        network: that is attacked: the teacher (paper) or the student (release).
         divergence: from the teacher, a name in `DIVERGENCES`.
         clean_weight: λ1; 5/6 in the paper.
         adversarial_weight: λ2; 1/6 in the paper.
@@ -44,9 +44,9 @@ class FERDLossRecipe(PGDLossRecipe):
         _ = self.divergences
 
     @property
-    def divergences(self) -> StudentLoss:
+    def divergences(self) -> TwoDivergences:
         """Equation 11."""
-        return StudentLoss(self.divergence, self.clean_weight, self.adversarial_weight)
+        return TwoDivergences(self.divergence, self.clean_weight, self.adversarial_weight)
 
     @property
     def attack(self) -> UTAE:
@@ -54,17 +54,16 @@ class FERDLossRecipe(PGDLossRecipe):
         return UTAE(steps=self.attack_steps, step_size=self.step_size, gamma=self.gamma)
 
     def build(self, num_classes: int) -> TwoTerms:
-        """The loss."""
         return TwoTerms(self.attack, self.divergences, self.network)
 
 
 @dataclass(frozen=True)
 class UTAE(KLPGD):
-    """KL-PGD that is also drawn to even predictions, so that it aims at no class in particular.
+    """KL-PGD that also favours even predictions, so that it aims at no class in particular.
 
-    Raises KL(p_T(x_F) ‖ p(x)) − γ·KL(U ‖ p(x)) with U = 1/K, from x_F + 0.001·N(0, I). Whose
-    prediction p is decided by the network that is attacked: the teacher in the paper, the student
-    in the authors' release (where γ = 0). The batch's clean logits are the teacher's either way.
+    Raises KL(p_T(x_F) ‖ p(x)) − γ·KL(U ‖ p(x)) with U = 1/K, from x_F + 0.001·N(0, I). p is the
+    attacked network's: the teacher's in the paper, the student's in the authors' release (where
+    γ = 0). The batch's clean logits are the teacher's either way.
 
     Attributes:
         gamma: γ; 0 leaves KL-PGD, the ablation ``no-utae``.
@@ -89,5 +88,4 @@ class UTAE(KLPGD):
         return raised
 
     def constants(self, threat: Threat) -> Mapping[str, Any]:
-        """As every walk, and γ."""
         return {**super().constants(threat), "gamma": self.gamma}

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ferd_eval.errors import UserError
 from ferd_train.config.checks import require_not_negative
-from ferd_train.losses.kl_pgd import KLPGD
-from ferd_train.losses.two_terms import StudentLoss, TwoTerms, TwoTermsRecipe, improved_kl
+from ferd_train.losses.divergence import improved_kl
+from ferd_train.losses.two_terms import TwoDivergences, TwoTerms, TwoTermsRecipe
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class IKLRecipe(TwoTermsRecipe):
     """RSLAD's two terms with IKL (equation 7) in place of KL.
 
     The pairwise differences are weighed by the mean prediction of the image's class. The release of
-    FERD weighs them by outer products of one-hot labels, of which only the pair of the class with
-    itself is left, whose difference is 0: its term is dead.
+    FERD weighs them by outer products of one-hot labels, which leaves only the pair of the class
+    with itself, whose difference is 0: its term is dead.
 
     Deviations: the mean predictions are the teacher's over the batch; in the authors' code they are
     the network's own over the epoch before, at temperature 4, even ones at first. Both terms here
@@ -49,29 +49,21 @@ class IKLRecipe(TwoTermsRecipe):
 
     @property
     def divergences(self) -> IKL:
-        """Both terms."""
-        return IKL(
-            "ikl",
-            self.clean_weight,
-            self.adversarial_weight,
-            self.pairwise_weight,
-            self.cross_entropy_weight,
-        )
+        weights = (self.clean_weight, self.adversarial_weight)
+        return IKL("ikl", *weights, self.pairwise_weight, self.cross_entropy_weight)
 
     def build(self, num_classes: int) -> TwoTerms:
-        """The loss."""
-        return TwoTerms(KLPGD(self.attack_steps, self.step_size), self.divergences)
+        return TwoTerms(self.attack, self.divergences)
 
 
 @dataclass(frozen=True)
-class IKL(StudentLoss):
+class IKL(TwoDivergences):
     """Both terms with weights of IKL's parts, see `IKLRecipe`."""
 
     pairwise_weight: float = 1.0
     cross_entropy_weight: float = 1.0
 
     def per_image(self, teacher_BK: Tensor, student_BK: Tensor, labels_B: Tensor) -> Tensor:
-        """IKL with its parts weighed, shape B."""
         return improved_kl(
             teacher_BK,
             student_BK,

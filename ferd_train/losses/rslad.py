@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ferd_train.losses.kl_pgd import KLPGD
 from ferd_train.losses.two_terms import TwoTerms, TwoTermsRecipe
 
 
@@ -20,5 +19,4 @@ class RSLADRecipe(TwoTermsRecipe):
     name: str = field(default="rslad", init=False)
 
     def build(self, num_classes: int) -> TwoTerms:
-        """The loss."""
-        return TwoTerms(KLPGD(self.attack_steps, self.step_size), self.divergences)
+        return TwoTerms(self.attack, self.divergences)

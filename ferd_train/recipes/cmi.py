@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ferd_train.recipes.scales import cifar10_scale, laboratory
 from ferd_train.recipes.student import StudentRecipe
-from ferd_train.synthesis import CMIRecipe
+from ferd_train.synthesis.methods.cmi import CMIRecipe
 
 
 def cmi_lab() -> StudentRecipe:

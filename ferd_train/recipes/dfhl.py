@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
-from ferd_train.losses import DFHLLossRecipe
+from ferd_train.losses.dfhl import DFHLLossRecipe
 from ferd_train.recipes.scales import laboratory
 from ferd_train.recipes.student import DistillationRecipe, ReweightingRecipe, StudentRecipe
-from ferd_train.synthesis import DFHLRecipe
+from ferd_train.synthesis.methods.dfhl import DFHLRecipe
 
 
 def dfhl_cifar10() -> StudentRecipe:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ferd_train.recipes.scales import cifar10_scale, laboratory
 from ferd_train.recipes.student import StudentRecipe
-from ferd_train.synthesis import FastRecipe
+from ferd_train.synthesis.methods.fast import FastRecipe
 
 
 def fast_lab() -> StudentRecipe:

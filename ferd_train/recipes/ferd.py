@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
-from ferd_train.losses import FERDLossRecipe
+from ferd_train.losses.ferd import FERDLossRecipe
 from ferd_train.recipes.scales import ATTACK_STEP, STUDENT_ATTACK, laboratory
 from ferd_train.recipes.student import ReweightingRecipe, StudentRecipe
-from ferd_train.synthesis import FERDRecipe
+from ferd_train.synthesis.methods.ferd import FERDRecipe
 
 
 def ferd_cifar10() -> StudentRecipe:

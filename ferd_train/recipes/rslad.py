@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ferd_train.losses import RSLADRecipe
+from ferd_train.losses.rslad import RSLADRecipe
 from ferd_train.recipes.scales import laboratory
 from ferd_train.recipes.student import DistillationRecipe, ReweightingRecipe, StudentRecipe
-from ferd_train.synthesis import RealRecipe
+from ferd_train.synthesis.methods.real import RealRecipe
 
 
 def rslad_lab() -> StudentRecipe:

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
-from ferd_train.losses import LossRecipe, RSLADRecipe
+from ferd_train.losses.base import LossRecipe
+from ferd_train.losses.rslad import RSLADRecipe
 from ferd_train.recipes.student import DistillationRecipe, ReweightingRecipe, StudentRecipe
-from ferd_train.synthesis import SynthesisRecipe
+from ferd_train.synthesis.base import SynthesisRecipe
 from ferd_train.training.augmentation import AugmentationRecipe
 
 #: Step of the attack that class weights are measured with: ε/4.

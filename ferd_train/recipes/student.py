@@ -21,10 +21,15 @@ from ferd_train.config.checks import (
     require_share,
 )
 from ferd_train.config.recipe import Recipe, kinds
-from ferd_train.losses import LOSSES, FERDLossRecipe, LossRecipe
+from ferd_train.losses.base import LossRecipe
+from ferd_train.losses.ferd import FERDLossRecipe
+from ferd_train.losses.registry import LOSSES
 from ferd_train.recipes.variants import ABLATIONS, VARIANTS, variant_fields
-from ferd_train.synthesis import METHODS, FERDRecipe, RealRecipe, SynthesisRecipe
+from ferd_train.synthesis.base import SynthesisRecipe
 from ferd_train.synthesis.class_sampling import STRATEGIES, Reweighting
+from ferd_train.synthesis.methods.ferd import FERDRecipe
+from ferd_train.synthesis.methods.real import RealRecipe
+from ferd_train.synthesis.registry import METHODS
 from ferd_train.training.augmentation import AugmentationRecipe
 
 #: Images that class weights can be measured on.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ferd_train.recipes.scales import cifar10_scale, laboratory
 from ferd_train.recipes.student import StudentRecipe
-from ferd_train.synthesis import ZSKTRecipe
+from ferd_train.synthesis.methods.zskt import ZSKTRecipe
 
 
 def zskt_cifar10() -> StudentRecipe:

@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from ferd_train.cli import main
-from ferd_train.losses import LOSSES
+from ferd_train.losses.registry import LOSSES
 from ferd_train.recipes import STUDENT_RECIPES, TEACHER_RECIPES
-from ferd_train.synthesis import METHODS
+from ferd_train.synthesis.registry import METHODS
 
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

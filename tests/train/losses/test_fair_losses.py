@@ -15,12 +15,13 @@ from ferd_eval.errors import UserError
 from ferd_eval.models.demo import demo_checkpoints
 from ferd_train.distillation.teacher import load_teacher
 from ferd_train.distillation.trainer import StudentTraining
-from ferd_train.losses import ABSLDRecipe, DAFARecipe, FairARDRecipe, IKLRecipe, RSLADRecipe
-from ferd_train.losses.absld import relative_gap
-from ferd_train.losses.class_means import ClassMeans
-from ferd_train.losses.dafa import distance_aware_weights
+from ferd_train.losses.absld import ABSLDRecipe, relative_gap
+from ferd_train.losses.class_aware import ClassTally
+from ferd_train.losses.dafa import DAFARecipe, distance_aware_weights
 from ferd_train.losses.divergence import class_mean_probabilities, pairwise_gap
-from ferd_train.losses.fair_ard import fair_weights
+from ferd_train.losses.fair_ard import FairARDRecipe, fair_weights
+from ferd_train.losses.ikl import IKLRecipe
+from ferd_train.losses.rslad import RSLADRecipe
 from ferd_train.recipes import find_student_recipe
 from ferd_train.training.process_group import WHOLE
 from tests.conftest import Killed, TinyNet
@@ -72,7 +73,7 @@ def test_weights_and_temperatures_are_those_of_the_images_class(networks, weight
     adv = (batch.x_BCHW + 0.03).clamp(0, 1)
     recipe = ABSLDRecipe(clean_weight=weights[0], adversarial_weight=weights[1])
     loss = recipe.build(K)
-    loss.weight_K = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
+    loss.class_weight_K = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
     loss.clean_temperature_K = torch.tensor([0.5, 2.0, 4.0], dtype=torch.float64)
     loss.adv_temperature_K = torch.tensor([3.0, 1.0, 0.7], dtype=torch.float64)
     with torch.no_grad():
@@ -84,7 +85,7 @@ def test_weights_and_temperatures_are_those_of_the_images_class(networks, weight
         target = batch.clean_logits_BK[n]
         each = weights[0] * divergence(target / loss.clean_temperature_K[k], clean[n])
         each += weights[1] * divergence(target / loss.adv_temperature_K[k], moved[n])
-        expected += loss.weight_K[k].item() * each / B
+        expected += loss.class_weight_K[k].item() * each / B
     assert ours == pytest.approx(expected, rel=1e-9)
 
 
@@ -428,7 +429,7 @@ def test_ikl_is_its_equation(networks):
 
 
 def test_means_are_those_of_all_batches():
-    means = ClassMeans(4, columns=2)
+    means = ClassTally(4, columns=2)
     means.add(torch.tensor([[1.0, 2], [3, 4], [5, 6]]), torch.tensor([0, 2, 2]))
     means.add(torch.tensor([[7.0, 8]]), torch.tensor([2]))
     mean, seen = means.take()

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from ferd_eval.attacks import Batch, KeyedRng, Threat, frozen
-from ferd_train.losses import FERDLossRecipe, RSLADRecipe
+from ferd_train.losses.ferd import FERDLossRecipe
+from ferd_train.losses.rslad import RSLADRecipe
 from tests.conftest import TinyNet
 
 B, K = 5, 3

@@ -8,8 +8,11 @@ from copy import deepcopy
 import pytest
 import torch
 
+from ferd_eval.attacks import Batch
 from ferd_eval.errors import UserError
-from ferd_train.losses.two_terms import DIVERGENCES, StudentLoss, improved_kl
+from ferd_train.losses.divergence import improved_kl
+from ferd_train.losses.kl_pgd import KLPGD
+from ferd_train.losses.two_terms import DIVERGENCES, TwoDivergences, TwoTerms
 from tests.conftest import TinyNet
 
 B = 12
@@ -26,6 +29,10 @@ def setting(num_classes: int = 10):
         teacher = TinyNet(num_classes, seed=0).double().eval()(images(0))
     student = TinyNet(num_classes, seed=1).double().train()
     return student, images(0), images(1), teacher, torch.arange(B) % min(num_classes, 3)
+
+
+def loss_of(terms: TwoDivergences, student, x, adv, teacher, labels) -> torch.Tensor:
+    return TwoTerms(KLPGD(), terms)(student, Batch(x, labels, torch.arange(B), teacher), adv)
 
 
 def softmax(row: list[float]) -> list[float]:
@@ -58,7 +65,7 @@ def reference(name: str, t: list, s: list, labels: list) -> float:
 @pytest.mark.parametrize("divergence", DIVERGENCES)
 def test_loss_is_equation_11(divergence, num_classes):
     student, x, adv, teacher, labels = setting(num_classes)
-    ours = StudentLoss(divergence)(deepcopy(student), x, adv, teacher, labels)
+    ours = loss_of(TwoDivergences(divergence), deepcopy(student), x, adv, teacher, labels)
     parts = [
         reference(divergence, teacher.tolist(), student(images).tolist(), labels.tolist())
         for images in (x, adv)
@@ -70,16 +77,16 @@ def test_two_passes_the_clean_one_first():
     """The running mean after two updates tells their order."""
     student, x, adv, teacher, labels = setting()
     other = deepcopy(student)
-    StudentLoss()(student, x, adv, teacher, labels)
+    loss_of(TwoDivergences(), student, x, adv, teacher, labels)
     other(x)
     other(adv)
     assert torch.equal(student.bn.running_mean, other.bn.running_mean)
     assert student.bn.num_batches_tracked == 2
 
 
-def gradient(loss: StudentLoss, student, *arguments) -> torch.Tensor:
+def gradient(terms: TwoDivergences, student, *arguments) -> torch.Tensor:
     student = deepcopy(student)
-    value = loss(student, *arguments)
+    value = loss_of(terms, student, *arguments)
     assert value.ndim == 0
     return torch.cat([g.flatten() for g in torch.autograd.grad(value, list(student.parameters()))])
 
@@ -88,21 +95,21 @@ def gradient(loss: StudentLoss, student, *arguments) -> torch.Tensor:
 def test_a_term_has_a_gradient_when_on_and_none_when_off(divergence):
     student, x, adv, teacher, labels = setting()
     rest = (teacher, labels)
-    both = gradient(StudentLoss(divergence), student, x, adv, *rest)
-    clean = gradient(StudentLoss(divergence, 5 / 6, 0.0), student, x, adv, *rest)
-    robust = gradient(StudentLoss(divergence, 0.0, 1 / 6), student, x, adv, *rest)
+    both = gradient(TwoDivergences(divergence), student, x, adv, *rest)
+    clean = gradient(TwoDivergences(divergence, 5 / 6, 0.0), student, x, adv, *rest)
+    robust = gradient(TwoDivergences(divergence, 0.0, 1 / 6), student, x, adv, *rest)
     assert clean.abs().max() > 1e-4
     assert robust.abs().max() > 1e-4
     torch.testing.assert_close(clean + robust, both)
-    elsewhere = gradient(StudentLoss(divergence, 5 / 6, 0.0), student, x, images(7), *rest)
+    elsewhere = gradient(TwoDivergences(divergence, 5 / 6, 0.0), student, x, images(7), *rest)
     assert torch.equal(elsewhere, clean)
 
 
 def test_soft_cross_entropy_has_the_gradient_of_kl():
     student, *rest = setting()
     torch.testing.assert_close(
-        gradient(StudentLoss("soft-cross-entropy"), student, *rest),
-        gradient(StudentLoss("kl"), student, *rest),
+        gradient(TwoDivergences("soft-cross-entropy"), student, *rest),
+        gradient(TwoDivergences("kl"), student, *rest),
     )
 
 
@@ -128,12 +135,12 @@ def test_a_perfect_student_has_nothing_to_learn():
     ("arguments", "message"),
     [
         (("kld",), "no divergence is called 'kld'. Did you mean"),
-        (("kl", -1.0), "clean_weight is -1.0; give 0 or more."),
-        (("kl", 1.0, float("nan")), "adversarial_weight is nan; give 0 or more."),
+        (("kl", -1.0), "clean_weight is -1.0; give 0 <= clean_weight"),
+        (("kl", 1.0, float("nan")), "adversarial_weight is nan; give 0 <= adversarial_weight"),
         (("kl", 0.0, 0.0), "clean_weight and adversarial_weight are both 0"),
     ],
 )
 def test_wrong_constants_are_named(arguments, message):
     with pytest.raises(UserError) as error:
-        StudentLoss(*arguments)
+        TwoDivergences(*arguments)
     assert str(error.value).startswith(message)

@@ -12,7 +12,7 @@ import pytest
 from ferd_eval.errors import UserError
 from ferd_eval.models import build_architecture
 from ferd_train.config.recipe import flat, to_toml
-from ferd_train.losses import RSLADRecipe
+from ferd_train.losses.rslad import RSLADRecipe
 from ferd_train.recipes import STUDENT_RECIPES, find_student_recipe, find_teacher_recipe, summary
 from ferd_train.recipes.student import StudentRecipe
 from ferd_train.recipes.variants import ABLATIONS, VARIANTS

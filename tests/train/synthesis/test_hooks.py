@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from ferd_eval.attacks import Batch, frozen
 from ferd_eval.models import build_architecture
-from ferd_train.losses import LOSSES
 from ferd_train.losses.base import PGDLossRecipe
 from ferd_train.losses.divergence import kl
 from ferd_train.losses.kl_pgd import KLPGD
-from ferd_train.losses.two_terms import StudentLoss, TwoTerms
+from ferd_train.losses.registry import LOSSES
+from ferd_train.losses.two_terms import TwoDivergences, TwoTerms
 from ferd_train.synthesis.components.bottleneck import Bottleneck
 from ferd_train.synthesis.components.generator_losses import GeneratorObjective, GeneratorWeights
 from ferd_train.training.process_group import WHOLE, BatchShard
@@ -28,7 +28,7 @@ class Cooling(TwoTerms):
     """KL at a temperature that falls from epoch to epoch."""
 
     def __init__(self) -> None:
-        super().__init__(KLPGD(2, None), StudentLoss())
+        super().__init__(KLPGD(2, None), TwoDivergences())
         self.temperatures: list[float] = []
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
@@ -45,7 +45,7 @@ class Agreeing(TwoTerms):
     """Two teachers; only what their gradients agree on in sign is followed."""
 
     def __init__(self, second: nn.Module) -> None:
-        super().__init__(KLPGD(2, None), StudentLoss())
+        super().__init__(KLPGD(2, None), TwoDivergences())
         self._second = second
 
     def backward(
@@ -98,7 +98,7 @@ def test_what_is_left_with_the_parameters_is_what_is_followed(teacher_file):
     x_BCHW = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     with frozen(teacher):
         batch = Batch(x_BCHW, torch.zeros(4).long(), torch.arange(4), teacher(x_BCHW))
-    objective = TwoTerms(KLPGD(2, None), StudentLoss())
+    objective = TwoTerms(KLPGD(2, None), TwoDivergences())
     loss = objective.backward(student, batch, x_BCHW)
     assert not loss.requires_grad
     expected = kl(batch.clean_logits_BK, student(x_BCHW)).mean()

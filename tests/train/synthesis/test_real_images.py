@@ -14,7 +14,7 @@ from ferd_eval.datasets import LabelledImages
 from ferd_eval.errors import UserError
 from ferd_train.distillation.trainer import StudentTraining
 from ferd_train.recipes.student import StudentRecipe
-from ferd_train.synthesis import RealImages, Setting
+from ferd_train.synthesis.base import RealImages, Setting
 from ferd_train.synthesis.image_bank import Bank
 from ferd_train.training.process_group import BatchShard, Workers
 from ferd_train.training.seeds import Randomness

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ferd_eval.errors import UserError
 from ferd_eval.models import build_architecture
-from ferd_train.synthesis import Setting, Synthesis
+from ferd_train.synthesis.base import Setting, Synthesis
 from ferd_train.synthesis.components.generator_losses import GeneratorLosses
 from ferd_train.training.process_group import WHOLE, BatchShard
 from ferd_train.training.seeds import Randomness

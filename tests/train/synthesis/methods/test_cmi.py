@@ -13,7 +13,7 @@ from ferd_eval.attacks import KeyedRng, frozen
 from ferd_eval.errors import UserError
 from ferd_eval.models import build_architecture
 from ferd_train.distillation.trainer import StudentTraining
-from ferd_train.synthesis import Setting
+from ferd_train.synthesis.base import Setting
 from ferd_train.synthesis.components.contrastive import (
     AREAS,
     RATIOS,

@@ -10,7 +10,7 @@ import torch
 from ferd_eval.errors import UserError
 from ferd_eval.models import build_architecture
 from ferd_train.losses.divergence import jensen_shannon
-from ferd_train.synthesis import Setting
+from ferd_train.synthesis.base import Setting
 from ferd_train.synthesis.methods.deepinv import DeepInv, jittered, total_variation
 from ferd_train.training.process_group import BatchShard, Workers
 from ferd_train.training.seeds import Randomness

@@ -18,7 +18,7 @@ from ferd_train.distillation.teacher import load_teacher
 from ferd_train.distillation.trainer import StudentTraining
 from ferd_train.recipes import find_student_recipe
 from ferd_train.recipes.student import StudentRecipe
-from ferd_train.synthesis import Setting
+from ferd_train.synthesis.base import Setting
 from ferd_train.synthesis.components.generator import Generator, usual_weights
 from ferd_train.synthesis.methods.dfhl import DFHL, concentration, label_divergence
 from ferd_train.training.seeds import Randomness

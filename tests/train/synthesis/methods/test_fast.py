@@ -11,7 +11,7 @@ from ferd_eval.attacks import frozen
 from ferd_eval.errors import UserError
 from ferd_eval.models import build_architecture
 from ferd_train.distillation.trainer import StudentTraining
-from ferd_train.synthesis import Setting
+from ferd_train.synthesis.base import Setting
 from ferd_train.synthesis.components.bn_statistics import MomentumMatching
 from ferd_train.synthesis.components.generator import Generator
 from ferd_train.synthesis.components.generator_losses import agreeing_minus_kl
