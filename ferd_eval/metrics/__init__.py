@@ -7,7 +7,6 @@ from ferd_eval.metrics.comparison.methods import compare_methods
 from ferd_eval.metrics.comparison.pairwise import (
     PairwiseTests,
     SeedMean,
-    lowest_figure,
     seed_mean,
 )
 from ferd_eval.metrics.comparison.verdict import Verdict
@@ -35,6 +34,7 @@ from ferd_eval.metrics.dispersion import (
     normalised_sd,
     standard_deviation,
 )
+from ferd_eval.metrics.figures import FIGURES, lowest_figure
 from ferd_eval.metrics.intervals import (
     clopper_pearson_lower,
     clopper_pearson_upper,
@@ -62,6 +62,7 @@ from ferd_eval.metrics.scorecard import (
 from ferd_eval.metrics.worst_case import WORST_CASE, worst_case
 
 __all__ = [
+    "FIGURES",
     "WORST_CASE",
     "Aimed",
     "AttackGap",

@@ -17,25 +17,8 @@ from ferd_eval.errors import UserError, require_kind
 from ferd_eval.metrics.confusion.matrix import ErrorPattern, confusion_matrix, error_pattern, finite
 from ferd_eval.metrics.confusion.target_bias import ErrorShift, TargetEffect, toward
 from ferd_eval.metrics.confusion.targeted import TargetedSuccess, targeted_success
-from ferd_eval.metrics.dispersion import (
-    debiased_nsd,
-    debiased_sd,
-    gap,
-    gini,
-    lowest_percent,
-    normalised_sd,
-    standard_deviation,
-)
-from ferd_eval.metrics.intervals import (
-    Interval,
-    clopper_pearson_lower,
-    gap_interval,
-    lowest_percent_interval,
-    possibly_worst,
-    simultaneous,
-    wilson,
-    worst_class_interval,
-)
+from ferd_eval.metrics.figures import AVERAGE, FIGURES, WORST_CLASS, accuracies
+from ferd_eval.metrics.intervals import Interval, possibly_worst, simultaneous, wilson
 from ferd_eval.metrics.sanity.audit import Audit, audit
 from ferd_eval.metrics.sanity.panel import TrustPanel, trust_panel
 from ferd_eval.results.attack_id import eps_of
@@ -79,20 +62,13 @@ class WorstClass:
 class Scores:
     """How well, and how evenly, the classes (or groups) stand under one attack.
 
+    A figure or interval is an attribute, too: ``scores.nsd``, ``scores.average95``.
+
     Attributes:
         n: images.
-        average: accuracy over images, each counted once.
-        worst_10pct: mean of the lowest ⌈C / 10⌉ of the C classes that have images.
-        nsd, nsd_ddof1: standard deviation over classes ÷ mean over classes, population and sample.
-        sd: population standard deviation over classes, a fraction.
-        gap: highest − lowest class.
-        gini: over class accuracies.
-        nsd_debiased, sd_debiased: `nsd` and `sd` less what sampling adds to them.
-        floor95: with 95 % confidence every class is at least this accurate under this attack: the
-            lowest unadjusted one-sided Clopper–Pearson limit (intersection–union, Berger 1982).
-        average95, worst_class95, worst_10pct95, gap95: two-sided 95 % intervals, of the true lowest
-            class and so on, whichever it is (`ferd_eval.metrics.intervals`). Under an audited
-            attack they allow for what the audit may have missed, or are None.
+        figures: key → value, as `ferd_eval.metrics.figures.FIGURES` has them.
+        intervals: key → two-sided 95 % interval, of the true lowest class and so on, whichever it
+            is. Under an audited attack they allow for what the audit may have missed, or are None.
         possibly_worst: the classes that cannot be excluded as the lowest, with 95 % confidence, in
             increasing order of accuracy; None where a part of the attack saw only a sample.
         confusion: counts, rows true classes, columns predictions. For a targeted attack it counts
@@ -100,24 +76,18 @@ class Scores:
     """
 
     n: int
-    average: float | None
+    figures: Mapping[str, float | None]
+    intervals: Mapping[str, Interval | None]
     per_class: tuple[ClassScore, ...]
     worst_class: WorstClass | None
-    worst_10pct: float | None
-    nsd: float | None
-    nsd_ddof1: float | None
-    sd: float | None
-    gap: float | None
-    gini: float | None
-    nsd_debiased: float | None
-    sd_debiased: float | None
-    floor95: float | None
-    average95: Interval | None
-    worst_class95: Interval | None
-    worst_10pct95: Interval | None
-    gap95: Interval | None
     possibly_worst: tuple[int, ...] | None
     confusion: NDArray[np.int64]
+
+    def __getattr__(self, key: str) -> Any:
+        for found in (self.__dict__.get("figures", {}), self.__dict__.get("intervals", {})):
+            if key in found:
+                return found[key]
+        raise AttributeError(f"no figure is called {key}")
 
 
 @dataclass(frozen=True)
@@ -246,7 +216,7 @@ def scorecard(outcomes: Outcomes, groups: Mapping[str, tuple[str, ...]] | None =
         for grouping, (group_names, of_class_K) in folds.items():
             folded = tally.fold(of_class_K, len(group_names)).figures(group_names)
             if left_open is not None and left_open.leaves_open:
-                folded |= _without_limits(folded["per_class"])
+                folded |= _without_limits(folded)
             grouped[grouping][attack] = Scores(**folded)
     trust = trust_panel(outcomes)
     return Scorecard(
@@ -290,20 +260,21 @@ class _Tally:
     def figures(self, names: Sequence[str]) -> dict[str, Any]:
         """Return the fields of `Scores`."""
         n_K, correct_K = self.n, self.correct
-        accuracy_K = np.divide(correct_K, n_K, out=np.full(len(n_K), np.nan), where=n_K > 0)
+        accuracy_K = accuracies(correct_K, n_K)
         low_K, high_K = wilson(correct_K, n_K)
         least_K, most_K = simultaneous(correct_K, n_K)
-        lower_K = clopper_pearson_lower(correct_K, n_K)
         clean_K = self.clean_correct
-        if clean_K is None:
-            drop_K = np.full(len(n_K), np.nan)
-        else:
-            lost_K = clean_K - correct_K
-            drop_K = np.divide(lost_K, n_K, out=np.full(len(n_K), np.nan), where=n_K > 0)
+        lost_K = None if clean_K is None else clean_K - correct_K
+        drop_K = accuracy_K * np.nan if lost_K is None else accuracies(lost_K, n_K)
         seen = bool(n_K.any())
         return {
             "n": int(n_K.sum()),
-            "average": float(correct_K.sum() / n_K.sum()) if seen else None,
+            "figures": {key: each.value(correct_K, n_K) for key, each in FIGURES.items()},
+            "intervals": {
+                each.interval_key: each.interval95(correct_K, n_K)
+                for each in FIGURES.values()
+                if each.interval
+            },
             "per_class": tuple(
                 ClassScore(
                     index=i,
@@ -317,19 +288,6 @@ class _Tally:
                 for i, name in enumerate(names)
             ),
             "worst_class": _worst(accuracy_K, names) if seen else None,
-            "worst_10pct": finite(lowest_percent(accuracy_K, 10)),
-            "nsd": finite(normalised_sd(accuracy_K)),
-            "nsd_ddof1": finite(normalised_sd(accuracy_K, ddof=1)),
-            "sd": finite(standard_deviation(accuracy_K)),
-            "gap": finite(gap(accuracy_K)),
-            "gini": finite(gini(accuracy_K)),
-            "nsd_debiased": finite(float(debiased_nsd(correct_K, n_K))),
-            "sd_debiased": finite(float(debiased_sd(correct_K, n_K))),
-            "floor95": float(np.nanmin(lower_K)) if seen else None,
-            "average95": _average_interval(correct_K, n_K) if seen else None,
-            "worst_class95": worst_class_interval(correct_K, n_K),
-            "worst_10pct95": lowest_percent_interval(correct_K, n_K),
-            "gap95": gap_interval(correct_K, n_K),
             "possibly_worst": tuple(possibly_worst(correct_K, n_K).tolist()) if seen else None,
             "confusion": self.confusion,
         }
@@ -342,15 +300,24 @@ def _with_what_is_open(figures: Mapping[str, Any], left_open: Audit) -> dict[str
     the classes' limits (intersection–union), and the mean of the lowest is not either. What has no
     limit that allows for what was missed is not given.
     """
-    if not left_open.leaves_open:
-        return {"floor95": left_open.floor95}
     least = min((each.low95 for each in left_open.per_class if each.low95 is not None), default=0.0)
+    ends = {
+        "average": left_open.overall.low95, "lowest": least, "floor": left_open.floor95
+    }  # fmt: skip
+    limits = {k: ends[f.open_end] for k, f in FIGURES.items() if f.limit and f.open_end}
+    lowered = {"figures": {**figures["figures"], **limits}}
+    if not left_open.leaves_open:
+        return lowered
     return {
-        **dict.fromkeys(("gap95", "possibly_worst")),
-        "floor95": left_open.floor95,
-        "average95": _down_to(figures["average95"], left_open.overall.low95),
-        "worst_class95": _down_to(figures["worst_class95"], least),
-        "worst_10pct95": _down_to(figures["worst_10pct95"], least),
+        **lowered,
+        "possibly_worst": None,
+        "intervals": {
+            f.interval_key: _down_to(figures["intervals"][f.interval_key], ends[f.open_end])
+            if f.open_end
+            else None
+            for f in FIGURES.values()
+            if f.interval
+        },
         "per_class": tuple(
             replace(each, wilson95=_down_to(each.wilson95, bound.low95), simultaneous95=None)
             for each, bound in zip(figures["per_class"], left_open.per_class, strict=True)
@@ -362,21 +329,16 @@ def _down_to(interval: Interval | None, low: float | None) -> Interval | None:
     return interval and (interval[0] if low is None else min(interval[0], low), interval[1])
 
 
-def _without_limits(per_class: Sequence[ClassScore]) -> dict[str, Any]:
+def _without_limits(figures: Mapping[str, Any]) -> dict[str, Any]:
     """Figures of groups under an attack that leaves something open: no audit was drawn for them."""
-    limits = (
-        "floor95", "average95", "worst_class95", "worst_10pct95", "gap95", "possibly_worst",
-    )  # fmt: skip
     return {
-        **dict.fromkeys(limits),
-        "per_class": tuple(replace(each, wilson95=None, simultaneous95=None) for each in per_class),
+        "figures": {k: None if FIGURES[k].limit else v for k, v in figures["figures"].items()},
+        "intervals": dict.fromkeys(figures["intervals"]),
+        "possibly_worst": None,
+        "per_class": tuple(
+            replace(each, wilson95=None, simultaneous95=None) for each in figures["per_class"]
+        ),
     }
-
-
-def _average_interval(correct_K: NDArray[np.int64], n_K: NDArray[np.int64]) -> Interval:
-    """Wilson's; the classes' shares being fixed, it is a little wide."""
-    low, high = wilson(correct_K.sum(), n_K.sum())
-    return float(low), float(high)
 
 
 def _worst(accuracy_K: NDArray[np.float64], names: Sequence[str]) -> WorstClass:
@@ -503,19 +465,21 @@ def _profile(points: Mapping[float, str], attacks: Mapping[str, AttackScores]) -
             str(attacks[attack].constants.get("eps_text") or f"{eps:.4g}")
             for eps, attack in points.items()
         ),
-        average=tuple(score.average for score in scores),
-        worst_class=tuple(
-            score.worst_class.accuracy if score.worst_class else None for score in scores
-        ),
-        average95=tuple(score.average95 for score in scores),
-        worst_class95=tuple(score.worst_class95 for score in scores),
+        average=tuple(score.figures[AVERAGE.key] for score in scores),
+        worst_class=tuple(score.figures[WORST_CLASS.key] for score in scores),
+        average95=tuple(score.intervals[AVERAGE.interval_key] for score in scores),
+        worst_class95=tuple(score.intervals[WORST_CLASS.interval_key] for score in scores),
         per_class=tuple(tuple(each.accuracy for each in score.per_class) for score in scores),
     )
 
 
 def _plain(value: Any) -> Any:
     if is_dataclass(value):
-        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        found = {field.name: getattr(value, field.name) for field in fields(value)}
+        if isinstance(value, Scores):  # figures stand beside the rest; the worst class has a name
+            found = {"n": value.n, **value.figures, **value.intervals, **found}
+            del found["figures"], found["intervals"]
+        return {name: _plain(item) for name, item in found.items()}
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+
+from ferd_eval.metrics.figures import Unit
 
 #: Printed where there is no value.
 NOTHING = "–"
@@ -35,6 +37,13 @@ def span(ends: tuple[float, float] | None) -> Figure:
 def ratio(value: float | None) -> Figure:
     """NSD, Gini, entropy: three decimals, as in the literature."""
     return Figure(value, NOTHING if value is None else _signed(f"{value:.3f}"))
+
+
+#: How a figure over classes is printed.
+PRINTERS: Mapping[Unit, Callable[[float | None], Figure]] = {
+    Unit.FRACTION: percent,
+    Unit.RATIO: ratio,
+}
 
 
 def seconds(value: float | None) -> Figure:

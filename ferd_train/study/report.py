@@ -10,17 +10,15 @@ from ferd_eval.io.escape import escape_markdown as escape
 from ferd_eval.io.files import make_folder, write_atomically
 from ferd_eval.metrics import Delta, SeedMean
 from ferd_eval.report.comparison.text import interval_ends, lowest_delta_of
-from ferd_eval.report.format import NOTHING, difference, percent, ratio, ratio_difference
+from ferd_eval.report.format import NOTHING, PRINTERS, difference, ratio_difference
 from ferd_eval.report.leaderboard import leaderboard, write_leaderboard
-from ferd_eval.report.leaderboard.build import TITLES
+from ferd_eval.report.leaderboard.build import TITLES, short_heading
 from ferd_eval.report.run.csv import as_csv, guard
 from ferd_eval.runtime.progress import duration
 from ferd_train.study.comparisons import AgainstBaseline, against_baseline
 from ferd_train.study.definition import Study, TeacherSource
 from ferd_train.study.status import CellState
-from ferd_train.study.tables import FIGURES, Column, StudyRow, columns, study_rows
-
-_HEADINGS = {"average": "avg", "worst": "worst", "nsd": "NSD"}
+from ferd_train.study.tables import Column, StudyRow, columns, shown_figures, study_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +109,9 @@ def _teacher(report: StudyReport, teacher: TeacherSource) -> Iterator[str]:
     yield from (f"## Teacher {escape(teacher.name)}", "")
     headings = ["row", "seeds", "student steps", "making", "learning"]
     headings[2:2] = [
-        f"{_title(column)} {_HEADINGS[figure]}" for column in report.columns for figure in FIGURES
+        f"{_title(column)} {_heading(figure)}"
+        for column in report.columns
+        for figure in shown_figures()
     ]
     yield _line(map(escape, headings))
     yield _line(["---"] + ["---:"] * (len(headings) - 1))
@@ -131,7 +131,7 @@ def _cells(row: StudyRow, shown: Sequence[Column]) -> Iterator[str]:
     yield escape(row.name)
     yield NOTHING if row.row is None else f"{len(row.trained)} of {len(row.states)}"
     for column in shown:
-        for figure in FIGURES:
+        for figure in shown_figures():
             found, seeds = row.figure(column, figure)
             partly = f" ({seeds} of {len(row.states)})" if 0 < seeds < len(row.states) else ""
             yield _mean(found, figure) + partly
@@ -141,7 +141,7 @@ def _cells(row: StudyRow, shown: Sequence[Column]) -> Iterator[str]:
 
 
 def _mean(found: SeedMean, figure: str) -> str:
-    printer = ratio if figure == "nsd" else percent
+    printer = PRINTERS[shown_figures()[figure].unit]
     text = str(printer(found.value))
     return text if found.half95 is None else f"{text} ± {printer(found.half95)}"
 
@@ -223,6 +223,11 @@ def _delta(delta: Delta, margin: float = 0.0, *, as_ratio: bool = False) -> str:
     return str(value) if low.value is None else f"{value} ({low} to {high})"
 
 
+def _heading(figure: str) -> str:
+    heading = short_heading(figure)
+    return heading if heading.isupper() else heading.lower()
+
+
 def _title(column: Column) -> str:
     return TITLES.get(column.attack, column.attack)
 
@@ -235,8 +240,8 @@ def _study_csv(report: StudyReport) -> str:
     """A row for each row of the tables, in full precision; accuracies are fractions."""
     heading = ["teacher", "row", "method", "loss", "seeds", "trained"]
     for column in report.columns:
-        for figure in FIGURES:
-            name = f"{column.attack} {_HEADINGS[figure]}"
+        for figure in shown_figures():
+            name = f"{column.attack} {_heading(figure)}"
             heading += [name, f"{name} half95", f"{name} seeds"]
     heading += ["student steps", "seconds making", "seconds learning"]
     return as_csv(heading, [_study_line(row, report.columns) for row in report.rows])
@@ -247,7 +252,7 @@ def _study_line(row: StudyRow, shown: Sequence[Column]) -> list[str]:
     cells = [guard(text) for text in (row.teacher.name, row.name, method, loss)]
     cells += [str(len(row.states)), str(len(row.trained))] if row.row else ["", ""]
     for column in shown:
-        for figure in FIGURES:
+        for figure in shown_figures():
             found, seeds = row.figure(column, figure)
             cells += [_number(found.value), _number(found.half95), str(seeds) if seeds else ""]
     cells.append(str(row.row.student_steps) if row.row else "")

@@ -6,14 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 
-from ferd_eval.metrics import Scores, SeedMean, lowest_figure, seed_mean
+from ferd_eval.metrics import Scores, SeedMean, seed_mean
+from ferd_eval.metrics.figures import Figure, board_figures
 from ferd_eval.report.leaderboard import ScoredGroup
 from ferd_eval.report.leaderboard.read import read_rows
 from ferd_train.study.definition import TEACHER, Evaluation, Row, Study, TeacherSource
 from ferd_train.study.status import CellState
-
-#: What is shown under each attack.
-FIGURES = ("average", "worst", "nsd")
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,10 +124,10 @@ def _board_name(state: CellState, evaluation: Evaluation, study: Study) -> str:
     return f"{name} ({evaluation.name})" if alike else name
 
 
+def shown_figures() -> dict[str, Figure]:
+    """Key → figure shown under each attack."""
+    return {key: each for key, each in board_figures().items() if not each.limit}
+
+
 def _value(scores: Scores, figure: str) -> float | None:
-    if figure != "worst":
-        value: float | None = getattr(scores, figure)
-        return value
-    if lowest_figure(len(scores.per_class)) == "worst_10pct":
-        return scores.worst_10pct
-    return scores.worst_class.accuracy if scores.worst_class else None
+    return scores.figures[board_figures(len(scores.per_class))[figure].key]

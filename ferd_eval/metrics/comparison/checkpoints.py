@@ -18,10 +18,8 @@ from ferd_eval.metrics.comparison.paired import Paired
 from ferd_eval.metrics.comparison.verdict import MARGIN, Verdict, verdict
 from ferd_eval.metrics.confusion.matrix import finite
 from ferd_eval.metrics.dispersion import normalised_sd
+from ferd_eval.metrics.figures import WORST_10PCT, lowest_figure
 from ferd_eval.results.outcomes import Outcomes
-
-#: From so many classes on, the lowest tenth speaks for the lowest class.
-MANY_CLASSES = 100
 
 _LEVEL = 0.05
 
@@ -142,7 +140,7 @@ def assemble(
     """Draw the conclusions from the differences."""
     present = [each for each in per_class if each.value is not None]
     better, worse = _significant(present, +1), _significant(present, -1)
-    lowest = "worst_10pct" if len(present) >= MANY_CLASSES else "worst_class"
+    lowest = lowest_figure(len(present)).key
     return Comparison(
         attack=attack,
         n=n,
@@ -161,7 +159,7 @@ def assemble(
         margin=margin,
         verdict=verdict(
             average,
-            worst_10pct if lowest == "worst_10pct" else worst_class,
+            worst_10pct if lowest == WORST_10PCT.key else worst_class,
             [each.value for each in present if each.value is not None],
             better=len(better),
             worse=len(worse),

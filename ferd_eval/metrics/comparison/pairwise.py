@@ -11,9 +11,10 @@ from scipy.special import stdtrit
 
 from ferd_eval.errors import UserError
 from ferd_eval.metrics.comparison.alignment import SameImages
-from ferd_eval.metrics.comparison.checkpoints import MANY_CLASSES, Comparison, compare_pair
+from ferd_eval.metrics.comparison.checkpoints import Comparison, compare_pair
 from ferd_eval.metrics.comparison.delta import Delta
 from ferd_eval.metrics.comparison.methods import FEWEST_SEEDS, ResampledRuns
+from ferd_eval.metrics.figures import Figure
 from ferd_eval.results.run_group import RunGroup
 
 
@@ -41,11 +42,6 @@ def seed_mean(values: Sequence[float | None]) -> SeedMean:
     return SeedMean(mean, float(stdtrit(S - 1, 0.975)) * error)
 
 
-def lowest_figure(num_classes: int) -> str:
-    """The figure that speaks for the lowest classes: the worst class, or of many the worst 10 %."""
-    return "worst_10pct" if num_classes >= MANY_CLASSES else "worst_class"
-
-
 @dataclass(eq=False)
 class PairwiseTests:
     """Differences between any two groups of runs under one attack.
@@ -70,21 +66,23 @@ class PairwiseTests:
             self._images = None
         self.same_images = self._images is not None
 
-    def tied(self, first: int, second: int, figure: str) -> bool | None:
+    def tied(self, first: int, second: int, figure: Figure) -> bool | None:
         """Whether the 95 % interval of a difference holds 0; None where there is no interval.
 
         A difference of 0 is told from nothing, with or without one.
 
         Args:
             first, second: places of the groups.
-            figure: "average", "worst_class", "worst_10pct" or "nsd" (debiased).
+            figure: debiased where comparisons debias it; None comes back of one they leave out.
         """
+        if not figure.compared:
+            return None
         if (first, second) not in self._known:
             self._known[first, second] = self._compare(first, second)
         comparison = self._known[first, second]
         if comparison is None:
             return None
-        delta: Delta = getattr(comparison, figure)
+        delta: Delta = getattr(comparison, figure.key)
         if delta.interval95 is None:
             return True if delta.value == 0 else None
         return not (delta.above_zero or delta.below_zero)

@@ -9,6 +9,7 @@ from typing import Any
 
 from ferd_eval.errors import listed
 from ferd_eval.metrics import AttackScores, Scorecard, TargetedSuccess
+from ferd_eval.metrics.figures import WORST_CLASS, board_figures
 from ferd_eval.report.audit.crosswalk import crosswalk
 from ferd_eval.report.audit.not_measured import epsilons, unmeasured
 from ferd_eval.report.format import NOTHING, Cell, Table, percent, ratio, span, whole
@@ -263,17 +264,13 @@ def _figures_row(attack: str, scores: AttackScores) -> dict[str, Cell]:
 
 def _figures(scores: AttackScores) -> dict[str, Any]:
     worst = scores.worst_class
-    return {
-        "n": scores.n,
-        "average": scores.average,
-        "average95": scores.average95,
-        "worst_class": worst.name if worst else None,
-        "worst_class_accuracy": worst.accuracy if worst else None,
-        "worst_class95": scores.worst_class95,
-        "floor95": scores.floor95,
-        "nsd": scores.nsd,
-        "possibly_worst": None if scores.possibly_worst is None else _suspects(scores),
-    }
+    found: dict[str, Any] = {"n": scores.n, WORST_CLASS.key: worst.name if worst else None}
+    for figure in board_figures().values():
+        key = f"{figure.key}_accuracy" if figure is WORST_CLASS else figure.key
+        found[key] = scores.figures[figure.key]
+        if figure.interval:
+            found[figure.interval_key] = scores.intervals[figure.interval_key]
+    return found | {"possibly_worst": None if scores.possibly_worst is None else _suspects(scores)}
 
 
 def _suspects(scores: AttackScores) -> list[str]:

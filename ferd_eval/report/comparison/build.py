@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ferd_eval.metrics import ClassDelta, Comparison, Delta
+from ferd_eval.metrics import figures as metrics
 from ferd_eval.metrics.comparison.circumstances import circumstances
+from ferd_eval.metrics.figures import AVERAGE, FIGURES, Unit, compared_figures
 from ferd_eval.report.comparison.model import Contest, Contestant
 from ferd_eval.report.comparison.text import (
     basis,
@@ -32,15 +34,6 @@ from ferd_eval.report.format import (
     whole,
 )
 from ferd_eval.report.run.provenance import constants_table
-
-#: Overall figures in the order of every format: field of `Comparison` → (heading, is a ratio).
-OVERALL: Mapping[str, tuple[str, bool]] = {
-    "average": ("Average", False),
-    "worst_class": ("Worst class", False),
-    "worst_10pct": ("Worst 10 %", False),
-    "sd": ("SD (debiased)", False),
-    "nsd": ("NSD (debiased)", True),
-}
 
 _FINDING = {1: "higher", -1: "lower", 0: ""}
 
@@ -201,17 +194,18 @@ def comparison_view(contest: Contest) -> ComparisonView:
 
 def _overall(found: Comparison) -> tuple[DeltaLine, ...]:
     return tuple(
-        _line(key, name, getattr(found, key), found.margin, as_ratio=as_ratio)
-        for key, (name, as_ratio) in OVERALL.items()
+        _line(figure, getattr(found, key), found.margin)
+        for key, figure in compared_figures().items()
     )
 
 
-def _line(key: str, name: str, delta: Delta, margin: float, *, as_ratio: bool) -> DeltaLine:
+def _line(figure: metrics.Figure, delta: Delta, margin: float) -> DeltaLine:
+    as_ratio = figure.unit is Unit.RATIO
     plain, signed = (ratio, ratio_difference) if as_ratio else (percent, difference)
     low, high = interval_ends(delta.interval95, margin, as_ratio=as_ratio)
     return DeltaLine(
-        key=key,
-        name=name,
+        key=figure.key,
+        name=figure.compared,
         first=plain(delta.first),
         second=plain(delta.second),
         value=signed(delta.value),
@@ -229,10 +223,9 @@ def _raw_nsd(found: Comparison) -> tuple[Figure, Figure, Figure]:
 
 def _two_lines(found: Comparison) -> tuple[DeltaLine, DeltaLine]:
     """Of the average and of what stands for the lowest class."""
-    key = found.lowest
     return (
-        _line("average", OVERALL["average"][0], found.average, found.margin, as_ratio=False),
-        _line(key, OVERALL[key][0], lowest_delta_of(found), found.margin, as_ratio=False),
+        _line(AVERAGE, found.average, found.margin),
+        _line(FIGURES[found.lowest], lowest_delta_of(found), found.margin),
     )
 
 
@@ -311,7 +304,7 @@ def _overall_table(
 
 
 def _attack_table(contest: Contest, lines: Mapping[str, tuple[DeltaLine, DeltaLine]]) -> Table:
-    lowest = OVERALL[contest.comparison.lowest][0]
+    lowest = FIGURES[contest.comparison.lowest].compared
     return Table(
         "Does it depend on the attack?",
         ("Attack", "Average", "95 % interval", lowest, "95 % interval"),

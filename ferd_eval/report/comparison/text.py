@@ -12,6 +12,7 @@ from ferd_eval.errors import listed
 from ferd_eval.metrics import Comparison, Delta, Verdict
 from ferd_eval.metrics.comparison.circumstances import one_network
 from ferd_eval.metrics.comparison.delta import FOLDS
+from ferd_eval.metrics.figures import WORST_10PCT
 from ferd_eval.report.comparison.model import Contest
 from ferd_eval.report.format import (
     NOTHING,
@@ -32,12 +33,12 @@ _MOST_NAMES = 3
 
 def lowest_delta_of(found: Comparison) -> Delta:
     """What stands for the lowest class: from 100 classes on, the lowest tenth."""
-    return found.worst_10pct if found.lowest == "worst_10pct" else found.worst_class
+    return found.worst_10pct if found.lowest == WORST_10PCT.key else found.worst_class
 
 
 def lowest_words(found: Comparison) -> str:
     """What `lowest_delta_of` is called."""
-    return "lowest tenth of the classes" if found.lowest == "worst_10pct" else "lowest class"
+    return "lowest tenth of the classes" if found.lowest == WORST_10PCT.key else "lowest class"
 
 
 def interval_ends(

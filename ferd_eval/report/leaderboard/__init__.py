@@ -1,6 +1,6 @@
 """Leaderboards: many runs in one table, rendered from one view in every format."""
 
-from ferd_eval.report.leaderboard.build import FIGURES, Leaderboard, Place, leaderboard
+from ferd_eval.report.leaderboard.build import Leaderboard, Place, leaderboard
 from ferd_eval.report.leaderboard.json import record
 from ferd_eval.report.leaderboard.model import ScoredGroup
 from ferd_eval.report.leaderboard.reported import PACKAGED, ReportedTables, read_reported
@@ -8,7 +8,6 @@ from ferd_eval.report.leaderboard.terminal import render_terminal
 from ferd_eval.report.leaderboard.write import write_leaderboard
 
 __all__ = [
-    "FIGURES",
     "PACKAGED",
     "Leaderboard",
     "Place",

@@ -8,8 +8,10 @@ from enum import StrEnum
 from typing import Any
 
 from ferd_eval.errors import UserError, did_you_mean
-from ferd_eval.metrics import PairwiseTests, Scores, lowest_figure, seed_mean
-from ferd_eval.report.format import NOTHING, Figure, Table, percent, ratio
+from ferd_eval.metrics import PairwiseTests, seed_mean
+from ferd_eval.metrics import figures as metrics
+from ferd_eval.metrics.figures import LOWEST, board_figures, lowest_figure, papers_figures
+from ferd_eval.report.format import NOTHING, PRINTERS, Figure, Table
 from ferd_eval.report.leaderboard.model import ScoredGroup, apart, variants
 from ferd_eval.report.leaderboard.notes import (
     constants_of_columns,
@@ -28,12 +30,6 @@ TITLES: Mapping[str, str] = {
     "aa": "AA",
     "aa-audited": "AA audited",
 }
-
-#: Figures under each attack: key → heading. `worst` says itself which figure it is.
-FIGURES: Mapping[str, str] = {"average": "Avg", "worst": "Worst", "nsd": "NSD", "floor": "Floor"}
-
-#: Figures that are ranked, and whether more is better.
-RANKED: Mapping[str, bool] = {"average": True, "worst": True, "nsd": False}
 
 _NO_FIGURE = Figure(None, NOTHING)
 
@@ -138,12 +134,12 @@ class Board:
 
     @property
     def figures(self) -> tuple[str, ...]:
-        """Figures under each attack: published rows alone have no floor."""
-        return tuple(key for key in FIGURES if self.rows or key != "floor")
+        """Keys of the figures under each attack; published rows alone have those of papers."""
+        return tuple(board_figures() if self.rows else papers_figures())
 
     def heading(self, figure: str) -> str:
         """Heading of a figure's column."""
-        return self.worst if figure == "worst" else FIGURES[figure]
+        return self.worst if figure == LOWEST else short_heading(figure)
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,7 +205,7 @@ def _board(
     attacks: Sequence[str] | None,
 ) -> Board:
     first = entries[0]
-    worst_figure = lowest_figure(len(first.runs[0].class_names))
+    figures = board_figures(len(first.runs[0].class_names))
     columns = _columns(entries, published, attacks)
     standings: list[PairwiseTests] = []
     scores: list[dict[str, dict[str, Score]]] = [{} for _ in entries]
@@ -219,8 +215,8 @@ def _board(
         those = [entries[i] for i in members]
         standing = PairwiseTests(those, column.attack)
         standings.append(standing)
-        unranked = [_scores(each, column.attack, worst_figure) for each in those]
-        ranked = _ranked(unranked, standing, worst_figure)
+        unranked = [_scores(each, column.attack, figures) for each in those]
+        ranked = _ranked(unranked, standing, figures)
         for i, score in zip(members, ranked, strict=True):
             scores[i][column.key] = score
     eps = str((first.runs[0].manifest.get("threat") or {}).get("eps_text") or "")
@@ -233,8 +229,8 @@ def _board(
         dataset=_dataset(first),
         images=images,
         eps=eps,
-        worst=worst_heading(worst_figure),
-        worst_figure=worst_figure,
+        worst=figures[LOWEST].heading,
+        worst_figure=figures[LOWEST].key,
         columns=shown,
         rows=tuple(
             Row(entry.name, _marks(entry, shown), len(entry.runs), of)
@@ -261,14 +257,14 @@ def _published_board(
     """Published rows of a data set that no run was scored on."""
     assert reported is not None
     columns = tuple(column for column, _ in _columns((), published, attacks))
-    figure = lowest_figure(classes) if classes else ""
+    figure = lowest_figure(classes) if classes else None
     return Board(
         title=f"{dataset}: published figures only",
         dataset=dataset,
         images=None,
         eps="",
-        worst=worst_heading(figure) if classes else FIGURES["worst"],
-        worst_figure=figure,
+        worst=figure.heading if figure else short_heading(LOWEST),
+        worst_figure=figure.key if figure else "",
         columns=columns,
         rows=(),
         reported=_reported_rows(published, columns),
@@ -300,29 +296,24 @@ def _columns(
     return columns
 
 
-def _scores(entry: ScoredGroup, attack: str, worst_figure: str) -> dict[str, Score]:
+def _scores(
+    entry: ScoredGroup, attack: str, figures: Mapping[str, metrics.Figure]
+) -> dict[str, Score]:
     """Figures of one entry under one attack, unranked."""
     cards = [card.attacks[attack] for card in entry.cards]
-    floors = [card.floor95 for card in cards if card.floor95 is not None]
-    floor = min(floors) if len(floors) == len(cards) else None
-    scores = {
-        "average": _score([card.average for card in cards], percent),
-        "worst": _score([_worst(card, worst_figure) for card in cards], percent),
-        "nsd": _score([card.nsd for card in cards], ratio),
-        "floor": Score(percent(floor)),
-    }
-    if len(cards) == 1:
-        intervals = {"average": cards[0].average95, "worst": getattr(cards[0], f"{worst_figure}95")}
-        for key, ends in intervals.items():
-            if ends is not None:
-                scores[key] = replace(scores[key], low=percent(ends[0]), high=percent(ends[1]))
+    scores = {}
+    for key, figure in figures.items():
+        printer = PRINTERS[figure.unit]
+        values = [card.figures[figure.key] for card in cards]
+        if figure.limit:
+            known = [value for value in values if value is not None]
+            scores[key] = Score(printer(min(known) if len(known) == len(cards) else None))
+            continue
+        scores[key] = _score(values, printer)
+        ends = cards[0].intervals.get(figure.interval_key)
+        if len(cards) == 1 and ends is not None:
+            scores[key] = replace(scores[key], low=printer(ends[0]), high=printer(ends[1]))
     return scores
-
-
-def _worst(scores: Scores, worst_figure: str) -> float | None:
-    if worst_figure == "worst_10pct":
-        return scores.worst_10pct
-    return scores.worst_class.accuracy if scores.worst_class else None
 
 
 def _score(values: Sequence[float | None], printer: Callable[[float | None], Figure]) -> Score:
@@ -340,26 +331,29 @@ def _score(values: Sequence[float | None], printer: Callable[[float | None], Fig
 
 
 def _ranked(
-    unranked: Sequence[dict[str, Score]], standing: PairwiseTests, worst_figure: str
+    unranked: Sequence[dict[str, Score]],
+    standing: PairwiseTests,
+    figures: Mapping[str, metrics.Figure],
 ) -> list[dict[str, Score]]:
     """Mark the best and the second of each figure, and what may be no worse than the best."""
     ranked = [dict(scores) for scores in unranked]
-    for figure, more_is_better in RANKED.items():
-        values = [scores[figure].figure.value for scores in unranked]
+    for key, figure in figures.items():
+        if figure.limit:
+            continue
+        values = [scores[key].figure.value for scores in unranked]
         present = [i for i, value in enumerate(values) if value is not None]
         if len(present) < 2:
             continue
-        sign = -1 if more_is_better else 1
+        sign = -1 if figure.more_is_better else 1
         present.sort(key=lambda i: sign * (values[i] or 0.0))
-        printed = list(dict.fromkeys(unranked[i][figure].figure.text for i in present))
+        printed = list(dict.fromkeys(unranked[i][key].figure.text for i in present))
         marks = dict(zip(printed, (Place.BEST, Place.SECOND), strict=False))
-        compared = worst_figure if figure == "worst" else figure
         for i in present:
-            score = unranked[i][figure]
-            ranked[i][figure] = replace(
+            score = unranked[i][key]
+            ranked[i][key] = replace(
                 score,
                 place=marks.get(score.figure.text, Place.NONE),
-                tied=None if i == present[0] else standing.tied(present[0], i, compared),
+                tied=None if i == present[0] else standing.tied(present[0], i, figure),
             )
     return ranked
 
@@ -407,8 +401,8 @@ def _sort_key(sort: str | None, attacks: Collection[str]) -> Callable[[Board], t
     Raises:
         UserError: it names no figure, or an attack that is not there.
     """
-    figures = {"avg": "average", **{key: key for key in FIGURES}}
-    attack, dot, figure = (sort or "worst").rpartition(".")
+    figures = {name: key for key in board_figures() for name in (short_heading(key).lower(), key)}
+    attack, dot, figure = (sort or LOWEST).rpartition(".")
     if sort not in ("name", "given") and (figure.lower() not in figures or (dot and not attack)):
         names = ("name", "given", *figures)
         raise UserError(
@@ -428,7 +422,7 @@ def _sort_key(sort: str | None, attacks: Collection[str]) -> Callable[[Board], t
             return tuple(sorted(board.rows, key=lambda row: row.name.casefold()))
         column = _sorted_by(board, attack)
         key = figures[figure.lower()]
-        sign = 1 if key == "nsd" else -1
+        sign = -1 if board_figures()[key].more_is_better else 1
 
         def place(row: Row) -> tuple[bool, float]:
             value = row.score(column, key).figure.value
@@ -449,9 +443,11 @@ def _sorted_by(board: Board, attack: str) -> Column:
     return (shared or measured or board.columns)[-1]
 
 
-def worst_heading(worst_figure: str) -> str:
-    """Heading of the column of the lowest classes."""
-    return "Worst 10 %" if worst_figure == "worst_10pct" else "Worst class"
+def short_heading(key: str) -> str:
+    """Heading of a figure's column where the number of classes is not known."""
+    board = board_figures()[key].board
+    assert board is not None
+    return board[1]
 
 
 def _dataset(entry: ScoredGroup) -> str:

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterator
 
+from ferd_eval.metrics.figures import LOWEST
 from ferd_eval.report.format import Figure
 from ferd_eval.report.leaderboard.build import Board, Column, Leaderboard, Row
 from ferd_eval.report.run.csv import guard
@@ -46,7 +47,7 @@ def _lines(board: Board, row: Row, column: Column) -> Iterator[list[str]]:
             " ".join(row.marks),
             guard(column.attack),
             guard(column.key),
-            board.worst_figure or key if key == "worst" else key,
+            board.worst_figure or key if key == LOWEST else key,
             *_both(score.figure),
             *_both(score.low),
             *_both(score.high),

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ferd_eval.errors import listed
-from ferd_eval.metrics import PairwiseTests, lowest_figure
+from ferd_eval.metrics import PairwiseTests
 from ferd_eval.metrics.comparison.circumstances import circumstances, differing
 from ferd_eval.metrics.comparison.methods import FEWEST_SEEDS
+from ferd_eval.metrics.figures import WORST_10PCT, WORST_CLASS, lowest_figure
 from ferd_eval.report.format import NOTHING, Table
 from ferd_eval.report.leaderboard.model import ScoredGroup
 from ferd_eval.report.run.provenance import constants_table
@@ -21,14 +22,14 @@ if TYPE_CHECKING:
 _MOST_NAMES = 6
 
 _WORST = {
-    "worst_class": "Worst class is the lowest of this sample; it is picked after the fact and "
+    WORST_CLASS: "Worst class is the lowest of this sample; it is picked after the fact and "
     "tends to look worse than it is.",
-    "worst_10pct": "Worst 10 % is the mean of the lowest tenth of the classes in this sample; "
+    WORST_10PCT: "Worst 10 % is the mean of the lowest tenth of the classes in this sample; "
     "they are picked after the fact and tend to look worse than they are.",
 }
 _INTERVAL = {
-    "worst_class": "the class that truly is lowest, whichever it is",
-    "worst_10pct": "the tenth of the classes that truly is lowest",
+    WORST_CLASS: "the class that truly is lowest, whichever it is",
+    WORST_10PCT: "the tenth of the classes that truly is lowest",
 }
 
 

@@ -11,12 +11,13 @@ from importlib import resources
 from pathlib import Path
 
 from ferd_eval.errors import UserError
+from ferd_eval.metrics.figures import Unit, papers_figures
 from ferd_eval.report.format import NOTHING, Figure
 
 #: Published tables that come with the package: what ``--reported`` takes → file.
 PACKAGED: Mapping[str, str] = {"paper": "ferd.csv", "ferd": "ferd.csv"}
 
-_FIGURES = ("average", "worst", "nsd")
+_FIGURES = papers_figures()
 _REQUIRED = ("dataset", "method", "attack", *_FIGURES)
 _OPTIONAL = ("table", "student")
 
@@ -28,7 +29,7 @@ class Reported:
     """One published row.
 
     Attributes:
-        scores: attack → "average", "worst", "nsd" → the figure as its source prints it.
+        scores: attack → key on leaderboards → the figure as its source prints it.
         table: of the source, empty where not told.
     """
 
@@ -125,7 +126,8 @@ def _figure(text: str, key: str, where: str) -> Figure:
     """The digits as they stand in the source; the value is a fraction, or the NSD itself."""
     if not text:
         return Figure(None, NOTHING)
-    if not _NUMBER.fullmatch(text) or (key != "nsd" and Decimal(text) > 100):
-        wanted = "a number such as 0.337" if key == "nsd" else "per cent, from 0 to 100"
+    as_ratio = _FIGURES[key].unit is Unit.RATIO
+    if not _NUMBER.fullmatch(text) or (not as_ratio and Decimal(text) > 100):
+        wanted = "a number such as 0.337" if as_ratio else "per cent, from 0 to 100"
         raise UserError(f"{where}: {key} is {text!r}, which should be {wanted}. Mend the file.")
-    return Figure(float(Decimal(text) / (1 if key == "nsd" else 100)), text)
+    return Figure(float(Decimal(text) / (1 if as_ratio else 100)), text)

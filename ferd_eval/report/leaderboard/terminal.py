@@ -7,6 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from ferd_eval.metrics.figures import board_figures
 from ferd_eval.metrics.sanity.check import counted
 from ferd_eval.report.leaderboard.build import Board, Column, Leaderboard, Place, Row, Score
 from ferd_eval.report.leaderboard.markdown import RULE
@@ -35,7 +36,7 @@ def _table(board: Board, column: Column) -> RichTable:
     table.add_column("Row", overflow="fold", min_width=12)
     for figure in board.figures:
         table.add_column(board.heading(figure), justify="right", no_wrap=True)
-        if figure in ("average", "worst"):
+        if board_figures()[figure].interval:
             table.add_column("", no_wrap=True)
     for row in board.rows:
         table.add_row(*_cells(board, row, column))
@@ -51,7 +52,7 @@ def _cells(board: Board, row: Row, column: Column) -> list[Text]:
     cells = [Text(f"{row.name} {row.label}".rstrip())]
     for figure in board.figures:
         score = row.score(column, figure)
-        beside = figure in ("average", "worst")
+        beside = board_figures()[figure].interval is not None
         cells.append(_figure(score, alone=not beside))
         if beside:
             cells.append(Text(score.sure, style="dim"))

@@ -15,20 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferd_eval.errors import UserError
-from ferd_eval.metrics import (
-    clopper_pearson_lower,
-    lowest_percent,
-    lowest_percent_interval,
-    normalised_sd,
-    possibly_worst,
-    wilson,
-    worst_class_interval,
-)
+from ferd_eval.metrics import possibly_worst
+from ferd_eval.metrics.figures import WORST_CLASS, Figure, accuracies, published_figures
+from ferd_eval.metrics.intervals import Interval
 from ferd_eval.results.attack_id import eps_of
 from ferd_eval.results.manifest import look_up
 from ferd_eval.results.schema import Fields, number
-
-Interval = tuple[float, float]
 
 #: What versions of numerical libraries may change of a figure.
 _ROUNDING = 1e-6
@@ -83,27 +75,27 @@ class ClassCounts:
         """Images."""
         return int(self.n_K.sum())
 
-    @property
-    def average(self) -> float:
-        """Over images, each counted once."""
-        return stable(float(self.correct_K.sum()) / self.n)
-
     @cached_property
     def accuracy(self) -> NDArray[np.float64]:
         """Of each class; NaN without images."""
-        shares_K = np.full(len(self.n_K), np.nan)
-        np.divide(self.correct_K, self.n_K, out=shares_K, where=self.n_K > 0)
-        return shares_K
+        return accuracies(self.correct_K, self.n_K)
 
-    @property
-    def worst_class(self) -> float:
-        """Accuracy of the lowest class."""
-        return stable(float(np.nanmin(self.accuracy)))
+    def value(self, figure: Figure) -> float | None:
+        """A figure over all classes, as far as an audit allows."""
+        if figure.limit and figure.open_end and self.open_ends is not None:
+            return stable(getattr(self.open_ends, figure.open_end))
+        value = figure.value(self.correct_K, self.n_K)
+        return None if value is None else stable(value)
 
-    @property
-    def worst_10pct(self) -> float:
-        """Mean of the lowest tenth of the classes."""
-        return stable(float(lowest_percent(self.accuracy, 10)))
+    def interval(self, figure: Figure) -> Interval | None:
+        """Its 95 % interval, which reaches down to what an audit may have missed."""
+        ends = figure.interval95(self.correct_K, self.n_K)
+        if ends is None:
+            return None
+        low, high = ends
+        if self.open_ends is not None:
+            low = min(low, getattr(self.open_ends, figure.open_end or "average"))
+        return stable(low), stable(high)
 
     @property
     def lowest(self) -> tuple[str, ...]:
@@ -118,44 +110,6 @@ class ClassCounts:
             return None
         places = sorted(possibly_worst(self.correct_K, self.n_K).tolist())
         return tuple(self.class_names[i] for i in places)
-
-    @property
-    def nsd(self) -> float | None:
-        """Standard deviation over classes ÷ their mean; None where no image stands."""
-        value = float(normalised_sd(self.accuracy))
-        return stable(value) if np.isfinite(value) else None
-
-    @property
-    def floor95(self) -> float:
-        """With 95 % confidence every class is right at least this often."""
-        if self.open_ends is not None:
-            return stable(self.open_ends.floor)
-        return stable(float(np.nanmin(clopper_pearson_lower(self.correct_K, self.n_K))))
-
-    @property
-    def average95(self) -> Interval:
-        """Of the average."""
-        low, high = wilson(self.correct_K.sum(), self.n)
-        return self._open(
-            float(low), float(high), self.open_ends.average if self.open_ends else None
-        )
-
-    @property
-    def worst_class95(self) -> Interval:
-        """Of the class that truly is lowest, whichever it is."""
-        return self._lowest(worst_class_interval(self.correct_K, self.n_K))
-
-    @property
-    def worst_10pct95(self) -> Interval:
-        """Of the tenth that truly is lowest."""
-        return self._lowest(lowest_percent_interval(self.correct_K, self.n_K))
-
-    def _lowest(self, ends: Interval | None) -> Interval:
-        assert ends is not None, "counts without an image are refused"
-        return self._open(*ends, self.open_ends.lowest if self.open_ends else None)
-
-    def _open(self, low: float, high: float, hidden: float | None) -> Interval:
-        return stable(low if hidden is None else min(low, hidden)), stable(high)
 
 
 def stable(value: float) -> float:
@@ -244,17 +198,16 @@ def _require_agreement(counts: ClassCounts, scores: Fields) -> None:
     Raises:
         UserError: it is not; the message names the first figure that is other.
     """
-    for name, own in {
-        "n": counts.n,
-        "average": counts.average,
-        "worst_10pct": counts.worst_10pct,
-        "nsd": counts.nsd,
-    }.items():
-        _require_equal(name, scores.values.get(name), own, scores.file)
-    worst = _object(scores.values.get("worst_class"), scores.file)
-    _require_equal("worst_class.accuracy", worst.get("accuracy"), counts.worst_class, scores.file)
+    worst = _object(scores.values.get(WORST_CLASS.key), scores.file)
     if worst.get("name") not in counts.lowest:
-        raise _contradiction("worst_class.name", worst.get("name"), counts.lowest[0], scores.file)
+        name = f"{WORST_CLASS.key}.name"
+        raise _contradiction(name, worst.get("name"), counts.lowest[0], scores.file)
+    stated = {**scores.values, WORST_CLASS.key: worst.get("accuracy")}
+    _require_equal("n", stated.get("n"), counts.n, scores.file)
+    for figure in published_figures():
+        if not figure.limit or counts.open_ends is None:
+            own = counts.value(figure)
+            _require_equal(figure.key, stated.get(figure.key), own, scores.file)
     if counts.open_ends is None:
         _require_intervals(counts, scores)
     if scores.values.get("target") is None or "sources" in _target(scores):
@@ -263,14 +216,14 @@ def _require_agreement(counts: ClassCounts, scores: Fields) -> None:
 
 def _require_intervals(counts: ClassCounts, scores: Fields) -> None:
     """Intervals, where the scorecard has them: versions before 0.1.0 was released do not."""
-    _require_equal("floor95", scores.values.get("floor95"), counts.floor95, scores.file)
-    for name in ("average95", "worst_class95", "worst_10pct95"):
+    for figure in published_figures():
+        name, own = figure.interval_key, counts.interval(figure)
         stated = scores.values.get(name)
-        if stated is None:
+        if stated is None or own is None:
             continue
         if not isinstance(stated, list) or len(stated) != 2:
-            raise _contradiction(name, stated, getattr(counts, name), scores.file)
-        for ours, theirs in zip(getattr(counts, name), stated, strict=True):
+            raise _contradiction(name, stated, own, scores.file)
+        for ours, theirs in zip(own, stated, strict=True):
             _require_equal(name, theirs, ours, scores.file)
 
 

@@ -4,24 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ferd_eval.metrics.figures import WORST_CLASS, published_figures
 from ferd_eval.report.published.counts import ClassCounts
 from ferd_eval.report.published.index import Hub
 from ferd_eval.report.published.run import CodeState, PublishedRun
 from ferd_eval.report.run.csv import as_csv, guard
 
-COLUMNS = (
+_LOWEST, _POSSIBLY = f"{WORST_CLASS.key}_name", "possibly_worst"
+_BEFORE = (
     "report", "network", "evaluation", "folder", "method", "taught_by", "seed", "teacher",
     "teacher_sha256", "checkpoint_sha256", "checkpoint_published", "architecture", "dataset",
-    "selection", "fingerprint", "eps", "attack", "n", "average", "average_low", "average_high",
-    "worst_class", "worst_class_low", "worst_class_high", "worst_class_name", "possibly_worst",
-    "worst_10pct", "worst_10pct_low", "worst_10pct_high", "nsd", "floor95", "marks", "ferd_eval",
-    "scored", "scored_commit", "trained", "trained_commit",
+    "selection", "fingerprint", "eps", "attack", "n",
 )  # fmt: skip
+_AFTER = ("marks", "ferd_eval", "scored", "scored_commit", "trained", "trained_commit")
+
+
+def _columns() -> Iterator[str]:
+    yield from _BEFORE
+    for figure in published_figures():
+        ends = ("", "_low", "_high") if figure.interval else ("",)
+        yield from (figure.key + end for end in ends)
+        if figure is WORST_CLASS:
+            yield from (_LOWEST, _POSSIBLY)
+    yield from _AFTER
 
 
 def results_csv(hub: Hub) -> str:
     """Values with six decimals: no spreadsheet needs more, and no library disagrees on them."""
-    return as_csv(COLUMNS, (_line(run, counts) for run in hub.runs for counts in run.attacks))
+    return as_csv(_columns(), (_line(run, counts) for run in hub.runs for counts in run.attacks))
 
 
 def _line(run: PublishedRun, counts: ClassCounts) -> list[str]:
@@ -46,8 +56,8 @@ def _line(run: PublishedRun, counts: ClassCounts) -> list[str]:
         "eps": "" if counts.eps is None else f"{counts.eps:.9g}",
         "attack": counts.attack,
         "n": str(counts.n),
-        "worst_class_name": "; ".join(counts.lowest),
-        "possibly_worst": "" if possibly is None else "; ".join(possibly),
+        _LOWEST: "; ".join(counts.lowest),
+        _POSSIBLY: "" if possibly is None else "; ".join(possibly),
         "marks": " ".join(_marks(run, counts)),
         "ferd_eval": run.version,
         "scored": run.scored.day,
@@ -57,16 +67,15 @@ def _line(run: PublishedRun, counts: ClassCounts) -> list[str]:
     }
     numbers = dict(_numbers(counts))
     # What we computed is a number; all else is text of unknown hands.
-    return [numbers[name] if name in numbers else guard(texts[name]) for name in COLUMNS]
+    return [numbers[name] if name in numbers else guard(texts[name]) for name in _columns()]
 
 
 def _numbers(counts: ClassCounts) -> Iterator[tuple[str, str]]:
-    for name in ("average", "worst_class", "worst_10pct"):
-        low, high = getattr(counts, f"{name}95")
-        for suffix, value in {"": getattr(counts, name), "_low": low, "_high": high}.items():
-            yield name + suffix, f"{value:.6f}"
-    yield "nsd", "" if counts.nsd is None else f"{counts.nsd:.6f}"
-    yield "floor95", f"{counts.floor95:.6f}"
+    for figure in published_figures():
+        low, high = counts.interval(figure) or (None, None)
+        value = counts.value(figure)
+        for suffix, number in {"": value, "_low": low, "_high": high}.items():
+            yield figure.key + suffix, "" if number is None else f"{number:.6f}"
 
 
 def _marks(run: PublishedRun, counts: ClassCounts) -> Iterator[str]:

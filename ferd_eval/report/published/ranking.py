@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ferd_eval.metrics import lowest_figure, seed_mean
+from ferd_eval.metrics import figures as metrics
+from ferd_eval.metrics import seed_mean
 from ferd_eval.metrics.comparison.methods import FEWEST_SEEDS
-from ferd_eval.report.format import NOTHING, Figure, Table, percent, ratio
+from ferd_eval.metrics.figures import LOWEST, WORST_CLASS, board_figures
+from ferd_eval.report.format import NOTHING, PRINTERS, Figure, Table
 from ferd_eval.report.leaderboard.build import (
-    RANKED,
     TITLES,
     Board,
     Column,
     Place,
     Row,
     Score,
-    worst_heading,
 )
 from ferd_eval.report.leaderboard.model import apart, variants
 from ferd_eval.report.leaderboard.notes import constants_of_columns
-from ferd_eval.report.published.counts import ClassCounts, Interval, stable
+from ferd_eval.report.published.counts import ClassCounts, stable
 from ferd_eval.report.published.link import href
 from ferd_eval.report.published.run import PublishedRun
 from ferd_eval.results.attack_id import preset_of
@@ -113,7 +113,7 @@ def _entries(those: Sequence[tuple[PublishedRun, dict[str, ClassCounts]]]) -> li
 def _ranking(entries: list[Entry]) -> Ranking:
     first = entries[0].run
     columns = _columns(entries)
-    worst = lowest_figure(len(first.class_names))
+    figures = board_figures(len(first.class_names))
     attacked = [each for entry in entries for each in entry.counts.values() if not each.is_clean]
     eps = _eps_text(attacked)
     images = sum(_sizes(entries[0].counts))
@@ -127,8 +127,8 @@ def _ranking(entries: list[Entry]) -> Ranking:
             dataset=first.dataset,
             images=images,
             eps=eps,
-            worst=worst_heading(worst),
-            worst_figure=worst,
+            worst=figures[LOWEST].heading,
+            worst_figure=figures[LOWEST].key,
             columns=tuple(column for column, _ in columns),
             rows=_in_order(_ranked(rows, columns), columns),
             reported=(),
@@ -138,15 +138,15 @@ def _ranking(entries: list[Entry]) -> Ranking:
         )
 
     methods = _methods(entries)
-    rows = [_row(entry.name, (entry,), columns, entries, worst) for entry in entries]
-    means = [_row(name, those, columns, entries, worst) for name, those in methods.items()]
+    rows = [_row(entry.name, (entry,), columns, entries, figures) for entry in entries]
+    means = [_row(name, those, columns, entries, figures) for name, those in methods.items()]
     networks = board(rows)
     return Ranking(
         title,
         board(means) if means else None,
         networks,
         {entry.name: href(str(entry.run.place.network)) for entry in entries},
-        _notes(entries, methods, worst),
+        _notes(entries, methods, figures[LOWEST]),
         _lowest_classes([next(e for e in entries if e.name == r.name) for r in networks.rows],
                         columns, entries),
         constants_of_columns(networks.columns),
@@ -208,14 +208,14 @@ def _row(
     those: Sequence[Entry],
     columns: Sequence[tuple[Column, list[int]]],
     entries: Sequence[Entry],
-    worst: str,
+    figures: Mapping[str, metrics.Figure],
 ) -> Row:
     """One network, or a mean over all of a method; a figure that one of them lacks is not given."""
     scores = {}
     for column, members in columns:
         inside = {id(entries[i]) for i in members}
         if all(id(entry) in inside for entry in those):
-            scores[column.key] = _scores([e.counts[column.attack] for e in those], worst)
+            scores[column.key] = _scores([e.counts[column.attack] for e in those], figures)
     marks = _marks(those) + ((f"{len(those)} seeds",) if len(those) > 1 else ())
     return Row(name, marks, len(those), scores)
 
@@ -231,28 +231,23 @@ def _marks(those: Sequence[Entry]) -> tuple[str, ...]:
     return tuple(marks)
 
 
-def _scores(counts: Sequence[ClassCounts], worst: str) -> dict[str, Score]:
+def _scores(
+    counts: Sequence[ClassCounts], figures: Mapping[str, metrics.Figure]
+) -> dict[str, Score]:
     """Figures of one network with their intervals over images, or of several over seeds."""
-    figures: Mapping[str, tuple[list[float | None], Callable[[float | None], Figure]]] = {
-        "average": ([each.average for each in counts], percent),
-        "worst": ([getattr(each, worst) for each in counts], percent),
-        "nsd": ([each.nsd for each in counts], ratio),
-    }
-    floor = Score(percent(min(each.floor95 for each in counts)))
-    if len(counts) > 1:
-        return {key: _mean(*of) for key, of in figures.items()} | {"floor": floor}
-    ends = {"average": counts[0].average95, "worst": getattr(counts[0], f"{worst}95")}
-    return {
-        key: _one(values[0], printer, ends.get(key)) for key, (values, printer) in figures.items()
-    } | {"floor": floor}
-
-
-def _one(
-    value: float | None, printer: Callable[[float | None], Figure], ends: Interval | None
-) -> Score:
-    if ends is None:
-        return Score(printer(value))
-    return Score(printer(value), low=printer(ends[0]), high=printer(ends[1]))
+    scores = {}
+    for key, figure in figures.items():
+        printer = PRINTERS[figure.unit]
+        values = [each.value(figure) for each in counts]
+        if figure.limit:
+            known = [value for value in values if value is not None]
+            scores[key] = Score(printer(min(known) if len(known) == len(values) else None))
+        elif len(counts) > 1:
+            scores[key] = _mean(values, printer)
+        else:
+            ends = counts[0].interval(figure) or (None, None)
+            scores[key] = Score(printer(values[0]), low=printer(ends[0]), high=printer(ends[1]))
+    return scores
 
 
 def _mean(values: Sequence[float | None], printer: Callable[[float | None], Figure]) -> Score:
@@ -276,7 +271,7 @@ def _ranked(rows: Sequence[Row], columns: Sequence[tuple[Column, list[int]]]) ->
     """
     marked = [{key: dict(of) for key, of in row.scores.items()} for row in rows]
     for column, _ in columns:
-        for figure, more_is_better in RANKED.items():
+        for figure, spec in board_figures().items():
             found = [
                 (scores[column.key], scores[column.key][figure])
                 for scores in marked
@@ -285,7 +280,7 @@ def _ranked(rows: Sequence[Row], columns: Sequence[tuple[Column, list[int]]]) ->
             sure = [(of, score) for of, score in found if score.low.value is not None]
             if len(sure) < 2:
                 continue
-            sign = -1 if more_is_better else 1
+            sign = -1 if spec.more_is_better else 1
             sure.sort(key=lambda item: sign * (item[1].figure.value or 0.0))
             printed = list(dict.fromkeys(score.figure.text for _, score in sure))
             places = dict(zip(printed, (Place.BEST, Place.SECOND), strict=False))
@@ -311,7 +306,7 @@ def _in_order(rows: Sequence[Row], columns: Sequence[tuple[Column, list[int]]]) 
     decisive = [c for c, _ in columns if times[c.key] == max(times.values())][-1]
 
     def place(row: Row) -> tuple[bool, float, str]:
-        value = row.score(decisive, "worst").figure.value
+        value = row.score(decisive, LOWEST).figure.value
         return value is None, -(value or 0.0), row.name
 
     return tuple(sorted(rows, key=place))
@@ -354,11 +349,11 @@ def _lowest(counts: ClassCounts) -> str:
 
 
 def _notes(
-    entries: Sequence[Entry], methods: Mapping[str, Sequence[Entry]], worst: str
+    entries: Sequence[Entry], methods: Mapping[str, Sequence[Entry]], worst: metrics.Figure
 ) -> tuple[str, ...]:
     """What a reader must know, the most needed first."""
-    lowest = "worst class" if worst == "worst_class" else "worst 10 %"
-    truly = "class" if worst == "worst_class" else "tenth of the classes"
+    lowest = worst.heading.lower()
+    truly = "class" if worst is WORST_CLASS else "tenth of the classes"
     notes = []
     if methods:
         counts = sorted({len(those) for those in methods.values()})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,14 +15,13 @@ from ferd_eval.report.format import Figure, Table, percent, span, whole
 from ferd_eval.report.run.provenance import constants_table, cost_table, provenance_table
 from ferd_eval.report.run.sanity_tables import audit_table, gap_table, in_order, trust_table
 from ferd_eval.report.run.tables import (
-    INTERVALS,
-    OVERALL,
     class_table,
     confusion_table,
     error_figures,
     error_table,
     group_table,
     inference_table,
+    overall,
     profile_table,
     side_by_side_table,
     summary,
@@ -309,18 +308,11 @@ def _run_view(run: Run, shared: str | None) -> RunView:
 
 def _attack_view(attack: str, scores: Scores) -> AttackView:
     worst, suspects = scores.worst_class, scores.possibly_worst
-    values = {
-        **{field.name: getattr(scores, field.name) for field in fields(scores)},
-        "worst_class": worst.accuracy if worst else None,
-        "possibly_worst": None if suspects is None else len(suspects),
-    }
-    for key in INTERVALS:
-        values[f"{key}_low"], values[f"{key}_high"] = values[key] or (None, None)
     names = [each.name for each in scores.per_class]
     return AttackView(
         id=attack,
-        overall={key: printer(values[key]) for key, (_, printer) in OVERALL.items()},
-        intervals={key: span(values[key]) for key in INTERVALS},
+        overall={key: value for key, _, value in overall(scores)},
+        intervals={key: span(ends) for key, ends in scores.intervals.items()},
         possibly_worst=None if suspects is None else tuple(names[i] for i in suspects),
         lowest=tuple(names[i] for i in (worst.index, *worst.tied)) if worst else (),
         classes=tuple(_class_line(each, suspects) for each in scores.per_class),

@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from ferd_eval.metrics.figures import AVERAGE, WORST_CLASS
 from ferd_eval.report.format import Cell, Figure, Table
 from ferd_eval.report.run.build import AttackView, Heatmap, ProfileView, RunView, View
 
@@ -141,8 +142,8 @@ def _lines(profile: ProfileView, table: Table, run: RunView) -> dict[str, Any]:
     return {
         "table": table,
         "ticks": _ticks(at, [*(["0"] if clean else []), *profile.eps_text]),
-        "average": points(clean.overall["average"] if clean else None, profile.average),
-        "worst": points(clean.overall["worst_class"] if clean else None, profile.worst_class),
+        "average": points(clean.overall[AVERAGE.key] if clean else None, profile.average),
+        "worst": points(clean.overall[WORST_CLASS.key] if clean else None, profile.worst_class),
         "classes": [
             {
                 "name": name,

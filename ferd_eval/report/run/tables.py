@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ferd_eval.errors import listed
 from ferd_eval.metrics import (
@@ -14,77 +14,49 @@ from ferd_eval.metrics import (
     TargetConfusion,
     TargetedSuccess,
 )
-from ferd_eval.report.format import NOTHING, Cell, Figure, Table, percent, ratio, span, whole
+from ferd_eval.metrics.figures import FIGURES, WORST_CLASS, ratios_last
+from ferd_eval.report.format import (
+    NOTHING,
+    PRINTERS,
+    Cell,
+    Figure,
+    Table,
+    percent,
+    ratio,
+    span,
+    whole,
+)
 
 if TYPE_CHECKING:
     from ferd_eval.report.run.build import AttackView, ClassLine, RunView
 
-#: Intervals of figures over all classes: key in the scorecard.
-INTERVALS = ("average95", "worst_class95", "worst_10pct95", "gap95")
-
-#: Overall figures in the order of every format: key in the scorecard → (heading, printer). An
-#: interval has a key for each end.
-OVERALL: Mapping[str, tuple[str, Any]] = {
-    "n": ("Images", whole),
-    "average": ("Average", percent),
-    "average95_low": ("Average, lower end", percent),
-    "average95_high": ("Average, upper end", percent),
-    "worst_class": ("Worst class", percent),
-    "worst_class95_low": ("Worst class, lower end", percent),
-    "worst_class95_high": ("Worst class, upper end", percent),
-    "possibly_worst": ("Classes that could be the worst", whole),
-    "worst_10pct": ("Worst 10 %", percent),
-    "worst_10pct95_low": ("Worst 10 %, lower end", percent),
-    "worst_10pct95_high": ("Worst 10 %, upper end", percent),
-    "floor95": ("95 % floor", percent),
-    "nsd": ("NSD", ratio),
-    "nsd_debiased": ("NSD, debiased", ratio),
-    "nsd_ddof1": ("NSD (ddof 1)", ratio),
-    "sd": ("SD", percent),
-    "sd_debiased": ("SD, debiased", percent),
-    "gap": ("Gap", percent),
-    "gap95_low": ("Gap, lower end", percent),
-    "gap95_high": ("Gap, upper end", percent),
-    "gini": ("Gini", ratio),
-}
-
-#: The figures of the summary table, and whether more of it is better.
-SUMMARY: Mapping[str, bool] = {
-    "average": True,
-    "worst_class": True,
-    "worst_10pct": True,
-    "floor95": True,
-    "nsd": False,
-    "sd": False,
-}
-
-#: Rows of the table of uncertainty: figure, its interval, and what one may conclude.
-_INFERENCE: Mapping[str, tuple[str | None, str]] = {
-    "average": ("average95", "holds the accuracy over all images like these"),
-    "worst_class": (
-        "worst_class95",
-        "holds that of the class that truly is lowest, whichever it is",
-    ),
-    "worst_10pct": (
-        "worst_10pct95",
-        "holds the mean of the tenth of the classes that truly is lowest",
-    ),
-    "floor95": (None, "every class is at least this accurate, with 95 % confidence"),
-    "gap": ("gap95", "holds the distance from the truly lowest to the truly highest class"),
-    "sd": (None, "standard deviation over classes, in points; chance alone makes some of it"),
-    "sd_debiased": (None, "the same less what chance adds on average"),
-    "nsd": (None, "SD divided by the mean; it falls whenever the mean rises"),
-    "nsd_debiased": (None, "the same of the debiased SD"),
-}
+_COULD_BE_WORST = "Classes that could be the worst"
 
 #: Names listed in a table; the rest are counted.
 _MOST_NAMES = 2
 
 
+def overall(scores: Scores) -> Iterator[tuple[str, str, Figure]]:
+    """Key, heading and value of each figure over all classes, and of each end of its interval."""
+    yield "n", "Images", whole(scores.n)
+    for key, each in FIGURES.items():
+        printer = PRINTERS[each.unit]
+        yield key, each.heading, printer(scores.figures[key])
+        if each.interval:
+            low, high = scores.intervals[each.interval_key] or (None, None)
+            yield f"{each.interval_key}_low", f"{each.heading}, lower end", printer(low)
+            yield f"{each.interval_key}_high", f"{each.heading}, upper end", printer(high)
+        if each is WORST_CLASS:
+            suspects = scores.possibly_worst
+            count = None if suspects is None else len(suspects)
+            yield "possibly_worst", _COULD_BE_WORST, whole(count)
+
+
 def summary(runs: Sequence[RunView]) -> Table:
     """One row for each attack and run; of several runs the best of each attack stands out."""
     several = len(runs) > 1
-    first, second, *others = (OVERALL[key][0] for key in SUMMARY)
+    shown_figures = [each for each in FIGURES.values() if each.in_summary]
+    first, second, *others = (each.heading for each in shown_figures)
     columns = (
         "Attack", *(("Run",) if several else ()), first, second, "95 % interval", *others,
         "Could be the worst",
@@ -96,9 +68,9 @@ def summary(runs: Sequence[RunView]) -> Table:
         those = [run for run in runs if attack in run.attacks]
         for run in those:
             shown = run.attacks[attack]
-            average, worst, *further = (shown.overall[key] for key in SUMMARY)
+            average, worst, *further = (shown.overall[each.key] for each in shown_figures)
             name = (run.name,) if several else ()
-            interval = shown.intervals["worst_class95"]
+            interval = shown.intervals[WORST_CLASS.interval_key]
             rows.append((attack, *name, average, worst, interval, *further, suspects(shown)))
         if len(those) > 1:
             best.update(_best(rows, columns, first=len(rows) - len(those)))
@@ -137,15 +109,15 @@ def _best(
     rows: Sequence[tuple[Cell, ...]], columns: Sequence[str], first: int
 ) -> Iterator[tuple[int, int]]:
     """Cells of ``rows[first:]`` that print like the best of their column."""
-    for key, more_is_better in SUMMARY.items():
-        column = columns.index(OVERALL[key][0])
+    for figure in (each for each in FIGURES.values() if each.in_summary):
+        column = columns.index(figure.heading)
         cells = [
             (row, cell.text, cell.value)
             for row in range(first, len(rows))
             if isinstance(cell := rows[row][column], Figure) and cell.value is not None
         ]
         if cells:
-            extreme = max if more_is_better else min
+            extreme = max if figure.more_is_better else min
             winner = extreme(cells, key=lambda item: item[2])[1]
             yield from ((row, column) for row, text, _ in cells if text == winner)
 
@@ -153,13 +125,14 @@ def _best(
 def inference_table(shown: AttackView) -> Table:
     """Each figure over all classes with its interval and what may be concluded from it."""
     rows: list[tuple[Cell, ...]] = []
-    for key, (interval, meaning) in _INFERENCE.items():
-        ends = shown.intervals[interval] if interval else Figure(None, NOTHING)
-        rows.append((OVERALL[key][0], shown.overall[key], ends, meaning))
+    for each in ratios_last():
+        if each.meaning:
+            ends = shown.intervals.get(each.interval_key, Figure(None, NOTHING))
+            rows.append((each.heading, shown.overall[each.key], ends, each.meaning))
     names = shown.possibly_worst
     among = "not known: the audit saw only a sample" if names is None else _among(names)
     count = shown.overall["possibly_worst"]
-    rows.append((OVERALL["possibly_worst"][0], count, Figure(None, NOTHING), among))
+    rows.append((_COULD_BE_WORST, count, Figure(None, NOTHING), among))
     return Table(
         f"How sure are the figures under {shown.id}?",
         ("Figure", "Estimate", "95 % interval", "What it says"),

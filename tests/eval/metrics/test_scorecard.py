@@ -95,14 +95,9 @@ def test_the_json_form_has_the_promised_keys_and_no_nan() -> None:
         "gini", "nsd_debiased", "sd_debiased", "floor95", "average95", "worst_class95",
         "worst_10pct95", "gap95", "possibly_worst", "confusion",
     ]  # fmt: skip
-    assert list(plain["attacks"]["pgd"]) == [
-        *figures,
-        "target",
-        "toward",
-        "constants",
-        "audit",
-    ]
-    assert list(plain["groups"]["kind"]["pgd"]) == figures
+    beside = {"target", "toward", "constants", "audit"}
+    assert set(plain["attacks"]["pgd"]) == {*figures} | beside
+    assert set(plain["groups"]["kind"]["pgd"]) == {*figures}
     cat = plain["attacks"]["pgd"]["per_class"][3]
     assert list(cat) == ["index", "name", "n", "accuracy", "wilson95", "simultaneous95", "drop"]
     assert plain["attacks"]["pgd"]["per_class"][4] == {
