@@ -151,9 +151,9 @@ def test_the_table_of_uncertainty_says_what_the_scorecard_holds(
         "Worst class": ("worst_class", "worst_class95"),
         "Worst 10 %": ("worst_10pct", "worst_10pct95"),
         "95 % floor": ("floor95", None),
-        "Gap": ("gap", "gap95"),
         "SD": ("sd", None),
         "SD, debiased": ("sd_debiased", None),
+        "Gap": ("gap", "gap95"),
         "NSD": ("nsd", None),
         "NSD, debiased": ("nsd_debiased", None),
     }
