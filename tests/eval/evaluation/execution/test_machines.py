@@ -118,7 +118,7 @@ def test_several_checkpoints_and_an_attack_of_the_users_on_two_devices(tmp_path,
         "        return problem.x_BCHW\n"
     )
     with demo_checkpoints() as files:
-        arguments = ["score", *map(str, files), "--dataset", "demo", "--limit", "40"]
+        arguments = ["score", *map(str, files), "--dataset", "demo", "--limit", "12"]
         arguments += ["--attacks", "fgsm,pgd", "--attack-file", f"{mine}:Still"]
         assert run(*arguments, "--out", str(tmp_path / "one"), "--device", "cpu") == 0
         assert run(*arguments, "--out", str(tmp_path / "two"), "--device", "cpu,cpu") == 0
