@@ -1,4 +1,4 @@
-"""What ``student`` and ``demo`` do once torch may be loaded."""
+"""Distil students, score and report them: the work of ``student`` and ``demo``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from ferd_eval.attacks import plan_attacks
-from ferd_eval.datasets import load_dataset
 from ferd_eval.errors import UserError
 from ferd_eval.evaluation.config import EvalConfig
 from ferd_eval.evaluation.evaluate import as_threats
@@ -29,11 +28,11 @@ from ferd_eval.runtime.signals import after_what_is_at_hand
 from ferd_train.config.unfit import UnfitError
 from ferd_train.distillation.plan import Scoring, StudentPlan
 from ferd_train.distillation.run import (
-    ShownImages,
+    ImageSource,
     load_shown_images,
-    rehearse,
     student_run,
     train_student,
+    validate_student,
 )
 from ferd_train.distillation.teacher import FrozenTeacher, load_teacher, teacher_file
 from ferd_train.distillation.teacher_fit import (
@@ -50,7 +49,7 @@ from ferd_train.recipes.student import StudentRecipe
 from ferd_train.training.process_group import Workers, join
 from ferd_train.training.seams import PATIENCE
 
-#: Fields of `Distilling`, and of a recipe, whose options have other names than theirs.
+#: Options that are named otherwise than the field of `Distilling`, or of a recipe.
 _OPTIONS = {
     "key": "--teacher-key",
     "arch": "--teacher-arch",
@@ -83,12 +82,17 @@ class Distilling:
     device: str = "auto"
     dry_run: bool = False
 
+    @property
+    def source(self) -> ImageSource:
+        """Of real images."""
+        return ImageSource(self.data_dir, self.download, self.classes, self.class_order)
+
     def folder(self, seed: int) -> Path:
         """Of the run with that seed."""
         return self.out if len(self.seeds) < 2 else self.out / f"seed-{seed}"
 
     def command(self, changes: Mapping[str, Any]) -> str:
-        """The command line of this job, with some fields of its recipe changed."""
+        """Its command line, with some fields of the recipe changed."""
         words = ["ferd-train", "student"]
         for each in dataclasses.fields(self):
             value = getattr(self, each.name)
@@ -107,11 +111,11 @@ class Distilling:
 def distil(job: Distilling, closing: Sequence[str] = ()) -> None:
     """Train a student for each seed, score them if asked to, and print the path of the result.
 
-    Everything that can be wrong with the input is found before the first epoch. Where several
-    processes were started together, they train together and the first does the rest.
+    All input is validated before the first epoch. Processes started together train together, and
+    the first does the rest.
 
     Args:
-        job: what to do.
+        job: the options.
         closing: lines to print after the verdicts of a scored student.
     """
     if job.dry_run:
@@ -142,10 +146,10 @@ def distil(job: Distilling, closing: Sequence[str] = ()) -> None:
 def _fitting_teacher(
     job: Distilling, recipe: StudentRecipe, file: Path, workers: Workers
 ) -> FrozenTeacher:
-    """The teacher, once it is certain that all goes together.
+    """The teacher, if recipe, images and teacher fit.
 
     Raises:
-        UserError: it does not; all that can be told at once is.
+        UserError: they do not; names everything that can be found at once.
     """
     intention = Intention(job.recipe, recipe, job.changes, job.dataset or "")
     usual = find_student_recipe(job.recipe).arch
@@ -163,10 +167,10 @@ def _fitting_teacher(
 
     def look_at_images(mended: StudentRecipe, teacher: FrozenTeacher) -> None:
         with workers.in_turn():  # one of them may have to fetch the images
-            shown = _shown(job, mended, teacher)
+            shown = load_shown_images(mended, teacher, job.source)
             if job.score:
                 _scoring(job, mended, teacher)
-        rehearse(mended, teacher, shown, workers)
+        validate_student(mended, teacher, shown, workers)
 
     try:
         teacher = require_fit(
@@ -177,47 +181,34 @@ def _fitting_teacher(
             look_at_images,
         )
     except UnfitError as unfit:
-        raise UserError(unfit.told("type: ", job.command)) from unfit
-    if teacher.description["choice"] and workers.is_first:
-        print(f"{file}: {teacher.description['choice']}", file=sys.stderr)
+        raise UserError(unfit.advise("type: ", job.command)) from unfit
     if workers.is_first:
+        if teacher.description["choice"]:
+            print(f"{file}: {teacher.description['choice']}", file=sys.stderr)
         _warn_of_file(teacher)
-    said = caution(intention, teacher, "to change that, type: ", job.command)
-    if said and workers.is_first:
-        print(f"warning: {said}", file=sys.stderr)
+        if said := caution(intention, teacher, "to change that, type: ", job.command):
+            print(f"warning: {said}", file=sys.stderr)
     return teacher
 
 
 def _warn_of_file(teacher: FrozenTeacher) -> None:
-    """Say what the teacher's file does not tell, with the options of this command."""
+    """Warn of what the teacher's file leaves open, in terms of this command's options."""
     said = re.sub("--(arch|normalize)", r"--teacher-\1", str(teacher.description["caution"]))
     if said:
         print(f"warning: teacher {teacher.description['name']}: {said}", file=sys.stderr)
 
 
-def _shown(job: Distilling, recipe: StudentRecipe, teacher: FrozenTeacher) -> ShownImages:
-    """The real images that the recipe names, as the options say where and in which order."""
-    return load_shown_images(
-        recipe,
-        teacher,
-        job.data_dir,
-        download=job.download,
-        classes=job.classes,
-        class_order=job.class_order,
-    )
-
-
 def _plan(
     job: Distilling, recipes: Sequence[StudentRecipe], teacher: FrozenTeacher, workers: Workers
 ) -> StudentPlan:
-    """What is to be done; the folder of each seed is looked at before the first is trained in.
+    """The plan; the folders of all seeds are checked before any training.
 
     Raises:
-        UserError: one holds something else.
+        UserError: one holds another run.
     """
     device = workers.choose_device(job.device)
     with workers.in_turn():
-        shown = _shown(job, recipes[0], teacher)
+        shown = load_shown_images(recipes[0], teacher, job.source)
     runs = [
         student_run(
             recipe, teacher, job.folder(recipe.seed), device=device, shown=shown, workers=workers
@@ -229,21 +220,19 @@ def _plan(
 
 
 def _scoring(job: Distilling, recipe: StudentRecipe, teacher: FrozenTeacher) -> Scoring:
-    """How students will be scored, once it is certain that this will be possible."""
-    images = load_dataset(
-        _scored_on(job, teacher),
-        job.data_dir,
-        download=job.download,
-        classes=job.classes,
-        class_order=job.class_order,
-    )
+    """Images and attacks of the scoring.
+
+    Raises:
+        UserError: they are not available, or do not fit the teacher.
+    """
+    images = job.source.load(_scored_on(job, teacher), "test")
     teacher.require_same_kind(images, "--score")
     plan = plan_attacks(job.attacks.split(","), as_threats(str(recipe.eps), images))
     return Scoring(images, plan)
 
 
 def _scored_on(job: Distilling, teacher: FrozenTeacher) -> str:
-    """The data set's name."""
+    """Name of the data set to score on."""
     dataset = job.dataset or teacher.dataset
     if not dataset:
         raise UserError(
@@ -269,10 +258,7 @@ def _train(
         teacher,
         job.folder(recipe.seed),
         device=device,
-        data_dir=job.data_dir,
-        download=job.download,
-        classes=job.classes,
-        class_order=job.class_order,
+        source=job.source,
         watch=partial(_note_epoch, watcher),
         watcher=watcher,
         workers=workers,
@@ -287,7 +273,7 @@ def _score(
     students: Sequence[Path],
     dataset: str,
 ) -> None:
-    """Attack students and teacher alike, with one report over all."""
+    """Attack students and teacher alike, and report them together."""
     report = job.out / "report"
     settings = EvalConfig(
         dataset=dataset,
@@ -308,7 +294,7 @@ def _score(
         normalize=job.normalize,
     )
     groups = [([*students, teacher], settings)]
-    if of_teacher != settings:  # what a user says of the teacher does not hold for the students
+    if of_teacher != settings:  # options of the teacher do not hold for the students
         groups = [(list(students), settings), ([teacher], of_teacher)]
     for files, each in groups:
         score_checkpoints(
@@ -323,7 +309,7 @@ def _score(
 
 
 def _verdicts(report: Path, teacher: FrozenTeacher, students: Sequence[Path]) -> Iterator[str]:
-    """How each student stands to the teacher, a sentence each."""
+    """A sentence on each student against the teacher."""
     runs = {
         look_up(read_manifest(run) or {}, "checkpoint.sha256"): run
         for run in find_runs(report).runs
@@ -349,6 +335,6 @@ def _note_epoch(watcher: ProgressReporter, log: StudentLog, epochs: int) -> None
         clean, pgd = log.validation["clean"], log.validation["pgd"]
         parts.append(f"validation: clean {clean:.1%}, PGD-10 {pgd:.1%}")
     parts.append(duration(log.seconds))
-    if log.student_loss is not None:  # a warm-up epoch does not tell how long the others take
+    if log.student_loss is not None:  # a warm-up epoch says nothing of the others
         parts.append(f"{duration(log.seconds * (epochs - log.epoch))} left")
     watcher.note("  ".join(parts))

@@ -1,6 +1,6 @@
 """Losses of adversarial training, each with the attack it trains against.
 
-A new one is a subclass of `RobustLoss`, made from a recipe in `LOSSES` and named in
+A new one is a subclass of `RobustLoss`, made from a recipe in `ROBUST_LOSSES` and named in
 `ferd_train.recipes`. B batch, K classes, C channels, H × W pixels.
 """
 
@@ -20,7 +20,7 @@ from ferd_train.recipes.teacher import TeacherRecipe
 
 
 class RobustLoss(ABC):
-    """What training lowers, given images perturbed by its own attack.
+    """The training loss on images perturbed by its own attack.
 
     Attributes:
         attack: the inner maximisation.
@@ -70,7 +70,7 @@ class TRADES(RobustLoss):
 
 
 #: Losses by the name a recipe calls them.
-LOSSES: Mapping[str, Callable[[TeacherRecipe], RobustLoss]] = {
+ROBUST_LOSSES: Mapping[str, Callable[[TeacherRecipe], RobustLoss]] = {
     "pgd-at": lambda recipe: PGDAdversarialTraining(),
     "trades": lambda recipe: TRADES(recipe.trades_beta),
 }

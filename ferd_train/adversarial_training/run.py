@@ -1,20 +1,18 @@
-"""A teacher's run: a folder that holds its record, its figures and in the end its network."""
+"""A teacher's run: a folder with its record, figures and finally its network."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from ferd_eval.datasets import LabelledImages, load_dataset
 from ferd_eval.io.lock import sole_user
 from ferd_eval.runtime.device import DeviceChoice, exact_arithmetic
 from ferd_eval.runtime.progress import ProgressReporter, Silent
-from ferd_eval.runtime.signals import stop_if_asked
 from ferd_train.adversarial_training.trainer import EpochLog, Training
 from ferd_train.monitoring.run_progress import RunProgress
 from ferd_train.recipes.teacher import TeacherRecipe
-from ferd_train.training.run_folder import RunFolder, describe_run, fitting_into_memory
+from ferd_train.training.run_folder import RunFolder, describe_run
 
 #: The network that a finished run leaves in its folder.
 RESULT = "teacher.safetensors"
@@ -36,19 +34,18 @@ def train_teacher(
     The weights saved are the moving average after the last epoch; nothing is selected on any data.
 
     Args:
-        recipe: what to do.
-        out: the run's folder; a killed run continues from what it kept last, every other minute or
-            at an epoch's end; a finished one is left as it is.
+        recipe: of the teacher.
+        out: the run's folder. A killed run continues from its last state, which is saved every two
+            minutes and after each epoch; a finished one is left as it is.
         device: where to train.
-        data_dir: where the data set lies.
-        download: fetch it if it is missing.
+        data_dir, download: where the data set is, and whether to fetch a missing one.
         data: training images, in place of the recipe's data set.
         watch: called after each epoch with its figures and the number of epochs.
         watcher: told of each step.
 
     Raises:
-        UserError: the data or the network cannot be had, the folder holds another run or a damaged
-            one, another process is at work in it, a batch does not fit into memory, or training
+        UserError: data or network are not available, the folder holds another run or a damaged
+            one, another process works in it, a batch does not fit into memory, or training
             diverged.
         KeyboardInterrupt: a signal asked to stop (`ferd_eval.runtime.signals`); everything up to
             the last step was kept.
@@ -67,7 +64,7 @@ def _train(
     watch: Callable[[EpochLog, int], None],
     watcher: ProgressReporter,
 ) -> Path:
-    """Do what is left in a folder that is held."""
+    """Train what is left, in a locked folder."""
     facts = {
         "dataset": data.describe(),
         "checkpoint_selection": "last epoch, moving average of the weights; no test data used",
@@ -81,14 +78,14 @@ def _train(
         training.resume(run.state)
         run.begin(recipe)
         progress = RunProgress(watcher, recipe.arch, training.phases, recipe.epochs)
-        training.seams.attend(partial(training.keep, run.state), progress)
-        while training.epochs_done < recipe.epochs:
-            with fitting_into_memory(recipe.batch_size, device):
-                log = training.epoch()
-            training.save(run.state)
-            run.write_figures([vars(log) for log in training.logs])
-            watch(log, recipe.epochs)
-            stop_if_asked()
+        training.complete(
+            run,
+            recipe.epochs,
+            recipe.batch_size,
+            device,
+            progress,
+            lambda log: watch(log, recipe.epochs),
+        )
     training.export(run.network)
     figures = [vars(log) for log in training.logs]
     run.finish(figures, figures)

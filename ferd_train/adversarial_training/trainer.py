@@ -1,14 +1,13 @@
-"""Adversarial training, epoch by epoch, that continues to the bit after a kill.
+"""Adversarial training, epoch by epoch; bit-exact when continued after a kill.
 
-All randomness is keyed by (seed, epoch, image), so the only state is the network, its moving
-average, the optimiser, the figures of the finished epochs and, within an epoch, its losses.
+All randomness is keyed by (seed, epoch, image), so the state is the network, its moving average,
+the optimiser, the figures of the finished epochs and, within an epoch, its losses.
 B batch, K classes, N data set, C channels, H × W pixels.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,26 +16,23 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ferd_eval.attacks import Batch, KeyedRng, Passes, Threat, frozen
 from ferd_eval.datasets import LabelledImages
-from ferd_eval.errors import UserError
 from ferd_eval.evaluation.model_checks import check_network
 from ferd_eval.models import build_architecture, save_network
-from ferd_train.adversarial_training.losses import LOSSES
-from ferd_train.monitoring.stopwatch import Stopwatch
+from ferd_train.adversarial_training.losses import ROBUST_LOSSES
 from ferd_train.recipes.teacher import TeacherRecipe
 from ferd_train.training.augmentation import crop_and_flip
-from ferd_train.training.checkpoint import read_state, write_state
 from ferd_train.training.lr_schedule import one_cycle
 from ferd_train.training.pace import Phase
 from ferd_train.training.precision import PRECISIONS, memory_format
-from ferd_train.training.seams import Seams
+from ferd_train.training.trainer import Trainer
 from ferd_train.training.validation import VALIDATION_BATCH, Validation, hold_out, take
 
-#: What the optimiser's steps are called.
+#: The phase of the optimiser's steps.
 STEP = "step"
 
 
@@ -63,28 +59,22 @@ class EpochLog:
     seconds: float
 
 
-class Training:
+class Training(Trainer[EpochLog]):
     """Network, average, optimiser and data of one run.
-
-    Attributes:
-        recipe: what is done.
-        logs: figures of the finished epochs.
-        seams: where it may be left within an epoch.
 
     Raises:
         UserError: the architecture is unknown or does not take the images, or a class is too
             small to hold images out.
     """
 
+    subject, lr_field = "training", "lr"
+
     def __init__(self, recipe: TeacherRecipe, data: LabelledImages, device: torch.device) -> None:
+        super().__init__(device)
         self.recipe = recipe
-        self.logs: list[EpochLog] = []
-        self.seams = Seams(device=device)
-        self._stopwatch = Stopwatch()
-        # Mean loss of the epoch at hand, once its steps are done.
+        # Mean loss of the current epoch, once its steps are done.
         self._mean_loss: float | None = None
-        self._loss = LOSSES[recipe.loss](recipe)
-        self._device = device
+        self._loss = ROBUST_LOSSES[recipe.loss](recipe)
         self._data = data
         self._train_N, held_out_N = hold_out(data.labels_N, recipe.validation_per_class)
         self._validation = Validation(data, held_out_N, recipe.eps, device, recipe.seed)
@@ -108,16 +98,17 @@ class Training:
         )
 
     @property
-    def epochs_done(self) -> int:
-        """Number of finished epochs."""
-        return len(self.logs)
+    def network(self) -> nn.Module:
+        """The network that learns."""
+        return self._network
+
+    @property
+    def peak_lr(self) -> float:
+        """Of the one-cycle schedule."""
+        return self.recipe.lr
 
     def epoch(self) -> EpochLog:
-        """One pass over the training part, then the validation figures of the averaged network.
-
-        Raises:
-            UserError: training diverged. The weights are then of no use; what was saved before is.
-        """
+        """One pass over the training part, then the averaged network's validation figures."""
         self.seams.epoch = self.epochs_done + 1
         if not self.seams.goes_on:
             self._stopwatch.lap()
@@ -139,7 +130,7 @@ class Training:
 
     @property
     def phases(self) -> dict[str, Phase]:
-        """What an epoch consists of, by name."""
+        """Phases of an epoch by name."""
         recipe = self.recipe
         return {
             STEP: Phase(self._steps, recipe.inner_steps + 2),
@@ -167,24 +158,6 @@ class Training:
         mean_loss = float(torch.stack(losses).mean())
         self._require_finite(mean_loss)
         return mean_loss
-
-    def _require_finite(self, mean_loss: float) -> None:
-        """The last step may have spoilt the weights after the last finite loss."""
-        weights = "finite" if self._has_finite_weights else "not finite"
-        if not math.isfinite(mean_loss) or weights == "not finite":
-            raise self._diverged(f"loss {mean_loss:g}, weights {weights}")
-
-    @property
-    def _has_finite_weights(self) -> bool:
-        return all(bool(t.isfinite().all()) for t in self._network.state_dict().values())
-
-    def _diverged(self, how: str) -> UserError:
-        kept = " The state kept last is from before that." if self.logs else ""
-        return UserError(
-            f"training diverged in epoch {self.epochs_done + 1} ({how}): lr {self.recipe.lr:g} is "
-            "too high. Start again in another folder with a lower one, e.g. --set "
-            f"lr={self.recipe.lr / 10:g}.{kept}"
-        )
 
     def _step(self, rows_B: NDArray[np.int64]) -> Tensor:
         """One step of the optimiser; returns the loss."""
@@ -216,55 +189,32 @@ class Training:
             passes=Passes(),
         )
 
-    def keep(self, file: Path) -> None:
-        """`save` within an epoch.
+    def _state(self) -> dict[str, Any]:
+        return {
+            "network": self._network.state_dict(),
+            "average": self._average.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "mean_loss": self._mean_loss,
+        }
 
-        Raises:
-            UserError: training diverged. What was saved before stays.
-        """
-        if not self._has_finite_weights:
-            raise self._diverged("weights not finite")
-        self.save(file)
-
-    def save(self, file: Path) -> None:
-        """Write everything a later process needs, whole or not at all."""
-        write_state(
-            file,
-            {
-                "logs": [vars(log) for log in self.logs],
-                "network": self._network.state_dict(),
-                "average": self._average.state_dict(),
-                "optimizer": self._optimizer.state_dict(),
-                "mean_loss": self._mean_loss,
-                "seconds": self._stopwatch.seconds,
-                "seam": self.seams.state(),
-            },
-        )
+    def _load(self, state: Mapping[str, Any]) -> None:
+        self._network.load_state_dict(state["network"])
+        self._average.load_state_dict(state["average"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self.logs = [EpochLog(**log) for log in state["logs"]]
+        self._mean_loss = state.get("mean_loss")  # none in older states
 
     def resume(self, file: Path) -> None:
-        """Read what `save` wrote, if there is anything.
+        """Read what `save` wrote, if the file exists.
 
         Raises:
-            UserError: the file is damaged. It was written whole, so something else broke it, and
-                whether to lose its epochs is the user's to say.
+            UserError: the file is damaged.
         """
-        if not file.exists():
-            return
-
-        def load(state: Mapping[str, Any]) -> None:
-            self._network.load_state_dict(state["network"])
-            self._average.load_state_dict(state["average"])
-            self._optimizer.load_state_dict(state["optimizer"])
-            self.logs = [EpochLog(**log) for log in state["logs"]]
-            # Older states have none of these, as they lie between two epochs.
-            self._mean_loss = state.get("mean_loss")
-            self._stopwatch.set(state.get("seconds", 0.0))
-            self.seams.load_state(state.get("seam"))
-
-        read_state(file, load)
+        if file.exists():
+            self._resume(file)
 
     def export(self, file: Path) -> None:
-        """Save the averaged network so that `ferd_eval` reads it without being told anything."""
+        """Save the averaged network so that `ferd_eval` reads it without options."""
         save_network(
             file,
             self._average.module,

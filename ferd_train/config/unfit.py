@@ -1,4 +1,4 @@
-"""A recipe that does not go with its teacher, and the recipe that would."""
+"""A recipe that does not fit its teacher, and the recipe that would."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from ferd_eval.errors import UserError
 
-#: From fields and their values to how a user gives them.
+#: Writes fields and their values as a user gives them.
 Words = Callable[[Mapping[str, str]], str]
 
 
@@ -16,12 +16,14 @@ def as_options(changes: Mapping[str, str]) -> str:
 
 
 class UnfitError(UserError):
-    """What does not fit, with fields that would.
+    """Differences between recipe and teacher, with fields that would fit.
 
     Attributes:
-        reasons: what is wrong, a clause each.
-        changes: dotted field → value with which it is right; empty where that is not known.
-        others: what else could be done, a clause each.
+        reasons: what is wrong or not known, a clause each.
+        changes: dotted field → value that fits; empty if not known.
+        others: other remedies, a clause each.
+        is_refused: whether the user cannot have meant it: a field differs from what is known and
+            was not set by hand.
     """
 
     def __init__(
@@ -29,24 +31,25 @@ class UnfitError(UserError):
         reasons: Iterable[str],
         changes: Mapping[str, str] | None = None,
         others: Iterable[str] = (),
+        *,
+        is_refused: bool = True,
     ) -> None:
         self.reasons, self.others = tuple(reasons), tuple(others)
-        self.changes = dict(changes or {})
-        super().__init__(self.told("give ", as_options))
+        self.changes, self.is_refused = dict(changes or {}), is_refused
+        super().__init__(self.advise("give ", as_options))
 
     @classmethod
     def joined(cls, found: Iterable[UnfitError]) -> UnfitError:
-        """All that several say, each thing once."""
+        """Several in one, without repetitions."""
         found = [*found]
-        changes = {name: value for each in found for name, value in each.changes.items()}
         return cls(
             dict.fromkeys(reason for each in found for reason in each.reasons),
-            changes,
+            {name: value for each in found for name, value in each.changes.items()},
             dict.fromkeys(other for each in found for other in each.others),
         )
 
-    def told(self, verb: str, words: Words) -> str:
-        """One line: the reasons, what else could be done, and last what to type, to be copied."""
+    def advise(self, verb: str, words: Words) -> str:
+        """One line: the reasons, other remedies, and last what to type, to be copied."""
         ways = [*self.others, *([verb + words(self.changes)] if self.changes else [])]
         advice = ", or ".join(ways)
         return f"{'; '.join(self.reasons)}. {advice[:1].upper()}{advice[1:]}".strip()

@@ -1,19 +1,18 @@
-"""A student's run: a folder with its record, figures, pictures, bank and in the end its network."""
+"""A student's run: a folder with its record, figures, pictures, bank and finally its network."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ferd_eval.datasets import LabelledImages, load_dataset
+from ferd_eval.datasets.info import Split
 from ferd_eval.io.lock import sole_user
 from ferd_eval.runtime.device import DeviceChoice, exact_arithmetic
 from ferd_eval.runtime.progress import ProgressReporter, Silent
-from ferd_eval.runtime.signals import stop_if_asked
 from ferd_train.distillation.teacher import FrozenTeacher
 from ferd_train.distillation.trainer import StudentTraining
 from ferd_train.monitoring import charts
@@ -24,11 +23,32 @@ from ferd_train.recipes.student import StudentRecipe
 from ferd_train.synthesis.base import RealImages
 from ferd_train.synthesis.methods.real import RealRecipe
 from ferd_train.training.process_group import ALONE, Workers
-from ferd_train.training.run_folder import RunFolder, describe_run, fitting_into_memory
+from ferd_train.training.run_folder import RunFolder, describe_run
 from ferd_train.training.validation import Validation, hold_out
 
-#: The network that a finished run leaves in its folder, and the images it was taught with.
+#: The network that a finished run leaves in its folder, and the images it was trained on.
 RESULT, BANK = "student.safetensors", "bank"
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """Where real images come from. Fields are arguments of `load_dataset`."""
+
+    data_dir: Path | None = None
+    download: bool = False
+    classes: str | None = None
+    class_order: str | None = None
+
+    def load(self, name: str, split: Split) -> LabelledImages:
+        """A split of a data set."""
+        return load_dataset(
+            name,
+            self.data_dir,
+            split=split,
+            download=self.download,
+            classes=self.classes,
+            class_order=self.class_order,
+        )
 
 
 def train_student(
@@ -37,10 +57,7 @@ def train_student(
     out: Path,
     *,
     device: DeviceChoice,
-    data_dir: Path | None = None,
-    download: bool = False,
-    classes: str | None = None,
-    class_order: str | None = None,
+    source: ImageSource | None = None,
     watch: Callable[[StudentLog, int], None] = lambda log, epochs: None,
     watcher: ProgressReporter | None = None,
     workers: Workers = ALONE,
@@ -50,35 +67,26 @@ def train_student(
     The weights saved are those after the last epoch; nothing is selected on any data.
 
     Args:
-        recipe: what to do.
-        teacher: what is distilled; moved to the device.
-        out: the run's folder; a killed run continues from what it kept last, every other minute or
-            at an epoch's end; a finished one is left as it is.
+        recipe: of the student.
+        teacher: the network to distil; moved to the device.
+        out: the run's folder. A killed run continues from its last state, which is saved every two
+            minutes and after each epoch; a finished one is left as it is.
         device: where to train.
-        data_dir: where real images lie, if the recipe wants any.
-        download: fetch them if they are missing.
-        classes, class_order: of a user's own real images, as of `load_dataset`.
+        source: of real images, if the recipe wants any.
         watch: called after each epoch with its figures and the number of epochs.
         watcher: told of each step.
-        workers: processes that all call this with the same arguments, and share each batch. The
-            first alone writes and watches; the folder is one that all of them see.
+        workers: processes that all call this with the same arguments, and share each batch and the
+            folder. The first alone writes and watches.
 
     Raises:
         UserError: the teacher does not fit the recipe, the folder holds another run or a damaged
-            one, another process is at work in it, a batch does not fit into memory, or training
+            one, another process works in it, a batch does not fit into memory, or training
             diverged.
         KeyboardInterrupt: a signal asked to stop (`ferd_eval.runtime.signals`); everything up to
             the last step was kept.
     """
     with workers.in_turn():  # the first one may have to fetch them
-        shown = load_shown_images(
-            recipe,
-            teacher,
-            data_dir,
-            download=download,
-            classes=classes,
-            class_order=class_order,
-        )
+        shown = load_shown_images(recipe, teacher, source or ImageSource())
     watcher = watcher or Silent()
     if workers.is_first:
         for caution in shown.cautions:
@@ -97,7 +105,7 @@ def _train(
     watcher: ProgressReporter,
     workers: Workers,
 ) -> Path:
-    """Do what is left in a folder that is held."""
+    """Train what is left, in a locked folder."""
     images, real = shown.validation, shown.real
     run = student_run(recipe, teacher, out, device=device, shown=shown, workers=workers)
     workers.wait()  # all have looked at the folder before it changes
@@ -108,6 +116,7 @@ def _train(
     if images is not None:
         _, rows_N = hold_out(images.labels_N, recipe.validation.per_class)
         validation = Validation(images, rows_N, recipe.eps, device.device, recipe.seed)
+    pictures = Pictures(out, teacher.class_names if images is None else images.class_names)
     with exact_arithmetic():
         training = StudentTraining(
             recipe, teacher, device.device, real=real, validation=validation, workers=workers
@@ -119,23 +128,17 @@ def _train(
             run.begin(recipe)
         if not continues:
             training.begin(out / BANK)
-        names = teacher.class_names if images is None else images.class_names
-        pictures = Pictures(out, names)
         progress = None
         if workers.is_first:
             if not charts.installed():
                 watcher.note(NO_CHARTS)
             progress = RunProgress(watcher, f"seed {recipe.seed}", training.phases, recipe.epochs)
-        training.seams.attend(partial(training.keep, run.state), progress)
-        while training.epochs_done < recipe.epochs:
-            with fitting_into_memory(recipe.batch_size, device):
-                log = training.epoch()
-            if workers.is_first:
-                training.save(run.state)
-                run.write_figures([vars(log) for log in training.logs])
-                pictures.refresh(training.logs, training.bank)
-                watch(log, recipe.epochs)
-            stop_if_asked()
+
+        def after_epoch(log: StudentLog) -> None:
+            pictures.refresh(training.logs, training.bank)
+            watch(log, recipe.epochs)
+
+        training.complete(run, recipe.epochs, recipe.batch_size, device, progress, after_epoch)
     if workers.is_first:
         pictures.finish(training.logs, training.bank)
         training.export(run.network, _origin(teacher, real))
@@ -157,70 +160,48 @@ class ShownImages:
 
     @property
     def cautions(self) -> tuple[str, ...]:
-        """What may make the figures on them, or the learning from them, wrong."""
+        """What may falsify the figures on them, or the learning from them."""
         those = (self.validation, self.real and self.real.images)
         return tuple(dict.fromkeys(text for each in those if each for text in each.cautions))
 
 
 def load_shown_images(
-    recipe: StudentRecipe,
-    teacher: FrozenTeacher,
-    data_dir: Path | None,
-    *,
-    download: bool,
-    classes: str | None = None,
-    class_order: str | None = None,
+    recipe: StudentRecipe, teacher: FrozenTeacher, source: ImageSource
 ) -> ShownImages:
-    """Load what the recipe names, if it names any.
+    """Load the real images that the recipe names, if any.
 
     Raises:
         UserError: there are no such images, too few, or of another kind than the teacher's.
     """
 
-    def training_split(name: str, setting: str) -> LabelledImages | None:
-        if not name:
-            return None
-        images = load_dataset(
-            name,
-            data_dir,
-            split="train",
-            download=download,
-            classes=classes,
-            class_order=class_order,
-        )
+    def training_split(name: str, setting: str) -> LabelledImages:
+        images = source.load(name, "train")
         teacher.require_same_kind(images, setting)
         return images
 
-    validation = training_split(recipe.validation.dataset, "validation.dataset")
-    real = None
+    validation = real = None
+    if recipe.validation.dataset:
+        validation = training_split(recipe.validation.dataset, "validation.dataset")
     if isinstance(recipe.synthesis, RealRecipe):
         images = training_split(recipe.synthesis.dataset, "synthesis.dataset")
-        assert images is not None, "recipes of real images name them"
         rows_N, _ = hold_out(images.labels_N, recipe.validation.per_class)
-        real = RealImages(images, rows_N)  # without what would be held out
+        real = RealImages(images, rows_N)  # without the rows that would be held out
     return ShownImages(validation, real)
 
 
-def rehearse(
-    recipe: StudentRecipe,
-    teacher: FrozenTeacher,
-    shown: ShownImages,
-    workers: Workers = ALONE,
-) -> StudentTraining:
+def validate_student(
+    recipe: StudentRecipe, teacher: FrozenTeacher, shown: ShownImages, workers: Workers = ALONE
+) -> None:
     """Build everything that a run begins with, on the teacher's device; write nothing.
 
-    Args:
-        recipe, teacher, workers: as of `train_student`.
-        shown: as `load_shown_images` gives them.
-
     Raises:
-        UnfitError: the teacher lacks what the recipe needs.
+        UnfitError: the teacher lacks something that the recipe needs.
         UserError: something else cannot work.
     """
     if shown.validation is not None:
         hold_out(shown.validation.labels_N, recipe.validation.per_class)
     where = next(teacher.classifier.parameters()).device
-    return StudentTraining(recipe, teacher, where, real=shown.real, workers=workers)
+    StudentTraining(recipe, teacher, where, real=shown.real, workers=workers)
 
 
 def student_run(
@@ -232,11 +213,7 @@ def student_run(
     shown: ShownImages,
     workers: Workers = ALONE,
 ) -> RunFolder:
-    """The folder of this run, looked at and left as it is.
-
-    Args:
-        recipe, teacher, out, device, workers: as of `train_student`.
-        shown: as `load_shown_images` gives them.
+    """The folder of this run, unchanged. Arguments as of `train_student`.
 
     Raises:
         UserError: the folder holds another run, or a damaged one.
@@ -255,7 +232,7 @@ def student_run(
 
 
 def _origin(teacher: FrozenTeacher, real: RealImages | None) -> dict[str, str]:
-    """What a student's file says of its teacher, and of what it learnt from."""
+    """Metadata of a student's file: its teacher, and the images it learnt from."""
     origin = {
         "ferd.teacher_sha256": str(teacher.description["sha256"]),
         "ferd.training_images": _learnt_from(real),

@@ -1,10 +1,11 @@
-"""The network that is distilled: any checkpoint that `ferd_eval` loads. It is never changed."""
+"""The network to distil: any checkpoint that `ferd_eval` loads. It is never changed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,16 @@ import torch
 from torch import nn
 
 from ferd_eval.datasets import LabelledImages, dataset_info, list_datasets
+from ferd_eval.datasets.info import DatasetInfo
 from ferd_eval.errors import UserError
 from ferd_eval.evaluation.model_checks import probe, wrong_class_count
+from ferd_eval.io.epsilon import parse_quantity
 from ferd_eval.models import Classifier, build_classifier
 from ferd_eval.models.architectures.registry import guess_in_channels
 from ferd_eval.models.checkpoint.load import load_checkpoint
+from ferd_eval.models.checkpoint.training_metadata import training_record
 from ferd_eval.models.demo import demo_checkpoints
 from ferd_train.config.unfit import UnfitError
-from ferd_train.distillation.teacher_record import TeacherRecord, public_set
 
 #: Sides of the images of public data sets, and of ImageNet's usual crops.
 COMMON_SIZES = tuple(
@@ -27,15 +30,57 @@ COMMON_SIZES = tuple(
 )
 
 
+@dataclass(frozen=True)
+class TeacherRecord:
+    """A checkpoint's metadata on the teacher's training; empty or None where it says nothing.
+
+    Attributes:
+        dataset: as the file spells it.
+        image_size: height and width.
+        eps: radius it was trained to resist.
+    """
+
+    dataset: str = ""
+    image_size: int | None = None
+    eps: Fraction | None = None
+
+    @classmethod
+    def of(cls, metadata: Mapping[str, Any]) -> TeacherRecord:
+        """Read whatever is well formed; checkpoints come from anybody."""
+        dataset = str(metadata.get("ferd.dataset", ""))
+        recipe = training_record(metadata).get("recipe", {})
+        size, eps = recipe.get("image_size"), None
+        with suppress(UserError):
+            eps = parse_quantity(str(recipe.get("eps")), "eps")
+        info = public_set(dataset)
+        if info is not None and info.image_shape is not None:
+            size = info.image_shape[1]
+        return cls(dataset, size if type(size) is int and size > 0 else None, eps)
+
+    @property
+    def info(self) -> DatasetInfo | None:
+        """Facts of the data set, if it is a public one."""
+        return public_set(self.dataset)
+
+
+def public_set(name: str) -> DatasetInfo | None:
+    """Facts of a data set whose images are known without its files; else None."""
+    with suppress(UserError):
+        info = dataset_info(name)
+        if info.image_shape is not None and info.class_names:
+            return info
+    return None
+
+
 @dataclass(frozen=True, eq=False)
 class FrozenTeacher:
-    """A teacher with what a run's record says of it.
+    """A teacher with its facts for a run's record.
 
     Attributes:
         classifier: in evaluation mode, without gradients of parameters, on the CPU at first.
         image_shape: C, H, W of the images it is distilled with.
         num_classes: K.
-        record: what its file says of its training.
+        record: of its training, from its file.
         description: facts for a run's record.
     """
 
@@ -47,31 +92,31 @@ class FrozenTeacher:
 
     @property
     def dataset(self) -> str:
-        """What it was trained on, where its file tells; else empty."""
+        """Name of its training data, or empty if its file does not say."""
         return self.record.dataset
 
     @property
     def key(self) -> str | None:
-        """Which network of its file it is; None where there is one."""
+        """Which network of its file it is; None if there is only one."""
         return str(self.description.get("key") or "") or None
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Those of the data set it was trained on, where they are known; else numbers."""
+        """Those of its training data if known, else numbers."""
         names: tuple[str, ...] = ()
         if self.dataset:
-            with suppress(UserError):  # a data set of someone else's, under any name
+            with suppress(UserError):  # someone's own data set, under any name
                 names = dataset_info(self.dataset).class_names
         if len(names) != self.num_classes:
             return tuple(str(label) for label in range(self.num_classes))
         return names
 
     def require_same_kind(self, images: LabelledImages, setting: str) -> None:
-        """See that real images are like those that the teacher is distilled with.
+        """Require real images like those that the teacher is distilled with.
 
         Args:
-            images: what a student is to be looked at with.
-            setting: what they were named by.
+            images: for validation, learning or scoring.
+            setting: the option or field that named them.
 
         Raises:
             UnfitError: they have other classes, or another shape.
@@ -118,15 +163,13 @@ def load_teacher(
     model_file: str | None = None,
     normalize: str = "auto",
 ) -> FrozenTeacher:
-    """Load a checkpoint and see that it takes images of this size.
+    """Load a checkpoint and check that it takes images of this size.
 
     Args:
         file: the checkpoint.
         image_size: height and width of the images to make.
         key: which network, where the file holds several; None takes the teacher.
-        arch: as ``ferd-eval score --arch``.
-        model_file: as ``--model-file``.
-        normalize: as ``--normalize``.
+        arch, model_file, normalize: as of ``ferd-eval score``.
 
     Raises:
         UnfitError: it does not take the images.
@@ -136,7 +179,7 @@ def load_teacher(
     classifier, facts = build_classifier(
         checkpoint, arch=arch, model_file=model_file, normalize=normalize
     )
-    # A user's factory does not tell, but its first convolution does.
+    # A user's factory does not say, but its first convolution does.
     channels = facts.in_channels or guess_in_channels(checkpoint.tensors)
     if channels is None:
         raise UserError(
@@ -170,7 +213,7 @@ def load_teacher(
 
 
 def accepted_size(network: nn.Module, image_shape: tuple[int, int, int]) -> int | None:
-    """Another size of images, a common one, that the network takes; None where there is none."""
+    """Another common image size that the network takes, or None."""
     for size in COMMON_SIZES:
         if size != image_shape[1]:
             with suppress(UserError):
@@ -180,10 +223,10 @@ def accepted_size(network: nn.Module, image_shape: tuple[int, int, int]) -> int 
 
 
 def _require_size(network: nn.Module, image_shape: tuple[int, int, int], name: str) -> None:
-    """Name the size that the network takes in place of this one, if it takes any.
+    """Name another size that the network takes, if there is one.
 
     Raises:
-        UnfitError: it takes one.
+        UnfitError: there is one.
     """
     size, wrong = accepted_size(network, image_shape), image_shape[1]
     if size is not None:

@@ -1,8 +1,8 @@
-"""Whether a recipe goes with its teacher, found before anything is trained and said all at once.
+"""Whether a recipe fits its teacher: found before any training, and said all at once.
 
-Image size and ε are the recipe's, but only those that the teacher was trained at make a student:
-at others it learns at chance level, or to resist what nobody attacks it with. They are known from
-the teacher's record, else guessed from the data set that is named, or that has such images.
+Image size and ε are the recipe's, but only the teacher's own make a good student: with others it
+learns at chance level, or resists attacks that nobody makes. They are known from the teacher's
+record, else guessed from the data set to score on, or from one with such images.
 """
 
 from __future__ import annotations
@@ -20,33 +20,32 @@ from ferd_eval.evaluation.model_checks import probe
 from ferd_eval.models import build_architecture
 from ferd_train.config.recipe import flat, text_of
 from ferd_train.config.unfit import UnfitError, Words, as_options
-from ferd_train.distillation.teacher import FrozenTeacher, accepted_size
-from ferd_train.distillation.teacher_record import public_set
+from ferd_train.distillation.teacher import FrozenTeacher, accepted_size, public_set
 from ferd_train.losses.base import PGDLossRecipe
 from ferd_train.recipes import find_student_recipe, made_for, relatives
 from ferd_train.recipes.student import StudentRecipe
 
 _BY_HAND = "set image_size and eps by hand as they are meant"
 
-#: One thing that may be wrong. It raises `UnfitError`.
-Check = Callable[[StudentRecipe, FrozenTeacher], object]
+#: Raises `UnfitError` if something is wrong.
+FitCheck = Callable[[StudentRecipe, FrozenTeacher], object]
 
 
 def require_fit(
-    recipe: StudentRecipe, load: Callable[[int], FrozenTeacher], *checks: Check
+    recipe: StudentRecipe, load: Callable[[int], FrozenTeacher], *checks: FitCheck
 ) -> FrozenTeacher:
-    """Load the teacher for the recipe's image size and go through all checks.
+    """Load the teacher for the recipe's image size and run all checks.
 
-    What one finds is mended, and they go on with what follows: the changes that are named in the
-    end are enough, for they have gone through all checks.
+    Each finding is mended for the checks that follow, so the changes named in the end suffice: they
+    have passed all checks.
 
     Args:
-        recipe: what is asked for.
+        recipe: as the user asks for it.
         load: from an image size to the teacher.
         checks: in their order.
 
     Raises:
-        UnfitError: some found something, all of it at once.
+        UnfitError: all findings at once.
         UserError: something is wrong that no field of the recipe mends.
     """
     found: list[UnfitError] = []
@@ -76,15 +75,15 @@ def require_fit(
 
 
 def require_student(recipe: StudentRecipe, teacher: FrozenTeacher, usual: str) -> None:
-    """See that the student takes the images.
+    """Require a student that takes the teacher's images.
 
     Args:
-        recipe: names it.
+        recipe: names the student.
         teacher: whose images they are.
-        usual: another student, to be named in place of this one.
+        usual: another student, to be suggested.
 
     Raises:
-        UnfitError: it takes others.
+        UnfitError: it takes images of another size.
         UserError: there is no such architecture, or it takes none.
     """
     channels, size, _ = teacher.image_shape
@@ -109,13 +108,13 @@ def require_student(recipe: StudentRecipe, teacher: FrozenTeacher, usual: str) -
 
 @dataclass(frozen=True)
 class Intention:
-    """A recipe with how it came about.
+    """A recipe and where it came from.
 
     Attributes:
-        name: of a recipe of the project, or a file.
+        name: of a packaged recipe, or a file.
         recipe: with all changes.
-        stated: fields that the user set by hand, which are meant.
-        dataset: that is to be scored on; empty for none.
+        stated: fields that the user set by hand, on purpose.
+        dataset: to score on; may be empty.
     """
 
     name: str
@@ -125,51 +124,34 @@ class Intention:
 
 
 def require_same_images(intention: Intention, teacher: FrozenTeacher) -> None:
-    """See that image size and ε of the recipe are the teacher's, as far as both are known.
+    """Require the teacher's image size and ε, as far as both are known.
 
     Raises:
-        UnfitError: they are not, and the user did not set them by hand.
+        UnfitError: they differ, and the user did not set them by hand.
     """
-    mismatch = compare(intention, teacher)
-    if mismatch.is_refused:
-        raise UnfitError(mismatch.reasons, mismatch.changes, mismatch.others)
+    if (unfit := compare(intention, teacher)).is_refused:
+        raise unfit
 
 
 def caution(
     intention: Intention, teacher: FrozenTeacher, verb: str = "give ", words: Words = as_options
 ) -> str | None:
-    """What is not known to fit, or is meant to be otherwise, in a line; None if nothing.
+    """A line on anything that is not known to fit, or differs on purpose; None if nothing does.
 
     Args:
         intention: passed `require_same_images`.
         teacher: whose images are made.
-        verb, words: as of `UnfitError.told`.
+        verb, words: as of `UnfitError.advise`.
     """
-    mismatch = compare(intention, teacher)
-    if not mismatch.reasons:
-        return None
-    return UnfitError(mismatch.reasons, mismatch.changes, mismatch.others).told(verb, words)
+    unfit = compare(intention, teacher)
+    return unfit.advise(verb, words) if unfit.reasons else None
 
 
-@dataclass(frozen=True)
-class Mismatch:
-    """How recipe and teacher differ in image size, channels, classes and ε.
+def compare(intention: Intention, teacher: FrozenTeacher) -> UnfitError:
+    """Differences in image size, channels, classes and ε; without `reasons` if there are none.
 
-    Attributes:
-        reasons: differences and what is not known, a clause each.
-        is_refused: whether a field differs from what is known and was not set by hand.
-        changes: fields with which it would not; the user's own are left out.
-        others: what else could be done.
+    Its `changes` leave out the user's own fields.
     """
-
-    reasons: Sequence[str]
-    is_refused: bool
-    changes: Mapping[str, str]
-    others: Sequence[str]
-
-
-def compare(intention: Intention, teacher: FrozenTeacher) -> Mismatch:
-    """Find all differences."""
     recipe, stated = intention.recipe, intention.stated
     by_hand = {"image_size", "eps"} <= {*stated}
     foreign, reasons = (False, []) if by_hand else _made_for_others(intention.name, teacher)
@@ -196,17 +178,17 @@ def compare(intention: Intention, teacher: FrozenTeacher) -> Mismatch:
     is_refused = any(field not in stated for field in unsaid)
     others = _better_recipes(intention.name, teacher, found.values()) if reasons else []
     others += [_BY_HAND] if is_refused or unknown else []
-    return Mismatch(reasons, is_refused, changes, others)
+    return UnfitError(reasons, changes, others, is_refused=is_refused)
 
 
 @dataclass(frozen=True)
 class _Norm:
-    """What a field should be, and why.
+    """The value that a field should have, and why.
 
     Attributes:
-        value: what it is.
-        right: what it should be.
-        says: who says so, with a verb.
+        value: of the recipe.
+        right: as it should be.
+        says: the source, with a verb.
         is_sure: whether that is a fact of this teacher.
     """
 
@@ -222,7 +204,7 @@ class _Norm:
 
 
 def _clauses(wrong: Sequence[_Norm]) -> Iterator[str]:
-    """What is said against the fields, a clause for each who says it."""
+    """A clause for each source."""
     for says in dict.fromkeys(norm.says for norm in wrong):
         norms = [norm for norm in wrong if norm.says == says]
         values = " and ".join(f"{norm.field} is {text_of(norm.value)}" for norm in norms)
@@ -231,7 +213,7 @@ def _clauses(wrong: Sequence[_Norm]) -> Iterator[str]:
 
 
 def _norms(intention: Intention, teacher: FrozenTeacher) -> Iterator[_Norm]:
-    """Of image size and ε: by the teacher's file, else the usual ones of a data set."""
+    """For image size and ε: from the teacher's file, else the usual ones of a data set."""
     recipe, record = intention.recipe, teacher.record
     usual, why = _data_set(intention, teacher)
     by_file = "the teacher was trained at"
@@ -246,11 +228,11 @@ def _norms(intention: Intention, teacher: FrozenTeacher) -> Iterator[_Norm]:
 
 
 def _data_set(intention: Intention, teacher: FrozenTeacher) -> tuple[DatasetInfo | None, str]:
-    """The public data set that the teacher may be of, and why."""
+    """The public data set that the teacher was or may have been trained on, and why."""
     named, own = public_set(intention.dataset), teacher.record.info
     if own is not None:
         return own, f"the teacher was trained on {own.name}"
-    if teacher.dataset:  # of the user's own images
+    if teacher.dataset:  # the user's own images
         return None, ""
     if named is not None:
         return named, f"it is to be scored on {named.name}"
@@ -274,7 +256,7 @@ def _data_set(intention: Intention, teacher: FrozenTeacher) -> tuple[DatasetInfo
 
 
 def _made_for_others(name: str, teacher: FrozenTeacher) -> tuple[bool, list[str]]:
-    """Whether a recipe is made for images of other channels; and what it is made for, if other."""
+    """Whether the recipe is for images of other channels; and a clause if it is for others."""
     made = made_for(name)
     if made is None or made.image_shape is None:
         return False, []
@@ -296,7 +278,7 @@ def _channels(count: int) -> str:
 
 
 def _better_recipes(name: str, teacher: FrozenTeacher, norms: Iterable[_Norm]) -> list[str]:
-    """A recipe of the same method that is made for the teacher's images."""
+    """A recipe of the same method for the teacher's images."""
     right = {norm.field: norm.right for norm in norms}
     for other in relatives(name):
         made, recipe = made_for(other), find_student_recipe(other)
@@ -312,7 +294,7 @@ def _better_recipes(name: str, teacher: FrozenTeacher, norms: Iterable[_Norm]) -
 
 
 def _step_sizes(recipe: StudentRecipe) -> Iterator[tuple[str, Fraction]]:
-    """The steps that attacks within the ball take."""
+    """Step sizes of the attacks within the ball, by field."""
     if recipe.reweighting.build().attacks:
         yield "reweighting.step_size", recipe.reweighting.step_size
     if isinstance(recipe.loss, PGDLossRecipe):
@@ -320,8 +302,7 @@ def _step_sizes(recipe: StudentRecipe) -> Iterator[tuple[str, Fraction]]:
 
 
 def _steps(recipe: StudentRecipe, eps: Fraction, stated: Collection[str]) -> dict[str, str]:
-    """Steps that are as long for this ε as the recipe's are for its own; a quarter of ε at most
-    where they reached beyond the ball."""
+    """Step sizes in proportion to this ε; at most a quarter of it if they were beyond the ball."""
     changes = {}
     for name, step in _step_sizes(recipe):
         right = step * eps / recipe.eps if step <= recipe.eps else eps / 4
@@ -331,7 +312,7 @@ def _steps(recipe: StudentRecipe, eps: Fraction, stated: Collection[str]) -> dic
 
 
 def _long_steps(recipe: StudentRecipe, changes: Mapping[str, str]) -> list[str]:
-    """Attacks whose steps reach beyond the ball, unless ε is changed anyway."""
+    """Clauses on steps beyond the ball, unless ε is changed anyway."""
     return [
         f"{name} is {text_of(step)}, beyond eps {text_of(recipe.eps)}"
         for name, step in _step_sizes(recipe)

@@ -1,23 +1,21 @@
-"""Distillation without data, epoch by epoch, that continues to the bit after a kill.
+"""Distillation without data, epoch by epoch; bit-exact when continued after a kill.
 
-The loop is algorithm 1 of FERD (arXiv 2509.20793), which any method of making images and any loss
-fit into.
+The loop is algorithm 1 of FERD (arXiv 2509.20793), for any method of making images and any loss.
 
-All randomness is keyed by (seed, epoch, purpose), so the only state is the student, its optimiser,
-how vulnerable each class was found, the figures so far, what `Seams` keep within an epoch, and the
-bank, which lies in a folder of its own. B batch, K classes, C channels, H × W pixels.
+All randomness is keyed by (seed, epoch, purpose), so the state is the student, its optimiser, the
+vulnerability of each class, the figures so far, what `Seams` keep within an epoch, and the bank,
+which has its own folder. B batch, K classes, C channels, H × W pixels.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ferd_eval.attacks import PGD, Batch, Threat, frozen
 from ferd_eval.errors import UserError
@@ -25,38 +23,36 @@ from ferd_eval.evaluation.model_checks import probe
 from ferd_eval.models import build_architecture, save_network
 from ferd_train.distillation.teacher import FrozenTeacher
 from ferd_train.monitoring.epoch_log import StudentLog
-from ferd_train.monitoring.stopwatch import Stopwatch
 from ferd_train.recipes.student import StudentRecipe
 from ferd_train.synthesis.base import IMAGE_STEP, RealImages, Setting, Synthetic
 from ferd_train.synthesis.class_sampling import attacked_logits, class_means, draw_labels
 from ferd_train.synthesis.image_bank import Bank
-from ferd_train.training.checkpoint import read_state, write_state
 from ferd_train.training.lr_schedule import cosine
 from ferd_train.training.pace import Phase
 from ferd_train.training.process_group import ALONE, Workers
 from ferd_train.training.seams import Part, Seams
 from ferd_train.training.seeds import Randomness
 from ferd_train.training.sync_batchnorm import share_batch_norm
+from ferd_train.training.trainer import Trainer
 from ferd_train.training.validation import VALIDATION_BATCH, Validation, ValidationFigures
 
-#: What the student's steps are called.
+#: The phase of the student's steps.
 STUDENT_STEP = "student step"
 
 
-class StudentTraining:
+class StudentTraining(Trainer[StudentLog]):
     """Teacher, student, optimiser and bank of one run.
 
     Attributes:
-        recipe: what is done.
-        logs: figures of the finished epochs.
         student: the network that learns.
         bank: the images made so far, after `begin` or `resume`.
-        seams: where it may be left within an epoch.
 
     Raises:
         UserError: the architecture is unknown or does not take the images, or the teacher lacks
-            what the recipe needs.
+            something that the recipe needs.
     """
+
+    subject, lr_field = "the student", "distillation.lr"
 
     def __init__(
         self,
@@ -68,25 +64,23 @@ class StudentTraining:
         validation: Validation | None = None,
         workers: Workers = ALONE,
     ) -> None:
-        """A student at its beginning; `begin` or `resume` give it a bank.
+        """A new student; `begin` or `resume` give it a bank.
 
         Args:
-            recipe: what to do.
+            recipe: of the student.
             teacher: on the device.
             device: where to train.
             real: images to learn from, for a method that makes none.
             validation: real images to look at after each epoch.
-            workers: who share each batch. All hold the same student, and call the same methods
-                but those that write.
+            workers: who share each batch. All hold the same student and call the same methods,
+                except those that write.
         """
+        super().__init__(device, workers)
         self.recipe = recipe
-        self.logs: list[StudentLog] = []
-        self.seams = Seams(workers, device)
-        # Of the epoch at hand, as far as it has come.
+        # Of the current epoch, as far as it is done.
         self._figures: dict[str, Any] = {}
-        self._stopwatch = Stopwatch()
         self._share = workers.share(recipe.batch_size)
-        self._teacher, self._device, self._validation = teacher.classifier, device, validation
+        self._teacher, self._validation = teacher.classifier, validation
         self._image_shape, self._num_classes = teacher.image_shape, teacher.num_classes
         with torch.random.fork_rng():
             torch.manual_seed(Randomness(recipe.seed, 0).seed("student"))
@@ -129,13 +123,18 @@ class StudentTraining:
         )
 
     @property
-    def epochs_done(self) -> int:
-        """Number of finished epochs."""
-        return len(self.logs)
+    def network(self) -> nn.Module:
+        """The student."""
+        return self.student
+
+    @property
+    def peak_lr(self) -> float:
+        """At the start of the cosine."""
+        return self.recipe.distillation.lr
 
     @property
     def phases(self) -> dict[str, Phase]:
-        """What an epoch consists of, by name."""
+        """Phases of an epoch by name."""
         recipe = self.recipe
         phases = {}
         if recipe.synthesis.image_steps:
@@ -149,26 +148,21 @@ class StudentTraining:
         return phases
 
     def class_weights(self) -> Tensor:
-        """Probabilities that the next epoch's classes are drawn with; even before the first. K."""
+        """Probabilities to draw the next epoch's classes with, K; even before the first."""
         if not self.logs:
             return torch.full((self._num_classes,), 1 / self._num_classes, dtype=torch.float64)
         return self._reweighting.weights(self._vulnerability_K)
 
     def begin(self, bank: Path) -> None:
         """Start with an empty bank in that folder."""
-        workers = self._share.workers
-        with workers.in_turn():
-            if workers.is_first:
+        with self._workers.in_turn():
+            if self._workers.is_first:
                 self.bank = Bank.create(bank, self._image_shape)
             else:
                 self.bank = Bank.open(bank, 0)
 
     def epoch(self) -> StudentLog:
-        """Make a batch of images, weigh the classes, and train the student on the bank.
-
-        Raises:
-            UserError: training diverged. What was saved before is of use, the weights now are not.
-        """
+        """Make a batch of images, weigh the classes, and train the student on the bank."""
         number = self.epochs_done + 1
         randomness = Randomness(self.recipe.seed, number)
         self.seams.epoch = number
@@ -200,7 +194,7 @@ class StudentTraining:
         return log
 
     def _make_images(self, randomness: Randomness) -> dict[str, Any]:
-        """Make images if the method does, and weigh the classes; figures of that."""
+        """Make images if the method does, and weigh the classes; return figures of both."""
         weights_K = self.class_weights()
         drawn_B = draw_labels(weights_K, self.recipe.batch_size, randomness.stream("labels"))
         made = self._synthesis.make(drawn_B.to(self._device), randomness)
@@ -225,20 +219,20 @@ class StudentTraining:
 
     @property
     def _lr(self) -> float:
-        """The learning rate of the epoch that comes next; the warm-up is part of the cosine."""
+        """Learning rate of the next epoch; the warm-up is part of the cosine."""
         return self.recipe.distillation.lr * cosine(self.epochs_done / self.recipe.epochs)
 
     def _put_away(self, made: Synthetic) -> None:
-        """Into the bank, which the first process writes; the others look at it again then."""
-        workers, all_BCHW = self._share.workers, self._share.gather(made.x_BCHW)
-        with workers.in_turn():
-            if workers.is_first:
+        """The first process writes the bank; the others then read it again."""
+        all_BCHW = self._share.gather(made.x_BCHW)
+        with self._workers.in_turn():
+            if self._workers.is_first:
                 self.bank.append(all_BCHW, made.labels_B)
             else:
                 self.bank = self.bank.grown(len(made.labels_B))
 
     def _weigh(self, made: Synthetic, randomness: Randomness) -> None:
-        """Equations 1 and 2: attack the teacher on what was made."""
+        """Equations 1 and 2: attack the teacher on the images made."""
         if not self._reweighting.attacks:
             return
         labels_B = made.labels_B
@@ -259,12 +253,12 @@ class StudentTraining:
                 "finite, so no class can be weighed; lower synthesis.lr or synthesis.latent_lr."
             )
         value_B = self._reweighting.vulnerability(logits_BK, labels_B)
-        # The first epoch has no last one to be smoothed with.
+        # The first epoch has no previous one to smooth with.
         smoothing = asked.smoothing if self.logs else 0.0
         self._vulnerability_K = class_means(value_B, labels_B, self._vulnerability_K, smoothing)
 
     def _learn(self, randomness: Randomness) -> tuple[float, float]:
-        """N_S steps of SGD on the student's loss; their mean, and the share of agreement after."""
+        """N_S steps of SGD on the student's loss; their mean loss, and the share of agreement."""
         for group in self._optimizer.param_groups:
             group["lr"] = self._lr
         self._objective.begin_epoch(randomness.epoch, self.recipe.epochs)
@@ -286,7 +280,7 @@ class StudentTraining:
         mean_loss = float(torch.stack(losses).mean())
         with frozen(self.student), torch.no_grad():
             student_BK = self._share.gather(self.student(x_BCHW))
-        self._require_finite(mean_loss, student_BK)
+        self._require_finite(mean_loss, logits=bool(student_BK.isfinite().all()))
         same_B = student_BK.argmax(1) == self._share.gather(teacher_BK).argmax(1)
         return mean_loss, float(same_B.double().mean())
 
@@ -298,7 +292,7 @@ class StudentTraining:
         self.student.train()
         self._optimizer.zero_grad(set_to_none=True)
         loss = self._objective.backward(self.student, batch, adv_BCHW, self._share)
-        self._share.workers.sum_gradients(self.student.parameters())
+        self._workers.sum_gradients(self.student.parameters())
         self._optimizer.step()
         return loss
 
@@ -308,64 +302,33 @@ class StudentTraining:
         return float((logits_BK.argmax(1) == made.labels_B).double().mean())
 
     def _validate(self) -> ValidationFigures | None:
-        """By the first process; none of the others has anything to say."""
-        if self._validation is None or not self._share.workers.is_first:
+        """On the first process alone."""
+        if self._validation is None or not self._workers.is_first:
             return None
-        # Several processes do not come to these seams together, so there they are passed over.
-        alone = self._share.workers.count == 1
+        # Several processes do not reach these seams together, so then they are not used.
+        alone = self._workers.count == 1
         return self._validation.figures(self.student, self.seams if alone else Seams())
 
-    def _require_finite(self, mean_loss: float, student_BK: Tensor) -> None:
-        """The last step may have spoilt the weights after the last finite loss."""
-        are_finite = {
-            f"loss {mean_loss:g}": math.isfinite(mean_loss),
-            "weights": self._has_finite_weights,
-            "logits": bool(student_BK.isfinite().all()),
+    def _state(self) -> dict[str, Any]:
+        return {
+            "student": self.student.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "vulnerability": self._vulnerability_K,
+            "synthesis": self._synthesis.state(),
+            "loss": self._objective.class_state(),
+            "bank": len(self.bank),
+            "figures": self._figures,
         }
-        broken = [what for what, is_finite in are_finite.items() if not is_finite]
-        if broken:
-            raise self._diverged(", ".join(broken))
 
-    @property
-    def _has_finite_weights(self) -> bool:
-        return all(bool(t.isfinite().all()) for t in self.student.state_dict().values())
-
-    def _diverged(self, broken: str) -> UserError:
-        lr = self.recipe.distillation.lr
-        kept = " The state kept last is from before that." if self.logs else ""
-        return UserError(
-            f"the student diverged in epoch {self.epochs_done + 1} (not finite: {broken}): lr "
-            f"{lr:g} is too high. Start again in another folder with a lower one, e.g. --set "
-            f"distillation.lr={lr / 10:g}.{kept}"
-        )
-
-    def keep(self, file: Path) -> None:
-        """`save` within an epoch.
-
-        Raises:
-            UserError: training diverged. What was saved before stays.
-        """
-        if not self._has_finite_weights:
-            raise self._diverged("weights")
-        self.save(file)
-
-    def save(self, file: Path) -> None:
-        """Write everything a later process needs but the bank, whole or not at all."""
-        write_state(
-            file,
-            {
-                "logs": [vars(log) for log in self.logs],
-                "student": self.student.state_dict(),
-                "optimizer": self._optimizer.state_dict(),
-                "vulnerability": self._vulnerability_K,
-                "synthesis": self._synthesis.state(),
-                "loss": self._objective.class_state(),
-                "bank": len(self.bank),
-                "figures": self._figures,
-                "seconds": self._stopwatch.seconds,
-                "seam": self.seams.state(),
-            },
-        )
+    def _load(self, state: Mapping[str, Any]) -> None:
+        self.student.load_state_dict(state["student"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._vulnerability_K = state["vulnerability"]
+        self._synthesis.load_state(state["synthesis"])
+        self._objective.load_class_state(state["loss"])
+        self.logs = [StudentLog(**log) for log in state["logs"]]
+        self._bank_count = int(state["bank"])
+        self._figures = state.get("figures", {})  # none in older states
 
     def resume(self, file: Path, bank: Path) -> None:
         """Read what `save` wrote, with the bank as it was then.
@@ -373,26 +336,12 @@ class StudentTraining:
         Raises:
             UserError: either is damaged.
         """
-
-        def load(state: Mapping[str, Any]) -> None:
-            self.student.load_state_dict(state["student"])
-            self._optimizer.load_state_dict(state["optimizer"])
-            self._vulnerability_K = state["vulnerability"]
-            self._synthesis.load_state(state["synthesis"])
-            self._objective.load_class_state(state["loss"])
-            self.logs = [StudentLog(**log) for log in state["logs"]]
-            self._bank_count = int(state["bank"])
-            # Older states have none of these, as they lie between two epochs.
-            self._figures = state.get("figures", {})
-            self._stopwatch.set(state.get("seconds", 0.0))
-            self.seams.load_state(state.get("seam"))
-
-        read_state(file, load)
-        with self._share.workers.in_turn():  # who may cut off what was not finished
+        self._resume(file)
+        with self._workers.in_turn():  # the first may cut off an unfinished batch
             self.bank = Bank.open(bank, self._bank_count)
 
     def export(self, file: Path, metadata: Mapping[str, str]) -> None:
-        """Save the student so that `ferd_eval` reads it without being told anything."""
+        """Save the student so that `ferd_eval` reads it without options."""
         save_network(
             file,
             self.student,

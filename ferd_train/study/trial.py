@@ -14,7 +14,7 @@ from ferd_eval.io.files import make_folder
 from ferd_eval.models.checkpoint.load import load_checkpoint
 from ferd_eval.pipeline import score_checkpoints
 from ferd_eval.runtime.device import choose_device
-from ferd_train.distillation.run import train_student
+from ferd_train.distillation.run import ImageSource, train_student
 from ferd_train.distillation.teacher import teacher_file
 from ferd_train.monitoring.epoch_log import StudentLog
 from ferd_train.study.definition import Cell, Evaluation
@@ -108,7 +108,7 @@ def _train(task: Task, tell: Tell) -> Path:
         task.cell.teacher.load(recipe.image_size),
         task.folder / RUN,
         device=choose_device(task.device),
-        data_dir=task.data_dir,
+        source=ImageSource(task.data_dir),
         watch=watch,
     )
 

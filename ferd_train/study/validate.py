@@ -21,7 +21,13 @@ from ferd_eval.io.json import parse_json, to_json
 from ferd_eval.results.manifest import RECORD, look_up, read_manifest
 from ferd_eval.runtime.device import DeviceChoice, choose_device
 from ferd_train.config.unfit import UnfitError
-from ferd_train.distillation.run import ShownImages, load_shown_images, rehearse, student_run
+from ferd_train.distillation.run import (
+    ImageSource,
+    ShownImages,
+    load_shown_images,
+    student_run,
+    validate_student,
+)
 from ferd_train.distillation.teacher import FrozenTeacher
 from ferd_train.distillation.teacher_fit import (
     Intention,
@@ -108,7 +114,7 @@ def _rehearse_teacher(
             said = caution(intention, teacher, "to change that, write ", _as_table)
             if said and not all(state.is_trained() for state in of_row):
                 print(f"warning: {row.where}: teachers.{source.name}: {said}", file=sys.stderr)
-            shown = load_shown_images(row.recipe, teacher, data_dir, download=download)
+            shown = load_shown_images(row.recipe, teacher, ImageSource(data_dir, download))
             for state in own:
                 # What is neither reported on nor continued may be as it likes.
                 used = state in wanted or state.is_trained()
@@ -131,8 +137,8 @@ def _fitting_teacher(
     """
 
     def begin(recipe: StudentRecipe, teacher: FrozenTeacher) -> None:
-        shown = load_shown_images(recipe, teacher, data_dir, download=download)
-        rehearse(recipe, teacher, shown)
+        shown = load_shown_images(recipe, teacher, ImageSource(data_dir, download))
+        validate_student(recipe, teacher, shown)
 
     try:
         return require_fit(
@@ -144,7 +150,7 @@ def _fitting_teacher(
             begin,
         )
     except UnfitError as unfit:
-        raise UserError(unfit.told("write ", _as_table)) from unfit
+        raise UserError(unfit.advise("write ", _as_table)) from unfit
 
 
 def _require_images(teacher: FrozenTeacher, images: Sequence[LabelledImages]) -> None:

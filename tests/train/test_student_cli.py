@@ -136,11 +136,7 @@ def test_no_data_set_is_opened(words, capsys, monkeypatch):
     def never(*arguments, **named):
         raise AssertionError("a data set was opened")
 
-    for module in (
-        "ferd_train.distillation.run",
-        "ferd_train.pipeline",
-        "ferd_eval.evaluation.inputs",
-    ):
+    for module in ("ferd_train.distillation.run", "ferd_eval.evaluation.inputs"):
         monkeypatch.setattr(f"{module}.load_dataset", never)
     loader = "ferd_eval.datasets.registry.load_dataset"
     monkeypatch.setattr(loader, never, raising=False)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from ferd_train.adversarial_training.losses import LOSSES, TRADES, PGDAdversarialTraining
+from ferd_train.adversarial_training.losses import ROBUST_LOSSES, TRADES, PGDAdversarialTraining
 from ferd_train.recipes.teacher import LOSS_NAMES
 from tests.conftest import TinyNet
 
@@ -71,7 +71,7 @@ def test_trades_without_perturbation_is_cross_entropy(batch):
 
 
 def test_a_recipe_names_its_loss(tiny):
-    assert set(LOSSES) == set(LOSS_NAMES)
+    assert set(ROBUST_LOSSES) == set(LOSS_NAMES)
     trades = replace(tiny, loss="trades", trades_beta=3.5)
-    assert LOSSES["trades"](trades) == TRADES(3.5)
-    assert LOSSES["pgd-at"](tiny) == PGDAdversarialTraining()
+    assert ROBUST_LOSSES["trades"](trades) == TRADES(3.5)
+    assert ROBUST_LOSSES["pgd-at"](tiny) == PGDAdversarialTraining()

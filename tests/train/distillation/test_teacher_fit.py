@@ -10,9 +10,8 @@ import pytest
 
 from ferd_eval.datasets import LabelledImages, dataset_info
 from ferd_train.config.unfit import UnfitError
-from ferd_train.distillation.teacher import load_teacher
+from ferd_train.distillation.teacher import TeacherRecord, load_teacher
 from ferd_train.distillation.teacher_fit import Intention, caution, compare
-from ferd_train.distillation.teacher_record import TeacherRecord
 from ferd_train.recipes import STUDENT_RECIPES, find_student_recipe, made_for
 from tests.conftest import tiny_data
 from tests.train.student_runs import write_teacher

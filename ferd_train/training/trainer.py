@@ -1,0 +1,172 @@
+"""A run's state and loop over epochs, shared by teachers and students."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+import torch
+from torch import nn
+
+from ferd_eval.errors import UserError
+from ferd_eval.runtime.device import DeviceChoice
+from ferd_eval.runtime.signals import stop_if_asked
+from ferd_train.training.checkpoint import read_state, write_state
+from ferd_train.training.pace import Phase
+from ferd_train.training.process_group import ALONE, Workers
+from ferd_train.training.run_folder import RunFolder, fitting_into_memory
+from ferd_train.training.seams import Seams, SeamWatcher
+from ferd_train.training.stopwatch import Stopwatch
+
+
+class EpochFigures(Protocol):
+    """Figures of one epoch: a dataclass of plain values."""
+
+    @property
+    def epoch(self) -> int:
+        """Counted from 1."""
+
+
+Log = TypeVar("Log", bound=EpochFigures)
+
+
+class Trainer(ABC, Generic[Log]):
+    """Network, optimiser and figures of one run.
+
+    Attributes:
+        logs: figures of the finished epochs.
+        seams: where the run may be left within an epoch.
+    """
+
+    #: The subject of messages, and the recipe's field of the learning rate.
+    subject: ClassVar[str]
+    lr_field: ClassVar[str]
+
+    def __init__(self, device: torch.device, workers: Workers = ALONE) -> None:
+        self.logs: list[Log] = []
+        self.seams = Seams(workers, device)
+        self._device, self._workers = device, workers
+        self._stopwatch = Stopwatch()
+
+    @property
+    @abstractmethod
+    def network(self) -> nn.Module:
+        """The network that learns."""
+
+    @property
+    @abstractmethod
+    def peak_lr(self) -> float:
+        """The recipe's learning rate."""
+
+    @property
+    @abstractmethod
+    def phases(self) -> dict[str, Phase]:
+        """Phases of an epoch by name, in order."""
+
+    @property
+    def epochs_done(self) -> int:
+        """Number of finished epochs."""
+        return len(self.logs)
+
+    @abstractmethod
+    def epoch(self) -> Log:
+        """Train for one epoch, or the rest of it, and validate.
+
+        Raises:
+            UserError: training diverged. The weights are useless, the state saved before is not.
+        """
+
+    @abstractmethod
+    def _state(self) -> dict[str, Any]:
+        """Everything else that a later process needs."""
+
+    @abstractmethod
+    def _load(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `save` wrote; may raise anything if it does not fit."""
+
+    def complete(
+        self,
+        run: RunFolder,
+        epochs: int,
+        batch_size: int,
+        device: DeviceChoice,
+        progress: SeamWatcher | None,
+        after_epoch: Callable[[Log], None],
+    ) -> None:
+        """Train the epochs that are left; the first process saves and reports each.
+
+        Args:
+            run: the folder.
+            epochs, batch_size, device: of the run.
+            progress: told of each step; None for processes that say nothing.
+            after_epoch: called with the figures once the state is saved.
+
+        Raises:
+            UserError: a batch does not fit into memory, or training diverged.
+            KeyboardInterrupt: a signal asked to stop; everything up to the last step is kept.
+        """
+        self.seams.attend(partial(self.keep, run.state), progress)
+        while self.epochs_done < epochs:
+            with fitting_into_memory(batch_size, device):
+                log = self.epoch()
+            if self._workers.is_first:
+                self.save(run.state)
+                run.write_figures([vars(each) for each in self.logs])
+                after_epoch(log)
+            stop_if_asked()
+
+    def keep(self, file: Path) -> None:
+        """`save` within an epoch.
+
+        Raises:
+            UserError: training diverged; the state saved before stays.
+        """
+        self._require_finite()
+        self.save(file)
+
+    def save(self, file: Path) -> None:
+        """Write everything a later process needs, except a bank, whole or not at all."""
+        state = {
+            "logs": [vars(log) for log in self.logs],
+            "seconds": self._stopwatch.seconds,
+            "seam": self.seams.state(),
+        }
+        write_state(file, {**self._state(), **state})
+
+    def _resume(self, file: Path) -> None:
+        """Read what `save` wrote.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+
+        def load(state: Mapping[str, Any]) -> None:
+            self._load(state)
+            # Older states lie between two epochs and have neither.
+            self._stopwatch.set(state.get("seconds", 0.0))
+            self.seams.load_state(state.get("seam"))
+
+        read_state(file, load)
+
+    def _require_finite(self, loss: float = 0.0, **others: bool) -> None:
+        """The last step may have spoilt the weights after the last finite loss.
+
+        Args:
+            loss: mean of the epoch.
+            others: whether each is finite, by name.
+        """
+        weights = all(bool(each.isfinite().all()) for each in self.network.state_dict().values())
+        are_finite = {"weights": weights, f"loss {loss:g}": math.isfinite(loss), **others}
+        if all(are_finite.values()):
+            return
+        broken = ", ".join(name for name, is_finite in are_finite.items() if not is_finite)
+        kept = " The state kept last is from before that." if self.logs else ""
+        raise UserError(
+            f"{self.subject} diverged in epoch {self.epochs_done + 1} (not finite: {broken}): lr "
+            f"{self.peak_lr:g} is too high. Start again in another folder with a lower one, e.g. "
+            f"--set {self.lr_field}={self.peak_lr / 10:g}.{kept}"
+        )
