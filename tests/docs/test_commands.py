@@ -273,7 +273,7 @@ def _lay_out(words: list[str], finished: list[Path], folder: Path) -> None:
         elif suffix == ".toml":
             shutil.copytree(ROOT / path.parent.name, path.parent)
         elif ".py:" in word:
-            file = ROOT / "docs" / "own_attack.md"
+            file = ROOT / "docs" / "contributing" / "attack.md"
             (folder / word.partition(":")[0]).write_text(code_block(file, "python", "class Mo"))
         elif words[0] in ("compare", "gate", "leaderboard", "report") and (
             "/" in word or PLACEHOLDER.fullmatch(word)
