@@ -247,7 +247,7 @@ def _own_attack(spec: str) -> tuple[Attack, str]:
     if missing:
         raise UserError(
             f"--attack-file {spec} is no whole attack. Add to the class, for example: "
-            f"{', '.join(missing)} (docs/own_attack.md)."
+            f"{', '.join(missing)} (docs/contributing/attack.md)."
         )
     assert isinstance(made, Attack)
     return made, code.sha256

@@ -12,6 +12,7 @@ import re
 import shutil
 import tomllib
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import click
@@ -24,6 +25,7 @@ import typer
 import ferd_eval.cli
 import ferd_train.cli
 from ferd_eval.datasets import LabelledImages, dataset_info
+from ferd_eval.datasets.registry import DATASETS
 from ferd_eval.models import build_architecture, save_network
 from ferd_eval.report import as_run, write_report
 from ferd_eval.results.run_folder import find_runs
@@ -40,12 +42,11 @@ ALSO_FINE = {"gate": (1,), "publish": (1,)}
 PLACEHOLDER = re.compile(r"(\$?[A-Z_]{1,12}|…)(\.\.\.)?")
 
 
-def images(name: str) -> LabelledImages:
-    """Twenty small pictures, of which a network that always says class 0 gets none right."""
+def images(name: str, side: int = 8, count: int = 12) -> LabelledImages:
+    """Small pictures, of which a network that always says class 0 gets none right."""
     info = dataset_info(name)
     rng = np.random.default_rng(0)
-    channels, side = (1, 28) if "mnist" in name else (3, 8)
-    count = 20
+    channels = 1 if name in ("mnist", "fashion-mnist", "demo") else 3
     return LabelledImages(
         name=name,
         images_NCHW=rng.integers(0, 256, (count, channels, side, side), dtype=np.uint8),
@@ -83,26 +84,39 @@ def finished(tmp_path_factory) -> list[Path]:
         facts = {"model": facts.to_json(), "checkpoint": {"name": f"net-{seed}"}}
         made.append(folder / str(seed))
         outcomes = score(classifier, data, "clean,pgd,aa", out=made[-1], facts=facts)
-        write_report(made[-1], [as_run(f"net-{seed}", outcomes)])
+        if seed == 0:  # the one that is published
+            write_report(made[-1], [as_run("net-0", outcomes)])
     return made
 
 
-def parse(app: typer.Typer, words: list[str], whole: bool) -> click.Context:
-    """What the command line itself makes of the words; `whole` ones lack nothing."""
-    group = typer.main.get_command(app)
-    context = group.make_context(group.name, words[:1] or ["--help"], resilient_parsing=True)
-    name, command, rest = group.resolve_command(context, words)
+@cache
+def program(name: str, *, strict: bool) -> click.Group:
+    """A command line of ours; unless it is strict, nothing is required."""
+    group = typer.main.get_command(APPS[name])
+    assert isinstance(group, typer.core.TyperGroup)
+    if not strict:
+        for command in group.commands.values():
+            for parameter in command.params:
+                parameter.required = False
+    return group
+
+
+def parse(name: str, words: list[str], whole: bool) -> None:
+    """What a program of ours makes of words after its name; `whole` ones lack nothing."""
+    group = program(name, strict=whole)
+    if words[:1] in (["--help"], ["--version"]):
+        assert len(words) == 1
+        return
+    context = group.make_context(name, words[:1], resilient_parsing=True)
+    known, command, rest = group.resolve_command(context, words)
     assert command is not None, f"there is no {words[0]}"
-    if not whole:
-        for parameter in command.params:
-            parameter.required = False
-    return command.make_context(name, rest, parent=context)
+    command.make_context(known, rest, parent=context)
 
 
 def read_by_ours(words: list[str], whole: bool) -> None:
-    """Words after the program's name, of one of our two programs."""
+    """Words of a command of one of our two programs."""
     if whole or words[1:]:
-        parse(APPS[words[0]], [word for word in words[1:] if word != "--debug"], whole)
+        parse(words[0], [word for word in words[1:] if word != "--debug"], whole)
 
 
 def read_option(words: list[str]) -> None:
@@ -111,16 +125,13 @@ def read_option(words: list[str]) -> None:
         return
     takers = [
         command
-        for app in APPS.values()
-        for command in typer.main.get_command(app).commands.values()
+        for name in APPS
+        for command in program(name, strict=False).commands.values()
         for parameter in command.params
         if words[0] in (*parameter.opts, *parameter.secondary_opts)
     ]
     assert takers, f"no command takes {words[0]}"
     if len(words) > 1 and not PLACEHOLDER.fullmatch(words[1]):
-        for command in takers:
-            for parameter in command.params:
-                parameter.required = False
         assert any(_takes(command, words) for command in takers), words
 
 
@@ -140,7 +151,7 @@ def read_by_torchrun(words: list[str], whole: bool) -> None:
     given = get_args_parser().parse_args(words[1:])
     assert given.module
     assert given.training_script == "ferd_train"
-    parse(ferd_train.cli.app, given.training_script_args, whole)
+    parse("ferd-train", given.training_script_args, whole)
 
 
 def read_by_pip(words: list[str], whole: bool) -> None:
@@ -236,10 +247,13 @@ def test_every_command_of_ours_works_as_it_stands(command, finished, tmp_path, m
     words = [word for word in command.words[1:] if not word.startswith("[")]
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
+    side = 28 if words[0] == "study" else 8
     monkeypatch.setattr(
         "ferd_eval.datasets.registry._load_public",
-        lambda dataset, folder, split, download: images(dataset.name),
+        lambda dataset, folder, split, download: images(dataset.name, side),
     )
+    demo = replace(DATASETS["demo"], read=lambda split: images("demo"))
+    monkeypatch.setitem(DATASETS, "demo", demo)
     _lay_out(words, finished, tmp_path)
     if words[0] == "study":
         words = [*dict.fromkeys([*words, "--dry-run"])]
@@ -262,9 +276,9 @@ def _lay_out(words: list[str], finished: list[Path], folder: Path) -> None:
             continue
         if name == "preds.csv":
             labels = data.labels_N
-            pd.DataFrame({"index": data.indices_N, "label": labels, "pred": labels}).to_csv(
-                path, index=False
-            )
+            names = ["pred"] if "=" in word else ["clean_pred", "pgd_pred"]
+            rows = {"index": data.indices_N, "label": labels, **dict.fromkeys(names, labels)}
+            pd.DataFrame(rows).to_csv(path, index=False)
         elif word == "adv.pth":
             clean_NCHW = torch.from_numpy(data.images_NCHW) / 255
             torch.save({"adv_complete": (clean_NCHW - 4 / 255).clamp(min=0)}, path)

@@ -41,7 +41,7 @@ def registry(recipe: str) -> ModuleType:
 
 
 def added(recipe: str, new: ModuleType) -> Any:
-    """The value of the line, as the registry would hold it: an entry, or a pair of key and entry."""
+    """The entry that the line adds to a registry, with its key where it has one."""
     (line,) = re.findall(r"^\+ *(.*?),?$", block(recipe, "diff"), re.MULTILINE)
     names = {**vars(registry(recipe)), **vars(new)}
     key = re.match(r'"([\w-]+)": ', line)
@@ -80,7 +80,7 @@ def test_architecture(monkeypatch):
 def test_dataset(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     dataset = added("dataset", written("dataset", monkeypatch))
-    monkeypatch.setitem(registry("dataset")._DATASETS, dataset.info.name, dataset)
+    monkeypatch.setitem(registry("dataset").DATASETS, dataset.name, dataset)
     try_it("dataset", "load_dataset(")
     (tmp_path / "stl10_binary" / "test_X.bin").write_bytes(b"short")
     with pytest.raises(ferd_eval.UserError, match="5 bytes"):

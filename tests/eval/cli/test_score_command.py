@@ -344,7 +344,7 @@ def test_an_attack_of_the_users(here, ferd_eval):
 
 
 def test_the_attack_in_the_documentation_is_a_whole_one(here, ferd_eval):
-    page = (ROOT / "docs" / "own_attack.md").read_text("utf-8")
+    page = (ROOT / "docs" / "contributing" / "attack.md").read_text("utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     (words,) = re.findall(r"```sh\nferd-eval (score .*?)```", page, re.DOTALL)
     spec = words.split()[-1]
@@ -502,7 +502,7 @@ class Malicious:
         (("--attack-file", "attacks.py:Dirt"), ("Dirt", "Dust")),
         (("--attack-file", "attacks.py:function"), ("no subclass", "perturb(problem)")),
         (("--attack-file", "attacks.py:Bare"),
-         ('example: family = "mine", steps = 20 (docs/own_attack.md)',)),
+         ('example: family = "mine", steps = 20 (docs/contributing/attack.md)',)),
         (("--attack-file", "attacks.py:NoPerturb"),
          ('example: family = "mine", steps = 20, def perturb(self, problem) (docs',)),
         (("--attack-file", "attacks.py:OnlyNumbers"), ("example: def perturb(self, problem) (",)),
