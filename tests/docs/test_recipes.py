@@ -87,16 +87,19 @@ def test_dataset(monkeypatch, tmp_path):
         ferd_eval.load_dataset("stl10", tmp_path)
 
 
-def test_metric(monkeypatch, tmp_path, capsys):
+def test_metric(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    data, run = tiny_data(200), tmp_path / "reports/runs/demo/resnet8"
-    ferd_eval.score(TinyNet().eval(), data, "pgd", "0.01", steps=2, out=run)
-    harmonic_mean = written("metric", monkeypatch).harmonic_mean
-    try_it("metric", "Outcomes.load(", harmonic_mean=harmonic_mean)
-    assert "under PGD: 0." in capsys.readouterr().out
-    assert harmonic_mean([0.5, float("nan"), 1.0]) == pytest.approx(2 / 3)
-    assert harmonic_mean([0.0, 1.0]) == 0
-    assert str(harmonic_mean([float("nan")])) == "nan"
+    module = written("metric", monkeypatch)
+    figure = added("metric", module)
+    monkeypatch.setitem(registry("metric").FIGURES, figure.key, figure)
+    run = tmp_path / "reports/runs/demo/resnet8"
+    outcomes = ferd_eval.score(TinyNet().eval(), tiny_data(), "pgd", "0.01", steps=2, out=run)
+    try_it("metric", "Outcomes.load(")
+    ferd_eval.write_report(outcomes, run)
+    assert f",{figure.key}," in (run / "report.csv").read_text()
+    assert module.harmonic_mean([0.5, float("nan"), 1.0]) == pytest.approx(2 / 3)
+    assert module.harmonic_mean([0.0, 1.0]) == 0
+    assert str(module.harmonic_mean([float("nan")])) == "nan"
 
 
 def test_synthesis_method(monkeypatch, teacher_file, tmp_path):
