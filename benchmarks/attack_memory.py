@@ -17,7 +17,7 @@ import time
 import torch
 from torch import Tensor, nn
 
-from ferd_eval.attacks import PRESETS, Attack, Batch, Cascade, Passes, Threat
+from ferd_eval.attacks import Attack, Batch, Cascade, Passes, Threat, make_attack
 
 ATTACKS = ("fgsm", "pgd", "cw", "apgd-ce", "apgd-t", "fab-t", "square")
 
@@ -61,9 +61,9 @@ def measure(name: str, images: int, side: int) -> tuple[float, float]:
         batch.x_BCHW, batch.labels_B, batch.indices_B, batch.clean_logits_BK
     )))  # fmt: skip
     # What the first backward pass loads is not the attack's.
-    attack(PRESETS[name].make())(network, few, Threat("1/2550"), seed=0, passes=Passes())
+    attack(make_attack(name))(network, few, Threat("1/2550"), seed=0, passes=Passes())
     before, began = peak(), time.perf_counter()
-    attack(PRESETS[name].make())(network, batch, Threat("1/2550"), seed=0, passes=Passes())
+    attack(make_attack(name))(network, batch, Threat("1/2550"), seed=0, passes=Passes())
     grown = peak() - before
     return grown / (x_BCHW.numel() * x_BCHW.element_size()), time.perf_counter() - began
 

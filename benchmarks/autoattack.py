@@ -31,7 +31,7 @@ from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
 from ferd_eval import Outcomes, build_classifier, load_checkpoint, load_dataset, score
-from ferd_eval.attacks import Cascade, Threat, audited, autoattack
+from ferd_eval.attacks import Cascade, Threat, audited, make_attack
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.metrics.sanity.audit import audit
 
@@ -92,7 +92,9 @@ def main() -> int:
     network: nn.Module = InFloat64(classifier) if options.parity else classifier
     print(f"{facts.architecture} on {len(data)} images of {data.name}, {threat}", flush=True)
 
-    ours, our_seconds = timed(network, data, autoattack(reference_stream=options.parity), options)
+    ours, our_seconds = timed(
+        network, data, make_attack("aa:reference" if options.parity else "aa"), options
+    )
     print(f"ferd_eval    {our_seconds:8.1f} s", flush=True)
     rows, cost = ours.of("aa"), ours.manifest["cost"]["aa"]
 
@@ -110,7 +112,7 @@ def main() -> int:
         f"passes       {cost['forward']} forward, {cost['backward']} backward; "
         f"{cost['forward'] / robust:.0f} and {cost['backward'] / robust:.0f} a survivor"
     )
-    survive = autoattack().passes_per_image(data.num_classes)
+    survive = make_attack("aa").passes_per_image(data.num_classes)
     print(
         f"             an image that survives everything: ours {survive[0]} and {survive[1]}, "
         f"reference {sum(f for f, _ in _REFERENCE.values())} and "

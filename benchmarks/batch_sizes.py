@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 
 from ferd_eval import Outcomes, build_classifier, load_checkpoint, load_dataset, score
-from ferd_eval.attacks import autoattack
+from ferd_eval.attacks import make_attack
 from ferd_eval.datasets import LabelledImages
 
 
@@ -53,11 +53,11 @@ def main() -> int:
     for size in map(int, options.sizes.split(",")):
         began = time.perf_counter()
         tables[f"batches of {size}"] = by_image(
-            [score(classifier, data, [autoattack()], threat=options.eps, batch_size=size)]
+            [score(classifier, data, [make_attack("aa")], threat=options.eps, batch_size=size)]
         )
         print(f"  batches of {size}: {time.perf_counter() - began:.0f} s", flush=True)
     tables["two shards"] = by_image(
-        [score(classifier, part, [autoattack()], threat=options.eps) for part in halves(data)]
+        [score(classifier, part, [make_attack("aa")], threat=options.eps) for part in halves(data)]
     )
     (first, expected), *others = tables.items()
     print(f"{first}: {expected['correct'].mean():.2%} robust")

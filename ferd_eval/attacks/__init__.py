@@ -1,16 +1,24 @@
-"""Classifier × images → verdicts, under a threat."""
+"""Classifier × images → verdicts, under a threat. Torch loads with the first name that needs it."""
 
-from ferd_eval.attacks.autoattack.batched_search import Search, SlotState
-from ferd_eval.attacks.autoattack.cascade import Cascade, draw_sample
-from ferd_eval.attacks.autoattack.ensemble import SearchAttack, alone, audited, autoattack
-from ferd_eval.attacks.base import Attack, Batch, Perturbed, Problem, Verdicts
-from ferd_eval.attacks.clean import Clean
-from ferd_eval.attacks.gradient import CW, FGSM, PGD, TargetedPGD
-from ferd_eval.attacks.keyed_rng import KeyedRng
-from ferd_eval.attacks.passes import Passes
-from ferd_eval.attacks.plan import DEFAULT_ATTACKS, GROUPS, PRESETS, PlannedAttack, plan_attacks
-from ferd_eval.attacks.threat import Threat
-from ferd_eval.models.frozen import frozen
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ferd_eval.attacks.registry import DEFAULT_ATTACKS, GROUPS, PRESETS
+
+if TYPE_CHECKING:
+    from ferd_eval.attacks.autoattack.batched_search import Search, SlotState
+    from ferd_eval.attacks.autoattack.cascade import Cascade, draw_sample
+    from ferd_eval.attacks.autoattack.ensemble import SearchAttack, alone, audited
+    from ferd_eval.attacks.base import Attack, Batch, Perturbed, Problem, Verdicts
+    from ferd_eval.attacks.clean import Clean
+    from ferd_eval.attacks.gradient import CW, FGSM, PGD, TargetedPGD
+    from ferd_eval.attacks.keyed_rng import KeyedRng
+    from ferd_eval.attacks.passes import Passes
+    from ferd_eval.attacks.plan import PlannedAttack, make_attack, plan_attacks
+    from ferd_eval.attacks.threat import Threat
+    from ferd_eval.models.frozen import frozen
 
 __all__ = [
     "CW",
@@ -36,8 +44,29 @@ __all__ = [
     "Verdicts",
     "alone",
     "audited",
-    "autoattack",
     "draw_sample",
     "frozen",
+    "make_attack",
     "plan_attacks",
-]
+]  # fmt: skip
+
+_HOMES = {
+    "attacks.autoattack.batched_search": "Search SlotState",
+    "attacks.autoattack.cascade": "Cascade draw_sample",
+    "attacks.autoattack.ensemble": "SearchAttack alone audited",
+    "attacks.base": "Attack Batch Perturbed Problem Verdicts",
+    "attacks.clean": "Clean",
+    "attacks.gradient": "CW FGSM PGD TargetedPGD",
+    "attacks.keyed_rng": "KeyedRng",
+    "attacks.passes": "Passes",
+    "attacks.plan": "PlannedAttack make_attack plan_attacks",
+    "attacks.threat": "Threat",
+    "models.frozen": "frozen",
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names.split():
+            return getattr(import_module(f"ferd_eval.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

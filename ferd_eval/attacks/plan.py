@@ -1,95 +1,24 @@
-"""Attacks by name, and the list a run is asked for: ``clean,fgsm,pgd:rslad,cw``."""
+"""The attacks of a run, from the list it is asked for: ``clean,fgsm,pgd:rslad,cw``."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from importlib import import_module
 from typing import Any
 
-from ferd_eval.attacks.autoattack.apgd import APGDCE, APGDT
+from ferd_eval.attacks.autoattack.batched_search import Search
 from ferd_eval.attacks.autoattack.cascade import Cascade
-from ferd_eval.attacks.autoattack.ensemble import alone, as_in_torchattacks, audited, autoattack
-from ferd_eval.attacks.autoattack.fab import FABT
-from ferd_eval.attacks.autoattack.square import Square
+from ferd_eval.attacks.autoattack.ensemble import alone
 from ferd_eval.attacks.base import Attack
 from ferd_eval.attacks.clean import Clean
-from ferd_eval.attacks.gradient import CW, FGSM, PGD, IteratedSignedGradient, TargetedPGD
+from ferd_eval.attacks.gradient import IteratedSignedGradient
+from ferd_eval.attacks.registry import GROUPS, PRESETS
 from ferd_eval.attacks.threat import Threat
 from ferd_eval.errors import UserError, did_you_mean, require_kind
 from ferd_eval.io.epsilon import format_quantity
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A named attack with the constants of a source."""
-
-    make: Callable[[], Attack | Cascade]
-    summary: str
-    source: str
-
-
-_RSLAD_STEP = Fraction("0.003")
-
-#: Every attack that ships with the package.
-PRESETS: Mapping[str, Preset] = {
-    "clean": Preset(Clean, "no perturbation", ""),
-    "fgsm": Preset(FGSM, "one step of ε on cross-entropy, no random start", "DFHL"),
-    "pgd": Preset(
-        PGD, "20 steps of ε/4 on cross-entropy, uniform start, last iterate", "Fair-ARD, DFHL"
-    ),
-    "pgd:rslad": Preset(
-        lambda: PGD(step_size=_RSLAD_STEP), "as pgd with steps of 0.003", "RSLAD, ABSLD"
-    ),
-    "cw": Preset(
-        CW, "20 steps of ε/4 on the margin, uniform start, last iterate", "Fair-ARD, DFHL"
-    ),
-    "cw:fair-ard": Preset(lambda: CW(kappa=50.0), "as cw, margin clamped at κ = 50", "Fair-ARD"),
-    "cw:dfhl": Preset(lambda: CW(steps=100), "as cw with 100 steps", "DFHL"),
-    "cw:rslad": Preset(
-        lambda: CW(steps=30, step_size=_RSLAD_STEP), "as cw with 30 steps of 0.003", "RSLAD"
-    ),
-    "aa": Preset(
-        autoattack,
-        "AutoAttack standard: APGD-CE, APGD-T, FAB-T, Square, each on survivors",
-        "AutoAttack",
-    ),
-    "aa:reference": Preset(
-        lambda: autoattack(reference_stream=True),
-        "as aa, on the reference's own stream of random numbers: depends on the batch size",
-        "AutoAttack",
-    ),
-    "aa-audited": Preset(
-        audited,
-        "as aa, with FAB and Square on 256 of the survivors: an interval at a third of the cost",
-        "AutoAttack",
-    ),
-    "apgd-ce": Preset(
-        lambda: alone(APGDCE()), "Auto-PGD on cross-entropy, 100 iterations", "AutoAttack"
-    ),
-    "apgd-t": Preset(
-        lambda: alone(APGDT()), "Auto-PGD on the targeted DLR, 9 targets", "AutoAttack"
-    ),
-    "fab-t": Preset(lambda: alone(FABT()), "FAB toward 9 targets, 100 iterations", "AutoAttack"),
-    "square": Preset(lambda: alone(Square()), "Square, black-box, 5000 queries", "AutoAttack"),
-    "aa-torchattacks": Preset(
-        as_in_torchattacks,
-        "weaker: what torchattacks 3.3 and later call AutoAttack (10 iterations, not 100)",
-        "torchattacks",
-    ),
-    "targeted": Preset(
-        TargetedPGD, "PGD toward every other class: who can be turned into whom", ""
-    ),
-}
-
-#: Names that stand for several attacks.
-GROUPS: Mapping[str, tuple[str, ...]] = {
-    "paper": ("clean", "fgsm", "pgd", "cw", "aa"),
-    "fast": ("clean", "fgsm", "pgd", "cw"),
-}
-
-DEFAULT_ATTACKS = "paper"
 
 
 @dataclass(frozen=True)
@@ -117,6 +46,15 @@ class PlannedAttack:
             "eps_text": "0" if self.attack.family == "clean" else format_quantity(self.threat.eps),
             **self.attack.constants(self.threat),
         }
+
+
+def make_attack(name: str) -> Attack | Cascade:
+    """The attack of a name in the registry; a search runs alone, as a cascade of one."""
+    preset = PRESETS[name]
+    module, _, target = preset.target.partition(":")
+    made = getattr(import_module(module, __package__), target)(**preset.constants)
+    assert isinstance(made, Attack | Cascade | Search), f"{preset.target} made no attack"
+    return alone(made) if isinstance(made, Search) else made
 
 
 def plan_attacks(
@@ -181,7 +119,7 @@ def _resolve(item: str | Attack | Cascade) -> list[tuple[str, Attack | Cascade]]
     require_kind(item, str, "an attack", "a name such as 'pgd', or an Attack object")
     name = item.strip().lower()
     if name in GROUPS:
-        return [(member, PRESETS[member].make()) for member in GROUPS[name]]
+        return [(member, make_attack(member)) for member in GROUPS[name]]
     if name not in PRESETS:
         raise UserError(f"no attack is called {item!r}.{did_you_mean(name, [*PRESETS, *GROUPS])}")
-    return [(name, PRESETS[name].make())]
+    return [(name, make_attack(name))]

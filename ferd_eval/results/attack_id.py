@@ -7,29 +7,8 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
+from ferd_eval.attacks.registry import PRESETS
 from ferd_eval.io.epsilon import exact
-
-#: Ids of this package (`ferd-eval ls attacks`) → how else they are written. Case, spaces and
-#: punctuation do not count, nor does ``linf``, the only norm here.
-_SPELLINGS = {
-    "fgsm": ("fast gradient sign method",),
-    "pgd": ("pgd 20",),
-    "pgd:rslad": (),
-    "cw": ("cw inf", "cw 20"),
-    "cw:fair-ard": (),
-    "cw:dfhl": (),
-    "cw:rslad": (),
-    "aa": ("auto attack", "aa standard", "standard aa", "auto attack standard",
-           "standard auto attack"),
-    "aa:reference": (),
-    "aa-audited": (),
-    "apgd-ce": ("auto pgd ce",),
-    "apgd-t": ("auto pgd t", "apgd targeted", "apgd dlr t"),
-    "fab-t": ("fab targeted",),
-    "square": ("square attack",),
-    "aa-torchattacks": (),
-    "targeted": (),
-}  # fmt: skip
 
 #: Words for images that nobody attacked.
 _CLEAN = frozenset({
@@ -90,8 +69,15 @@ def known_attack(name: str) -> str | None:
     is_clean = bool(telling) and (_CLEAN.issuperset(telling) or "".join(telling) in _CLEAN)
     if is_clean:
         return "clean" if not at or _is_zero(eps) else None
-    found = _BY_KEY.get("".join(word for word in words if word != "linf"))
+    key = "".join(word for word in words if word != "linf")
+    found = next((each for each in PRESETS if key in _keys(each)), None)
     return None if found is None or _is_zero(eps) else f"{found}{at}{eps.strip()}"
+
+
+def _keys(preset: str) -> set[str]:
+    """The name of an attack and its aliases, letters and digits alone; none for ``clean``."""
+    spellings = () if preset == "clean" else (preset, *PRESETS[preset].aliases)
+    return {"".join(_words(each)) for each in spellings}
 
 
 def spelling_key(name: str) -> str:
@@ -109,13 +95,6 @@ def _words(name: str) -> list[str]:
 def _is_zero(eps: str) -> bool:
     """Whether an ε is written that is 0."""
     return re.fullmatch(r"\s*0*\.?0+(/\d+)?\s*", eps) is not None
-
-
-_BY_KEY = {
-    "".join(_words(spelling)): attack
-    for attack, others in _SPELLINGS.items()
-    for spelling in (attack, *others)
-}
 
 
 def eps_of(attack: str, constants: Mapping[str, Any]) -> float | None:

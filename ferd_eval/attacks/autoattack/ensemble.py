@@ -115,7 +115,7 @@ class SearchAttack(Attack):
         return others_BK.argsort(dim=1, descending=True, stable=True)[:, :most]
 
 
-def autoattack(*, reference_stream: bool = False) -> Cascade:
+def standard(*, reference_stream: bool = False) -> Cascade:
     """AutoAttack "standard"."""
     return cascade("aa", APGDCE(), APGDT(), FABT(), Square(), reference_stream=reference_stream)
 

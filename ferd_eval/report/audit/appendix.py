@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
+from ferd_eval.attacks.registry import BLACK_BOX, WHITE_BOX, access_of
 from ferd_eval.errors import listed
 from ferd_eval.metrics import AttackScores, Scorecard, TargetedSuccess
 from ferd_eval.metrics.figures import WORST_CLASS, board_figures
@@ -62,12 +63,6 @@ _OPTIONAL: Mapping[str, str] = {
     "Own attack, SHA-256 of its code": "attack_file_sha256",
     "Imported from": "source",
 }
-
-#: Families whose search follows the network's gradients.
-_WHITE_BOX = frozenset(
-    {"fgsm", "pgd", "cw", "targeted", "aa", "aa-audited", "aa-torchattacks"}
-    | {"apgd-ce", "apgd-t", "fab-t"}
-)
 
 _LIMITS = (
     "Attacks find failures; they cannot show that there are none. Accuracy under attack bounds "
@@ -210,10 +205,11 @@ def threat_model(card: Scorecard, manifest: Mapping[str, Any]) -> str:
 def _knowledge(families: Mapping[str, str], manifest: Mapping[str, Any]) -> str:
     if manifest.get("engine") == "imported":
         return "knows what the other tool's attacks used, which is not recorded here,"
-    queries = [attack for attack, family in families.items() if family == "square"]
-    others = [a for a, f in families.items() if f not in _WHITE_BOX and f != "square"]
+    access = {attack: access_of(family) for attack, family in families.items()}
+    queries = [attack for attack, each in access.items() if each == (BLACK_BOX,)]
+    others = [attack for attack, each in access.items() if not each]
     parts = []
-    if any(family in _WHITE_BOX for family in families.values()):
+    if any(WHITE_BOX in each for each in access.values()):
         parts.append("knows the network and its weights (white box)")
     if queries:
         parts.append(f"under {', '.join(queries)} sees only its outputs (black box)")

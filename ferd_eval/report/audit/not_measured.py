@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ferd_eval.attacks.registry import BLACK_BOX, access_of
 from ferd_eval.errors import listed
 from ferd_eval.metrics import AttackScores, Scorecard, TargetedSuccess
 from ferd_eval.report.format import percent
@@ -19,9 +20,6 @@ _USUAL = {
     "cw": "CW∞, the margin loss",
     "aa": "AutoAttack, the strongest attack here",
 }
-
-#: Families that contain a search without gradients.
-_BLACK_BOX = frozenset({"aa", "aa-audited", "square", "aa-torchattacks"})
 
 
 #: Not measured by any run under attack.
@@ -118,7 +116,7 @@ def _attacks(card: Scorecard) -> _Gaps:
         tried = "the ε that was tried is not known"
     yield "Other sizes of change", tried
     yield from _NEVER_ATTACKED.items()
-    beyond = "beyond Square's queries, " if families & _BLACK_BOX else ""
+    beyond = "beyond Square's queries, " if any(BLACK_BOX in access_of(f) for f in families) else ""
     detail = f"{beyond}images transferred from other networks, and searches by queries alone"
     yield "Attackers who do not know the weights", detail
 

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from ferd_eval import score
-from ferd_eval.attacks import PGD, Passes, Problem, SearchAttack, Threat, autoattack, plan_attacks
+from ferd_eval.attacks import PGD, Passes, Problem, SearchAttack, Threat, make_attack, plan_attacks
 from ferd_eval.attacks.adapters.base import WrappedModel
 from ferd_eval.attacks.autoattack.apgd import APGDCE, APGDT
 from ferd_eval.attacks.autoattack.ensemble import cascade
@@ -77,7 +77,7 @@ def attack_tiny(attack, net=None, n=12, **options):
 @pytest.mark.parametrize("batch_size", [16, 60])
 def test_on_the_references_stream_each_stage_breaks_the_same_images(batch_size):
     net, data = frozen_net(num_classes=10, channels=3), tiny_data(60, 10, 3)
-    ours = autoattack(reference_stream=True)
+    ours = make_attack("aa:reference")
     plan = (plan_attacks("clean", [Threat(EPS)])[0], PlannedAttack("aa", ours, Threat(EPS)))
     engine = through_autoattack(plan_attacks("aa", [Threat(EPS)]), 10)
     ours, theirs = (rows_of(net, data, each, batch_size=batch_size) for each in (plan, engine))
@@ -350,7 +350,7 @@ def test_the_record_says_who_ran_it():
 
 def test_the_recorded_constants_are_the_packages():
     whole = pyautoattack.AutoAttack(TinyNet().eval(), eps=0.1, version="standard")
-    assert whole.attacks_to_run == [stage.family for stage in autoattack().stages]
+    assert whole.attacks_to_run == [stage.family for stage in make_attack("aa").stages]
     assert (whole.apgd.n_iter, whole.apgd.n_restarts) == (APGDCE().iterations, 1)
     assert (whole.apgd_targeted.n_iter, whole.apgd_targeted.n_restarts) == (APGDT().iterations, 1)
     fab = FABT()

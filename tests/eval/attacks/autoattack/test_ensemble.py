@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from ferd_eval import score
-from ferd_eval.attacks import Passes, Threat, plan_attacks
+from ferd_eval.attacks import Passes, Threat, make_attack, plan_attacks
 from ferd_eval.attacks.autoattack.apgd import APGDCE, APGDT, checkpoints, dlr_to_target
-from ferd_eval.attacks.autoattack.ensemble import SearchAttack, autoattack, cascade
+from ferd_eval.attacks.autoattack.ensemble import SearchAttack, cascade
 from ferd_eval.attacks.autoattack.fab import FABT
 from ferd_eval.attacks.autoattack.square import Square
 from tests.conftest import TinyNet, tiny_data
@@ -169,7 +169,7 @@ def test_names_resolve_to_the_standard_constants():
     assert stages["apgd-ce"]["checkpoints"] == [22, 41, 57, 70, 80, 87, 93, 99]
     assert stages["square"]["queries"] == 5000
     # Passes of an image that survives everything, beside the reference's 7856 and 1910.
-    forward, backward = autoattack().passes_per_image(10)
+    forward, backward = make_attack("aa").passes_per_image(10)
     assert (forward, backward) == (102 + 918 + 1809 + 5002 + 5, 101 + 909 + 900)
 
 
