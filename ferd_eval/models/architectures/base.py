@@ -1,4 +1,4 @@
-"""What a network is, apart from its weights, and how it is recognised by them.
+"""A network without its weights, and how files of weights are recognised.
 
 A family of networks is one subclass of `Architecture` in a file of its own, registered in
 `ferd_eval.models.architectures.registry`. An architecture is a handful of numbers: it can be
@@ -11,7 +11,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +53,11 @@ class Architecture(ABC):
     in_channels: int = 3
 
     rows: ClassVar[tuple[ArchitectureRow, ...]] = ()
+    #: Spellings of the name, lower case with hyphens; `from_name` reads the groups.
+    pattern: ClassVar[re.Pattern[str]]
+    #: Keys of the first convolution and of the last linear layer.
+    stem_key: ClassVar[str] = "conv1.weight"
+    head_key: ClassVar[str] = "linear.weight"
     #: Other spellings of the keys: pattern and replacement, applied to every key of a file.
     key_aliases: ClassVar[tuple[tuple[re.Pattern[str], str], ...]] = ()
     #: Keys that public files of this family carry and the forward pass never uses.
@@ -86,14 +91,33 @@ class Architecture(ABC):
         """Return the network with fresh weights, in train mode."""
 
     @classmethod
-    @abstractmethod
     def parse(cls, name: str, *, num_classes: int, in_channels: int) -> Self | None:
-        """Return the architecture that `name` (lower case, hyphens) means, None if not of ours."""
+        """The architecture of a name (lower case, hyphens); None if it is not of this family."""
+        match = cls.pattern.fullmatch(name)
+        fields = None if match is None else cls.from_name(match)
+        if fields is None:
+            return None
+        return cls(**fields, num_classes=num_classes, in_channels=in_channels)
+
+    @classmethod
+    def propose(cls, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Self]:
+        """Yield the architectures that a file with these keys and shapes could hold."""
+        stem, head = shape_of(shapes, cls.stem_key, 4), shape_of(shapes, cls.head_key, 2)
+        fields = cls.from_shapes(shapes, stem[0]) if stem and head else None
+        if stem and head and fields is not None:
+            yield cls(**fields, num_classes=head[0], in_channels=stem[1])
 
     @classmethod
     @abstractmethod
-    def propose(cls, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Self]:
-        """Yield the architectures that a file with these keys and shapes could hold."""
+    def from_name(cls, match: re.Match[str]) -> dict[str, Any] | None:
+        """The fields of this family from a match of `pattern`, None if no network has them."""
+
+    @classmethod
+    @abstractmethod
+    def from_shapes(
+        cls, shapes: Mapping[str, tuple[int, ...]], width: int
+    ) -> dict[str, Any] | None:
+        """The fields of this family from keys and shapes; `width` is that of the stem."""
 
     @classmethod
     def canonical(cls, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

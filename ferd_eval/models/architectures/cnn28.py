@@ -7,15 +7,15 @@ Three blocks of 3×3 convolution, batch normalisation and ReLU, of widths W, 2W,
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from ferd_eval.errors import UserError
-from ferd_eval.models.architectures.base import Architecture, ArchitectureRow, shape_of
+from ferd_eval.models.architectures.base import Architecture, ArchitectureRow
 
 _SIDE = 28
 
@@ -58,6 +58,7 @@ class Cnn28(Architecture):
 
     width: int
 
+    pattern = re.compile(r"cnn-?28-([1-9]\d{0,3})")
     rows = (
         ArchitectureRow(
             "cnn28-W",
@@ -74,21 +75,15 @@ class Cnn28(Architecture):
         return f"cnn28-{self.width}"
 
     def build(self) -> nn.Module:
-        """Return the network with fresh weights."""
         return Cnn28Module(self.width, self.num_classes, self.in_channels)
 
     @classmethod
-    def parse(cls, name: str, *, num_classes: int, in_channels: int) -> Self | None:
-        """Read ``cnn28-16``."""
-        match = re.fullmatch(r"cnn-?28-([1-9]\d{0,3})", name)
-        if match is None:
-            return None
-        return cls(width=int(match[1]), num_classes=num_classes, in_channels=in_channels)
+    def from_name(cls, match: re.Match[str]) -> dict[str, Any]:
+        return {"width": int(match[1])}
 
     @classmethod
-    def propose(cls, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Self]:
-        """Read width, channels and classes from the shapes."""
-        stem = shape_of(shapes, "conv1.weight", 4)
-        head = shape_of(shapes, "linear.weight", 2)
-        if stem and head and "conv3.weight" in shapes and "layer1.0.conv1.weight" not in shapes:
-            yield cls(width=stem[0], num_classes=head[0], in_channels=stem[1])
+    def from_shapes(
+        cls, shapes: Mapping[str, tuple[int, ...]], width: int
+    ) -> dict[str, Any] | None:
+        ours = "conv3.weight" in shapes and "layer1.0.conv1.weight" not in shapes
+        return {"width": width} if ours else None

@@ -8,14 +8,14 @@ a 1×1 convolution where the width changes. Shapes: B×C×H×W in, B×K out.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, relu
 
-from ferd_eval.models.architectures.base import ArchitectureRow, children_count, shape_of
+from ferd_eval.models.architectures.base import ArchitectureRow, children_count
 from ferd_eval.models.architectures.resnet import HEAD_AND_SHORTCUT_ALIASES
 from ferd_eval.models.architectures.stem import STEM_SUFFIX, Stem, StemmedArchitecture
 
@@ -82,7 +82,6 @@ class MobileNetV2Module(nn.Module):
         self.linear = nn.Linear(_LAST, num_classes)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Return logits B×K."""
         x = self.pool(relu(self.bn1(self.conv1(x_BCHW))))
         x = self.layers(x)
         x = relu(self.bn2(self.conv2(x)))
@@ -94,6 +93,7 @@ class MobileNetV2Module(nn.Module):
 class MobileNetV2(StemmedArchitecture):
     """MobileNet-V2 of width 1 with a CIFAR stem."""
 
+    pattern = re.compile(rf"mobilenet-?v2{STEM_SUFFIX}")
     key_aliases = HEAD_AND_SHORTCUT_ALIASES
     rows = (
         ArchitectureRow(
@@ -111,22 +111,15 @@ class MobileNetV2(StemmedArchitecture):
         return f"mobilenetv2{self.stem.suffix}"
 
     def build(self) -> nn.Module:
-        """Return the network with fresh weights."""
         return MobileNetV2Module(self.num_classes, self.in_channels, self.stem)
 
     @classmethod
-    def parse(cls, name: str, *, num_classes: int, in_channels: int) -> Self | None:
-        """Read ``mobilenetv2`` or ``mobilenet-v2``."""
-        match = re.fullmatch(rf"mobilenet-?v2{STEM_SUFFIX}", name)
-        if match is None:
-            return None
-        stem = Stem.named(match[1], match[2])
-        return cls(stem=stem, num_classes=num_classes, in_channels=in_channels)
+    def from_name(cls, match: re.Match[str]) -> dict[str, Any]:
+        return {"stem": Stem.named(match[1], match[2])}
 
     @classmethod
-    def propose(cls, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Self]:
-        """Read channels and classes from the shapes."""
-        stem = shape_of(shapes, "conv1.weight", 4)
-        head = shape_of(shapes, "linear.weight", 2)
-        if stem and head and children_count(shapes, "layers") == sum(s[2] for s in _STAGES):
-            yield cls(num_classes=head[0], in_channels=stem[1])
+    def from_shapes(
+        cls, shapes: Mapping[str, tuple[int, ...]], width: int
+    ) -> dict[str, Any] | None:
+        blocks = sum(count for _, _, count, _ in _STAGES)
+        return {} if children_count(shapes, "layers") == blocks else None

@@ -10,15 +10,16 @@ in, B×K out.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from functools import partial
+from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, relu
 
-from ferd_eval.models.architectures.base import ArchitectureRow, children_count, shape_of
-from ferd_eval.models.architectures.resnet import HEAD_AND_SHORTCUT_ALIASES
+from ferd_eval.models.architectures.base import ArchitectureRow, children_count
+from ferd_eval.models.architectures.resnet import HEAD_AND_SHORTCUT_ALIASES, add_stages
 from ferd_eval.models.architectures.stem import STEM_SUFFIX, Stem, StemmedArchitecture
 
 
@@ -63,23 +64,12 @@ class PreActResNetModule(nn.Module):
         super().__init__()
         self.conv1 = stem.convolution(in_channels, width)
         self.pool = stem.pool()
-        in_width = width
-        self.stages = []
-        for i, depth in enumerate(depths):
-            blocks = []
-            for j in range(depth):
-                stride = 2 if i > 0 and j == 0 else 1
-                blocks.append(
-                    PreActBlock(in_width, width * 2**i, stride, raw_shortcut=raw_shortcut)
-                )
-                in_width = width * 2**i
-            self.stages.append(f"layer{i + 1}")
-            self.add_module(self.stages[-1], nn.Sequential(*blocks))
+        block = partial(PreActBlock, raw_shortcut=raw_shortcut)
+        self.stages, in_width = add_stages(self, block, depths, width)
         self.bn = nn.BatchNorm2d(in_width) if final_bn else None
         self.linear = nn.Linear(in_width, num_classes)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Return logits B×K."""
         x = self.pool(self.conv1(x_BCHW))
         for stage in self.stages:
             x = self.get_submodule(stage)(x)
@@ -104,6 +94,7 @@ class PreActResNet(StemmedArchitecture):
     final_bn: bool = True
 
     _DEPTHS: ClassVar[dict[int, tuple[int, int, int, int]]] = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
+    pattern = re.compile(rf"pre-?act-?resnet-?(18|34)(-raw)?{STEM_SUFFIX}(?:-w([1-9]\d{{0,3}}))?")
     key_aliases = HEAD_AND_SHORTCUT_ALIASES
     rows = tuple(
         ArchitectureRow(name, "PreActResNet", source, "C×H×W, any size", notes)
@@ -143,7 +134,6 @@ class PreActResNet(StemmedArchitecture):
         return () if self.final_bn else self.twins[:1]
 
     def build(self) -> nn.Module:
-        """Return the network with fresh weights."""
         return PreActResNetModule(
             self._DEPTHS[self.depth],
             self.width,
@@ -155,36 +145,21 @@ class PreActResNet(StemmedArchitecture):
         )
 
     @classmethod
-    def parse(cls, name: str, *, num_classes: int, in_channels: int) -> Self | None:
-        """Read ``preactresnet18``, ``preact-resnet-18``, ``preactresnet18-raw-w32``."""
-        match = re.fullmatch(
-            rf"pre-?act-?resnet-?(18|34)(-raw)?{STEM_SUFFIX}(?:-w([1-9]\d{{0,3}}))?", name
-        )
-        if match is None:
-            return None
-        return cls(
-            depth=int(match[1]),
-            width=int(match[5] or 64),
-            raw_shortcut=match[2] is not None,
-            stem=Stem.named(match[3], match[4]),
-            num_classes=num_classes,
-            in_channels=in_channels,
-        )
+    def from_name(cls, match: re.Match[str]) -> dict[str, Any]:
+        return {
+            "depth": int(match[1]),
+            "raw_shortcut": match[2] is not None,
+            "stem": Stem.named(match[3], match[4]),
+            "width": int(match[5] or 64),
+        }
 
     @classmethod
-    def propose(cls, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Self]:
-        """Read depth, width, channels and classes; the shortcut is taken to be the usual one."""
-        stem = shape_of(shapes, "conv1.weight", 4)
-        head = shape_of(shapes, "linear.weight", 2)
+    def from_shapes(
+        cls, shapes: Mapping[str, tuple[int, ...]], width: int
+    ) -> dict[str, Any] | None:
+        """All but the shortcut, which is taken to be the usual one."""
         depths = tuple(children_count(shapes, f"layer{i}") for i in (1, 2, 3, 4))
-        if stem is None or head is None or "bn1.weight" in shapes:
-            return
-        for depth, wanted in cls._DEPTHS.items():
-            if depths == wanted:
-                yield cls(
-                    depth=depth,
-                    width=stem[0],
-                    final_bn="bn.weight" in shapes,
-                    num_classes=head[0],
-                    in_channels=stem[1],
-                )
+        depth = next((depth for depth, each in cls._DEPTHS.items() if each == depths), None)
+        if depth is None or "bn1.weight" in shapes:
+            return None
+        return {"depth": depth, "width": width, "final_bn": "bn.weight" in shapes}

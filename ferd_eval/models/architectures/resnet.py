@@ -8,14 +8,15 @@ akamaster/pytorch_resnet_cifar10. Shapes: B×C×H×W in, B×K out.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from functools import partial
+from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, pad, relu
 
-from ferd_eval.models.architectures.base import ArchitectureRow, children_count, shape_of
+from ferd_eval.models.architectures.base import ArchitectureRow, children_count
 from ferd_eval.models.architectures.stem import STEM_SUFFIX, Stem, StemmedArchitecture
 
 HEAD_AND_SHORTCUT_ALIASES = (
@@ -93,6 +94,36 @@ def _shortcut(in_width: int, out_width: int, stride: int, *, projection: bool) -
     )
 
 
+def add_stages(
+    network: nn.Module,
+    block: Callable[[int, int, int], nn.Module],
+    depths: tuple[int, ...],
+    width: int,
+    expansion: int = 1,
+) -> tuple[list[str], int]:
+    """Add ``layer1``, ``layer2``, … to a network, each of twice the width of the one before.
+
+    All but the first begin with stride 2.
+
+    Args:
+        block: made from its input's width, its width and its stride.
+        depths: blocks of each stage.
+        width: of the stem and of the first stage.
+        expansion: output of a block in units of its width.
+
+    Returns:
+        The names of the stages, and the width of the last one's output.
+    """
+    names, in_width = [f"layer{i + 1}" for i in range(len(depths))], width
+    for i, (name, depth) in enumerate(zip(names, depths, strict=True)):
+        blocks = []
+        for j in range(depth):
+            blocks.append(block(in_width, width * 2**i, 2 if i > 0 and j == 0 else 1))
+            in_width = width * 2**i * expansion
+        network.add_module(name, nn.Sequential(*blocks))
+    return names, in_width
+
+
 class ResNet(nn.Module):
     """A 3×3 stem, stages that halve the image and double the width, a linear head.
 
@@ -114,20 +145,12 @@ class ResNet(nn.Module):
         self.conv1 = stem.convolution(in_channels, width)
         self.bn1 = nn.BatchNorm2d(width)
         self.pool = stem.pool()
-        in_width = width
-        self.stages = []
-        for i, depth in enumerate(depths):
-            blocks = []
-            for j in range(depth):
-                stride = 2 if i > 0 and j == 0 else 1
-                blocks.append(block(in_width, width * 2**i, stride, projection=projection))
-                in_width = width * 2**i * block.expansion
-            self.stages.append(f"layer{i + 1}")
-            self.add_module(self.stages[-1], nn.Sequential(*blocks))
+        self.stages, in_width = add_stages(
+            self, partial(block, projection=projection), depths, width, block.expansion
+        )
         self.linear = nn.Linear(in_width, num_classes)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Return logits B×K."""
         x = self.pool(relu(self.bn1(self.conv1(x_BCHW))))
         for stage in self.stages:
             x = self.get_submodule(stage)(x)
@@ -152,6 +175,7 @@ class CifarResNet(StemmedArchitecture):
         34: (BasicBlock, (3, 4, 6, 3)),
         50: (Bottleneck, (3, 4, 6, 3)),
     }
+    pattern = re.compile(rf"resnet-?(18|34|50){STEM_SUFFIX}(?:-w([1-9]\d{{0,3}}))?")
     key_aliases = HEAD_AND_SHORTCUT_ALIASES
     rows = tuple(
         ArchitectureRow(
@@ -189,36 +213,22 @@ class CifarResNet(StemmedArchitecture):
         return self.twins
 
     def build(self) -> nn.Module:
-        """Return the network with fresh weights."""
         block, depths = self._BLOCKS[self.depth]
         return ResNet(block, depths, self.width, self.num_classes, self.in_channels, self.stem)
 
     @classmethod
-    def parse(cls, name: str, *, num_classes: int, in_channels: int) -> Self | None:
-        """Read ``resnet18``, ``resnet-18``, ``resnet18-maxpool-w32``."""
-        match = re.fullmatch(rf"resnet-?(18|34|50){STEM_SUFFIX}(?:-w([1-9]\d{{0,3}}))?", name)
-        if match is None:
-            return None
-        return cls(
-            depth=int(match[1]),
-            width=int(match[4] or 64),
-            stem=Stem.named(match[2], match[3]),
-            num_classes=num_classes,
-            in_channels=in_channels,
-        )
+    def from_name(cls, match: re.Match[str]) -> dict[str, Any]:
+        stem = Stem.named(match[2], match[3])
+        return {"depth": int(match[1]), "stem": stem, "width": int(match[4] or 64)}
 
     @classmethod
-    def propose(cls, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Self]:
-        """Read depth from the number of blocks, width, channels and classes from the shapes."""
-        stem = shape_of(shapes, "conv1.weight", 4)
-        head = shape_of(shapes, "linear.weight", 2)
+    def from_shapes(
+        cls, shapes: Mapping[str, tuple[int, ...]], width: int
+    ) -> dict[str, Any] | None:
         depths = tuple(children_count(shapes, f"layer{i}") for i in (1, 2, 3, 4))
-        if stem is None or head is None:
-            return
-        for depth, (block, wanted) in cls._BLOCKS.items():
-            bottleneck = "layer1.0.conv3.weight" in shapes
-            if depths == wanted and bottleneck == (block is Bottleneck):
-                yield cls(depth=depth, width=stem[0], num_classes=head[0], in_channels=stem[1])
+        block = Bottleneck if "layer1.0.conv3.weight" in shapes else BasicBlock
+        found = [depth for depth, each in cls._BLOCKS.items() if each == (block, depths)]
+        return {"depth": found[0], "width": width} if found else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,6 +243,9 @@ class ThinResNet(StemmedArchitecture):
     width: int = 16
     projection: bool = False
 
+    pattern = re.compile(
+        rf"resnet-?(\d{{1,4}})(?:-cifar)?(-b)?{STEM_SUFFIX}(?:-w([1-9]\d{{0,3}}))?"
+    )
     key_aliases = HEAD_AND_SHORTCUT_ALIASES
     rows = tuple(
         ArchitectureRow(
@@ -259,51 +272,30 @@ class ThinResNet(StemmedArchitecture):
         return f"resnet{self.depth}{'-b' * self.projection}{self.stem.suffix}{width}"
 
     def build(self) -> nn.Module:
-        """Return the network with fresh weights."""
         depths = ((self.depth - 2) // 6,) * 3
-        return ResNet(
-            BasicBlock,
-            depths,
-            self.width,
-            self.num_classes,
-            self.in_channels,
-            self.stem,
-            projection=self.projection,
-        )
+        sizes = (self.width, self.num_classes, self.in_channels)
+        return ResNet(BasicBlock, depths, *sizes, self.stem, projection=self.projection)
 
     @classmethod
-    def parse(cls, name: str, *, num_classes: int, in_channels: int) -> Self | None:
-        """Read ``resnet20``, ``resnet20-cifar``, ``resnet20-b``, ``resnet20-w8``."""
-        match = re.fullmatch(
-            rf"resnet-?(\d{{1,4}})(?:-cifar)?(-b)?{STEM_SUFFIX}(?:-w([1-9]\d{{0,3}}))?", name
-        )
-        if match is None or not _is_thin_depth(int(match[1])):
+    def from_name(cls, match: re.Match[str]) -> dict[str, Any] | None:
+        if not _is_thin_depth(int(match[1])):
             return None
-        return cls(
-            depth=int(match[1]),
-            width=int(match[5] or 16),
-            stem=Stem.named(match[3], match[4]),
-            projection=match[2] is not None,
-            num_classes=num_classes,
-            in_channels=in_channels,
-        )
+        return {
+            "depth": int(match[1]),
+            "projection": match[2] is not None,
+            "stem": Stem.named(match[3], match[4]),
+            "width": int(match[5] or 16),
+        }
 
     @classmethod
-    def propose(cls, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Self]:
-        """Read depth from the number of blocks, width, channels and classes from the shapes."""
-        stem = shape_of(shapes, "conv1.weight", 4)
-        head = shape_of(shapes, "linear.weight", 2)
-        n, *others = (children_count(shapes, f"layer{i}") for i in (1, 2, 3))
-        if stem is None or head is None or children_count(shapes, "layer4"):
-            return
-        if others == [n, n] and _is_thin_depth(6 * n + 2):
-            yield cls(
-                depth=6 * n + 2,
-                width=stem[0],
-                projection="layer2.0.shortcut.0.weight" in shapes,
-                num_classes=head[0],
-                in_channels=stem[1],
-            )
+    def from_shapes(
+        cls, shapes: Mapping[str, tuple[int, ...]], width: int
+    ) -> dict[str, Any] | None:
+        n, *others, fourth = (children_count(shapes, f"layer{i}") for i in (1, 2, 3, 4))
+        if fourth or others != [n, n] or not _is_thin_depth(6 * n + 2):
+            return None
+        projection = "layer2.0.shortcut.0.weight" in shapes
+        return {"depth": 6 * n + 2, "width": width, "projection": projection}
 
 
 def _is_thin_depth(depth: int) -> bool:

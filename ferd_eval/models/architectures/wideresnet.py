@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, relu
@@ -87,7 +87,6 @@ class WideResNetModule(nn.Module):
         nn.init.zeros_(self.fc.bias)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Return logits B×K."""
         x = self.block3(self.block2(self.block1(self.pool(self.conv1(x_BCHW)))))
         x = relu(self.bn1(x))
         logits_BK: Tensor = self.fc(adaptive_avg_pool2d(x, 1).flatten(1))
@@ -101,6 +100,8 @@ class WideResNet(StemmedArchitecture):
     depth: int
     widen: int
 
+    pattern = re.compile(rf"(?:wide-?resnet|wrn)-?(\d{{1,3}})-([1-9]\d{{0,2}}){STEM_SUFFIX}")
+    head_key = "fc.weight"
     key_aliases = ((re.compile(r"^linear\."), "fc."),)
     unused_keys = re.compile(r"sub_block1\.")
     rows = (
@@ -119,38 +120,23 @@ class WideResNet(StemmedArchitecture):
         return f"wideresnet-{self.depth}-{self.widen}{self.stem.suffix}"
 
     def build(self) -> nn.Module:
-        """Return the network with fresh weights."""
         return WideResNetModule(
             self.depth, self.widen, self.num_classes, self.in_channels, self.stem
         )
 
     @classmethod
-    def parse(cls, name: str, *, num_classes: int, in_channels: int) -> Self | None:
-        """Read ``wideresnet-34-10`` or ``wrn-34-10``."""
-        match = re.fullmatch(
-            rf"(?:wide-?resnet|wrn)-?(\d{{1,3}})-([1-9]\d{{0,2}}){STEM_SUFFIX}", name
-        )
-        if match is None or int(match[1]) < 10 or int(match[1]) % 6 != 4:
+    def from_name(cls, match: re.Match[str]) -> dict[str, Any] | None:
+        depth = int(match[1])
+        if depth < 10 or depth % 6 != 4:
             return None
-        return cls(
-            depth=int(match[1]),
-            widen=int(match[2]),
-            stem=Stem.named(match[3], match[4]),
-            num_classes=num_classes,
-            in_channels=in_channels,
-        )
+        return {"depth": depth, "widen": int(match[2]), "stem": Stem.named(match[3], match[4])}
 
     @classmethod
-    def propose(cls, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Self]:
-        """Read depth from the number of blocks, width, channels and classes from the shapes."""
-        stem = shape_of(shapes, "conv1.weight", 4)
+    def from_shapes(
+        cls, shapes: Mapping[str, tuple[int, ...]], width: int
+    ) -> dict[str, Any] | None:
         first = shape_of(shapes, "block1.layer.0.conv1.weight", 4)
-        head = shape_of(shapes, "fc.weight", 2)
+        if first is None or first[0] % _STEM:
+            return None
         n = children_count(shapes, "block1.layer")
-        if stem and first and head and first[0] % _STEM == 0:
-            yield cls(
-                depth=6 * n + 4,
-                widen=first[0] // _STEM,
-                num_classes=head[0],
-                in_channels=stem[1],
-            )
+        return {"depth": 6 * n + 4, "widen": first[0] // _STEM}
