@@ -1,14 +1,14 @@
 """Reports: one view of one or several runs, rendered to files and to the terminal."""
 
 from ferd_eval.report.audit.write import write_appendix
-from ferd_eval.report.format import Figure, Table, percent, ratio
+from ferd_eval.report.format import FormattedValue, Table, percent, ratio
 from ferd_eval.report.run.build import Run, View, view
 from ferd_eval.report.run.inputs import as_run
 from ferd_eval.report.run.terminal import render_terminal
 from ferd_eval.report.run.write import scorecard_file, scorecards, write_report
 
 __all__ = [
-    "Figure",
+    "FormattedValue",
     "Run",
     "Table",
     "View",

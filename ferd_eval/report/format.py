@@ -12,7 +12,7 @@ NOTHING = "–"
 
 
 @dataclass(frozen=True)
-class Figure:
+class FormattedValue:
     """A value as in ``scorecard.json`` and its printed form; None prints as a dash."""
 
     value: float | int | None
@@ -22,81 +22,85 @@ class Figure:
         return self.text
 
 
-def percent(fraction: float | None) -> Figure:
+def percent(fraction: float | None) -> FormattedValue:
     """A fraction in per cent (or percentage points), one decimal: 0.5431 → ``54.3``."""
-    return Figure(fraction, NOTHING if fraction is None else _signed(f"{100 * fraction:.1f}"))
+    return FormattedValue(
+        fraction, NOTHING if fraction is None else _signed(f"{100 * fraction:.1f}")
+    )
 
 
-def span(ends: tuple[float, float] | None) -> Figure:
+def span(ends: tuple[float, float] | None) -> FormattedValue:
     """An interval in per cent, ``40.0 to 46.9``; its value, by which it sorts, is the lower end."""
     if ends is None:
-        return Figure(None, NOTHING)
-    return Figure(ends[0], f"{percent(ends[0])} to {percent(ends[1])}")
+        return FormattedValue(None, NOTHING)
+    return FormattedValue(ends[0], f"{percent(ends[0])} to {percent(ends[1])}")
 
 
-def ratio(value: float | None) -> Figure:
+def ratio(value: float | None) -> FormattedValue:
     """NSD, Gini, entropy: three decimals, as in the literature."""
-    return Figure(value, NOTHING if value is None else _signed(f"{value:.3f}"))
+    return FormattedValue(value, NOTHING if value is None else _signed(f"{value:.3f}"))
 
 
 #: How a figure over classes is printed.
-PRINTERS: Mapping[Unit, Callable[[float | None], Figure]] = {
+PRINTERS: Mapping[Unit, Callable[[float | None], FormattedValue]] = {
     Unit.FRACTION: percent,
     Unit.RATIO: ratio,
 }
 
 
-def seconds(value: float | None) -> Figure:
+def seconds(value: float | None) -> FormattedValue:
     """A duration, one decimal."""
-    return Figure(value, NOTHING if value is None else f"{value:.1f}")
+    return FormattedValue(value, NOTHING if value is None else f"{value:.1f}")
 
 
-def whole(value: int | None) -> Figure:
+def whole(value: int | None) -> FormattedValue:
     """A count."""
-    return Figure(value, NOTHING if value is None else str(value))
+    return FormattedValue(value, NOTHING if value is None else str(value))
 
 
 #: More digits than this tell no two numbers apart that matter.
 _MOST_DIGITS = 6
 
 
-def difference(fraction: float | None) -> Figure:
+def difference(fraction: float | None) -> FormattedValue:
     """A difference in percentage points with its sign: 0.017 → ``+1.7``."""
-    return Figure(fraction, NOTHING if fraction is None else _plus(100 * fraction, 1))
+    return FormattedValue(fraction, NOTHING if fraction is None else _plus(100 * fraction, 1))
 
 
-def ratio_difference(value: float | None) -> Figure:
+def ratio_difference(value: float | None) -> FormattedValue:
     """A difference of two NSDs with its sign: ``+0.022``."""
-    return Figure(value, NOTHING if value is None else _plus(value, 3))
+    return FormattedValue(value, NOTHING if value is None else _plus(value, 3))
 
 
-def percent_end(fraction: float | None, apart_from: Sequence[float] = (0.0,)) -> Figure:
+def percent_end(fraction: float | None, apart_from: Sequence[float] = (0.0,)) -> FormattedValue:
     """An end of an interval in points, with as many digits as tell it from what decides."""
     return _end(fraction, apart_from, scale=100, digits=1)
 
 
-def ratio_end(value: float | None, apart_from: Sequence[float] = (0.0,)) -> Figure:
+def ratio_end(value: float | None, apart_from: Sequence[float] = (0.0,)) -> FormattedValue:
     """An end of an interval of an NSD, likewise."""
     return _end(value, apart_from, scale=1, digits=3)
 
 
-def probability(p: float | None) -> Figure:
+def probability(p: float | None) -> FormattedValue:
     """A p-value, three decimals, more where these would hide on which side of 0.05 it lies."""
     if p is not None and 0 <= p < 0.0005:
-        return Figure(p, "<0.001")
+        return FormattedValue(p, "<0.001")
     return _end(p, (0.05,), scale=1, digits=3)
 
 
-def _end(value: float | None, apart_from: Sequence[float], scale: float, digits: int) -> Figure:
+def _end(
+    value: float | None, apart_from: Sequence[float], scale: float, digits: int
+) -> FormattedValue:
     if value is None:
-        return Figure(None, NOTHING)
+        return FormattedValue(None, NOTHING)
 
     def hides(digits: int) -> bool:
         text = f"{scale * value:.{digits}f}"
         return any(float(text) == float(f"{scale * other:.{digits}f}") for other in apart_from)
 
     enough = next((more for more in range(digits, _MOST_DIGITS + 1) if not hides(more)), digits)
-    return Figure(value, _signed(f"{scale * value:.{enough}f}"))
+    return FormattedValue(value, _signed(f"{scale * value:.{enough}f}"))
 
 
 def _plus(value: float, digits: int) -> str:
@@ -111,8 +115,8 @@ def _signed(text: str) -> str:
     return text
 
 
-#: Text stays text (and is escaped); a Figure is right-aligned and sorts by value.
-Cell = str | Figure
+#: Text stays text (and is escaped); a FormattedValue is right-aligned and sorts by value.
+Cell = str | FormattedValue
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ferd_eval.metrics import ClassDelta, Comparison, Delta
-from ferd_eval.metrics import figures as metrics
 from ferd_eval.metrics.comparison.circumstances import circumstances
-from ferd_eval.metrics.figures import AVERAGE, FIGURES, Unit, compared_figures
+from ferd_eval.metrics.figures import AVERAGE, FIGURES, Figure, Unit, compared_figures
 from ferd_eval.report.comparison.model import Contest, Contestant
 from ferd_eval.report.comparison.text import (
     basis,
@@ -22,7 +21,7 @@ from ferd_eval.report.comparison.text import (
 from ferd_eval.report.format import (
     NOTHING,
     Cell,
-    Figure,
+    FormattedValue,
     Table,
     difference,
     percent,
@@ -44,15 +43,15 @@ class DeltaLine:
 
     key: str
     name: str
-    first: Figure
-    second: Figure
-    value: Figure
-    low: Figure
-    high: Figure
-    detectable: Figure
+    first: FormattedValue
+    second: FormattedValue
+    value: FormattedValue
+    low: FormattedValue
+    high: FormattedValue
+    detectable: FormattedValue
 
     @property
-    def interval(self) -> Figure:
+    def interval(self) -> FormattedValue:
         """Both ends; it sorts by the lower."""
         return _interval(self.low, self.high)
 
@@ -68,19 +67,19 @@ class ClassLine:
 
     index: int
     name: str
-    n: Figure
-    first: Figure
-    second: Figure
-    value: Figure
-    low: Figure
-    high: Figure
-    p: Figure
-    p_holm: Figure
+    n: FormattedValue
+    first: FormattedValue
+    second: FormattedValue
+    value: FormattedValue
+    low: FormattedValue
+    high: FormattedValue
+    p: FormattedValue
+    p_holm: FormattedValue
     finding: str
-    reference: Figure | None
+    reference: FormattedValue | None
 
     @property
-    def interval(self) -> Figure:
+    def interval(self) -> FormattedValue:
         """Both ends; it sorts by the lower."""
         return _interval(self.low, self.high)
 
@@ -113,8 +112,8 @@ class ComparisonView:
     split_sentence: str
     warnings: tuple[str, ...]
     overall: tuple[DeltaLine, ...]
-    raw_nsd: tuple[Figure, Figure, Figure]
-    split: tuple[Figure, Figure] | None
+    raw_nsd: tuple[FormattedValue, FormattedValue, FormattedValue]
+    split: tuple[FormattedValue, FormattedValue] | None
     classes: tuple[ClassLine, ...]
     reach: float
     by_attack: Mapping[str, tuple[DeltaLine, DeltaLine]]
@@ -199,7 +198,7 @@ def _overall(found: Comparison) -> tuple[DeltaLine, ...]:
     )
 
 
-def _line(figure: metrics.Figure, delta: Delta, margin: float) -> DeltaLine:
+def _line(figure: Figure, delta: Delta, margin: float) -> DeltaLine:
     as_ratio = figure.unit is Unit.RATIO
     plain, signed = (ratio, ratio_difference) if as_ratio else (percent, difference)
     low, high = interval_ends(delta.interval95, margin, as_ratio=as_ratio)
@@ -215,7 +214,7 @@ def _line(figure: metrics.Figure, delta: Delta, margin: float) -> DeltaLine:
     )
 
 
-def _raw_nsd(found: Comparison) -> tuple[Figure, Figure, Figure]:
+def _raw_nsd(found: Comparison) -> tuple[FormattedValue, FormattedValue, FormattedValue]:
     first, second = found.nsd_raw
     value = None if first is None or second is None else second - first
     return ratio(first), ratio(second), ratio_difference(value)
@@ -277,13 +276,15 @@ def _reach(classes: Sequence[ClassLine]) -> float:
 
 
 def _overall_table(
-    contest: Contest, lines: Sequence[DeltaLine], raw: tuple[Figure, Figure, Figure]
+    contest: Contest,
+    lines: Sequence[DeltaLine],
+    raw: tuple[FormattedValue, FormattedValue, FormattedValue],
 ) -> Table:
     rows: list[tuple[Cell, ...]] = [
         (line.name, line.first, line.second, line.value, line.interval, line.detectable)
         for line in lines
     ]
-    rows.append(("NSD (raw)", *raw, Figure(None, NOTHING), Figure(None, NOTHING)))
+    rows.append(("NSD (raw)", *raw, FormattedValue(None, NOTHING), FormattedValue(None, NOTHING)))
     seeds = "" if contest.comparison.seeds == (1, 1) else " Figures are means over seeds."
     return Table(
         f"Overall under {contest.attack}",
@@ -414,7 +415,7 @@ def _run_rows(side: Contestant) -> Iterator[tuple[Cell, ...]]:
         )
 
 
-def _interval(low: Figure, high: Figure) -> Figure:
+def _interval(low: FormattedValue, high: FormattedValue) -> FormattedValue:
     if low.value is None:
-        return Figure(None, NOTHING)
-    return Figure(low.value, f"{low} to {high}")
+        return FormattedValue(None, NOTHING)
+    return FormattedValue(low.value, f"{low} to {high}")

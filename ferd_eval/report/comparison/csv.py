@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from ferd_eval.report.comparison.build import ClassLine, ComparisonView, DeltaLine
-from ferd_eval.report.format import Figure
+from ferd_eval.report.format import FormattedValue
 from ferd_eval.report.run.csv import as_csv, guard, value_and_print
 
 COLUMNS = ("difference", "attack", "scope", "index", "name", "metric", "value", "printed")
@@ -41,17 +41,19 @@ def _rows(view: ComparisonView) -> Iterator[list[str]]:
             )
 
 
-def _figures(start: list[str], figures: Iterable[tuple[str, Figure]]) -> Iterator[list[str]]:
+def _figures(
+    start: list[str], figures: Iterable[tuple[str, FormattedValue]]
+) -> Iterator[list[str]]:
     for metric, figure in figures:
         yield [*start, metric, *value_and_print(figure)]
 
 
-def _of_delta(line: DeltaLine) -> Iterator[tuple[str, Figure]]:
+def _of_delta(line: DeltaLine) -> Iterator[tuple[str, FormattedValue]]:
     yield from (("first", line.first), ("second", line.second), ("difference", line.value))
     yield from (("low95", line.low), ("high95", line.high), ("detectable", line.detectable))
 
 
-def _of_class(line: ClassLine) -> Iterator[tuple[str, Figure]]:
+def _of_class(line: ClassLine) -> Iterator[tuple[str, FormattedValue]]:
     yield from (("n", line.n), ("first", line.first), ("second", line.second))
     yield from (("difference", line.value), ("low95", line.low), ("high95", line.high))
     yield from (("p", line.p), ("p_holm", line.p_holm))

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from ferd_eval.metrics.sanity.check import counted
 from ferd_eval.report.comparison.build import ClassLine, ComparisonView
-from ferd_eval.report.format import Figure, Table
+from ferd_eval.report.format import FormattedValue, Table
 
 #: Of a longer list both ends are shown; the whole list is in the files.
 _MOST_BARS = 20
@@ -43,7 +43,7 @@ def _titled(of: Table) -> Iterator[RenderableType]:
     yield Text(of.title, style="bold")
     table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     for i, column in enumerate(of.columns):
-        number = bool(of.rows) and isinstance(of.rows[0][i], Figure)
+        number = bool(of.rows) and isinstance(of.rows[0][i], FormattedValue)
         justify: JustifyMethod = "right" if number else "left"
         table.add_column(Text(_short(column)), justify=justify, no_wrap=number, overflow="fold")
     for row in of.rows:
@@ -119,7 +119,7 @@ class _Bar:
         track[value] = point
         yield Text("".join(track))
 
-    def _cell(self, figure: Figure, width: int) -> int:
+    def _cell(self, figure: FormattedValue, width: int) -> int:
         assert figure.value is not None, "a class without images has no bar"
         return self._place(figure.value / self.reach, width)
 

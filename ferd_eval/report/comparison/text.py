@@ -16,7 +16,7 @@ from ferd_eval.metrics.figures import WORST_10PCT
 from ferd_eval.report.comparison.model import Contest
 from ferd_eval.report.format import (
     NOTHING,
-    Figure,
+    FormattedValue,
     difference,
     percent,
     percent_end,
@@ -43,7 +43,7 @@ def lowest_words(found: Comparison) -> str:
 
 def interval_ends(
     ends: tuple[float, float] | None, margin: float = 0.0, *, as_ratio: bool = False
-) -> tuple[Figure, Figure]:
+) -> tuple[FormattedValue, FormattedValue]:
     """The printed ends: on which side of 0 and of a loss of `margin` they lie shows.
 
     What never varied has none: it does not say how it would vary.

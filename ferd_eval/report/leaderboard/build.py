@@ -9,9 +9,8 @@ from typing import Any
 
 from ferd_eval.errors import UserError, did_you_mean
 from ferd_eval.metrics import PairwiseTests, seed_mean
-from ferd_eval.metrics import figures as metrics
-from ferd_eval.metrics.figures import LOWEST, board_figures, lowest_figure, papers_figures
-from ferd_eval.report.format import NOTHING, PRINTERS, Figure, Table
+from ferd_eval.metrics.figures import LOWEST, Figure, board_figures, lowest_figure, papers_figures
+from ferd_eval.report.format import NOTHING, PRINTERS, FormattedValue, Table
 from ferd_eval.report.leaderboard.model import ScoredGroup, apart, variants
 from ferd_eval.report.leaderboard.notes import (
     constants_of_columns,
@@ -31,7 +30,7 @@ TITLES: Mapping[str, str] = {
     "aa-audited": "AA audited",
 }
 
-_NO_FIGURE = Figure(None, NOTHING)
+_NO_FIGURE = FormattedValue(None, NOTHING)
 
 
 class Place(StrEnum):
@@ -52,10 +51,10 @@ class Score:
         tied: whether the difference to the best may be 0; None for the best and where not tested.
     """
 
-    figure: Figure
-    low: Figure = _NO_FIGURE
-    high: Figure = _NO_FIGURE
-    half: Figure = _NO_FIGURE
+    figure: FormattedValue
+    low: FormattedValue = _NO_FIGURE
+    high: FormattedValue = _NO_FIGURE
+    half: FormattedValue = _NO_FIGURE
     place: Place = Place.NONE
     tied: bool | None = None
 
@@ -296,9 +295,7 @@ def _columns(
     return columns
 
 
-def _scores(
-    entry: ScoredGroup, attack: str, figures: Mapping[str, metrics.Figure]
-) -> dict[str, Score]:
+def _scores(entry: ScoredGroup, attack: str, figures: Mapping[str, Figure]) -> dict[str, Score]:
     """Figures of one entry under one attack, unranked."""
     cards = [card.attacks[attack] for card in entry.cards]
     scores = {}
@@ -316,7 +313,9 @@ def _scores(
     return scores
 
 
-def _score(values: Sequence[float | None], printer: Callable[[float | None], Figure]) -> Score:
+def _score(
+    values: Sequence[float | None], printer: Callable[[float | None], FormattedValue]
+) -> Score:
     if len(values) == 1:
         return Score(printer(values[0]))
     mean = seed_mean(values)
@@ -333,7 +332,7 @@ def _score(values: Sequence[float | None], printer: Callable[[float | None], Fig
 def _ranked(
     unranked: Sequence[dict[str, Score]],
     standing: PairwiseTests,
-    figures: Mapping[str, metrics.Figure],
+    figures: Mapping[str, Figure],
 ) -> list[dict[str, Score]]:
     """Mark the best and the second of each figure, and what may be no worse than the best."""
     ranked = [dict(scores) for scores in unranked]

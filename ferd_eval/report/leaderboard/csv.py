@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterator
 
 from ferd_eval.metrics.figures import LOWEST
-from ferd_eval.report.format import Figure
+from ferd_eval.report.format import FormattedValue
 from ferd_eval.report.leaderboard.build import Board, Column, Leaderboard, Row
 from ferd_eval.report.run.csv import guard
 
@@ -57,7 +57,7 @@ def _lines(board: Board, row: Row, column: Column) -> Iterator[list[str]]:
         ]
 
 
-def _both(figure: Figure) -> list[str]:
+def _both(figure: FormattedValue) -> list[str]:
     """Value and print; an ASCII minus and nothing for no value, as spreadsheets read."""
     if figure.value is None:
         return ["", ""]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ferd_eval.report.format import Figure
+from ferd_eval.report.format import FormattedValue
 from ferd_eval.report.leaderboard.build import Board, Leaderboard, Row, Score
 
 
@@ -67,5 +67,5 @@ def _score(score: Score) -> dict[str, Any]:
     }
 
 
-def _figure(figure: Figure) -> dict[str, Any]:
+def _figure(figure: FormattedValue) -> dict[str, Any]:
     return {"value": figure.value, "printed": None if figure.value is None else figure.text}

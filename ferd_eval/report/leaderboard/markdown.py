@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from ferd_eval.io.escape import escape_markdown as escape
-from ferd_eval.report.format import Figure, Table
+from ferd_eval.report.format import FormattedValue, Table
 from ferd_eval.report.leaderboard.build import Board, Leaderboard, Place, Row, Score
 
 _PLACED = {Place.BEST: "**{}**", Place.SECOND: "<u>{}</u>", Place.NONE: "{}"}
@@ -73,7 +73,7 @@ def table_lines(table: Table, level: int = 3) -> Iterator[str]:
     """A table under a heading of its own."""
     yield from (f"{'#' * level} {escape(table.title)}", "")
     yield _line([escape(column) for column in table.columns])
-    numbers = [bool(table.rows) and isinstance(cell, Figure) for cell in _first(table)]
+    numbers = [bool(table.rows) and isinstance(cell, FormattedValue) for cell in _first(table)]
     yield _line(["---:" if number else "---" for number in numbers])
     for row in table.rows:
         yield _line([escape(cell) for cell in row])

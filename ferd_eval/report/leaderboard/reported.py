@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ferd_eval.errors import UserError
 from ferd_eval.metrics.figures import Unit, papers_figures
-from ferd_eval.report.format import NOTHING, Figure
+from ferd_eval.report.format import NOTHING, FormattedValue
 
 #: Published tables that come with the package: what ``--reported`` takes → file.
 PACKAGED: Mapping[str, str] = {"paper": "ferd.csv", "ferd": "ferd.csv"}
@@ -36,7 +36,7 @@ class Reported:
     dataset: str
     name: str
     table: str
-    scores: Mapping[str, Mapping[str, Figure]]
+    scores: Mapping[str, Mapping[str, FormattedValue]]
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def read_reported(spec: str) -> ReportedTables:
     except csv.Error as reason:
         raise UserError(f"{spec} is no table of cells ({reason}). Mend the file.") from reason
     _check_columns(columns, spec)
-    rows: dict[tuple[str, str, str], dict[str, Mapping[str, Figure]]] = {}
+    rows: dict[tuple[str, str, str], dict[str, Mapping[str, FormattedValue]]] = {}
     for number, row in enumerate(table, start=1):
         if None in row or None in row.values():
             raise UserError(
@@ -122,12 +122,12 @@ def _check_columns(found: Iterable[str], spec: str) -> None:
         )
 
 
-def _figure(text: str, key: str, where: str) -> Figure:
+def _figure(text: str, key: str, where: str) -> FormattedValue:
     """The digits as they stand in the source; the value is a fraction, or the NSD itself."""
     if not text:
-        return Figure(None, NOTHING)
+        return FormattedValue(None, NOTHING)
     as_ratio = _FIGURES[key].unit is Unit.RATIO
     if not _NUMBER.fullmatch(text) or (not as_ratio and Decimal(text) > 100):
         wanted = "a number such as 0.337" if as_ratio else "per cent, from 0 to 100"
         raise UserError(f"{where}: {key} is {text!r}, which should be {wanted}. Mend the file.")
-    return Figure(float(Decimal(text) / (1 if as_ratio else 100)), text)
+    return FormattedValue(float(Decimal(text) / (1 if as_ratio else 100)), text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ferd_eval.io.escape import escape_markdown as escape
-from ferd_eval.report.format import Cell, Figure
+from ferd_eval.report.format import Cell, FormattedValue
 from ferd_eval.report.leaderboard.markdown import ranking_lines, table_lines
 from ferd_eval.report.published.index import HOW_TO_ADD, TITLE, Hub, LinkedTable
 from ferd_eval.report.published.link import Link
@@ -50,4 +50,4 @@ def _linked(table: LinkedTable) -> Iterator[str]:
 def _cell(cell: Cell | Link) -> str:
     if isinstance(cell, Link) and cell.href:
         return f"[{escape(cell.text)}]({cell.href})"
-    return escape(cell if isinstance(cell, Figure) else str(cell))
+    return escape(cell if isinstance(cell, FormattedValue) else str(cell))

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ferd_eval.metrics import figures as metrics
 from ferd_eval.metrics import seed_mean
 from ferd_eval.metrics.comparison.methods import FEWEST_SEEDS
-from ferd_eval.metrics.figures import LOWEST, WORST_CLASS, board_figures
-from ferd_eval.report.format import NOTHING, PRINTERS, Figure, Table
+from ferd_eval.metrics.figures import LOWEST, WORST_CLASS, Figure, board_figures
+from ferd_eval.report.format import NOTHING, PRINTERS, FormattedValue, Table
 from ferd_eval.report.leaderboard.build import (
     TITLES,
     Board,
@@ -208,7 +207,7 @@ def _row(
     those: Sequence[Entry],
     columns: Sequence[tuple[Column, list[int]]],
     entries: Sequence[Entry],
-    figures: Mapping[str, metrics.Figure],
+    figures: Mapping[str, Figure],
 ) -> Row:
     """One network, or a mean over all of a method; a figure that one of them lacks is not given."""
     scores = {}
@@ -231,9 +230,7 @@ def _marks(those: Sequence[Entry]) -> tuple[str, ...]:
     return tuple(marks)
 
 
-def _scores(
-    counts: Sequence[ClassCounts], figures: Mapping[str, metrics.Figure]
-) -> dict[str, Score]:
+def _scores(counts: Sequence[ClassCounts], figures: Mapping[str, Figure]) -> dict[str, Score]:
     """Figures of one network with their intervals over images, or of several over seeds."""
     scores = {}
     for key, figure in figures.items():
@@ -250,7 +247,9 @@ def _scores(
     return scores
 
 
-def _mean(values: Sequence[float | None], printer: Callable[[float | None], Figure]) -> Score:
+def _mean(
+    values: Sequence[float | None], printer: Callable[[float | None], FormattedValue]
+) -> Score:
     mean = seed_mean(values)
     if mean.value is None or mean.half95 is None:
         return Score(printer(mean.value))
@@ -349,7 +348,7 @@ def _lowest(counts: ClassCounts) -> str:
 
 
 def _notes(
-    entries: Sequence[Entry], methods: Mapping[str, Sequence[Entry]], worst: metrics.Figure
+    entries: Sequence[Entry], methods: Mapping[str, Sequence[Entry]], worst: Figure
 ) -> tuple[str, ...]:
     """What a reader must know, the most needed first."""
     lowest = worst.heading.lower()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ferd_eval.metrics import Check, ErrorPattern, Scorecard, Scores, TargetedSuccess
 from ferd_eval.metrics.scorecard import ClassScore
-from ferd_eval.report.format import Figure, Table, percent, span, whole
+from ferd_eval.report.format import FormattedValue, Table, percent, span, whole
 from ferd_eval.report.run.provenance import constants_table, cost_table, provenance_table
 from ferd_eval.report.run.sanity_tables import audit_table, gap_table, in_order, trust_table
 from ferd_eval.report.run.tables import (
@@ -52,15 +52,15 @@ class ClassLine:
 
     index: int
     name: str
-    n: Figure
-    accuracy: Figure
-    low: Figure
-    high: Figure
-    least: Figure
-    most: Figure
+    n: FormattedValue
+    accuracy: FormattedValue
+    low: FormattedValue
+    high: FormattedValue
+    least: FormattedValue
+    most: FormattedValue
     possibly_worst: bool | None
-    drop: Figure
-    clean: Figure
+    drop: FormattedValue
+    clean: FormattedValue
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Heatmap:
 
     cells: tuple[tuple[int, int, int], ...]
     out_of: tuple[int, ...] | tuple[tuple[int, ...], ...]
-    peak: Figure
+    peak: FormattedValue
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,8 +90,8 @@ class AttackView:
     """
 
     id: str
-    overall: Mapping[str, Figure]
-    intervals: Mapping[str, Figure]
+    overall: Mapping[str, FormattedValue]
+    intervals: Mapping[str, FormattedValue]
     possibly_worst: tuple[str, ...] | None
     lowest: tuple[str, ...]
     classes: tuple[ClassLine, ...]
@@ -109,9 +109,9 @@ class ProfileView:
     attack: str
     eps: tuple[float, ...]
     eps_text: tuple[str, ...]
-    average: tuple[Figure, ...]
-    worst_class: tuple[Figure, ...]
-    per_class: tuple[tuple[Figure, ...], ...]
+    average: tuple[FormattedValue, ...]
+    worst_class: tuple[FormattedValue, ...]
+    per_class: tuple[tuple[FormattedValue, ...], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +137,7 @@ class RunView:
     profiles: tuple[ProfileView, ...]
     confusions: Mapping[str, Heatmap]
     successes: Mapping[str, Heatmap]
-    errors: Mapping[str, tuple[tuple[str, Mapping[str, Figure]], ...]]
+    errors: Mapping[str, tuple[tuple[str, Mapping[str, FormattedValue]], ...]]
     checks: tuple[Check, ...]
     inference_table: Table
     class_table: Table

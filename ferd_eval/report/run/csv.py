@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Iterator
 
-from ferd_eval.report.format import Cell, Figure, whole
+from ferd_eval.report.format import Cell, FormattedValue, whole
 from ferd_eval.report.run.build import AttackView, ClassLine, View
 from ferd_eval.report.run.targets import TargetsView
 
@@ -32,7 +32,7 @@ def wide_csv(view: View) -> str:
     rows: list[list[Cell]] = []
     for run in view.runs:
         for i, name in enumerate(run.class_names):
-            row: list[Cell] = [run.name, Figure(i, str(i)), name, run.shown.classes[i].n]
+            row: list[Cell] = [run.name, FormattedValue(i, str(i)), name, run.shown.classes[i].n]
             for attack in attacks:
                 if attack in run.attacks:
                     line = run.attacks[attack].classes[i]
@@ -42,7 +42,7 @@ def wide_csv(view: View) -> str:
             rows.append(row)
     return as_csv(
         heading,
-        ([_printed(c) if isinstance(c, Figure) else guard(c) for c in row] for row in rows),
+        ([_printed(c) if isinstance(c, FormattedValue) else guard(c) for c in row] for row in rows),
     )
 
 
@@ -93,7 +93,7 @@ def _attack_rows(
             ]  # fmt: skip
 
 
-def _class_figures(line: ClassLine) -> Iterable[tuple[str, Figure]]:
+def _class_figures(line: ClassLine) -> Iterable[tuple[str, FormattedValue]]:
     return (
         ("n", line.n),
         ("accuracy", line.accuracy),
@@ -109,12 +109,12 @@ def _class_figures(line: ClassLine) -> Iterable[tuple[str, Figure]]:
     )
 
 
-def value_and_print(figure: Figure) -> list[str]:
+def value_and_print(figure: FormattedValue) -> list[str]:
     """In full precision, and as the report prints it."""
     return ["" if figure.value is None else repr(figure.value), _printed(figure)]
 
 
-def _printed(figure: Figure) -> str:
+def _printed(figure: FormattedValue) -> str:
     """As in the report, but with an ASCII minus and nothing for no value, as spreadsheets read."""
     return "" if figure.value is None else figure.text.replace("\N{MINUS SIGN}", "-")
 

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ferd_eval.metrics.figures import AVERAGE, WORST_CLASS
-from ferd_eval.report.format import Cell, Figure, Table
+from ferd_eval.report.format import Cell, FormattedValue, Table
 from ferd_eval.report.run.build import AttackView, Heatmap, ProfileView, RunView, View
 
 #: Ticks of an axis from 0 to 100 %: where, as a share of it, and what stands there.
@@ -131,7 +131,7 @@ def _lines(profile: ProfileView, table: Table, run: RunView) -> dict[str, Any]:
     start = [0.0] if clean else []
     at = [100 * eps / profile.eps[-1] for eps in (*start, *profile.eps)]
 
-    def points(first: Figure | None, values: Iterable[Figure]) -> str:
+    def points(first: FormattedValue | None, values: Iterable[FormattedValue]) -> str:
         line = ([first] if first else []) + list(values)
         return " ".join(
             f"{x:.2f},{100 - 100 * figure.value:.2f}"
@@ -173,4 +173,4 @@ def _ticks(at: Sequence[float], texts: Sequence[str]) -> list[tuple[float, str]]
 
 
 def _is_figure(cell: Cell) -> bool:
-    return isinstance(cell, Figure)
+    return isinstance(cell, FormattedValue)

@@ -7,7 +7,7 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ferd_eval.io.escape import escape_markdown
-from ferd_eval.report.format import Cell, Figure
+from ferd_eval.report.format import Cell, FormattedValue
 from ferd_eval.report.run.build import View
 
 
@@ -33,4 +33,4 @@ def environment() -> Environment:
 
 
 def _is_figure(cell: Cell) -> bool:
-    return isinstance(cell, Figure)
+    return isinstance(cell, FormattedValue)

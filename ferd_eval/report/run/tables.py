@@ -19,7 +19,7 @@ from ferd_eval.report.format import (
     NOTHING,
     PRINTERS,
     Cell,
-    Figure,
+    FormattedValue,
     Table,
     percent,
     ratio,
@@ -36,7 +36,7 @@ _COULD_BE_WORST = "Classes that could be the worst"
 _MOST_NAMES = 2
 
 
-def overall(scores: Scores) -> Iterator[tuple[str, str, Figure]]:
+def overall(scores: Scores) -> Iterator[tuple[str, str, FormattedValue]]:
     """Key, heading and value of each figure over all classes, and of each end of its interval."""
     yield "n", "Images", whole(scores.n)
     for key, each in FIGURES.items():
@@ -114,7 +114,7 @@ def _best(
         cells = [
             (row, cell.text, cell.value)
             for row in range(first, len(rows))
-            if isinstance(cell := rows[row][column], Figure) and cell.value is not None
+            if isinstance(cell := rows[row][column], FormattedValue) and cell.value is not None
         ]
         if cells:
             extreme = max if figure.more_is_better else min
@@ -127,12 +127,12 @@ def inference_table(shown: AttackView) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for each in ratios_last():
         if each.meaning:
-            ends = shown.intervals.get(each.interval_key, Figure(None, NOTHING))
+            ends = shown.intervals.get(each.interval_key, FormattedValue(None, NOTHING))
             rows.append((each.heading, shown.overall[each.key], ends, each.meaning))
     names = shown.possibly_worst
     among = "not known: the audit saw only a sample" if names is None else _among(names)
     count = shown.overall["possibly_worst"]
-    rows.append((_COULD_BE_WORST, count, Figure(None, NOTHING), among))
+    rows.append((_COULD_BE_WORST, count, FormattedValue(None, NOTHING), among))
     return Table(
         f"How sure are the figures under {shown.id}?",
         ("Figure", "Estimate", "95 % interval", "What it says"),
@@ -198,7 +198,7 @@ def class_table(attacks: Mapping[str, AttackView], shown: str) -> Table:
     )
 
 
-def _between(low: Figure, high: Figure) -> Figure:
+def _between(low: FormattedValue, high: FormattedValue) -> FormattedValue:
     return span(None if low.value is None or high.value is None else (low.value, high.value))
 
 
@@ -244,7 +244,7 @@ def profile_table(attack: str, profile: Profile) -> Table:
     )
 
 
-def error_figures(pattern: ErrorPattern) -> tuple[tuple[str, Mapping[str, Figure]], ...]:
+def error_figures(pattern: ErrorPattern) -> tuple[tuple[str, Mapping[str, FormattedValue]], ...]:
     """Return name and figures of each class, as the source and as the target of errors."""
     return tuple(
         (

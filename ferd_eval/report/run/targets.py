@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ferd_eval.errors import listed
 from ferd_eval.metrics import AttackScores, ErrorShift, TargetEffect, TargetExcess
 from ferd_eval.metrics.sanity.check import counted
-from ferd_eval.report.format import Figure, Table, percent, span, whole
+from ferd_eval.report.format import FormattedValue, Table, percent, span, whole
 
 QUESTION = "Are some classes easier to be attacked into?"
 
@@ -32,8 +32,8 @@ class TargetsView:
 
     answers: Table
     tables: tuple[Table, ...]
-    overall: Mapping[str, Mapping[str, Figure]]
-    by_class: Mapping[str, tuple[tuple[str, Mapping[str, Figure]], ...]]
+    overall: Mapping[str, Mapping[str, FormattedValue]]
+    by_class: Mapping[str, tuple[tuple[str, Mapping[str, FormattedValue]], ...]]
 
 
 def targets_view(attacks: Mapping[str, AttackScores]) -> TargetsView | None:
@@ -195,7 +195,7 @@ def _shift_table(attack: str, shift: ErrorShift) -> Table:
     )
 
 
-def _effect_figures(effect: TargetEffect) -> tuple[tuple[str, Mapping[str, Figure]], ...]:
+def _effect_figures(effect: TargetEffect) -> tuple[tuple[str, Mapping[str, FormattedValue]], ...]:
     return tuple(
         (
             each.name,
@@ -213,7 +213,7 @@ def _effect_figures(effect: TargetEffect) -> tuple[tuple[str, Mapping[str, Figur
     )
 
 
-def _shift_figures(shift: ErrorShift) -> tuple[tuple[str, Mapping[str, Figure]], ...]:
+def _shift_figures(shift: ErrorShift) -> tuple[tuple[str, Mapping[str, FormattedValue]], ...]:
     return tuple(
         (
             each.name,
@@ -227,14 +227,14 @@ def _shift_figures(shift: ErrorShift) -> tuple[tuple[str, Mapping[str, Figure]],
     )
 
 
-def _ends(metric: str, ends: _Interval) -> Mapping[str, Figure]:
+def _ends(metric: str, ends: _Interval) -> Mapping[str, FormattedValue]:
     low, high = ends or (None, None)
     return {f"{metric}_low": percent(low), f"{metric}_high": percent(high)}
 
 
-def p_value(p: float) -> Figure:
+def p_value(p: float) -> FormattedValue:
     """Three decimals, and no zero."""
-    return Figure(p, "<0.001" if p < 0.001 else f"{p:.3f}")
+    return FormattedValue(p, "<0.001" if p < 0.001 else f"{p:.3f}")
 
 
 def _baseline(extremes: Sequence[TargetExcess]) -> str:
@@ -256,6 +256,6 @@ def _named(classes: Sequence[int], names: Sequence[str], points: Mapping[int, fl
     return listed(said, _MOST_NAMES)
 
 
-def _widest(intervals: Iterable[_Interval]) -> Figure:
+def _widest(intervals: Iterable[_Interval]) -> FormattedValue:
     """The largest difference that an interval allows."""
     return percent(max((abs(end) for ends in intervals if ends for end in ends), default=None))

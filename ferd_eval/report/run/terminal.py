@@ -12,7 +12,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from ferd_eval.metrics.sanity.check import counted
-from ferd_eval.report.format import Figure, Table
+from ferd_eval.report.format import FormattedValue, Table
 from ferd_eval.report.run.build import ClassLine, RunView, View
 
 #: Longer lists of classes are cut to the lowest; the whole list is in the files.
@@ -49,7 +49,7 @@ def _table(of: Table, without: Sequence[str]) -> RichTable:
     table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     for i in shown:
         column = of.columns[i]
-        number = bool(of.rows) and isinstance(of.rows[0][i], Figure)
+        number = bool(of.rows) and isinstance(of.rows[0][i], FormattedValue)
         # Headings of two words stand on two lines: the table fits 80 columns.
         heading = Text(re.sub(r"\s(?!%)", "\n", column, count=1) if number else column)
         # Where it does not, names take a second line before any number is cut.
