@@ -48,7 +48,7 @@ from ferd_eval.report.leaderboard.reported import ReportedTables, read_reported
 from ferd_eval.report.published import hub, search
 from ferd_eval.report.published.csv import results_csv
 from ferd_eval.report.published.markdown import markdown as published_markdown
-from ferd_eval.report.run.markdown import markdown
+from ferd_eval.report.render import markdown
 from ferd_eval.results.class_groups import read_groups
 from ferd_eval.results.importing import Predictions, read_predictions
 from ferd_eval.results.outcomes import Outcomes, conform
@@ -445,7 +445,7 @@ def _runs() -> tuple[Reader, ...]:
 
     def shown(folder: Path) -> object:
         found = read_run(folder)
-        return found if markdown(view([found])).encode() else None
+        return found if markdown("report.md.j2", view=view([found])).encode() else None
 
     keys = tuple(json.dumps(key).encode() for key in run.manifest)
     return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -14,13 +15,13 @@ def compare(
     a: Annotated[str, typer.Argument(metavar="A", help=_SIDE)],
     b: Annotated[str, typer.Argument(metavar="B", help="The same; differences are B − A.")],
     reference: Annotated[
-        str | None, typer.Option(metavar="C", help="Show too how both stand to this.")
+        str | None, typer.Option(metavar="C", help="Also compare both with C.")
     ] = None,
     attack: Annotated[
-        str | None, typer.Option(help="What to judge by; default: the strongest both met.")
+        str | None, typer.Option(help="Attack of the verdict; default: the strongest both met.")
     ] = None,
     margin: Annotated[
-        float, typer.Option(help="Loss on average that counts as none, a fraction.")
+        float, typer.Option(help="Tolerated loss of average accuracy, a fraction.")
     ] = 0.01,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the report [default: reports/compare/A-vs-B].")
@@ -34,10 +35,18 @@ def compare(
         ),
     ] = None,
 ) -> None:
-    """Say how B stands to A on the same images: one verdict, every difference with its interval."""
-    from ferd_eval.report.comparison.compare import Comparing, compare_sides
+    """Compare B with A on the same images: one verdict, every difference with its interval."""
+    from ferd_eval.io.json import to_json
+    from ferd_eval.report.comparison.build import comparison_view
+    from ferd_eval.report.comparison.compare import ComparisonRequest, compare_runs
+    from ferd_eval.report.comparison.json import record
+    from ferd_eval.report.comparison.terminal import render_comparison
+    from ferd_eval.runtime.console import console
 
-    compare_sides(
-        Comparing(a, b, reference, attack, margin, out, pair_seeds),
-        as_json=json,
-    )
+    asked = ComparisonRequest(a, b, reference, attack, margin, out, pair_seeds)
+    report, page = compare_runs(asked)
+    if json:
+        print(to_json(record(report)), end="")
+    else:
+        console().print(render_comparison(comparison_view(report)))
+    print(page, file=sys.stderr if json else sys.stdout)

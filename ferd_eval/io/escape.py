@@ -1,12 +1,16 @@
-"""Text from files, escaped so that a terminal, Markdown or LaTeX prints it and never obeys it."""
+"""Text from files, escaped so that the program which shows it prints it and never obeys it."""
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 
 #: Controls but the line break; marks that turn the order of letters around; half characters.
 _STEERING = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+#: What begins a formula, or may be skipped before one; programs for East Asia take wide forms, too.
+_FORMULA = (*"=+-@\t\n", *"\uff1d\uff0b\uff0d\uff20")
 
 #: What LaTeX would act on, and signs that its text fonts lack.
 _SPECIAL = {
@@ -73,3 +77,17 @@ def escape_latex(text: str) -> str:
     apart = re.sub(r"-(?=-)|[?!](?=`)", "\\g<0>\0", spaced)
     escaped = "".join(_SPECIAL.get(c, c) for c in apart).replace("\0", "{}")
     return re.sub(r"^([\[*])", r"{\1}", escaped)
+
+
+def escape_formula(text: str) -> str:
+    """Keep a spreadsheet from taking text, or a line of it, for a formula."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")  # a lone \r is written without quotes
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def script_json(value: object) -> str:
+    """JSON that may stand inside ``<script>``: no name can end the element or start another."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text

@@ -22,23 +22,32 @@ class FormattedValue:
         return self.text
 
 
+#: No value.
+EMPTY = FormattedValue(None, NOTHING)
+
+
+def _formatted(value: float | None, digits: int, scale: float = 1.0) -> FormattedValue:
+    return EMPTY if value is None else FormattedValue(value, _signed(scale * value, digits))
+
+
 def percent(fraction: float | None) -> FormattedValue:
     """A fraction in per cent (or percentage points), one decimal: 0.5431 → ``54.3``."""
-    return FormattedValue(
-        fraction, NOTHING if fraction is None else _signed(f"{100 * fraction:.1f}")
-    )
+    return _formatted(fraction, 1, 100)
 
 
 def span(ends: tuple[float, float] | None) -> FormattedValue:
     """An interval in per cent, ``40.0 to 46.9``; its value, by which it sorts, is the lower end."""
-    if ends is None:
-        return FormattedValue(None, NOTHING)
-    return FormattedValue(ends[0], f"{percent(ends[0])} to {percent(ends[1])}")
+    return between(*map(percent, ends or (None, None)))
+
+
+def between(low: FormattedValue, high: FormattedValue) -> FormattedValue:
+    """An interval of printed ends, as `span`; empty without a lower end."""
+    return EMPTY if low.value is None else FormattedValue(low.value, f"{low} to {high}")
 
 
 def ratio(value: float | None) -> FormattedValue:
     """NSD, Gini, entropy: three decimals, as in the literature."""
-    return FormattedValue(value, NOTHING if value is None else _signed(f"{value:.3f}"))
+    return _formatted(value, 3)
 
 
 #: How a figure over classes is printed.
@@ -50,66 +59,67 @@ PRINTERS: Mapping[Unit, Callable[[float | None], FormattedValue]] = {
 
 def seconds(value: float | None) -> FormattedValue:
     """A duration, one decimal."""
-    return FormattedValue(value, NOTHING if value is None else f"{value:.1f}")
+    return _formatted(value, 1)
 
 
 def whole(value: int | None) -> FormattedValue:
     """A count."""
-    return FormattedValue(value, NOTHING if value is None else str(value))
+    return EMPTY if value is None else FormattedValue(value, str(value))
 
 
-#: More digits than this tell no two numbers apart that matter.
+#: Numbers that differ only beyond so many digits count as equal.
 _MOST_DIGITS = 6
 
 
 def difference(fraction: float | None) -> FormattedValue:
     """A difference in percentage points with its sign: 0.017 → ``+1.7``."""
-    return FormattedValue(fraction, NOTHING if fraction is None else _plus(100 * fraction, 1))
+    return _plus(percent(fraction))
 
 
 def ratio_difference(value: float | None) -> FormattedValue:
     """A difference of two NSDs with its sign: ``+0.022``."""
-    return FormattedValue(value, NOTHING if value is None else _plus(value, 3))
+    return _plus(ratio(value))
 
 
 def percent_end(fraction: float | None, apart_from: Sequence[float] = (0.0,)) -> FormattedValue:
-    """An end of an interval in points, with as many digits as tell it from what decides."""
-    return _end(fraction, apart_from, scale=100, digits=1)
+    """An end of an interval in points, with enough digits to differ from decisive values."""
+    return _end(fraction, apart_from, 1, 100)
 
 
 def ratio_end(value: float | None, apart_from: Sequence[float] = (0.0,)) -> FormattedValue:
     """An end of an interval of an NSD, likewise."""
-    return _end(value, apart_from, scale=1, digits=3)
+    return _end(value, apart_from, 3)
 
 
 def probability(p: float | None) -> FormattedValue:
     """A p-value, three decimals, more where these would hide on which side of 0.05 it lies."""
     if p is not None and 0 <= p < 0.0005:
         return FormattedValue(p, "<0.001")
-    return _end(p, (0.05,), scale=1, digits=3)
+    return _end(p, (0.05,), 3)
 
 
 def _end(
-    value: float | None, apart_from: Sequence[float], scale: float, digits: int
+    value: float | None, apart_from: Sequence[float], digits: int, scale: float = 1.0
 ) -> FormattedValue:
     if value is None:
-        return FormattedValue(None, NOTHING)
+        return EMPTY
 
     def hides(digits: int) -> bool:
         text = f"{scale * value:.{digits}f}"
         return any(float(text) == float(f"{scale * other:.{digits}f}") for other in apart_from)
 
     enough = next((more for more in range(digits, _MOST_DIGITS + 1) if not hides(more)), digits)
-    return FormattedValue(value, _signed(f"{scale * value:.{enough}f}"))
+    return _formatted(value, enough, scale)
 
 
-def _plus(value: float, digits: int) -> str:
-    text = _signed(f"{value:.{digits}f}")
-    return f"+{text}" if value > 0 and text.strip("0.") else text
+def _plus(figure: FormattedValue) -> FormattedValue:
+    above = figure.value is not None and figure.value > 0 and figure.text.strip("0.")
+    return FormattedValue(figure.value, f"+{figure}") if above else figure
 
 
-def _signed(text: str) -> str:
+def _signed(value: float, digits: int) -> str:
     """Print a true minus, and no sign before a zero."""
+    text = f"{value:.{digits}f}"
     if text.startswith("-"):
         return text[1:] if not text.strip("-0.") else "\N{MINUS SIGN}" + text[1:]
     return text

@@ -14,7 +14,7 @@ from ferd_eval.metrics.figures import WORST_CLASS, board_figures
 from ferd_eval.report.audit.crosswalk import crosswalk
 from ferd_eval.report.audit.not_measured import epsilons, unmeasured
 from ferd_eval.report.format import NOTHING, Cell, Table, percent, ratio, span, whole
-from ferd_eval.report.run.build import Run
+from ferd_eval.report.run.model import Run
 from ferd_eval.report.run.provenance import constants_table, cost_table
 from ferd_eval.report.run.text import headline_attack
 from ferd_eval.results.attack_id import family_of

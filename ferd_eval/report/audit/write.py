@@ -6,11 +6,9 @@ from pathlib import Path
 
 from ferd_eval.io.files import write_atomically
 from ferd_eval.io.json import to_json
+from ferd_eval.report import render
 from ferd_eval.report.audit.appendix import appendix
-from ferd_eval.report.run.build import Run
-from ferd_eval.report.run.html import environment as page_environment
-from ferd_eval.report.run.html import style
-from ferd_eval.report.run.markdown import environment as markdown_environment
+from ferd_eval.report.run.model import Run
 
 
 def write_appendix(folder: Path, run: Run) -> tuple[Path, ...]:
@@ -24,10 +22,8 @@ def write_appendix(folder: Path, run: Run) -> tuple[Path, ...]:
     """
     made = appendix(run)
     contents = {
-        "audit.md": markdown_environment().get_template("audit.md.j2").render(appendix=made),
-        "audit.html": page_environment()
-        .get_template("audit.html.j2")
-        .render(appendix=made, style=style()),
+        "audit.md": render.markdown("audit.md.j2", appendix=made),
+        "audit.html": render.page("audit.html.j2", styles=("report.css",), appendix=made),
         "audit.json": to_json(made.data),
     }
     for name, content in contents.items():

@@ -1,25 +1,30 @@
-"""What a comparison's report says, before any format: built once, rendered by every format."""
+"""Builds the view of a comparison, which every format renders."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from ferd_eval.metrics import ClassDelta, Comparison, Delta
 from ferd_eval.metrics.comparison.circumstances import circumstances
 from ferd_eval.metrics.figures import AVERAGE, FIGURES, Figure, Unit, compared_figures
-from ferd_eval.report.comparison.model import Contest, Contestant
+from ferd_eval.report.comparison.model import (
+    ClassDeltaLine,
+    ComparisonReport,
+    ComparisonView,
+    DeltaLine,
+)
 from ferd_eval.report.comparison.text import (
-    basis,
-    detectable,
     headline,
     interval_ends,
     lowest_delta_of,
+    sentences,
     split,
     taken_alone,
 )
 from ferd_eval.report.format import (
+    EMPTY,
     NOTHING,
+    PRINTERS,
     Cell,
     FormattedValue,
     Table,
@@ -33,161 +38,59 @@ from ferd_eval.report.format import (
     whole,
 )
 from ferd_eval.report.run.provenance import constants_table
+from ferd_eval.results.run_group import RunGroup
 
 _FINDING = {1: "higher", -1: "lower", 0: ""}
 
+#: Half widths of the chart, fractions.
+_REACHES = (0.01, 0.02, 0.04, 0.06, 0.1, 0.16, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)
 
-@dataclass(frozen=True)
-class DeltaLine:
-    """A figure of both sides and its difference, second − first."""
-
-    key: str
-    name: str
-    first: FormattedValue
-    second: FormattedValue
-    value: FormattedValue
-    low: FormattedValue
-    high: FormattedValue
-    detectable: FormattedValue
-
-    @property
-    def interval(self) -> FormattedValue:
-        """Both ends; it sorts by the lower."""
-        return _interval(self.low, self.high)
+_Raw = tuple[FormattedValue, FormattedValue, FormattedValue]
 
 
-@dataclass(frozen=True)
-class ClassLine:
-    """One class of both sides.
-
-    Attributes:
-        finding: "higher" or "lower" beyond chance after Holm's correction, else empty.
-        reference: accuracy of the reference; None where there is none.
-    """
-
-    index: int
-    name: str
-    n: FormattedValue
-    first: FormattedValue
-    second: FormattedValue
-    value: FormattedValue
-    low: FormattedValue
-    high: FormattedValue
-    p: FormattedValue
-    p_holm: FormattedValue
-    finding: str
-    reference: FormattedValue | None
-
-    @property
-    def interval(self) -> FormattedValue:
-        """Both ends; it sorts by the lower."""
-        return _interval(self.low, self.high)
-
-
-@dataclass(frozen=True, eq=False)
-class ComparisonView:
-    """A comparison, ready to print.
-
-    Attributes:
-        direction: what a difference is, ``B − A``.
-        headline: the verdict with its reason.
-        sentences: how sure it is.
-        taken_alone: why classes whose own interval leaves out 0 are not beyond chance.
-        classes: by their difference, those without images last.
-        reach: half the width of a chart that holds every interval, a fraction.
-        by_attack: attack → average and lowest class, or tenth.
-        to_reference: direction → overall lines.
-    """
-
-    title: str
-    first: str
-    second: str
-    reference: str | None
-    attack: str
-    direction: str
-    verdict: str
-    headline: str
-    sentences: tuple[str, ...]
-    taken_alone: str
-    split_sentence: str
-    warnings: tuple[str, ...]
-    overall: tuple[DeltaLine, ...]
-    raw_nsd: tuple[FormattedValue, FormattedValue, FormattedValue]
-    split: tuple[FormattedValue, FormattedValue] | None
-    classes: tuple[ClassLine, ...]
-    reach: float
-    by_attack: Mapping[str, tuple[DeltaLine, DeltaLine]]
-    to_reference: Mapping[str, tuple[DeltaLine, ...]]
-    overall_table: Table
-    attack_table: Table
-    class_table: Table
-    reference_table: Table | None
-    runs_table: Table
-    constants_table: Table
-
-    @property
-    def tables(self) -> tuple[Table, ...]:
-        """All tables in reading order."""
-        tables = (
-            self.overall_table,
-            self.class_table,
-            self.attack_table,
-            self.reference_table,
-            self.constants_table,
-            self.runs_table,
-        )
-        return tuple(table for table in tables if table is not None)
-
-
-def comparison_view(contest: Contest) -> ComparisonView:
-    """Build the report of a comparison."""
-    found, first, second = contest.comparison, contest.first.name, contest.second.name
-    reference = contest.reference
-    direction = f"{second} − {first}"
-    overall = _overall(found)
-    raw = _raw_nsd(found)
-    classes = tuple(_class_lines(contest))
-    by_attack = {attack: _two_lines(each) for attack, each in contest.by_attack.items()}
+def comparison_view(report: ComparisonReport) -> ComparisonView:
+    """Build the view of a comparison."""
+    found, first, second = report.comparison, report.first.name, report.second.name
+    reference, parts = report.reference, found.nsd_split
+    overall, raw, classes = _overall(found), _raw_nsd(found), tuple(_class_lines(report))
+    by_attack = {attack: _two_lines(each) for attack, each in report.by_attack.items()}
     to_reference = (
-        {}
-        if reference is None
-        else {
-            f"{side.name} − {reference.contestant.name}": _overall(each)
-            for side, each in (
-                (contest.first, reference.to_first),
-                (contest.second, reference.to_second),
-            )
+        {
+            f"{first} − {reference.group.name}": _overall(reference.to_first),
+            f"{second} − {reference.group.name}": _overall(reference.to_second),
         }
+        if reference
+        else {}
     )
-    parts = found.nsd_split
     return ComparisonView(
         title=f"{second} against {first}",
         first=first,
         second=second,
-        reference=reference.contestant.name if reference else None,
-        attack=contest.attack,
-        direction=direction,
+        attack=report.attack,
+        direction=f"{second} − {first}",
         verdict=str(found.verdict),
-        headline=headline(contest),
+        headline=headline(report),
         taken_alone=taken_alone(found),
-        sentences=tuple(each for each in (detectable(contest), basis(contest)) if each),
-        split_sentence=split(contest),
-        warnings=contest.warnings,
+        sentences=sentences(report),
+        split_sentence=split(report),
+        warnings=report.warnings,
         overall=overall,
         raw_nsd=raw,
-        split=(
-            (ratio_difference(parts.by_spread), ratio_difference(parts.by_mean)) if parts else None
-        ),
+        split=(ratio_difference(parts.by_spread), ratio_difference(parts.by_mean))
+        if parts
+        else None,
         classes=classes,
         reach=_reach(classes),
         by_attack=by_attack,
         to_reference=to_reference,
-        overall_table=_overall_table(contest, overall, raw),
-        attack_table=_attack_table(contest, by_attack),
-        class_table=_class_table(contest, classes),
-        reference_table=_reference_table(contest, to_reference),
-        runs_table=_runs_table(contest),
-        constants_table=constants_table({contest.attack: contest.constants}),
+        tables={
+            "overall": _overall_table(report, overall, raw),
+            "classes": _class_table(report, classes),
+            "attacks": _attack_table(report, by_attack),
+            **({"reference": _reference_table(report, to_reference)} if reference else {}),
+            "constants": constants_table({report.attack: report.constants}),
+            "runs": _runs_table(report),
+        },
     )
 
 
@@ -200,222 +103,165 @@ def _overall(found: Comparison) -> tuple[DeltaLine, ...]:
 
 def _line(figure: Figure, delta: Delta, margin: float) -> DeltaLine:
     as_ratio = figure.unit is Unit.RATIO
-    plain, signed = (ratio, ratio_difference) if as_ratio else (percent, difference)
+    plain = PRINTERS[figure.unit]
     low, high = interval_ends(delta.interval95, margin, as_ratio=as_ratio)
     return DeltaLine(
         key=figure.key,
         name=figure.compared,
         first=plain(delta.first),
         second=plain(delta.second),
-        value=signed(delta.value),
-        low=low,
-        high=high,
+        difference=(ratio_difference if as_ratio else difference)(delta.value),
+        low95=low,
+        high95=high,
         detectable=(ratio_end if as_ratio else percent_end)(delta.detectable),
     )
 
 
-def _raw_nsd(found: Comparison) -> tuple[FormattedValue, FormattedValue, FormattedValue]:
+def _raw_nsd(found: Comparison) -> _Raw:
     first, second = found.nsd_raw
     value = None if first is None or second is None else second - first
     return ratio(first), ratio(second), ratio_difference(value)
 
 
 def _two_lines(found: Comparison) -> tuple[DeltaLine, DeltaLine]:
-    """Of the average and of what stands for the lowest class."""
+    """Of the average and of the lowest class, or tenth."""
     return (
         _line(AVERAGE, found.average, found.margin),
         _line(FIGURES[found.lowest], lowest_delta_of(found), found.margin),
     )
 
 
-def _class_lines(contest: Contest) -> Iterator[ClassLine]:
-    found, reference = contest.comparison, contest.reference
-    better, worse = {*found.better}, {*found.worse}
+def _class_lines(report: ComparisonReport) -> Iterator[ClassDeltaLine]:
+    found, reference = report.comparison, report.reference
     for each in sorted(found.per_class, key=_by_difference):
-        low, high = interval_ends(each.interval95 and _possible(each.interval95))
-        yield ClassLine(
+        low, high = each.interval95 or (None, None)
+        possible = None if low is None or high is None else (max(low, -1.0), min(high, 1.0))
+        low95, high95 = interval_ends(possible)
+        yield ClassDeltaLine(
             index=each.index,
             name=each.name,
             n=whole(each.n),
             first=percent(each.first),
             second=percent(each.second),
-            value=difference(each.value),
-            low=low,
-            high=high,
+            difference=difference(each.value),
+            low95=low95,
+            high95=high95,
             p=probability(each.p),
             p_holm=probability(each.p_holm),
-            finding=_FINDING[(each.index in better) - (each.index in worse)],
+            finding=_FINDING[(each.index in found.better) - (each.index in found.worse)],
             reference=(
                 percent(reference.to_first.per_class[each.index].first) if reference else None
             ),
         )
 
 
-def _possible(ends: tuple[float, float]) -> tuple[float, float]:
-    """Within what a difference of accuracies can be."""
-    return max(ends[0], -1.0), min(ends[1], 1.0)
-
-
 def _by_difference(each: ClassDelta) -> tuple[bool, float, int]:
     return each.value is None, each.value or 0.0, each.index
 
 
-def _reach(classes: Sequence[ClassLine]) -> float:
+def _reach(classes: Sequence[ClassDeltaLine]) -> float:
     """Half the width of the chart, at a round number of points."""
-    widest = max(
-        (
-            abs(figure.value)
-            for line in classes
-            for figure in (line.low, line.high, line.value)
-            if figure.value is not None
-        ),
-        default=0.0,
-    )
-    steps = (0.01, 0.02, 0.04, 0.06, 0.1, 0.16, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)
-    return next((step for step in steps if widest <= step), 1.0)
+    figures = (each for line in classes for each in (line.low95, line.high95, line.difference))
+    widest = max((abs(each.value) for each in figures if each.value is not None), default=0.0)
+    return next((reach for reach in _REACHES if widest <= reach), 1.0)
 
 
-def _overall_table(
-    contest: Contest,
-    lines: Sequence[DeltaLine],
-    raw: tuple[FormattedValue, FormattedValue, FormattedValue],
-) -> Table:
+def _overall_table(report: ComparisonReport, lines: Sequence[DeltaLine], raw: _Raw) -> Table:
+    first, second = report.first.name, report.second.name
     rows: list[tuple[Cell, ...]] = [
-        (line.name, line.first, line.second, line.value, line.interval, line.detectable)
+        (line.name, line.first, line.second, line.difference, line.interval, line.detectable)
         for line in lines
     ]
-    rows.append(("NSD (raw)", *raw, FormattedValue(None, NOTHING), FormattedValue(None, NOTHING)))
-    seeds = "" if contest.comparison.seeds == (1, 1) else " Figures are means over seeds."
+    rows.append(("NSD (raw)", *raw, EMPTY, EMPTY))
+    seeds = "" if report.comparison.seeds == (1, 1) else " Figures are means over seeds."
     return Table(
-        f"Overall under {contest.attack}",
-        (
-            "Figure",
-            contest.first.name,
-            contest.second.name,
-            "Difference",
-            "95 % interval",
-            "Detectable",
-        ),
+        f"Overall under {report.attack}",
+        ("Figure", first, second, "Difference", "95 % interval", "Detectable"),
         tuple(rows),
-        f"Accuracy and SD in per cent, differences in points, {contest.second.name} − "
-        f"{contest.first.name}. Worst 10 %: mean of the lowest tenth of the classes. Debiased: "
-        "without what sampling adds. Detectable: the smallest true difference that such an "
-        f"interval would tell from 0 four times in five.{seeds}",
+        f"Accuracy and SD in per cent, differences in points, {second} − {first}. Worst 10 %: mean "
+        "of the lowest tenth of the classes. Debiased: without what sampling adds. Detectable: the "
+        "smallest true difference that such an interval would tell from 0 four times in "
+        f"five.{seeds}",
     )
 
 
-def _attack_table(contest: Contest, lines: Mapping[str, tuple[DeltaLine, DeltaLine]]) -> Table:
-    lowest = FIGURES[contest.comparison.lowest].compared
+def _attack_table(
+    report: ComparisonReport, lines: Mapping[str, tuple[DeltaLine, DeltaLine]]
+) -> Table:
+    lowest = FIGURES[report.comparison.lowest].compared
     return Table(
         "Does it depend on the attack?",
         ("Attack", "Average", "95 % interval", lowest, "95 % interval"),
         tuple(
-            (attack, average.value, average.interval, low.value, low.interval)
+            (attack, average.difference, average.interval, low.difference, low.interval)
             for attack, (average, low) in lines.items()
         ),
-        f"Differences in points, {contest.second.name} − {contest.first.name}, with 95 % "
-        f"intervals, under every attack that both met. The verdict is about {contest.attack}.",
+        f"Differences in points, {report.second.name} − {report.first.name}, with 95 % intervals, "
+        f"under every attack that both met. The verdict is about {report.attack}.",
     )
 
 
-def _class_table(contest: Contest, lines: Sequence[ClassLine]) -> Table:
-    reference = contest.reference
-    names = (reference.contestant.name,) if reference else ()
-    test = "exact McNemar test" if contest.comparison.seeds == (1, 1) else "t test over seeds"
+def _class_table(report: ComparisonReport, lines: Sequence[ClassDeltaLine]) -> Table:
+    first, second, *others = (group.name for group in report.groups)
+    test = "exact McNemar test" if report.comparison.seeds == (1, 1) else "t test over seeds"
     return Table(
-        f"Classes under {contest.attack}",
+        f"Classes under {report.attack}",
         (
-            "Class",
-            "Images",
-            *names,
-            contest.first.name,
-            contest.second.name,
-            "Difference",
-            "95 % interval",
-            "p",
-            "Holm p",
+            "Class", "Images", *others, first, second, "Difference", "95 % interval", "p", "Holm p",
             "Beyond chance",
         ),
         tuple(
             (
-                line.name,
-                line.n,
-                *((line.reference,) if line.reference is not None else ()),
-                line.first,
-                line.second,
-                line.value,
-                line.interval,
-                line.p,
-                line.p_holm,
+                line.name, line.n, *([line.reference] if line.reference is not None else []),
+                line.first, line.second, line.difference, line.interval, line.p, line.p_holm,
                 line.finding or NOTHING,
             )
             for line in lines
         ),
-        f"Accuracy in per cent, differences in points, {contest.second.name} − "
-        f"{contest.first.name}, lowest first. Interval and p ({test}) are of a class on its own; "
-        "Holm p allows for all classes, and a class counts as higher or lower beyond chance where "
-        f"it is at most 0.05. {taken_alone(contest.comparison)}".rstrip(),
-    )
+        f"Accuracy in per cent, differences in points, {second} − {first}, lowest first. Interval "
+        f"and p ({test}) are of a class on its own; Holm p allows for all classes, and a class "
+        "counts as higher or lower beyond chance where it is at most 0.05. "
+        f"{taken_alone(report.comparison)}".rstrip(),
+    )  # fmt: skip
 
 
 def _reference_table(
-    contest: Contest, directions: Mapping[str, tuple[DeltaLine, ...]]
-) -> Table | None:
-    if contest.reference is None:
-        return None
-    name = contest.reference.contestant.name
-    sides = (contest.first.name, contest.second.name)
+    report: ComparisonReport, directions: Mapping[str, tuple[DeltaLine, ...]]
+) -> Table:
+    assert report.reference is not None
+    first, second, name = (group.name for group in report.groups)
     rows: tuple[tuple[Cell, ...], ...] = tuple(
-        (each.name, side, each.second, each.first, each.value, each.interval)
+        (each.name, side, each.second, each.first, each.difference, each.interval)
         for lines in zip(*directions.values(), strict=True)
-        for side, each in zip(sides, lines, strict=True)
+        for side, each in zip((first, second), lines, strict=True)
     )
     return Table(
         f"Against {name}",
         ("Figure", "Side", "Its own", name, "Difference", "95 % interval"),
         rows,
-        f"How each side stands to {name} under {contest.attack}: differences in points (NSD as it "
-        f"is), side − {name}. {contest.reference.note} It has no part in the verdict.".replace(
+        f"How each side stands to {name} under {report.attack}: differences in points (NSD as it "
+        f"is), side − {name}. {report.reference.note} It has no part in the verdict.".replace(
             "  ", " "
         ),
     )
 
 
-def _runs_table(contest: Contest) -> Table:
-    sides = [contest.first, contest.second]
-    if contest.reference:
-        sides.append(contest.reference.contestant)
-    return Table(
-        "Runs",
-        (
-            "Side", "Folder", "Checkpoint SHA-256", "Training seed", "Attack seed", "Data set",
-            "Scored with",
-        ),
-        tuple(row for side in sides for row in _run_rows(side)),
-    )  # fmt: skip
+def _runs_table(report: ComparisonReport) -> Table:
+    return Table.of("Runs", (row for group in report.groups for row in _run_rows(group)))
 
 
-def _run_rows(side: Contestant) -> Iterator[tuple[Cell, ...]]:
-    seeds: Sequence[int | None] = side.seeds or [None] * len(side.folders)
-    for folder, manifest, seed in zip(side.folders, side.manifests, seeds, strict=True):
-        checkpoint, data = manifest.get("checkpoint") or {}, manifest["dataset"]
-        yield (
-            side.name,
-            folder,
-            str(checkpoint.get("sha256") or NOTHING),
-            NOTHING if seed is None else str(seed),
-            str(manifest.get("seed", NOTHING)),
-            f"{data.get('name') or 'unknown'} ({data.get('selection') or 'imported'})",
-            ", ".join(
-                f"{name} {value}"
-                for name, value in circumstances(manifest).items()
-                if name in ("torch", "CUDA", "ferd_eval")
-            )
-            or NOTHING,
-        )
-
-
-def _interval(low: FormattedValue, high: FormattedValue) -> FormattedValue:
-    if low.value is None:
-        return FormattedValue(None, NOTHING)
-    return FormattedValue(low.value, f"{low} to {high}")
+def _run_rows(group: RunGroup) -> Iterator[dict[str, Cell]]:
+    seeds = group.recorded_seeds or [NOTHING] * len(group.runs)
+    for folder, run, seed in zip(group.folders, group.runs, seeds, strict=True):
+        checkpoint, data = run.manifest.get("checkpoint") or {}, run.manifest["dataset"]
+        with_ = circumstances(run.manifest)
+        versions = [f"{key} {with_[key]}" for key in with_ if key in ("torch", "CUDA", "ferd_eval")]
+        yield {
+            "Side": group.name,
+            "Folder": str(folder),
+            "Checkpoint SHA-256": str(checkpoint.get("sha256") or NOTHING),
+            "Training seed": str(seed),
+            "Attack seed": str(run.manifest.get("seed", NOTHING)),
+            "Data set": f"{data.get('name') or 'unknown'} ({data.get('selection') or 'imported'})",
+            "Scored with": ", ".join(versions) or NOTHING,
+        }

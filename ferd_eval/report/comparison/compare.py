@@ -1,36 +1,29 @@
-"""What ``compare`` does: from runs to a verdict and its report. No torch on this path."""
+"""Compares runs: reads both sides, decides on attack and pairing, and writes the report."""
 
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ferd_eval.errors import UserError, did_you_mean, listed
-from ferd_eval.io.json import to_json
 from ferd_eval.metrics import Comparison, compare, compare_methods, trust_panel
 from ferd_eval.metrics.comparison.alignment import Mismatch, SameImages, mismatch, unknown_constants
 from ferd_eval.metrics.comparison.circumstances import differing
 from ferd_eval.metrics.comparison.methods import FEWEST_SEEDS
 from ferd_eval.metrics.comparison.verdict import MARGIN
-from ferd_eval.report.comparison import (
-    Contest,
-    Contestant,
-    Reference,
-    comparison_view,
-    record,
-    render_comparison,
-    write_comparison,
-)
+from ferd_eval.metrics.sanity.check import counted
+from ferd_eval.report.comparison.model import ComparisonReport, Reference
 from ferd_eval.report.comparison.seed_pairing import SeedPairs, pair_seeds
+from ferd_eval.report.comparison.text import headline
+from ferd_eval.report.comparison.write import write_comparison
 from ferd_eval.report.run.text import strongest
 from ferd_eval.results.manifest import look_up
+from ferd_eval.results.outcomes import Outcomes
 from ferd_eval.results.run_group import RunGroup, read_run_groups
-from ferd_eval.runtime.console import console
 
-#: Where comparisons go when nobody says otherwise.
+#: Default parent folder of comparisons.
 COMPARISONS = Path("reports/compare")
 
 #: Longer names of folders help nobody.
@@ -38,35 +31,29 @@ _LONGEST_SLUG = 60
 
 
 @dataclass(frozen=True)
-class Comparing:
-    """One comparison as asked for. Fields are the arguments of ``ferd-eval compare``."""
+class ComparisonRequest:
+    """The arguments of ``ferd-eval compare``."""
 
     first: str
     second: str
-    reference: str | None
-    attack: str | None
-    margin: float
-    out: Path | None
-    pair_seeds: bool | None
+    reference: str | None = None
+    attack: str | None = None
+    margin: float = MARGIN
+    out: Path | None = None
+    pair_seeds: bool | None = None
 
 
-def compare_sides(asked: Comparing, *, as_json: bool) -> None:
-    """Compare, write the report and show it; the page's path is the last line.
+def compare_runs(asked: ComparisonRequest) -> tuple[ComparisonReport, Path]:
+    """Compare, and write the report; return it and the path of its page.
 
     Raises:
         UserError: the runs cannot be compared.
     """
-    contest = _contest(asked)
-    names = "-vs-".join(_slug(side.name) for side in (contest.first, contest.second))
+    report = _report(asked)
+    names = "-vs-".join(_slug(side.name) for side in (report.first, report.second))
     folder = asked.out or COMPARISONS / names
-    write_comparison(folder, contest)
-    view = comparison_view(contest)
-    if as_json:
-        print(to_json(record(contest, view)), end="")
-        print(folder / "compare.html", file=sys.stderr)
-    else:
-        console().print(render_comparison(view))
-        print(folder / "compare.html")
+    write_comparison(folder, report)
+    return report, folder / "compare.html"
 
 
 def verdict_on(first: Path, second: Path) -> str:
@@ -75,11 +62,10 @@ def verdict_on(first: Path, second: Path) -> str:
     Raises:
         UserError: the runs cannot be compared.
     """
-    asked = Comparing(str(first), str(second), None, None, MARGIN, None, None)
-    return comparison_view(_contest(asked)).headline
+    return headline(_report(ComparisonRequest(str(first), str(second))))
 
 
-def _contest(asked: Comparing) -> Contest:
+def _report(asked: ComparisonRequest) -> ComparisonReport:
     if not 0 <= asked.margin < 1:
         raise UserError(f"--margin is {asked.margin:g}; give a fraction from 0 on, as 0.01.")
     words = [asked.first, asked.second, *([asked.reference] if asked.reference else [])]
@@ -89,26 +75,25 @@ def _contest(asked: Comparing) -> Contest:
         raise UserError("--pair-seeds is about several seeds a side; here is one. Leave it out.")
     attack = _choose(first, second, asked.attack)
     pairs = pair_seeds(first, second, asked.pair_seeds)
-    same, unlike = [], []
-    for each in _shared([first, second]):
-        found = mismatch([*first.runs, *second.runs], each)
-        if found is None:
-            same.append(each)
-        else:
+    by_attack, unlike = {}, []
+    for each in _shared(first, second):
+        if found := mismatch([*first.runs, *second.runs], each):
             unlike.append(f"{each} is not compared: {_in_words(found, [first, second])}")
-    contest = Contest(
-        first=_contestant(pairs.first),
-        second=_contestant(pairs.second),
+        else:
+            by_attack[each] = _compare(pairs, each, asked.margin)
+    report = ComparisonReport(
+        first=pairs.first,
+        second=pairs.second,
         attack=attack,
-        by_attack={each: _compare(pairs, each, asked.margin) for each in same},
+        by_attack=by_attack,
         by_seed=pairs.by_seed and len(first.runs) > 1,
         pairing=pairs.said if len(first.runs) > 1 else "One network a side: no seeds to pair.",
         warnings=(*_warnings([first, second, *others], attack), *unlike),
         reference=_reference(pairs, others[0], attack, asked) if others else None,
     )
-    if contest.comparison.n == 0:
+    if report.comparison.n == 0:
         raise UserError(f"the runs hold no images under {attack}. Finish them first.")
-    return contest
+    return report
 
 
 def _compare(pairs: SeedPairs, attack: str, margin: float) -> Comparison:
@@ -124,27 +109,23 @@ def _require_comparable(first: RunGroup, second: RunGroup) -> None:
     if counts == (1, 1) or min(counts) >= FEWEST_SEEDS:
         return
     single = f"{first.folders[0]} {second.folders[0]}"
+    runs = [counted(count, "run", "runs") for count in counts]
     if min(counts) == 1:
         raise UserError(
-            f"{first.name} has {_runs(counts[0])} and {second.name} has {_runs(counts[1])}: one "
+            f"{first.name} has {runs[0]} and {second.name} has {runs[1]}: one "
             "checkpoint cannot be compared with a method. Give one run of each, e.g. "
             f"{single}, or {FEWEST_SEEDS} or more seeds of each."
         )
-    fewer = first if counts[0] < FEWEST_SEEDS else second
+    fewer, number = (first, runs[0]) if counts[0] < FEWEST_SEEDS else (second, runs[1])
     raise UserError(
-        f"{fewer.name} has {_runs(len(fewer.runs))}: a method needs {FEWEST_SEEDS} seeds or more. "
+        f"{fewer.name} has {number}: a method needs {FEWEST_SEEDS} seeds or more. "
         f"Train and score another, or compare single runs: {single}."
     )
 
 
-def _runs(count: int) -> str:
-    return f"{count} run{'s' * (count > 1)}"
-
-
-def _shared(sides: Sequence[RunGroup]) -> list[str]:
+def _shared(first: RunGroup, second: RunGroup) -> list[str]:
     """Attacks that every run met, in the order of the first."""
-    runs = [run for side in sides for run in side.runs]
-    return [attack for attack in runs[0].attacks if all(attack in run.attacks for run in runs)]
+    return [attack for attack in first.attacks if attack in second.attacks]
 
 
 def _choose(first: RunGroup, second: RunGroup, asked: str | None) -> str:
@@ -153,7 +134,7 @@ def _choose(first: RunGroup, second: RunGroup, asked: str | None) -> str:
     Raises:
         UserError: it is not shared, or not the same attack on both sides.
     """
-    shared = _shared([first, second])
+    shared = _shared(first, second)
     if not shared:
         ours, theirs = (", ".join(side.runs[0].attacks) for side in (first, second))
         raise UserError(
@@ -181,11 +162,7 @@ def _strongest(sides: Sequence[RunGroup], attacks: Sequence[str]) -> str | None:
     """The lowest on the average of the sides, so that their order does not matter."""
     manifest = sides[0].runs[0].manifest
     average = {
-        attack: sum(
-            _right(side, attack, place) / len(side.runs)
-            for side in sides
-            for place in range(len(side.runs))
-        )
+        attack: sum(_right(run, attack) / len(side.runs) for side in sides for run in side.runs)
         for attack in attacks
     }
     return strongest(
@@ -193,9 +170,9 @@ def _strongest(sides: Sequence[RunGroup], attacks: Sequence[str]) -> str | None:
     )
 
 
-def _right(side: RunGroup, attack: str, place: int) -> float:
-    """Share of images that are right."""
-    right_RN = SameImages.of([side.runs[place]], attack).right_RN
+def _right(run: Outcomes, attack: str) -> float:
+    """Share of correctly classified images."""
+    right_RN = SameImages.of([run], attack).right_RN
     return float(right_RN.mean()) if right_RN.size else 1.0
 
 
@@ -215,7 +192,9 @@ def _owners(sides: Sequence[RunGroup]) -> list[str]:
     ]
 
 
-def _reference(pairs: SeedPairs, reference: RunGroup, attack: str, asked: Comparing) -> Reference:
+def _reference(
+    pairs: SeedPairs, reference: RunGroup, attack: str, asked: ComparisonRequest
+) -> Reference:
     """How both sides stand to a third, under the attack of the verdict.
 
     Raises:
@@ -247,10 +226,12 @@ def _reference(pairs: SeedPairs, reference: RunGroup, attack: str, asked: Compar
     elif several:
         said = (pair_seeds(reference, side, asked.pair_seeds).said for side in both)
         note = " ".join(dict.fromkeys(said))
-    return Reference(_contestant(reference), to_first, to_second, note)
+    return Reference(reference, to_first, to_second, note)
 
 
-def _to_reference(reference: RunGroup, side: RunGroup, attack: str, asked: Comparing) -> Comparison:
+def _to_reference(
+    reference: RunGroup, side: RunGroup, attack: str, asked: ComparisonRequest
+) -> Comparison:
     """The side − the reference.
 
     A single network beside several is no sample of a method: it stands as it is beside each of
@@ -271,15 +252,6 @@ def _to_reference(reference: RunGroup, side: RunGroup, attack: str, asked: Compa
         attack,
         by_seed=True,
         margin=asked.margin,
-    )
-
-
-def _contestant(side: RunGroup) -> Contestant:
-    return Contestant(
-        side.name,
-        tuple(map(str, side.folders)),
-        tuple(run.manifest for run in side.runs),
-        side.recorded_seeds,
     )
 
 

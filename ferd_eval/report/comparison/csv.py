@@ -2,60 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 
-from ferd_eval.report.comparison.build import ClassLine, ComparisonView, DeltaLine
+from ferd_eval.report.comparison.model import ComparisonView
 from ferd_eval.report.format import FormattedValue
-from ferd_eval.report.run.csv import as_csv, guard, value_and_print
+from ferd_eval.report.render import CsvCell, csv_text
 
 COLUMNS = ("difference", "attack", "scope", "index", "name", "metric", "value", "printed")
 
 
 def comparison_csv(view: ComparisonView) -> str:
     """Render it; names are kept from being formulas."""
-    return as_csv(COLUMNS, _rows(view))
+    return csv_text(COLUMNS, _rows(view))
 
 
-def _rows(view: ComparisonView) -> Iterator[list[str]]:
-    start = [guard(view.direction), guard(view.attack)]
-    yield [*start, "overall", "", "", "verdict", guard(view.verdict), guard(view.verdict)]
-    for line in view.overall:
-        yield from _figures([*start, "overall", "", line.key], _of_delta(line))
-    raw = zip(("first", "second", "difference"), view.raw_nsd, strict=True)
-    yield from _figures([*start, "overall", "", "nsd_raw"], raw)
-    if view.split is not None:
-        parts = zip(("by_spread", "by_mean"), view.split, strict=True)
-        yield from _figures([*start, "overall", "", "nsd_split"], parts)
+def _rows(view: ComparisonView) -> Iterator[tuple[CsvCell, ...]]:
+    direction, attack = view.direction, view.attack
+    yield direction, attack, "overall", "", "", "verdict", view.verdict, view.verdict
+    for key, figures in _overall(view):
+        yield from _figures(figures, direction, attack, "overall", "", key)
     for each in sorted(view.classes, key=lambda line: line.index):
-        yield from _figures([*start, "class", str(each.index), guard(each.name)], _of_class(each))
-    for attack, lines in view.by_attack.items():
-        if attack != view.attack:
+        figures = {"n": each.n, **each.figures}
+        yield from _figures(figures, direction, attack, "class", each.index, each.name)
+    for other, lines in view.by_attack.items():
+        if other != attack:
             for line in lines:
-                yield from _figures(
-                    [start[0], guard(attack), "overall", "", line.key], _of_delta(line)
-                )
+                yield from _figures(line.figures, direction, other, "overall", "", line.key)
     for direction, of in view.to_reference.items():
         for line in of:
-            yield from _figures(
-                [guard(direction), start[1], "overall", "", line.key], _of_delta(line)
-            )
+            yield from _figures(line.figures, direction, attack, "overall", "", line.key)
+
+
+def _overall(view: ComparisonView) -> Iterator[tuple[str, Mapping[str, FormattedValue]]]:
+    for line in view.overall:
+        yield line.key, line.figures
+    yield "nsd_raw", dict(zip(("first", "second", "difference"), view.raw_nsd, strict=True))
+    if view.split is not None:
+        yield "nsd_split", dict(zip(("by_spread", "by_mean"), view.split, strict=True))
 
 
 def _figures(
-    start: list[str], figures: Iterable[tuple[str, FormattedValue]]
-) -> Iterator[list[str]]:
-    for metric, figure in figures:
-        yield [*start, metric, *value_and_print(figure)]
-
-
-def _of_delta(line: DeltaLine) -> Iterator[tuple[str, FormattedValue]]:
-    yield from (("first", line.first), ("second", line.second), ("difference", line.value))
-    yield from (("low95", line.low), ("high95", line.high), ("detectable", line.detectable))
-
-
-def _of_class(line: ClassLine) -> Iterator[tuple[str, FormattedValue]]:
-    yield from (("n", line.n), ("first", line.first), ("second", line.second))
-    yield from (("difference", line.value), ("low95", line.low), ("high95", line.high))
-    yield from (("p", line.p), ("p_holm", line.p_holm))
-    if line.reference is not None:
-        yield ("reference", line.reference)
+    figures: Mapping[str, FormattedValue], *start: CsvCell
+) -> Iterator[tuple[CsvCell, ...]]:
+    for metric, figure in figures.items():
+        yield *start, metric, figure.value, figure

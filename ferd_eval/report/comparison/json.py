@@ -1,4 +1,4 @@
-"""``compare.json``: everything measured, in full precision, and what it was measured on."""
+"""``compare.json``: every difference in full precision, and the runs behind it."""
 
 from __future__ import annotations
 
@@ -7,34 +7,30 @@ from dataclasses import asdict
 from typing import Any
 
 from ferd_eval._version import __version__
-from ferd_eval.report.comparison.build import ComparisonView
-from ferd_eval.report.comparison.model import Contest, Contestant
+from ferd_eval.report.comparison.model import ComparisonReport
+from ferd_eval.report.comparison.text import headline, sentences
+from ferd_eval.results.run_group import RunGroup
 
 
-def record(contest: Contest, view: ComparisonView) -> Mapping[str, Any]:
-    """The comparison as a program reads it; differences are second − first, fractions."""
-    reference = contest.reference
+def record(report: ComparisonReport) -> Mapping[str, Any]:
+    """The comparison for a program; differences are second − first, fractions."""
+    reference = report.reference
     return {
         "ferd_eval": __version__,
-        "verdict": view.verdict,
-        "headline": view.headline,
-        "sentences": view.sentences,
-        "warnings": contest.warnings,
-        "first": _contestant(contest.first),
-        "second": _contestant(contest.second),
-        "attack": contest.attack,
-        "constants": contest.constants,
-        "paired": {
-            "images": True,
-            "seeds": contest.by_seed,
-            "said": contest.pairing,
-        },
-        "comparison": asdict(contest.comparison),
-        "by_attack": {attack: asdict(found) for attack, found in contest.by_attack.items()},
-        "reference": None
-        if reference is None
-        else {
-            **_contestant(reference.contestant),
+        "verdict": str(report.comparison.verdict),
+        "headline": headline(report),
+        "sentences": sentences(report),
+        "warnings": report.warnings,
+        "first": _group(report.first),
+        "second": _group(report.second),
+        "attack": report.attack,
+        "constants": report.constants,
+        "paired": {"images": True, "seeds": report.by_seed, "said": report.pairing},
+        "comparison": asdict(report.comparison),
+        "by_attack": {attack: asdict(found) for attack, found in report.by_attack.items()},
+        "reference": reference
+        and {
+            **_group(reference.group),
             "note": reference.note,
             "to_first": asdict(reference.to_first),
             "to_second": asdict(reference.to_second),
@@ -42,13 +38,14 @@ def record(contest: Contest, view: ComparisonView) -> Mapping[str, Any]:
     }
 
 
-def _contestant(side: Contestant) -> dict[str, Any]:
-    seeds = side.seeds or [None] * len(side.folders)
+def _group(group: RunGroup) -> dict[str, Any]:
+    seeds = group.recorded_seeds or [None] * len(group.runs)
+    manifests = [run.manifest for run in group.runs]
     return {
-        "name": side.name,
+        "name": group.name,
         "runs": [
             {
-                "folder": folder,
+                "folder": str(folder),
                 "checkpoint": manifest.get("checkpoint"),
                 "training_seed": seed,
                 "attack_seed": manifest.get("seed"),
@@ -58,6 +55,6 @@ def _contestant(side: Contestant) -> dict[str, Any]:
                     for key in ("name", "n", "selection", "fingerprint")
                 },
             }
-            for folder, manifest, seed in zip(side.folders, side.manifests, seeds, strict=True)
+            for folder, manifest, seed in zip(group.folders, manifests, seeds, strict=True)
         ],
     }

@@ -10,7 +10,7 @@ from ferd_eval.results.run_group import RunGroup
 
 @dataclass(frozen=True, eq=False)
 class SeedPairs:
-    """Two sides in an order in which their runs may be pairs.
+    """Two sides, their runs in matching order where they are pairs.
 
     Attributes:
         by_seed: whether they are.

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from rich import box
-from rich.console import Console, ConsoleOptions, Group, JustifyMethod, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from ferd_eval.metrics.sanity.check import counted
-from ferd_eval.report.comparison.build import ClassLine, ComparisonView
+from ferd_eval.report.comparison.model import ClassDeltaLine, ComparisonView
 from ferd_eval.report.format import FormattedValue, Table
+from ferd_eval.report.run.terminal import rich_table
 
 #: Of a longer list both ends are shown; the whole list is in the files.
 _MOST_BARS = 20
@@ -31,28 +31,21 @@ def render_comparison(view: ComparisonView) -> RenderableType:
         *(Text(sentence) for sentence in view.sentences),
         *(Text(f"warning: {warning}", style="yellow") for warning in view.warnings),
     ]
-    parts += [Text(), *_titled(view.overall_table), Text(view.split_sentence)]
+    parts += [Text(), *_titled(view.tables["overall"]), Text(view.split_sentence)]
     if len(view.by_attack) > 1:
-        parts += [Text(), *_titled(view.attack_table)]
-    if view.reference_table is not None:
-        parts += [Text(), *_titled(view.reference_table)]
+        parts += [Text(), *_titled(view.tables["attacks"])]
+    if "reference" in view.tables:
+        parts += [Text(), *_titled(view.tables["reference"])]
     return Group(*parts, Text(), *_bars(view))
 
 
 def _titled(of: Table) -> Iterator[RenderableType]:
     yield Text(of.title, style="bold")
-    table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
-    for i, column in enumerate(of.columns):
-        number = bool(of.rows) and isinstance(of.rows[0][i], FormattedValue)
-        justify: JustifyMethod = "right" if number else "left"
-        table.add_column(Text(_short(column)), justify=justify, no_wrap=number, overflow="fold")
-    for row in of.rows:
-        table.add_row(*(Text(str(cell)) for cell in row))
-    yield table
+    yield rich_table(of, [_short(column) for column in of.columns])
 
 
 def _bars(view: ComparisonView) -> Iterator[RenderableType]:
-    lines = [line for line in view.classes if line.value.value is not None]
+    lines = [line for line in view.classes if line.difference.value is not None]
     yield Text(f"Classes under {view.attack}: {view.direction}, points", style="bold")
     yield Text(
         f"▲ ▼ higher, lower beyond chance; 95 % intervals on −{100 * view.reach:g} to "
@@ -72,7 +65,7 @@ def _bars(view: ComparisonView) -> Iterator[RenderableType]:
             continue
         table.add_row(
             Text(line.name),
-            *(Text(figure.text) for figure in (line.first, line.second, line.value)),
+            *(Text(figure.text) for figure in (line.first, line.second, line.difference)),
             {"higher": "▲", "lower": "▼", "": ""}[line.finding],
             _Bar(line, view.reach),
         )
@@ -87,7 +80,7 @@ def _bars(view: ComparisonView) -> Iterator[RenderableType]:
         yield Text(f"not shown: {hidden} class{'es' * (hidden > 1)} without images", style="dim")
 
 
-def _both_ends(lines: Sequence[ClassLine]) -> Sequence[ClassLine | None]:
+def _both_ends(lines: Sequence[ClassDeltaLine]) -> Sequence[ClassDeltaLine | None]:
     if len(lines) <= _MOST_BARS:
         return lines
     half = _MOST_BARS // 2
@@ -102,16 +95,16 @@ def _short(name: str) -> str:
 class _Bar:
     """``   ├─│─●──┤   ``: an interval beside zero, as wide as the column."""
 
-    line: ClassLine
+    line: ClassDeltaLine
     reach: float
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
         left, dash, point, right, zero = "|-o|:" if options.ascii_only else "├─●┤│"
         width = max(options.max_width, 11)
         track = [" "] * width
-        value = self._cell(self.line.value, width)
-        if self.line.low.value is not None:
-            low, high = (self._cell(end, width) for end in (self.line.low, self.line.high))
+        value = self._cell(self.line.difference, width)
+        if self.line.low95.value is not None:
+            low, high = (self._cell(end, width) for end in (self.line.low95, self.line.high95))
             track[low : high + 1] = [dash] * (high - low + 1)
             if low < high:
                 track[low], track[high] = left, right

@@ -1,11 +1,11 @@
-"""What a comparison found, in words that can be quoted: the verdict with its reason, how sure, why.
+"""A comparison in words that can be quoted: the verdict with its reason, its certainty, the NSD.
 
 Every number is printed by `ferd_eval.report.format`, as in the tables.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from statistics import median
 
 from ferd_eval.errors import listed
@@ -13,7 +13,7 @@ from ferd_eval.metrics import Comparison, Delta, Verdict
 from ferd_eval.metrics.comparison.circumstances import one_network
 from ferd_eval.metrics.comparison.delta import FOLDS
 from ferd_eval.metrics.figures import WORST_10PCT
-from ferd_eval.report.comparison.model import Contest
+from ferd_eval.report.comparison.model import ComparisonReport
 from ferd_eval.report.format import (
     NOTHING,
     FormattedValue,
@@ -30,23 +30,33 @@ from ferd_eval.report.format import (
 #: Classes named in a sentence; the rest are counted.
 _MOST_NAMES = 3
 
+_CLAIMS = {
+    Verdict.DOMINATES: "{second} dominates {first}",
+    Verdict.FAIRER: "{second} is fairer than {first} at no average cost",
+    Verdict.LEVELS_DOWN: "{second} is fairer than {first} by levelling down",
+    Verdict.STRONGER: "{second} is stronger than {first}, not fairer",
+    Verdict.WEAKER: "{second} is weaker than {first}",
+    Verdict.MIXED: "{second} against {first} is mixed",
+    Verdict.INDISTINGUISHABLE: "{second} and {first} cannot be told apart",
+}
+
 
 def lowest_delta_of(found: Comparison) -> Delta:
-    """What stands for the lowest class: from 100 classes on, the lowest tenth."""
+    """Of the lowest class; from 100 classes on, of the lowest tenth."""
     return found.worst_10pct if found.lowest == WORST_10PCT.key else found.worst_class
 
 
 def lowest_words(found: Comparison) -> str:
-    """What `lowest_delta_of` is called."""
+    """Name of `lowest_delta_of` in a sentence."""
     return "lowest tenth of the classes" if found.lowest == WORST_10PCT.key else "lowest class"
 
 
 def interval_ends(
     ends: tuple[float, float] | None, margin: float = 0.0, *, as_ratio: bool = False
 ) -> tuple[FormattedValue, FormattedValue]:
-    """The printed ends: on which side of 0 and of a loss of `margin` they lie shows.
+    """The printed ends; their digits show on which side of 0 and of −`margin` they lie.
 
-    What never varied has none: it does not say how it would vary.
+    A difference that never varied has none: its variation is unknown.
     """
     low, high = ends if ends and ends[0] < ends[1] else (None, None)
     if as_ratio:
@@ -54,33 +64,79 @@ def interval_ends(
     return percent_end(low, (0.0, -margin)), percent_end(high, (0.0, -margin))
 
 
-def headline(contest: Contest) -> str:
+def headline(report: ComparisonReport) -> str:
     """The verdict with its reason."""
-    found, first, second = contest.comparison, contest.first.name, contest.second.name
-    claim = {
-        Verdict.DOMINATES: f"{second} dominates {first}",
-        Verdict.FAIRER: f"{second} is fairer than {first} at no average cost",
-        Verdict.LEVELS_DOWN: f"{second} is fairer than {first} by levelling down",
-        Verdict.STRONGER: f"{second} is stronger than {first}, not fairer",
-        Verdict.WEAKER: f"{second} is weaker than {first}",
-        Verdict.MIXED: f"{second} against {first} is mixed",
-        Verdict.INDISTINGUISHABLE: f"{second} and {first} cannot be told apart",
-    }[found.verdict]
-    reason = {
-        Verdict.DOMINATES: _dominates,
-        Verdict.FAIRER: _fairer,
-        Verdict.LEVELS_DOWN: _levels_down,
-        Verdict.STRONGER: _stronger,
-        Verdict.WEAKER: _weaker,
-        Verdict.MIXED: _mixed,
-        Verdict.INDISTINGUISHABLE: _indistinguishable,
-    }[found.verdict](found)
-    return f"{_under(contest)}, {claim}: {reason}.{_one_network(contest)}"
+    found, lowest = report.comparison, lowest_delta_of(report.comparison)
+    reason = _reason(found).format_map(
+        {
+            "better": _classes(found, found.better),
+            "worse": _classes(found, found.worse),
+            "holm": _holm(found),
+            "average": _stands(found.average, "the average", found),
+            "average_aside": _aside(found.average, found),
+            "lowest": _stands(lowest, f"its {lowest_words(found)}", found),
+            "lowest_aside": _aside(lowest, found),
+            "lowest_words": lowest_words(found),
+            "margin": _points(found.margin),
+            "but_lower": _against(found, found.worse, "lower"),
+            "but_higher": _against(found, found.better, "higher"),
+        }
+    )
+    claim = _CLAIMS[found.verdict].format(first=report.first.name, second=report.second.name)
+    return f"{_under(report)}, {claim}: {reason}.{_one_network(report)}"
 
 
-def _one_network(contest: Contest) -> str:
-    """That both sides are runs of one checkpoint, where they are."""
-    if not one_network([*contest.first.manifests, *contest.second.manifests]):
+def _reason(found: Comparison) -> str:
+    """Template of the reason; `headline` fills in the braces."""
+    average, lowest = found.average, lowest_delta_of(found)
+    both = "{average}, and {lowest}"
+    match found.verdict:
+        case Verdict.DOMINATES:
+            return (
+                "{better} higher beyond chance{holm} and no class is lower among these images; "
+            ) + both
+        case Verdict.FAIRER:
+            return (
+                "{lowest}, and the average does not lose more than {margin} ({average_aside})"
+                "{but_lower}"
+            )
+        case Verdict.LEVELS_DOWN if average.below_zero:
+            return "{lowest}, but {average}{but_lower}"
+        case Verdict.LEVELS_DOWN:
+            return (
+                "{lowest}, but a loss of {margin} on average is not excluded ({average_aside})"
+                "{but_lower}"
+            )
+        case Verdict.STRONGER if average.above_zero and lowest.below_zero:
+            return "{average}, while {lowest}{but_lower}"
+        case Verdict.STRONGER if average.above_zero:
+            return (
+                "{average}, while its {lowest_words} is not shown to be higher ({lowest_aside})"
+                "{but_lower}"
+            )
+        case Verdict.STRONGER:
+            return "{better} higher beyond chance{holm} and none lower; " + both
+        case Verdict.WEAKER if average.below_zero:
+            return both + "{but_higher}"
+        case Verdict.WEAKER if found.worse:
+            return "{worse} lower beyond chance{holm} and none higher; " + both
+        case Verdict.WEAKER:
+            return "{lowest}, and {average}"
+        case Verdict.MIXED if found.worse:
+            return "{better} higher and {worse} lower beyond chance{holm}; " + both
+        case Verdict.MIXED:
+            return "{better} higher beyond chance{holm}; " + both
+        case Verdict.INDISTINGUISHABLE:
+            return (
+                "neither the average ({average_aside}) nor the {lowest_words} ({lowest_aside}) is "
+                "shown to differ, nor does any single class beyond chance{holm}; that does not "
+                "show them to be equal"
+            )
+
+
+def _one_network(report: ComparisonReport) -> str:
+    """Whether both sides are runs of one checkpoint."""
+    if not one_network([run.manifest for run in (*report.first.runs, *report.second.runs)]):
         return ""
     return (
         " Both are the same checkpoint: what differs comes from how it was scored, not from the "
@@ -88,9 +144,15 @@ def _one_network(contest: Contest) -> str:
     )
 
 
-def basis(contest: Contest) -> str:
-    """How many networks and images this rests on, and of what it says nothing."""
-    found = contest.comparison
+def sentences(report: ComparisonReport) -> tuple[str, ...]:
+    """Differences that would be missed, where known, and the networks and images behind it all."""
+    return tuple(
+        each for each in (" ".join(_detectable(report.comparison)), _basis(report)) if each
+    )
+
+
+def _basis(report: ComparisonReport) -> str:
+    found = report.comparison
     counts = [each.n for each in found.per_class if each.n]
     per_class = (
         f"{counts[0]} per class"
@@ -107,37 +169,33 @@ def basis(contest: Contest) -> str:
     first, second = found.seeds
     networks = f"{first} networks" if first == second else f"{first} and {second} networks"
     return (
-        f"This compares two methods by {networks} a side on {images}. {contest.pairing} The "
+        f"This compares two methods by {networks} a side on {images}. {report.pairing} The "
         "intervals allow for training seeds (Student's t) and for the choice of images."
     )
 
 
-def detectable(contest: Contest) -> str | None:
-    """What would be missed; None where it is not known."""
-    found = contest.comparison
+def _detectable(found: Comparison) -> Iterator[str]:
     both = (
         (lowest_delta_of(found), f"in the {lowest_words(found)}"),
         (found.average, "on average"),
     )
+    if stuck := [(delta, where) for delta, where in both if delta.stuck]:
+        places = " or ".join(where for _, where in stuck)
+        it_is = "it is" if len(stuck) == 1 else "these are"
+        yield (
+            f"Nothing can be told of a difference {places}: {it_is} {percent(stuck[0][0].first)} % "
+            "on both sides."
+        )
     parts = [
         f"{percent_end(delta.detectable)} points {where}"
         for delta, where in both
         if delta.detectable is not None
     ]
-    stuck = [(delta, where) for delta, where in both if delta.stuck]
-    said = []
-    if stuck:
-        said.append(
-            f"Nothing can be told of a difference {' or '.join(where for _, where in stuck)}: "
-            f"{'it is' if len(stuck) == 1 else 'these are'} {percent(stuck[0][0].first)} % on both "
-            "sides."
-        )
     if parts:
-        said.append(
+        yield (
             f"A true difference of less than {' or '.join(parts)} would be missed more often than "
             "one time in five."
         )
-    return " ".join(said) or None
 
 
 def taken_alone(found: Comparison) -> str:
@@ -156,18 +214,17 @@ def taken_alone(found: Comparison) -> str:
         [f"{each.name or NOTHING} (Holm p {probability(each.p_holm)})" for each in classes],
         _MOST_NAMES,
     )
-    one, present = len(classes) == 1, sum(each.value is not None for each in found.per_class)
+    leave = "interval of {} leaves" if len(classes) == 1 else "intervals of {} leave"
     return (
-        f"The interval{'' if one else 's'} of {names} {'leaves' if one else 'leave'} out 0, yet "
-        f"that is not counted as beyond chance: an interval is of a class on its own, and the test "
-        f"is over {_together(present)}."
+        f"The {leave.format(names)} out 0, yet that is not counted as beyond chance: an interval "
+        f"is of a class on its own, and the test is over {_together(found)}."
     )
 
 
-def split(contest: Contest) -> str:
-    """Why the NSD differs."""
-    nsd, parts = contest.comparison.nsd, contest.comparison.nsd_split
-    if nsd.value is None and None in contest.comparison.nsd_raw:
+def split(report: ComparisonReport) -> str:
+    """The reason why the NSD differs."""
+    nsd, parts = report.comparison.nsd, report.comparison.nsd_split
+    if nsd.value is None and None in report.comparison.nsd_raw:
         return "NSD is not compared: where no image is right it has no value."
     if nsd.value is None:
         return "NSD is not compared: it has no value on one side, or a class has a single image."
@@ -184,99 +241,12 @@ def split(contest: Contest) -> str:
     )
 
 
-def _under(contest: Contest) -> str:
-    if contest.attack == "clean":
+def _under(report: ComparisonReport) -> str:
+    if report.attack == "clean":
         return "Without an attack"
-    eps = contest.constants.get("eps_text")
-    at = f" at ε = {eps}" if eps and "@" not in contest.attack else ""
-    return f"Under {contest.attack}{at}"
-
-
-def _dominates(found: Comparison) -> str:
-    lowest = lowest_delta_of(found)
-    return (
-        f"{_classes(found, found.better)} higher beyond chance{_holm(found)} and no class is lower "
-        f"among these images; {_stands(found.average, 'the average', found)}, and "
-        f"{_stands(lowest, _its(found), found)}"
-    )
-
-
-def _fairer(found: Comparison) -> str:
-    return (
-        f"{_stands(lowest_delta_of(found), _its(found), found)}, and the average does not lose "
-        f"more than {_points(found.margin)} ({_aside(found.average, found)})"
-        f"{_against(found, found.worse, 'lower')}"
-    )
-
-
-def _levels_down(found: Comparison) -> str:
-    rise = _stands(lowest_delta_of(found), _its(found), found)
-    if found.average.below_zero:
-        fall = _stands(found.average, "the average", found)
-    else:
-        fall = (
-            f"a loss of {_points(found.margin)} on average is not excluded "
-            f"({_aside(found.average, found)})"
-        )
-    return f"{rise}, but {fall}{_against(found, found.worse, 'lower')}"
-
-
-def _stronger(found: Comparison) -> str:
-    lowest = lowest_delta_of(found)
-    if found.average.above_zero:
-        fall = (
-            _stands(lowest, _its(found), found)
-            if lowest.below_zero
-            else f"{_its(found)} is not shown to be higher ({_aside(lowest, found)})"
-        )
-        return (
-            f"{_stands(found.average, 'the average', found)}, while {fall}"
-            f"{_against(found, found.worse, 'lower')}"
-        )
-    return (
-        f"{_classes(found, found.better)} higher beyond chance{_holm(found)} and none lower; "
-        f"{_stands(found.average, 'the average', found)}, and "
-        f"{_stands(lowest, _its(found), found)}"
-    )
-
-
-def _weaker(found: Comparison) -> str:
-    lowest = lowest_delta_of(found)
-    average = _stands(found.average, "the average", found)
-    if not found.average.below_zero and found.worse:
-        return (
-            f"{_classes(found, found.worse)} lower beyond chance{_holm(found)} and none higher; "
-            f"{average}, and {_stands(lowest, _its(found), found)}"
-        )
-    if not found.average.below_zero:
-        return f"{_stands(lowest, _its(found), found)}, and {average}"
-    return (
-        f"{average}, and {_stands(lowest, _its(found), found)}"
-        f"{_against(found, found.better, 'higher')}"
-    )
-
-
-def _mixed(found: Comparison) -> str:
-    lower = f" and {_classes(found, found.worse)} lower" if found.worse else ""
-    return (
-        f"{_classes(found, found.better)} higher{lower} beyond "
-        f"chance{_holm(found)}; {_stands(found.average, 'the average', found)}, and "
-        f"{_stands(lowest_delta_of(found), _its(found), found)}"
-    )
-
-
-def _indistinguishable(found: Comparison) -> str:
-    average = _aside(found.average, found)
-    lowest = _aside(lowest_delta_of(found), found)
-    return (
-        f"neither the average ({average}) nor the {lowest_words(found)} ({lowest}) is shown to "
-        f"differ, nor does any single class beyond chance{_holm(found)}; that does not show them "
-        "to be equal"
-    )
-
-
-def _its(found: Comparison) -> str:
-    return f"its {lowest_words(found)}"
+    eps = report.constants.get("eps_text")
+    at = f" at ε = {eps}" if eps and "@" not in report.attack else ""
+    return f"Under {report.attack}{at}"
 
 
 def _stands(delta: Delta, what: str, found: Comparison) -> str:
@@ -296,17 +266,15 @@ def _aside(delta: Delta, found: Comparison) -> str:
     if delta.value is None:
         return "no value"
     low, high = interval_ends(delta.interval95, found.margin)
-    if low.value is None:
-        return f"{difference(delta.value)}, no interval: {_without_interval(delta, found)}"
-    return f"{difference(delta.value)}, {low} to {high}"
-
-
-def _without_interval(delta: Delta, found: Comparison) -> str:
+    if low.value is not None:
+        return f"{difference(delta.value)}, {low} to {high}"
     if delta.stuck:
-        return f"it is {percent(delta.first)} % on both sides"
-    if found.seeds != (1, 1) and min(each.n for each in found.per_class if each.n) >= FOLDS:
-        return "neither seeds nor images vary"
-    return "a class has too few images"
+        reason = f"it is {percent(delta.first)} % on both sides"
+    elif found.seeds != (1, 1) and min(each.n for each in found.per_class if each.n) >= FOLDS:
+        reason = "neither seeds nor images vary"
+    else:
+        reason = "a class has too few images"
+    return f"{difference(delta.value)}, no interval: {reason}"
 
 
 def _classes(found: Comparison, places: Sequence[int]) -> str:
@@ -317,16 +285,17 @@ def _classes(found: Comparison, places: Sequence[int]) -> str:
 
 
 def _against(found: Comparison, places: Sequence[int], way: str) -> str:
-    """Classes that go the other way are part of the verdict's sentence, not of the small print."""
+    """Classes that go the other way belong in the verdict's sentence, not in the small print."""
     return f"; {_classes(found, places)} {way} beyond chance{_holm(found)}" if places else ""
 
 
 def _holm(found: Comparison) -> str:
+    several = sum(each.value is not None for each in found.per_class) > 1
+    return f" (at 5 % over {_together(found)})" if several else " (at 5 %)"
+
+
+def _together(found: Comparison) -> str:
     present = sum(each.value is not None for each in found.per_class)
-    return f" (at 5 % over {_together(present)})" if present > 1 else " (at 5 %)"
-
-
-def _together(present: int) -> str:
     return f"all {present} classes together, Holm" if present > 1 else "that class alone"
 
 

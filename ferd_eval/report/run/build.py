@@ -1,206 +1,42 @@
-"""What a report says, before any format: built once from scorecards, rendered by every format."""
+"""Builds the view of a report from scorecards; every format renders it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ferd_eval.metrics import Check, ErrorPattern, Scorecard, Scores, TargetedSuccess
+from ferd_eval.metrics import ErrorPattern, Scorecard, Scores, TargetedSuccess
 from ferd_eval.metrics.scorecard import ClassScore
-from ferd_eval.report.format import FormattedValue, Table, percent, span, whole
-from ferd_eval.report.run.provenance import constants_table, cost_table, provenance_table
-from ferd_eval.report.run.sanity_tables import audit_table, gap_table, in_order, trust_table
-from ferd_eval.report.run.tables import (
-    class_table,
+from ferd_eval.report.format import percent, span, whole
+from ferd_eval.report.run.class_tables import class_table, group_table, profile_table
+from ferd_eval.report.run.confusion_tables import (
     confusion_table,
     error_figures,
     error_table,
-    group_table,
-    inference_table,
-    overall,
-    profile_table,
-    side_by_side_table,
-    summary,
     targeted_table,
 )
-from ferd_eval.report.run.targets import TargetsView, targets_view
+from ferd_eval.report.run.model import (
+    AttackView,
+    ClassLine,
+    Heatmap,
+    Run,
+    RunView,
+    SideBySide,
+    View,
+)
+from ferd_eval.report.run.provenance import constants_table, cost_table, provenance_table
+from ferd_eval.report.run.sanity_tables import audit_table, gap_table, in_order, trust_table
+from ferd_eval.report.run.summary_tables import (
+    inference_table,
+    overall,
+    side_by_side_table,
+    summary,
+)
+from ferd_eval.report.run.targets import targets_view
 from ferd_eval.report.run.text import headline_attack, sentences, strongest_shared
-
-
-@dataclass(frozen=True, eq=False)
-class Run:
-    """One scored checkpoint under the name that reports give it."""
-
-    name: str
-    scorecard: Scorecard
-    manifest: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class ClassLine:
-    """One class (or group) under one attack.
-
-    Attributes:
-        low, high: Wilson 95 % ends, of this class on its own.
-        least, most: 95 % ends that hold for all classes at once.
-        possibly_worst: whether it cannot be excluded as the lowest; None where that is not known.
-    """
-
-    index: int
-    name: str
-    n: FormattedValue
-    accuracy: FormattedValue
-    low: FormattedValue
-    high: FormattedValue
-    least: FormattedValue
-    most: FormattedValue
-    possibly_worst: bool | None
-    drop: FormattedValue
-    clean: FormattedValue
-
-
-@dataclass(frozen=True)
-class Heatmap:
-    """A K × K picture: counts, what they are out of, and the highest rate off the diagonal.
-
-    Attributes:
-        cells: (source, target, count) where the count is not 0.
-        out_of: K totals of the rows, or K × K totals of the cells.
-    """
-
-    cells: tuple[tuple[int, int, int], ...]
-    out_of: tuple[int, ...] | tuple[tuple[int, ...], ...]
-    peak: FormattedValue
-
-
-@dataclass(frozen=True, eq=False)
-class AttackView:
-    """One attack over the classes (or groups) of one run.
-
-    Attributes:
-        overall: the figures over all classes and the ends of their intervals, each by itself.
-        intervals: the same intervals as they stand in tables.
-        possibly_worst: names of the classes that cannot be excluded as the lowest, the lowest
-            first; None where that is not known.
-        lowest: names of the classes that are lowest in this sample.
-    """
-
-    id: str
-    overall: Mapping[str, FormattedValue]
-    intervals: Mapping[str, FormattedValue]
-    possibly_worst: tuple[str, ...] | None
-    lowest: tuple[str, ...]
-    classes: tuple[ClassLine, ...]
-
-    @property
-    def lowest_first(self) -> tuple[ClassLine, ...]:
-        """Classes by accuracy, those without images last."""
-        return tuple(sorted(self.classes, key=_accuracy_then_index))
-
-
-@dataclass(frozen=True, eq=False)
-class ProfileView:
-    """One attack over ε; ``per_class`` holds K accuracies for each ε."""
-
-    attack: str
-    eps: tuple[float, ...]
-    eps_text: tuple[str, ...]
-    average: tuple[FormattedValue, ...]
-    worst_class: tuple[FormattedValue, ...]
-    per_class: tuple[tuple[FormattedValue, ...], ...]
-
-
-@dataclass(frozen=True, eq=False)
-class RunView:
-    """One run, ready to print.
-
-    Attributes:
-        sentences: what a reader who reads nothing else should know.
-        headline: id of the strongest attack within the threat model, of several runs the
-            strongest that all met; None where none was run.
-        confusions, successes: attack → heat map of predictions, and of targeted success.
-        errors: attack → where the errors of each class go.
-        targets: whether some classes are easier to be attacked into.
-        checks: what was asked about the attacks, warnings first; `trust_table` holds the same.
-    """
-
-    name: str
-    sentences: tuple[str, ...]
-    headline: str | None
-    class_names: tuple[str, ...]
-    attacks: Mapping[str, AttackView]
-    groups: Mapping[str, Mapping[str, AttackView]]
-    profiles: tuple[ProfileView, ...]
-    confusions: Mapping[str, Heatmap]
-    successes: Mapping[str, Heatmap]
-    errors: Mapping[str, tuple[tuple[str, Mapping[str, FormattedValue]], ...]]
-    checks: tuple[Check, ...]
-    inference_table: Table
-    class_table: Table
-    trust_table: Table
-    audit_tables: tuple[Table, ...]
-    gap_tables: tuple[Table, ...]
-    group_tables: tuple[Table, ...]
-    profile_tables: tuple[Table, ...]
-    confusion_table: Table | None
-    error_table: Table | None
-    targeted_table: Table | None
-    targets: TargetsView | None
-    constants_table: Table
-    cost_table: Table | None
-    provenance_table: Table
-    warnings: tuple[str, ...]
-
-    @property
-    def tables(self) -> tuple[Table, ...]:
-        """All tables but the constants, in reading order."""
-        tables = (
-            self.inference_table,
-            self.class_table,
-            self.trust_table,
-            *self.audit_tables,
-            *self.gap_tables,
-            *self.group_tables,
-            *self.profile_tables,
-            self.confusion_table,
-            self.error_table,
-            self.targeted_table,
-            *((self.targets.answers, *self.targets.tables) if self.targets else ()),
-            self.cost_table,
-            self.provenance_table,
-        )
-        return tuple(table for table in tables if table is not None)
-
-    @property
-    def shown(self) -> AttackView:
-        """The attack that charts open with: the headline, else the first one run."""
-        return self.attacks[self.headline or next(iter(self.attacks))]
-
-
-@dataclass(frozen=True)
-class SideBySide:
-    """Each class under one attack that all runs met.
-
-    Attributes:
-        lines: for each class, the lowest of the first run first, its line of each run.
-    """
-
-    table: Table
-    lines: tuple[tuple[ClassLine, ...], ...]
-
-
-@dataclass(frozen=True, eq=False)
-class View:
-    """A report over one or several runs."""
-
-    title: str
-    runs: tuple[RunView, ...]
-    summary: Table
-    side_by_side: SideBySide | None
 
 
 def view(runs: Sequence[Run]) -> View:
@@ -253,17 +89,7 @@ def _run_view(run: Run, shared: str | None) -> RunView:
             grouping: {attack: _attack_view(attack, scores) for attack, scores in of.items()}
             for grouping, of in card.groups.items()
         },
-        profiles=tuple(
-            ProfileView(
-                attack=attack,
-                eps=profile.eps,
-                eps_text=profile.eps_text,
-                average=tuple(map(percent, profile.average)),
-                worst_class=tuple(map(percent, profile.worst_class)),
-                per_class=tuple(tuple(map(percent, at)) for at in profile.per_class),
-            )
-            for attack, profile in card.profile.items()
-        ),
+        profiles=card.profile,
         confusions={
             attack: _confusion_map(scores.confusion) for attack, scores in card.attacks.items()
         },
@@ -336,11 +162,6 @@ def _class_line(each: ClassScore, suspects: tuple[int, ...] | None) -> ClassLine
         drop=percent(each.drop),
         clean=percent((each.accuracy or 0) + (each.drop or 0) if known else None),
     )
-
-
-def _accuracy_then_index(line: ClassLine) -> tuple[bool, float, int]:
-    value = line.accuracy.value
-    return value is None, value or 0.0, line.index
 
 
 def _confusion_map(counts_KK: NDArray[np.int64]) -> Heatmap:

@@ -5,122 +5,116 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
-from ferd_eval.report.format import Cell, FormattedValue, whole
-from ferd_eval.report.run.build import AttackView, ClassLine, View
-from ferd_eval.report.run.targets import TargetsView
+from ferd_eval.io.escape import escape_formula
+from ferd_eval.report.format import FormattedValue, whole
+from ferd_eval.report.render import CsvCell, csv_text
+from ferd_eval.report.run.model import AttackView, ClassFigures, RunView, View
 
 LONG_COLUMNS = (
     "run", "attack", "scope", "grouping", "index", "name", "metric", "value", "printed",
 )  # fmt: skip
 
-#: What begins a formula, or may be skipped before one; programs for East Asia take wide forms, too.
-_FORMULA = (*"=+-@\t\n", *"\uff1d\uff0b\uff0d\uff20")
+
+class _Figure(NamedTuple):
+    """One figure of a run: its place and its printed value."""
+
+    attack: str
+    scope: str
+    grouping: str
+    place: int | str
+    name: str
+    metric: str
+    printed: FormattedValue
 
 
 def long_csv(view: View) -> str:
     """One row for each figure: ``value`` as in ``scorecard.json``, ``printed`` as in the report."""
-    return as_csv(LONG_COLUMNS, _long_rows(view))
+    return csv_text(
+        LONG_COLUMNS,
+        (
+            (run.name, *each[:-1], each.printed.value, each.printed)
+            for run in view.runs
+            for each in _run_figures(run)
+        ),
+    )
 
 
 def wide_csv(view: View) -> str:
     """One row for each class of each run, accuracies and 95 % interval ends in per cent."""
     attacks = tuple(dict.fromkeys(attack for run in view.runs for attack in run.attacks))
-    heading = ["run", "index", "class", "images"]
-    for attack in attacks:
-        heading += [attack, f"{attack} low", f"{attack} high"]
-    rows: list[list[Cell]] = []
-    for run in view.runs:
-        for i, name in enumerate(run.class_names):
-            row: list[Cell] = [run.name, FormattedValue(i, str(i)), name, run.shown.classes[i].n]
-            for attack in attacks:
-                if attack in run.attacks:
-                    line = run.attacks[attack].classes[i]
-                    row += [line.accuracy, line.low, line.high]
-                else:
-                    row += ["", "", ""]
-            rows.append(row)
-    return as_csv(
-        heading,
-        ([_printed(c) if isinstance(c, FormattedValue) else guard(c) for c in row] for row in rows),
+    headings = [f"{attack}{end}" for attack in attacks for end in ("", " low", " high")]
+    return csv_text(
+        ("run", "index", "class", "images", *headings),
+        (row for run in view.runs for row in _wide_rows(run, attacks)),
     )
 
 
-def guard(text: str) -> str:
-    """Keep a spreadsheet from taking a name, or a line of it, for a formula."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n")  # a lone \r is written without quotes
-    return f"'{text}" if text.startswith(_FORMULA) else text
+def _wide_rows(run: RunView, attacks: tuple[str, ...]) -> Iterator[list[CsvCell]]:
+    for i, name in enumerate(run.class_names):
+        row: list[CsvCell] = [run.name, i, name, run.shown.classes[i].n]
+        for attack in attacks:
+            if attack in run.attacks:
+                line = run.attacks[attack].classes[i]
+                row += [line.accuracy, line.low, line.high]
+            else:
+                row += [None, None, None]
+        yield row
 
 
-def _long_rows(view: View) -> Iterator[list[str]]:
-    for run in view.runs:
-        for attack, shown in run.attacks.items():
-            yield from _attack_rows([guard(run.name), guard(attack)], shown, "class", "")
-            for i, (name, figures) in enumerate(run.errors.get(attack, ())):
-                start = [guard(run.name), guard(attack), "class", "", str(i), guard(name)]
-                for metric, figure in figures.items():
-                    yield [*start, metric, *value_and_print(figure)]
-            yield from _target_rows([guard(run.name), guard(attack)], run.targets, attack)
-        for grouping, of in run.groups.items():
-            for attack, shown in of.items():
-                yield from _attack_rows(
-                    [guard(run.name), guard(attack)], shown, "group", guard(grouping)
-                )
+def _run_figures(run: RunView) -> Iterator[_Figure]:
+    for attack, shown in run.attacks.items():
+        yield from _attack_rows(shown, "class", "")
+        yield from _class_rows(attack, run.errors.get(attack, ()))
+        if run.targets:
+            for metric, figure in run.targets.overall.get(attack, {}).items():
+                yield _Figure(attack, "overall", "", "", "", metric, figure)
+            yield from _class_rows(attack, run.targets.by_class.get(attack, ()))
+    for grouping, of in run.groups.items():
+        for shown in of.values():
+            yield from _attack_rows(shown, "group", grouping)
 
 
-def _target_rows(start: list[str], targets: TargetsView | None, attack: str) -> Iterator[list[str]]:
-    """Whether some classes are easier to be attacked into, over all classes and by class."""
-    if targets is None:
-        return
-    for metric, figure in targets.overall.get(attack, {}).items():
-        yield [*start, "overall", "", "", "", metric, *value_and_print(figure)]
-    for i, (name, figures) in enumerate(targets.by_class.get(attack, ())):
+def _class_rows(attack: str, classes: ClassFigures) -> Iterator[_Figure]:
+    for i, (name, figures) in enumerate(classes):
         for metric, figure in figures.items():
-            yield [*start, "class", "", str(i), guard(name), metric, *value_and_print(figure)]
+            yield _Figure(attack, "class", "", i, name, metric, figure)
 
 
-def _attack_rows(
-    start: list[str], shown: AttackView, scope: str, grouping: str
-) -> Iterator[list[str]]:
+def _attack_rows(shown: AttackView, scope: str, grouping: str) -> Iterator[_Figure]:
     """Figures over all classes (with a grouping: over its groups), then of each."""
     for metric, figure in shown.overall.items():
-        yield [*start, "overall", grouping, "", "", metric, *value_and_print(figure)]
+        yield _Figure(shown.id, "overall", grouping, "", "", metric, figure)
     for line in shown.classes:
-        for metric, figure in _class_figures(line):
-            yield [
-                *start, scope, grouping, str(line.index), guard(line.name), metric,
-                *value_and_print(figure),
-            ]  # fmt: skip
+        suspect = None if line.possibly_worst is None else int(line.possibly_worst)
+        figures = {
+            "n": line.n,
+            "accuracy": line.accuracy,
+            "wilson95_low": line.low,
+            "wilson95_high": line.high,
+            "simultaneous95_low": line.least,
+            "simultaneous95_high": line.most,
+            "possibly_worst": whole(suspect),
+            "drop": line.drop,
+        }
+        for metric, figure in figures.items():
+            yield _Figure(shown.id, scope, grouping, line.index, line.name, metric, figure)
 
 
-def _class_figures(line: ClassLine) -> Iterable[tuple[str, FormattedValue]]:
-    return (
-        ("n", line.n),
-        ("accuracy", line.accuracy),
-        ("wilson95_low", line.low),
-        ("wilson95_high", line.high),
-        ("simultaneous95_low", line.least),
-        ("simultaneous95_high", line.most),
-        (
-            "possibly_worst",
-            whole(None if line.possibly_worst is None else int(line.possibly_worst)),
-        ),
-        ("drop", line.drop),
-    )
+#: Name used by boards and studies until they take `csv_text`.
+guard = escape_formula
 
 
 def value_and_print(figure: FormattedValue) -> list[str]:
     """In full precision, and as the report prints it."""
-    return ["" if figure.value is None else repr(figure.value), _printed(figure)]
-
-
-def _printed(figure: FormattedValue) -> str:
-    """As in the report, but with an ASCII minus and nothing for no value, as spreadsheets read."""
-    return "" if figure.value is None else figure.text.replace("\N{MINUS SIGN}", "-")
+    if figure.value is None:
+        return ["", ""]
+    return [repr(figure.value), figure.text.replace("\N{MINUS SIGN}", "-")]
 
 
 def as_csv(heading: Iterable[str], rows: Iterable[list[str]]) -> str:
-    """Cells that are already guarded, under their headings."""
+    """Cells that are already escaped, under their headings."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([guard(name) for name in heading])

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from ferd_eval.errors import UserError
 from ferd_eval.metrics import scorecard
-from ferd_eval.report.run.build import Run
+from ferd_eval.report.run.model import Run
 from ferd_eval.results.outcomes import Outcomes
 
 #: One run, several, or several by name.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from ferd_eval.errors import listed
 from ferd_eval.metrics import AttackScores, ErrorShift, TargetEffect, TargetExcess
 from ferd_eval.metrics.sanity.check import counted
 from ferd_eval.report.format import FormattedValue, Table, percent, span, whole
+from ferd_eval.report.run.model import ClassFigures, TargetsView
 
 QUESTION = "Are some classes easier to be attacked into?"
 
@@ -16,24 +16,6 @@ QUESTION = "Are some classes easier to be attacked into?"
 _MOST_NAMES = 3
 
 _Interval = tuple[float, float] | None
-
-
-@dataclass(frozen=True, eq=False)
-class TargetsView:
-    """The classes that attacks of a run lead to.
-
-    Attributes:
-        answers: a row for each attack that says something.
-        tables: the figures behind them, by class: of each targeted attack, and of the untargeted
-            one that leaves the lowest average.
-        overall: attack → figure over all classes.
-        by_class: attack → name and figures of each class.
-    """
-
-    answers: Table
-    tables: tuple[Table, ...]
-    overall: Mapping[str, Mapping[str, FormattedValue]]
-    by_class: Mapping[str, tuple[tuple[str, Mapping[str, FormattedValue]], ...]]
 
 
 def targets_view(attacks: Mapping[str, AttackScores]) -> TargetsView | None:
@@ -195,7 +177,7 @@ def _shift_table(attack: str, shift: ErrorShift) -> Table:
     )
 
 
-def _effect_figures(effect: TargetEffect) -> tuple[tuple[str, Mapping[str, FormattedValue]], ...]:
+def _effect_figures(effect: TargetEffect) -> ClassFigures:
     return tuple(
         (
             each.name,
@@ -213,7 +195,7 @@ def _effect_figures(effect: TargetEffect) -> tuple[tuple[str, Mapping[str, Forma
     )
 
 
-def _shift_figures(shift: ErrorShift) -> tuple[tuple[str, Mapping[str, FormattedValue]], ...]:
+def _shift_figures(shift: ErrorShift) -> ClassFigures:
     return tuple(
         (
             each.name,

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from ferd_eval.metrics.sanity.check import counted
 from ferd_eval.report.format import FormattedValue, Table
-from ferd_eval.report.run.build import ClassLine, RunView, View
+from ferd_eval.report.run.model import ClassLine, RunView, View
 
 #: Longer lists of classes are cut to the lowest; the whole list is in the files.
 _MOST_BARS = 20
@@ -38,27 +38,42 @@ def render_terminal(view: View) -> RenderableType:
             parts += [Text(), *(Text(sentence) for sentence in run.sentences)]
         name = f"{run.name}: " if several else ""
         parts += [Text(f"warning: {name}{warning}", style="yellow") for warning in run.warnings]
-    parts += [Text(), _table(view.summary, without=_LEFT_OUT if several else _LEFT_OUT[:1])]
+    parts += [Text(), _summary(view.summary, without=_LEFT_OUT if several else _LEFT_OUT[:1])]
     for run in view.runs[:_MOST_RUNS]:
         parts += [Text(), *_bars(run, f"{run.name}: classes" if several else "Classes")]
     return Group(*parts)
 
 
-def _table(of: Table, without: Sequence[str]) -> RichTable:
-    shown = [i for i, column in enumerate(of.columns) if column not in without]
+def _summary(of: Table, without: Sequence[str]) -> RichTable:
+    """All attacks; headings of two words stand on two lines, so that 80 columns hold the table."""
+    kept = [i for i, column in enumerate(of.columns) if column not in without]
+    shown = Table(
+        of.title,
+        tuple(of.columns[i] for i in kept),
+        tuple(tuple(row[i] for i in kept) for row in of.rows),
+        best=frozenset((row, kept.index(i)) for row, i in of.best if i in kept),
+    )
+    headings = [
+        re.sub(r"\s(?!%)", "\n", column, count=1) if isinstance(cell, FormattedValue) else column
+        for column, cell in zip(shown.columns, shown.rows[0], strict=True)
+    ]
+    return rich_table(shown, headings)
+
+
+def rich_table(of: Table, headings: Sequence[str]) -> RichTable:
+    """A table for the terminal; where it is too narrow, names take a second line, numbers do not.
+
+    Args:
+        headings: of the columns, in place of their own.
+    """
     table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
-    for i in shown:
-        column = of.columns[i]
-        number = bool(of.rows) and isinstance(of.rows[0][i], FormattedValue)
-        # Headings of two words stand on two lines: the table fits 80 columns.
-        heading = Text(re.sub(r"\s(?!%)", "\n", column, count=1) if number else column)
-        # Where it does not, names take a second line before any number is cut.
+    for heading, cell in zip(headings, of.rows[0], strict=True):
+        number = isinstance(cell, FormattedValue)
         justify: JustifyMethod = "right" if number else "left"
-        table.add_column(heading, justify=justify, no_wrap=number, overflow="fold")
+        table.add_column(Text(heading), justify=justify, no_wrap=number, overflow="fold")
     for r, row in enumerate(of.rows):
-        table.add_row(
-            *(Text(str(row[c]), style="bold" if (r, c) in of.best else "") for c in shown)
-        )
+        styles = ["bold" if (r, c) in of.best else "" for c in range(len(row))]
+        table.add_row(*(Text(str(cell), style=s) for cell, s in zip(row, styles, strict=True)))
     return table
 
 

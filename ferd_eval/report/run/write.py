@@ -10,11 +10,12 @@ from typing import Any
 from ferd_eval.errors import UserError
 from ferd_eval.io.files import write_atomically
 from ferd_eval.io.json import to_json
-from ferd_eval.report.run.build import Run, view
+from ferd_eval.report import render
+from ferd_eval.report.run.build import view
 from ferd_eval.report.run.csv import long_csv, wide_csv
 from ferd_eval.report.run.html import page
 from ferd_eval.report.run.inputs import Results, as_runs
-from ferd_eval.report.run.markdown import markdown
+from ferd_eval.report.run.model import Run
 
 #: Of one run, and of several.
 _SCORECARD_FILES = ("scorecard.json", "scorecards.json")
@@ -44,7 +45,7 @@ def write_report(folder: Path | str | Results, runs: Results | Path | str) -> tu
     rendered = view(runs)
     contents = {
         scorecard_file(runs): _rows_on_lines(to_json(scorecards(runs))),
-        "report.md": markdown(rendered),
+        "report.md": render.markdown("report.md.j2", view=rendered),
         "report.csv": long_csv(rendered),
         "report_wide.csv": wide_csv(rendered),
         "report.html": page(rendered),

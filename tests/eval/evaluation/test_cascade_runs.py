@@ -21,7 +21,7 @@ from ferd_eval.evaluation.cost.eta import forecast
 from ferd_eval.evaluation.cost.model import operations, search_unit
 from ferd_eval.evaluation.evaluate import as_threats
 from ferd_eval.metrics import WORST_CASE, wilson, worst_case
-from ferd_eval.report.run.build import Run, view
+from ferd_eval.report import Run, view
 from tests.conftest import Killed, StopAfter, TinyNet, tiny_data
 
 SEARCHES = (APGDCE(iterations=6), APGDT(iterations=3), FABT(iterations=4), Square(queries=60))

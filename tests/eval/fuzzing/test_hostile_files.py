@@ -25,12 +25,13 @@ from ferd_eval.datasets import load_dataset
 from ferd_eval.evaluation.config import EvalConfig
 from ferd_eval.evaluation.saved_images import read_saved_images
 from ferd_eval.io.epsilon import parse_quantity
+from ferd_eval.io.escape import escape_formula
 from ferd_eval.io.json import parse_json, to_json
 from ferd_eval.models import build_classifier
 from ferd_eval.models.checkpoint.load import load_checkpoint
 from ferd_eval.report.api import read_run
 from ferd_eval.report.leaderboard.reported import read_reported
-from ferd_eval.report.run.csv import as_csv, guard
+from ferd_eval.report.render import csv_text
 from ferd_eval.results.class_groups import read_groups
 from ferd_eval.results.importing import read_predictions
 from ferd_eval.results.prediction_file import PredictionFile
@@ -480,13 +481,13 @@ def test_a_class_of_many_digits_is_one_line(tmp_path: Path, refusal: Refusal) ->
 
 @pytest.mark.parametrize("start", [*"=+-@\t\n", *"\uff1d\uff0b\uff0d\uff20"])
 def test_a_cell_never_begins_a_formula(start: str) -> None:
-    assert guard(f"{start}1+1") == f"'{start}1+1"
+    assert escape_formula(f"{start}1+1") == f"'{start}1+1"
 
 
 @pytest.mark.parametrize("text", ["x\r=1+1", "\r=1+1", "x\r\n=1+1"])
 def test_no_cell_breaks_out_of_its_quotes(text: str) -> None:
     """The csv module writes a lone carriage return without quotes, and a new row would begin."""
-    written = as_csv(["name", "n"], [[guard(text), "1"]])
+    written = csv_text(["name", "n"], [[text, 1]])
     assert "\r" not in written
     rows = list(csv.reader(io.StringIO(written, newline="")))
     assert [len(row) for row in rows] == [2, 2]

@@ -13,7 +13,7 @@ import pytest
 
 from ferd_eval.metrics import scorecard
 from ferd_eval.report import Run, percent, view, write_report
-from ferd_eval.report.run.build import RunView
+from ferd_eval.report.run.model import RunView
 from tests.eval.report.chromium import Chromium
 
 PROGRAM = shutil.which("chromium") or shutil.which("google-chrome")

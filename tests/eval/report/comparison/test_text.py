@@ -5,17 +5,21 @@ from __future__ import annotations
 import io
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from rich.console import Console
 
 from ferd_eval.metrics import Comparison, Delta, Verdict
 from ferd_eval.metrics.comparison.checkpoints import ClassDelta, assemble
-from ferd_eval.report.comparison import Contest, Contestant, comparison_view, render_comparison
-from ferd_eval.report.comparison.html import comparison_page
+from ferd_eval.report import render
+from ferd_eval.report.comparison.build import comparison_view
+from ferd_eval.report.comparison.model import ComparisonReport
+from ferd_eval.report.comparison.terminal import render_comparison
 from ferd_eval.report.comparison.text import headline
-from ferd_eval.report.comparison.write import comparison_markdown
+from ferd_eval.report.comparison.write import comparison_page
 from ferd_eval.report.format import (
     difference,
     percent_end,
@@ -23,6 +27,8 @@ from ferd_eval.report.format import (
     ratio_difference,
     ratio_end,
 )
+from ferd_eval.results.outcomes import Outcomes
+from ferd_eval.results.run_group import RunGroup
 
 
 def delta(low: float, high: float, value: float | None = None) -> Delta:
@@ -49,13 +55,14 @@ def found(
     )  # fmt: skip
 
 
-def contest(comparison: Comparison, **more: Any) -> Contest:
+def report(comparison: Comparison, **more: Any) -> ComparisonReport:
     manifest = {
         "attacks": {"pgd": {"eps": 0.1, "eps_text": "0.1"}},
         "dataset": {"name": "d", "class_names": ["c0"]},
     }
-    sides = [Contestant(name, (f"/{name}",), (manifest,), None) for name in ("A", "B")]
-    return Contest(*sides, "pgd", {"pgd": comparison}, False, "", (), **more)
+    outcomes = Outcomes(pd.DataFrame(), manifest)
+    sides = [RunGroup(name, (Path(f"/{name}"),), (outcomes,)) for name in ("A", "B")]
+    return ComparisonReport(*sides, "pgd", {"pgd": comparison}, False, "", (), **more)
 
 
 UP, DOWN, AROUND = delta(0.001, 0.033, 0.017), delta(-0.03, -0.02, -0.025), delta(-0.005, 0.007)
@@ -113,7 +120,7 @@ SENTENCES = {
 def test_each_verdict_can_be_quoted(verdict: Verdict) -> None:
     comparison, sentence = SENTENCES[verdict]
     assert comparison.verdict == verdict
-    assert headline(contest(comparison)) == sentence
+    assert headline(report(comparison)) == sentence
 
 
 @pytest.mark.parametrize(
@@ -138,34 +145,32 @@ def test_each_verdict_can_be_quoted(verdict: Verdict) -> None:
     ],
 )  # fmt: skip
 def test_reasons_name_what_decided(comparison: Comparison, parts: tuple[str, ...]) -> None:
-    sentence = headline(contest(comparison))
+    sentence = headline(report(comparison))
     assert all(part in sentence for part in parts), sentence
 
 
 def test_of_many_classes_the_lowest_tenth_is_spoken_of() -> None:
-    view = comparison_view(contest(found(delta(0.005, 0.016), UP, count=100)))
+    view = comparison_view(report(found(delta(0.005, 0.016), UP, count=100)))
     assert "its lowest tenth of the classes is 1.7 points higher" in view.headline
     assert "2.3 points in the lowest tenth of the classes" in view.sentences[0]
-    assert view.attack_table.columns[3] == "Worst 10 %"
-    fewer = comparison_view(contest(found(delta(0.005, 0.016), UP, count=99)))
+    assert view.tables["attacks"].columns[3] == "Worst 10 %"
+    fewer = comparison_view(report(found(delta(0.005, 0.016), UP, count=99)))
     assert "its lowest class is" in fewer.headline
 
 
 def test_how_sure_it_is_stands_in_words() -> None:
-    view = comparison_view(contest(found(AROUND, AROUND)))
+    view = comparison_view(report(found(AROUND, AROUND)))
     assert view.sentences[0] == (
         "A true difference of less than 2.3 points in the lowest class or 2.3 points on average "
         "would be missed more often than one time in five."
     )
     assert "400 images (100 per class), the same for both sides" in view.sentences[1]
     of_methods = replace(found(AROUND, AROUND), seeds=(3, 4))
-    text = comparison_view(contest(of_methods)).sentences[1]
+    text = comparison_view(report(of_methods)).sentences[1]
     assert "3 and 4 networks a side" in text
     unknown = replace(found(AROUND, AROUND), average=Delta(*[None] * 5))
     unknown = replace(unknown, worst_class=Delta(0.5, 0.5, 0.0, None, None))
-    assert not any(
-        "true difference" in each for each in comparison_view(contest(unknown)).sentences
-    )
+    assert not any("true difference" in each for each in comparison_view(report(unknown)).sentences)
 
 
 STUCK = Delta(0.0, 0.0, 0.0, (-0.02, 0.02), None)
@@ -187,7 +192,7 @@ STUCK = Delta(0.0, 0.0, 0.0, (-0.02, 0.02), None)
 def test_no_difference_is_said_to_be_detectable_where_none_can_be_told(
     average: Delta, lowest: Delta, parts: tuple[str, ...]
 ) -> None:
-    text = comparison_view(contest(found(average, lowest))).sentences[0]
+    text = comparison_view(report(found(average, lowest))).sentences[0]
     assert all(part in text for part in parts), text
     assert "0.0 points" not in text
     assert ("would be missed" in text) == (average != lowest)
@@ -195,9 +200,7 @@ def test_no_difference_is_said_to_be_detectable_where_none_can_be_told(
 
 def test_a_figure_at_the_end_of_its_scale_says_so_in_place_of_an_interval() -> None:
     stuck = replace(STUCK, interval95=None)
-    assert "(0.0, no interval: it is 0.0 % on both sides)" in headline(
-        contest(found(AROUND, stuck))
-    )
+    assert "(0.0, no interval: it is 0.0 % on both sides)" in headline(report(found(AROUND, stuck)))
 
 
 def test_an_interval_that_leaves_out_zero_without_counting_says_why() -> None:
@@ -206,8 +209,12 @@ def test_an_interval_that_leaves_out_zero_without_counting_says_why() -> None:
     comparison = replace(
         comparison, per_class=(comparison.per_class[0], own, *comparison.per_class[2:])
     )
-    view = comparison_view(contest(comparison))
-    for text in (view.taken_alone, view.class_table.note, comparison_markdown(view)):
+    view = comparison_view(report(comparison))
+    for text in (
+        view.taken_alone,
+        view.tables["classes"].note,
+        render.markdown("compare.md.j2", view=view),
+    ):
         assert "interval of c1 (Holm p 0.063) leaves out 0" in text
         assert "over all 4 classes together, Holm" in text
     assert "beyond chance (at 5 % over all 4 classes together, Holm)" in view.headline
@@ -218,21 +225,23 @@ def test_an_interval_that_leaves_out_zero_without_counting_says_why() -> None:
 
 
 def test_where_intervals_and_tests_agree_nothing_is_explained() -> None:
-    assert comparison_view(contest(found(AROUND, AROUND))).taken_alone == ""
+    assert comparison_view(report(found(AROUND, AROUND))).taken_alone == ""
     counted = found(UP, UP, [0.1, 0.05])
-    assert comparison_view(contest(counted)).taken_alone == ""
+    assert comparison_view(report(counted)).taken_alone == ""
     many = replace(
         counted,
         per_class=tuple(replace(c, interval95=(-0.2, -0.1)) for c in counted.per_class),
     )
-    text = comparison_view(contest(many)).taken_alone
+    text = comparison_view(report(many)).taken_alone
     assert text.startswith("The intervals of c2 (Holm p 1.000) and c3 (Holm p 1.000) leave out 0")
 
 
 def test_no_word_claims_significance_of_nothing() -> None:
     for comparison, _ in SENTENCES.values():
-        view = comparison_view(contest(comparison))
-        text = " ".join([view.headline, *view.sentences, *(table.note for table in view.tables)])
+        view = comparison_view(report(comparison))
+        text = " ".join(
+            [view.headline, *view.sentences, *(table.note for table in view.tables.values())]
+        )
         assert "significan" not in text
         assert "certified" not in text
 
@@ -272,7 +281,7 @@ def test_a_class_without_images_stands_last_and_without_numbers() -> None:
     comparison = found(AROUND, AROUND)
     empty = ClassDelta(4, "c4", 0, None, None, None, None, None, None)
     view = comparison_view(
-        contest(replace(comparison, per_class=(empty, *comparison.per_class[1:])))
+        report(replace(comparison, per_class=(empty, *comparison.per_class[1:])))
     )
     assert view.classes[-1].name == "c4"
     assert re.fullmatch("–", str(view.classes[-1].interval))
