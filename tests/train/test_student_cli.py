@@ -392,8 +392,12 @@ MISTAKES = [
     ("--teacher CNN", "cnn.safetensors", "28×28", "8×8", "--set image_size=28"),
     ("--teacher-arch resnet20", "resnet20"),
     ("--teacher-normalize 0.5", "normalize"),
-    ("--teacher DEEP", "the features at the tap layer4 are 1×1", "synthesis.tap=layer3"),
-    ("--set synthesis.tap=layer9", "a ResNet has no tap 'layer9'", "layer1, layer2, layer3"),
+    ("--teacher DEEP", "the features of layer layer4 are 1×1", "synthesis.tap=layer3"),
+    (
+        "--set synthesis.tap=layer9",
+        "a ResNet has no feature layer 'layer9'",
+        "layer1, layer2, layer3",
+    ),
     ("--teacher TEN --score --dataset DATA3", "10 logits", "3 classes"),
     ("--score --dataset DATA10", "3 logits", "10 classes"),
     ("--score --dataset DATA12", "images of 1×12×12, but the student's are 1×8×8", "image_size=12"),
@@ -521,7 +525,7 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(words, tmp_path, c
     assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")} == before
     # A mistake is found as without it.
     wrong = call(capsys, *words, "--dry-run", "--set", "synthesis.tap=layer9")
-    assert_one_line(wrong, "no tap 'layer9'")
+    assert_one_line(wrong, "no feature layer 'layer9'")
 
 
 def test_the_folder_of_each_seed_is_looked_at_before_the_first_is_trained(words, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""How far a batch's statistics are from those that batch normalisation keeps: L_bn of FERD.
+"""Distance of a batch's statistics from those that batch normalisation keeps: L_bn of FERD.
 
 arXiv 2509.20793, equation 8, after Yin et al., "Dreaming to distill", CVPR 2020:
 ``Σ_l ‖μ_l(x) − μ_l‖₂ + ‖σ²_l(x) − σ²_l‖₂`` over the inputs of the batch-norm layers. The batch's
@@ -7,8 +7,8 @@ variance is the biased one and the norms are not squared. B batch, C channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -29,10 +29,30 @@ def layers_with_statistics(network: nn.Module) -> list[_BatchNorm]:
     ]
 
 
-class BatchNormMatching:
-    """Looks on while networks run, and adds up how far their batches are from what they know.
+@contextmanager
+def watch_inputs(
+    layers: Sequence[_BatchNorm], measure: Callable[[_BatchNorm, Tensor], Tensor]
+) -> Iterator[list[Tensor]]:
+    """Collect a value, with gradient, from the input of each of the layers that runs meanwhile.
 
-    Hooks are in place only inside `watch`, so nothing else that runs the same layers is counted.
+    Hooks are in place only inside the block, so no other run of the layers counts.
+    """
+    values: list[Tensor] = []
+
+    def collect(layer: nn.Module, arguments: tuple[Any, ...]) -> None:
+        assert isinstance(layer, _BatchNorm)
+        values.append(measure(layer, arguments[0]))
+
+    handles = [layer.register_forward_pre_hook(collect) for layer in layers]
+    try:
+        yield values
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class BatchNormMatching:
+    """Distances of batches from the statistics of the networks that run.
 
     Attributes:
         layers: the batch-norm layers looked at.
@@ -56,35 +76,35 @@ class BatchNormMatching:
         for student in students:
             self.layers += layers_with_statistics(student)
 
-    @contextmanager
-    def watch(self, share: BatchShard = WHOLE) -> Iterator[list[Tensor]]:
+    def watch(self, share: BatchShard = WHOLE) -> AbstractContextManager[list[Tensor]]:
         """Collect a distance, with gradient, from each layer that runs meanwhile.
 
-        Where that is on a process's share of a batch, the distances are the whole batch's.
+        On a process's share of a batch, the distances are the whole batch's.
 
         Raises:
-            AssertionError: a layer runs in train mode, which would move what it is matched to.
+            AssertionError: a layer runs in train mode, which would move its statistics.
         """
-        distances: list[Tensor] = []
+        return watch_inputs(self.layers, lambda layer, input_BC: distance(layer, input_BC, share))
 
-        def collect(layer: nn.Module, arguments: tuple[Any, ...]) -> None:
-            assert isinstance(layer, _BatchNorm)
-            distances.append(distance(layer, arguments[0], share))
 
-        handles = [layer.register_forward_pre_hook(collect) for layer in self.layers]
-        try:
-            yield distances
-        finally:
-            for handle in handles:
-                handle.remove()
+def watched(
+    matching: BatchNormMatching | None, share: BatchShard = WHOLE
+) -> AbstractContextManager[list[Tensor]]:
+    """`BatchNormMatching.watch`, or nothing where L_bn is off."""
+    return nullcontext([]) if matching is None else matching.watch(share)
 
 
 def distance(layer: _BatchNorm, input_BC: Tensor, share: BatchShard = WHOLE) -> Tensor:
     """One layer's part of L_bn, a scalar, for its input B×C×…, which may be a share of a batch."""
+    return distance_to(*statistics(layer), input_BC, share)
+
+
+def statistics(layer: _BatchNorm) -> tuple[Tensor, Tensor]:
+    """Running mean and variance of a layer in evaluation mode, C each."""
     assert not layer.training, "batch statistics are matched in evaluation mode only"
     assert layer.running_mean is not None
     assert layer.running_var is not None
-    return distance_to(layer.running_mean, layer.running_var, input_BC, share)
+    return layer.running_mean, layer.running_var
 
 
 def distance_to(
@@ -98,8 +118,8 @@ def distance_to(
 class _Distance(torch.autograd.Function):
     """‖mean − μ‖₂ + ‖variance − σ²‖₂ with its gradient written out.
 
-    Autograd would keep and re-read five tensors of the input's size, at each of the network's
-    layers; this reads the input, which the network keeps anyway, twice forward and once back.
+    Autograd would keep and re-read five tensors of the input's size for each layer; this reads the
+    input, which the network keeps anyway, twice forward and once back.
     """
 
     @staticmethod
@@ -136,57 +156,40 @@ class _Distance(torch.autograd.Function):
         return by_input_BC, None, None, None
 
 
-class MomentumMatching:
+class MomentumMatching(BatchNormMatching):
     """‖μ − (1−m)·batch − m·past‖₂ of means and of variances, summed over the teacher's layers.
 
     The past is the running mean, with momentum m too, of the statistics of the last batch of each
     round so far. In the first round there is none, and the batch alone is matched.
-
-    Raises:
-        UserError: the teacher has no batch normalisation.
     """
 
     def __init__(self, teacher: nn.Module, momentum: float) -> None:
-        self._layers = BatchNormMatching(teacher).layers
+        super().__init__(teacher)
         self._momentum = momentum
         self._past: list[tuple[Tensor, Tensor]] = []
         self._last: dict[nn.Module, tuple[Tensor, Tensor]] = {}
 
-    @contextmanager
-    def watch(self) -> Iterator[list[Tensor]]:
-        """Collect a distance, with gradient, from each layer that runs meanwhile."""
-        distances: list[Tensor] = []
-
-        def collect(layer: nn.Module, arguments: tuple[Any, ...]) -> None:
-            assert isinstance(layer, _BatchNorm)
-            assert not layer.training, "batch statistics are matched in evaluation mode only"
-            distances.append(self._distance(layer, arguments[0]))
-
-        handles = [layer.register_forward_pre_hook(collect) for layer in self._layers]
-        try:
-            yield distances
-        finally:
-            for handle in handles:
-                handle.remove()
+    def watch(self, share: BatchShard = WHOLE) -> AbstractContextManager[list[Tensor]]:
+        return watch_inputs(self.layers, self._distance)
 
     def _distance(self, layer: _BatchNorm, input_BC: Tensor) -> Tensor:
         axes = [0, *range(2, input_BC.ndim)]
         with torch.no_grad():
             self._last[layer] = (input_BC.mean(axes), input_BC.var(axes, correction=0))
-        assert layer.running_mean is not None
-        assert layer.running_var is not None
         if not self._past:
-            return distance_to(layer.running_mean, layer.running_var, input_BC)
-        # The batch counts by 1−m, so what it has to reach lies 1/(1−m) times as far.
-        own = 1 - self._momentum
-        mean_C, variance_C = self._past[self._layers.index(layer)]
-        wanted_mean_C = (layer.running_mean - self._momentum * mean_C) / own
-        wanted_variance_C = (layer.running_var - self._momentum * variance_C) / own
-        return own * distance_to(wanted_mean_C, wanted_variance_C, input_BC)
+            return distance(layer, input_BC)
+        # The batch counts by 1−m, so its target lies 1/(1−m) times as far.
+        own, known = 1 - self._momentum, statistics(layer)
+        past = self._past[self.layers.index(layer)]
+        mean_C, variance_C = (
+            (known_C - self._momentum * past_C) / own
+            for known_C, past_C in zip(known, past, strict=True)
+        )
+        return own * distance_to(mean_C, variance_C, input_BC)
 
     def end_round(self) -> None:
         """Take the last batch's statistics into the past."""
-        latest = [self._last[layer] for layer in self._layers]
+        latest = [self._last[layer] for layer in self.layers]
         if not self._past:
             self._past = latest
             return
@@ -203,5 +206,5 @@ class MomentumMatching:
         return {"past": self._past}
 
     def load_state(self, state: Mapping[str, Any], device: torch.device) -> None:
-        """Go on from what `state` gave."""
+        """Restore what `state` gave."""
         self._past = [(mean.to(device), variance.to(device)) for mean, variance in state["past"]]

@@ -13,13 +13,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, softplus
 
 from ferd_eval.attacks import frozen
-from ferd_eval.errors import UserError, did_you_mean
+from ferd_eval.errors import UserError
+from ferd_train.config.checks import (
+    require_at_least,
+    require_not_negative,
+    require_one_of,
+    require_positive,
+)
 from ferd_train.training.process_group import WHOLE, BatchShard
 
 #: Shape of ε of equation 4: for each element (paper), or one for all positions of a channel
@@ -51,7 +58,7 @@ MASK_MAXIMA: Mapping[str, Callable[[Tensor], Tensor]] = {
     "batch": lambda variance_BC: variance_BC.amax(),
 }
 
-_CHOICES = {
+_CHOICES: Mapping[str, Mapping[str, Any]] = {
     "noise": NOISES,
     "regulariser": REGULARISERS,
     "mask_scale": MASK_SCALES,
@@ -89,17 +96,11 @@ class Bottleneck:
     guard: float = 1e-10
 
     def __post_init__(self) -> None:
-        for field, known in _CHOICES.items():
-            name = getattr(self, field)
-            if name not in known:
-                raise UserError(f"no {field} is called {name!r}.{did_you_mean(name, known)}")
-        if self.steps < 1:
-            raise UserError(f"steps is {self.steps}; give 1 or more.")
-        if not 0 <= self.beta < float("inf"):
-            raise UserError(f"beta is {self.beta}; give 0 or more.")
-        for field in ("lr", "guard"):
-            if not 0 < getattr(self, field) < float("inf"):
-                raise UserError(f"{field} is {getattr(self, field)}; give more than 0.")
+        for name, known in _CHOICES.items():
+            require_one_of(self, name, known)
+        require_at_least(self, 1, "steps")
+        require_not_negative(self, "beta")
+        require_positive(self, "lr", "guard")
 
     def variance(self, z_BCHW: Tensor) -> Tensor:
         """Variance of each channel over its positions, B×C, with the guard added.
@@ -109,8 +110,8 @@ class Bottleneck:
         """
         if z_BCHW.shape[2:].numel() < 2:
             raise UserError(
-                "the features at the tap are 1×1, so their channels have no variance for the "
-                "bottleneck to go by; choose an earlier tap, or larger images."
+                "the features are 1×1, so their channels have no variance for the bottleneck; "
+                "choose an earlier feature layer (synthesis.tap), or larger images."
             )
         z_BCHW = z_BCHW.detach()
         # In two passes, which on a CPU takes a tenth of torch.var's time.

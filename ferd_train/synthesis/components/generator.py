@@ -1,4 +1,4 @@
-"""The network that makes images from noise, and is made anew each epoch.
+"""The network that makes images from noise.
 
 FERD names its hyper-parameters only (arXiv 2509.20793); the layers are the common generator of
 data-free distillation (Fang et al., "Contrastive model inversion", 2021). B batch, C channels,
@@ -15,6 +15,9 @@ from torch.nn.functional import conv_transpose2d, pad
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ferd_eval.errors import UserError
+from ferd_train.synthesis.base import Setting
+from ferd_train.training.seeds import Randomness
+from ferd_train.training.sync_batchnorm import share_batch_norm
 
 Layer = nn.Linear | nn.Conv2d | _BatchNorm
 #: Draws a layer's weights, in place.
@@ -26,13 +29,25 @@ _SPREAD = 0.02
 _FACTOR = 4
 
 
+def run_generator(setting: Setting, latent: int, width: int, draw: Draw | None = None) -> Generator:
+    """A `Generator` on the device, with batch normalisation over all processes.
+
+    Its weights follow from the run's seed, so they are the same at each call.
+    """
+    stream = Randomness(setting.seed, 0).stream("generator")
+    shape = setting.image_shape
+    generator = Generator(shape, stream, latent=latent, width=width, draw=draw).to(setting.device)
+    share_batch_norm(generator, setting.share)
+    return generator
+
+
 class Generator(nn.Module):
     """Latents B×Z to images B×C×H×W in [0, 1].
 
     A linear layer to 2·width maps of a quarter of the height and width, then twice: nearest
     upsampling, 3×3 convolution, batch normalisation, LeakyReLU 0.2 (2·width and width maps); a last
-    3×3 convolution and a sigmoid. It stays in train mode: its batch normalisation always goes by
-    the batch.
+    3×3 convolution and a sigmoid. It stays in train mode: batch normalisation always uses the
+    batch's statistics.
 
     Attributes:
         image_shape: C, H, W; H and W multiples of 4.
@@ -84,16 +99,12 @@ class Generator(nn.Module):
         self.reset(generator)
 
     def forward(self, z_BZ: Tensor) -> Tensor:
-        """Images B×C×H×W in [0, 1]."""
         x_BCHW: Tensor = self.layers(z_BZ)
         return x_BCHW
 
     @torch.no_grad()
     def reset(self, generator: torch.Generator) -> None:
-        """Draw all weights anew, on the CPU, so that they are the same on every device.
-
-        Running statistics are as new.
-        """
+        """Draw all weights anew, on the CPU so that every device has the same; clear statistics."""
         for layer in self.layers:
             if isinstance(layer, _BatchNorm):
                 layer.reset_running_stats()
@@ -117,9 +128,9 @@ def small_weights(layer: Layer, generator: torch.Generator) -> None:
 
 
 def usual_weights(layer: Layer, generator: torch.Generator) -> None:
-    """As torch makes layers: U(−1/√n, 1/√n) for n inputs, batch normalisation 1 and 0.
+    """Torch's defaults: U(−1/√n, 1/√n) for n inputs, batch normalisation 1 and 0.
 
-    So begin the generators that public code makes once and never resets.
+    For the generators that public code makes once and never resets.
     """
     if isinstance(layer, _BatchNorm):
         layer.weight.fill_(1.0)
@@ -133,7 +144,7 @@ def usual_weights(layer: Layer, generator: torch.Generator) -> None:
 
 
 def _doubling(in_maps: int, out_maps: int) -> list[nn.Module]:
-    """Twice the height and width; no bias, for batch normalisation would take it away."""
+    """Twice the height and width; no bias, as batch normalisation would remove it."""
     return [
         _UpsampledConv2d(in_maps, out_maps, 3, padding=1, bias=False),
         nn.BatchNorm2d(out_maps),
@@ -150,7 +161,6 @@ class _UpsampledConv2d(nn.Conv2d):
     """
 
     def forward(self, x_BIHW: Tensor) -> Tensor:
-        """Map B×I×H×W to B×O×2H×2W."""
         turned_IO33 = self.weight.flip(2, 3).transpose(0, 1)
         # A full convolution with 2×2 ones, one axis after the other.
         tall_IO43 = pad(turned_IO33, (0, 0, 0, 1)) + pad(turned_IO33, (0, 0, 1, 0))

@@ -1,4 +1,4 @@
-"""What the generator lowers: equations 7 to 9 of FERD (arXiv 2509.20793).
+"""The generator's loss: equations 7 to 9 of FERD (arXiv 2509.20793).
 
 ``L_gen = λ_adv·L_adv + λ_bn·L_bn + λ_oh·L_oh + λ_uni·L_uni``, means over the batch. A term whose
 weight is 0 is not computed. B batch, C channels, H × W pixels, K classes.
@@ -6,9 +6,7 @@ weight is 0 is not computed. B batch, C channels, H × W pixels, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +14,9 @@ from torch.nn.functional import cross_entropy
 
 from ferd_eval.errors import UserError, did_you_mean
 from ferd_train.losses.divergence import kl, kl_from_uniform, pairwise_gap, soft_cross_entropy
-from ferd_train.synthesis.components.bn_statistics import BatchNormMatching
+from ferd_train.synthesis.components.bn_statistics import BatchNormMatching, watched
 from ferd_train.synthesis.components.bottleneck import Bottleneck
-from ferd_train.synthesis.components.feature_tap import split
+from ferd_train.synthesis.components.feature_layer import split
 from ferd_train.training.process_group import WHOLE, BatchShard
 
 # The release flattens the teacher's prediction by this much where it weighs pairs of classes.
@@ -28,7 +26,7 @@ _PAIR_TEMPERATURE = 100.0
 def minus_kl(teacher_BK: Tensor, student_BK: Tensor) -> Tensor:
     """−KL(p_T ‖ p_S), the batch mean.
 
-    Equation 9 prints a plus, but the text wants divergence, so what is minimised is the negative.
+    Equation 9 prints a plus, but the text wants divergence, so the negative is minimised.
     """
     return -kl(teacher_BK, student_BK).mean()
 
@@ -71,50 +69,8 @@ def uniformity(non_robust_BK: Tensor) -> Tensor:
     return kl_from_uniform(non_robust_BK).mean()
 
 
-@dataclass(frozen=True)
-class GeneratorWeights:
-    """The weights of equation 9, with the paper's values.
-
-    Raises:
-        UserError: one is negative or not finite, or all are 0.
-    """
-
-    lambda_adv: float = 1.0
-    lambda_bn: float = 5.0
-    lambda_oh: float = 1.0
-    lambda_uni: float = 5.0
-
-    def __post_init__(self) -> None:
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        for name, value in values.items():
-            if not 0 <= value < float("inf"):
-                raise UserError(f"{name} is {value}; give 0 or more.")
-        if not any(values.values()):
-            raise UserError(
-                f"{', '.join(values)} are all 0, so the generator learns nothing. Raise "
-                "one, or take another method (ferd-train ls methods)."
-            )
-
-    def __call__(self, terms: Mapping[str, Tensor]) -> Mapping[str, float]:
-        """The constant weights of these terms, see `Weigher`."""
-        return {name: getattr(self, f"lambda_{name}") for name in terms}
-
-
-#: From a step's terms by name to their weights. One that adapts looks at them detached.
+#: From a step's terms by name to their weights. They are detached, for weights that adapt.
 Weigher = Callable[[Mapping[str, Tensor]], Mapping[str, "float | Tensor"]]
-
-
-@dataclass(frozen=True, eq=False)
-class GeneratorLosses:
-    """What one batch scored.
-
-    Attributes:
-        total: L_gen, a scalar with gradient.
-        terms: the unweighted terms that are on, detached, by ``adv``, ``bn``, ``oh``, ``uni``.
-    """
-
-    total: Tensor
-    terms: Mapping[str, Tensor]
 
 
 class GeneratorObjective:
@@ -125,17 +81,17 @@ class GeneratorObjective:
 
     Raises:
         UserError: no such adversarial term, or the teacher lacks what a term that is on needs: a
-            known tap, or batch normalisation.
+            known feature layer, or batch normalisation.
     """
 
     def __init__(
         self,
         teacher: nn.Module,
         student: nn.Module,
-        weights: GeneratorWeights,
+        weights: Mapping[str, float],
         *,
         bottleneck: Bottleneck,
-        tap: str | None = None,
+        layer: str | None = None,
         adversarial: str = "kl",
         match_student: bool = True,
         weigher: Weigher | None = None,
@@ -145,9 +101,9 @@ class GeneratorObjective:
         Args:
             teacher: images to logits.
             student: images to logits.
-            weights: of the terms.
+            weights: of ``adv``, ``bn``, ``oh`` and ``uni``; a term of weight 0 is off.
             bottleneck: finds the features that are not robust.
-            tap: where the teacher is cut; None for its family's default.
+            layer: after which the teacher is cut; None for its family's default.
             adversarial: a name in `ADVERSARIAL_TERMS`.
             match_student: L_bn over the student's layers too (paper), or the teacher's alone
                 (release).
@@ -159,14 +115,14 @@ class GeneratorObjective:
                 f"{did_you_mean(adversarial, ADVERSARIAL_TERMS)}"
             )
         self._teacher, self._student, self._weights = teacher, student, weights
-        self._weigher = weigher or weights
+        self._weigher = weigher or (lambda terms: weights)
         self._bottleneck = bottleneck
         self._adversarial = ADVERSARIAL_TERMS[adversarial]
-        self._halves = split(teacher, tap) if weights.lambda_uni else None
+        self._halves = split(teacher, layer) if weights["uni"] else None
         self._matching = None
-        if weights.lambda_bn:
+        if weights["bn"]:
             self._matching = BatchNormMatching(teacher, *([student] if match_student else []))
-        self._student_runs = bool(weights.lambda_adv or (weights.lambda_bn and match_student))
+        self._student_runs = bool(weights["adv"] or (weights["bn"] and match_student))
 
     def __call__(
         self,
@@ -174,14 +130,16 @@ class GeneratorObjective:
         labels_B: Tensor,
         generator: torch.Generator,
         share: BatchShard = WHOLE,
-    ) -> GeneratorLosses:
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Score images in [0, 1] made for these labels; the bottleneck draws from `generator`.
 
-        Given a process's share of a batch, the losses are the whole batch's.
+        Returns:
+            L_gen, a scalar with gradient, and the unweighted terms that are on, detached. Given a
+            process's share of a batch, both are the whole batch's.
         """
         weights, gather = self._weights, share.gather
         student_BK = None
-        with self._watch(share) as distances:
+        with watched(self._matching, share) as distances:
             if self._halves is None:
                 z_BCHW, teacher_BK = None, self._teacher(x_BCHW)
             else:
@@ -190,12 +148,12 @@ class GeneratorObjective:
                 student_BK = gather(self._student(x_BCHW))
         teacher_BK = gather(teacher_BK)
         terms: dict[str, Tensor] = {}
-        if weights.lambda_adv:
+        if weights["adv"]:
             assert student_BK is not None
             terms["adv"] = self._adversarial(teacher_BK, student_BK)
-        if weights.lambda_bn:
+        if weights["bn"]:
             terms["bn"] = torch.stack(distances).sum()
-        if weights.lambda_oh:
+        if weights["oh"]:
             terms["oh"] = one_hot(teacher_BK, gather(labels_B))
         if self._halves is not None:
             assert z_BCHW is not None
@@ -205,13 +163,4 @@ class GeneratorObjective:
         seen = {name: term.detach() for name, term in terms.items()}
         weight = self._weigher(seen)
         weighted = [weight[name] * term for name, term in terms.items()]
-        return GeneratorLosses(torch.stack(weighted).sum(), seen)
-
-    @contextmanager
-    def _watch(self, share: BatchShard) -> Iterator[list[Tensor]]:
-        """Distances of the batch-norm layers that run; none where L_bn is off."""
-        if self._matching is None:
-            yield []
-            return
-        with self._matching.watch(share) as distances:
-            yield distances
+        return torch.stack(weighted).sum(), seen

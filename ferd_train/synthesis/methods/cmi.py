@@ -1,4 +1,4 @@
-"""CMI: a generator made anew each round, and images that differ from all that were made before.
+"""CMI: a generator reset each round, and images that differ from all made before.
 
 Fang et al., "Contrastive model inversion for data-free knowledge distillation", IJCAI 2021, and its
 public code. A round is an epoch here. B batch, C channels, H × W pixels, K classes, Z latent
@@ -7,8 +7,8 @@ numbers, D numbers in a feature.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,34 +16,34 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ferd_eval.attacks import KeyedRng, frozen
+from ferd_eval.attacks import KeyedRng
 from ferd_train.config.checks import (
     require_at_least,
-    require_not_negative,
     require_one_of,
     require_positive,
 )
 from ferd_train.config.unfit import UnfitError
 from ferd_train.synthesis.base import (
-    IMAGE_STEP,
-    BestBatch,
     Setting,
     Synthesis,
     SynthesisRecipe,
     Synthetic,
     require_alone,
 )
-from ferd_train.synthesis.components.bn_statistics import BatchNormMatching, layers_with_statistics
+from ferd_train.synthesis.components.bn_statistics import (
+    BatchNormMatching,
+    layers_with_statistics,
+    watch_inputs,
+    watched,
+)
 from ferd_train.synthesis.components.contrastive import Head, Ring, contrast, random_parts
-from ferd_train.synthesis.components.generator import Generator
+from ferd_train.synthesis.components.descent import descend_generator
+from ferd_train.synthesis.components.generator import run_generator
 from ferd_train.synthesis.components.generator_losses import agreeing_minus_kl, one_hot
-from ferd_train.training.seams import Part
 from ferd_train.training.seeds import Randomness
 
-#: What of the teacher images are told apart by.
+#: Teacher features that images are told apart by.
 FEATURES = ("all", "stages")
-
-_BETAS = (0.5, 0.999)
 
 
 @dataclass(frozen=True)
@@ -90,17 +90,22 @@ class CMIRecipe(SynthesisRecipe):
             self, 1, "steps", "latent", "width", "projected", "remembered", "negatives"
         )
         require_positive(self, "lr", "temperature")
-        require_not_negative(self, *self.names_of_weights)
         require_one_of(self, "features", FEATURES)
-        self.require_any_weight()
+        self.require_weights()
+
+    @property
+    def term_weights(self) -> Mapping[str, float]:
+        return {
+            "adv": self.lambda_adv, "bn": self.lambda_bn,
+            "oh": self.lambda_oh, "cr": self.lambda_cr,
+        }  # fmt: skip
 
     def build(self, setting: Setting) -> CMI:
-        """The method."""
         return CMI(self, setting)
 
 
 class CMI(Synthesis):
-    """Inverts the teacher anew each round.
+    """Inverts the teacher in each round, from a new generator.
 
     Raises:
         UserError: the teacher has no batch normalisation, or several processes train.
@@ -111,47 +116,30 @@ class CMI(Synthesis):
         require_alone(recipe, setting)
         self._recipe = recipe
         self._matching = BatchNormMatching(setting.teacher) if recipe.lambda_bn else None
-        self._generator = Generator(
-            setting.image_shape, torch.Generator(), latent=recipe.latent, width=recipe.width
-        ).to(setting.device)
+        self._generator = run_generator(setting, recipe.latent, recipe.width)
         self._contrast = Contrast(recipe, setting) if recipe.lambda_cr else None
 
     def make(self, labels_B: Tensor, randomness: Randomness) -> Synthetic:
         """One round; images and features of the step with the lowest loss are kept."""
-        recipe, setting = self._recipe, self.setting
+        recipe, contrast = self._recipe, self._contrast
         self._generator.reset(randomness.stream("generator"))
-        latents_BZ = self._generator.draw_latents(len(labels_B), randomness.stream("latents"))
-        adam = torch.optim.Adam(
-            [*self._generator.parameters(), latents_BZ.requires_grad_()],
+
+        def score(x_BCHW: Tensor, seen_BCHW: Tensor, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+            return recipe.scored(self.terms(x_BCHW, seen_BCHW, labels_B, randomness, step))
+
+        made = descend_generator(
+            self.setting,
+            self._generator,
+            recipe.steps,
+            labels_B,
+            randomness,
+            score,
             lr=recipe.lr,
-            betas=_BETAS,
+            parts={"generator": self._generator},
+            after_step=contrast.step if contrast else lambda loss: None,
         )
-        best = BestBatch(setting.device)
-        parts: Mapping[str, Part] = {
-            "generator": self._generator,
-            "latents": latents_BZ,
-            "adam": adam,
-            "best": best,
-        }
-        with frozen(setting.teacher), frozen(setting.student):
-            for number in setting.seams.steps(IMAGE_STEP, recipe.steps, parts):
-                step = number + 1
-                x_BCHW = self._generator(latents_BZ)
-                seen_BCHW = setting.augment(x_BCHW, randomness.seed("augment images", step))
-                terms = self.terms(x_BCHW, seen_BCHW, labels_B, randomness, step)
-                loss = recipe.weighted(terms)
-                detached = {name: term.detach() for name, term in terms.items()}
-                best.see(loss.detach(), x_BCHW.detach(), detached, step)
-                if self._contrast is not None:
-                    self._contrast.see(loss.detach())
-                adam.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
-                adam.step()
-                if self._contrast is not None:
-                    self._contrast.step()
-        made = best.synthetic(labels_B, seen_BCHW.detach())
-        if self._contrast is not None:
-            self._contrast.end_round()
+        if contrast is not None:
+            contrast.end_round()
         return made
 
     def terms(
@@ -173,11 +161,8 @@ class CMI(Synthesis):
         """
         recipe, setting = self._recipe, self.setting
         terms: dict[str, Tensor] = {}
-        with ExitStack() as watching:
-            features, distances = (
-                [] if each is None else watching.enter_context(each.watch())
-                for each in (self._contrast, self._matching)
-            )
+        watch = self._contrast.watch() if self._contrast else nullcontext([])
+        with watch as features, watched(self._matching) as distances:
             teacher_BK = setting.teacher(seen_BCHW)
         if recipe.lambda_bn:
             terms["bn"] = torch.stack(distances).sum()
@@ -193,11 +178,9 @@ class CMI(Synthesis):
         return terms
 
     def state(self) -> dict[str, Any]:
-        """Head, its optimiser and the features remembered, also of the round at hand."""
         return {} if self._contrast is None else self._contrast.state()
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` gave."""
         if self._contrast is not None:
             self._contrast.load_state(state)
 
@@ -216,20 +199,9 @@ class Contrast:
         self._lowest = torch.full((), torch.inf)
         self._latest_B2D = self._best_B2D = torch.zeros(0, 2 * features)
 
-    @contextmanager
-    def watch(self) -> Iterator[list[Tensor]]:
+    def watch(self) -> AbstractContextManager[list[Tensor]]:
         """Collect, from each layer, the means over the pixels of its input, B×channels."""
-        features: list[Tensor] = []
-
-        def collect(layer: nn.Module, arguments: tuple[Any, ...]) -> None:
-            features.append(arguments[0].flatten(2).mean(dim=2))
-
-        handles = [layer.register_forward_pre_hook(collect) for layer in self._layers]
-        try:
-            yield features
-        finally:
-            for handle in handles:
-                handle.remove()
+        return watch_inputs(self._layers, lambda layer, input_BC: input_BC.flatten(2).mean(dim=2))
 
     def __call__(self, parts_BCHW: Tensor, global_BD: Tensor, stream: torch.Generator) -> Tensor:
         """L_cr of a step, given the features of the global views."""
@@ -240,13 +212,10 @@ class Contrast:
         cached_R2D = self._ring.draw(self._recipe.negatives, stream, self._setting.device)
         return contrast(self._head, local_BD, global_BD, cached_R2D, self._recipe.temperature)
 
-    def see(self, loss: Tensor) -> None:
-        """Keep the latest features if the loss is the round's lowest."""
+    def step(self, loss: Tensor) -> None:
+        """Keep the latest features if the loss is the round's lowest; one step of the head."""
         if not len(self._best_B2D) or bool(loss < self._lowest):
             self._lowest, self._best_B2D = loss, self._latest_B2D
-
-    def step(self) -> None:
-        """One step of the head, by the gradients that lie there."""
         self._adam.step()
         self._adam.zero_grad(set_to_none=True)
 
@@ -256,7 +225,7 @@ class Contrast:
         self._lowest, self._best_B2D = torch.full((), torch.inf), self._best_B2D[:0]
 
     def state(self) -> dict[str, Any]:
-        """What the next step or round needs."""
+        """Head, its optimiser, and the features remembered, also of the current round."""
         return {
             "head": self._head.state_dict(),
             "adam": self._adam.state_dict(),
@@ -266,12 +235,12 @@ class Contrast:
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` gave."""
+        """Restore what `state` gave."""
         self._head.load_state_dict(state["head"])
         self._adam.load_state_dict(state["adam"])
         self._ring.load_state(state["ring"])
         device = self._setting.device
-        # Older states have none, as they lie between two rounds.
+        # Older states lack these, as they lie between two rounds.
         self._lowest = state.get("lowest", self._lowest).to(device)
         self._best_B2D = state.get("best", self._best_B2D).to(device)
 
@@ -280,7 +249,7 @@ def _layers(teacher: nn.Module, which: str) -> list[_BatchNorm]:
     layers = layers_with_statistics(teacher)
     if not layers:
         raise UnfitError(
-            ["the teacher has no batch normalisation whose inputs images could be told apart by"],
+            ["the teacher has no batch normalisation, whose inputs tell images apart"],
             {"synthesis.lambda_cr": "0"},
         )
     if which == "all":

@@ -1,4 +1,4 @@
-"""DeepInversion: pixels themselves are optimised until the teacher's statistics and classes fit.
+"""DeepInversion: pixels are optimised to fit the teacher's statistics and classes.
 
 Yin et al., "Dreaming to distill", CVPR 2020, with the adaptive term of its equation 8; constants of
 the public reimplementation that FERD's authors ship (Fang et al., "datafree"). B batch, C channels,
@@ -23,17 +23,15 @@ from ferd_train.config.checks import (
 )
 from ferd_train.losses.divergence import jensen_shannon
 from ferd_train.synthesis.base import (
-    IMAGE_STEP,
-    BestBatch,
     Setting,
     Synthesis,
     SynthesisRecipe,
     Synthetic,
     require_alone,
 )
-from ferd_train.synthesis.components.bn_statistics import BatchNormMatching
+from ferd_train.synthesis.components.bn_statistics import BatchNormMatching, watched
+from ferd_train.synthesis.components.descent import BestBatch, LastBatch, descend
 from ferd_train.synthesis.components.generator_losses import one_hot
-from ferd_train.training.seams import Part
 from ferd_train.training.seeds import Randomness
 
 #: Which iterate goes into the bank.
@@ -68,8 +66,8 @@ class DeepInvRecipe(SynthesisRecipe):
             columns; FERD's authors have 0.
         lambda_l2: weight of the mean norm of an image.
         jitter: images are rolled by up to this share of their side, and mirrored by a coin.
-        keep: the ``last`` iterate that was scored, as the public code does but for a step (what it
-            calls the best is the tensor that it goes on to change), or the ``best``.
+        keep: the ``last`` iterate that was scored, as the public code does but for a step (its best
+            is the tensor that it goes on to change), or the ``best``.
     """
 
     method: str = field(default="deepinv", init=False)
@@ -86,12 +84,18 @@ class DeepInvRecipe(SynthesisRecipe):
     def __post_init__(self) -> None:
         require_at_least(self, 1, "steps")
         require_positive(self, "lr")
-        require_not_negative(self, "jitter", *self.names_of_weights)
+        require_not_negative(self, "jitter")
         require_one_of(self, "keep", KEPT)
-        self.require_any_weight()
+        self.require_weights()
+
+    @property
+    def term_weights(self) -> Mapping[str, float]:
+        return {
+            "adv": self.lambda_adv, "bn": self.lambda_bn, "oh": self.lambda_oh,
+            "tv": self.lambda_tv, "l2": self.lambda_l2,
+        }  # fmt: skip
 
     def build(self, setting: Setting) -> DeepInv:
-        """The method."""
         return DeepInv(self, setting)
 
 
@@ -114,26 +118,32 @@ class DeepInv(Synthesis):
         shape = (len(labels_B), *setting.image_shape)
         drawn_BCHW = torch.randn(shape, generator=randomness.stream("pixels"))
         x_BCHW = (_CENTRE + _SPREAD * drawn_BCHW).clamp(0, 1).to(setting.device).requires_grad_()
-        adam = torch.optim.Adam([x_BCHW], lr=recipe.lr, betas=_BETAS)
         views = randomness.stream("jitter")
-        best = BestBatch(setting.device)
-        parts: Mapping[str, Part] = {"pixels": x_BCHW, "adam": adam, "views": views, "best": best}
-        with frozen(setting.teacher), frozen(setting.student):
-            # Pixels are clamped after each step: a teacher that clamps would hold them there.
+        # Pixels are clamped after each step: a teacher that clamps would hold them there.
+        with frozen(setting.teacher):
             distance = distance_inside(setting.teacher, x_BCHW, Passes())
-            for step in setting.seams.steps(IMAGE_STEP, recipe.steps, parts):
-                seen_BCHW = jittered(x_BCHW, recipe.jitter, views)
-                terms = self.terms(inside(seen_BCHW, distance), x_BCHW, labels_B)
-                loss = recipe.weighted(terms)
-                if recipe.keep == "last":
-                    best.forget()
-                best.see(loss.detach(), x_BCHW.detach(), _detached(terms), step + 1)
-                adam.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
-                adam.step()
-                with torch.no_grad():
-                    x_BCHW.clamp_(0, 1)
-        return best.synthetic(labels_B, seen_BCHW.detach())
+
+        def images(step: int) -> tuple[Tensor, Tensor]:
+            return x_BCHW, jittered(x_BCHW, recipe.jitter, views)
+
+        def score(x_BCHW: Tensor, seen_BCHW: Tensor, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+            return recipe.scored(self.terms(inside(seen_BCHW, distance), x_BCHW, labels_B))
+
+        @torch.no_grad()
+        def clamp(loss: Tensor) -> None:
+            x_BCHW.clamp_(0, 1)
+
+        return descend(
+            setting,
+            recipe.steps,
+            labels_B,
+            torch.optim.Adam([x_BCHW], lr=recipe.lr, betas=_BETAS),
+            images,
+            score,
+            parts={"pixels": x_BCHW, "views": views},
+            best=(LastBatch if recipe.keep == "last" else BestBatch)(setting.device),
+            after_step=clamp,
+        )
 
     def terms(self, seen_BCHW: Tensor, x_BCHW: Tensor, labels_B: Tensor) -> dict[str, Tensor]:
         """The terms that are on, by name, unweighted.
@@ -144,12 +154,10 @@ class DeepInv(Synthesis):
             labels_B: classes asked for.
         """
         recipe, setting = self._recipe, self.setting
-        terms: dict[str, Tensor] = {}
-        if self._matching is None:
+        with watched(self._matching) as distances:
             teacher_BK = setting.teacher(seen_BCHW)
-        else:
-            with self._matching.watch() as distances:
-                teacher_BK = setting.teacher(seen_BCHW)
+        terms: dict[str, Tensor] = {}
+        if recipe.lambda_bn:
             terms["bn"] = torch.stack(distances).sum()
         if recipe.lambda_adv:
             student_BK = setting.student(seen_BCHW)
@@ -178,7 +186,3 @@ def total_variation(x_BCHW: Tensor) -> Tensor:
     """Mean |difference| of neighbours along columns plus that along rows."""
     down, right = (x_BCHW.diff(dim=axis).abs().mean() for axis in (2, 3))
     return down + right
-
-
-def _detached(terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: term.detach() for name, term in terms.items()}

@@ -1,7 +1,7 @@
-"""DFHL's images: the student is sure of each one's class, and all classes come about evenly.
+"""DFHL's images: the student is sure of each one's class, and the classes are about even.
 
-Yuan et al., "Data-free hard-label robustness stealing attack", AAAI 2024. The teacher is not asked,
-for there it answers a limited number of questions. B batch, C channels, H × W pixels, K classes.
+Yuan et al., "Data-free hard-label robustness stealing attack", AAAI 2024. The teacher is not used,
+as there it answers a limited number of queries. B batch, C channels, H × W pixels, K classes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import kl_div
 
-from ferd_eval.attacks import frozen
 from ferd_train.config.checks import (
     require_at_least,
     require_not_negative,
@@ -22,20 +21,15 @@ from ferd_train.config.checks import (
     require_share,
 )
 from ferd_train.synthesis.base import (
-    IMAGE_STEP,
-    BestBatch,
     Setting,
     Synthesis,
     SynthesisRecipe,
     Synthetic,
 )
-from ferd_train.synthesis.components.generator import Generator, usual_weights
-from ferd_train.training.seams import Part
+from ferd_train.synthesis.components.descent import descend_generator
+from ferd_train.synthesis.components.generator import run_generator, usual_weights
 from ferd_train.training.seeds import Randomness
-from ferd_train.training.sync_batchnorm import share_batch_norm
 
-# Adam's, as in the authors' release.
-_BETAS = (0.5, 0.999)
 # 0·log 0 is not a number, and a class that no image is given rounds to 0 in single precision.
 _LEAST = 1e-12
 
@@ -88,15 +82,18 @@ class DFHLRecipe(SynthesisRecipe):
         require_share(self, "smoothing")
         require_not_negative(self, "lambda_div")
 
+    @property
+    def term_weights(self) -> Mapping[str, float]:
+        return {"cls": 1.0, "div": self.lambda_div}
+
     def build(self, setting: Setting) -> DFHL:
-        """The method."""
         return DFHL(self, setting)
 
 
 class DFHL(Synthesis):
-    """One generator for the whole run, taught a little each epoch with new latents and a new Adam.
+    """One generator for the whole run, trained a little each epoch with new latents and a new Adam.
 
-    Labels are the classes asked for. The release writes down what the teacher sees instead, which
+    Labels are the classes asked for. The release records the teacher's predictions instead, which
     neither of its recipes' losses reads.
 
     Raises:
@@ -106,45 +103,27 @@ class DFHL(Synthesis):
     def __init__(self, recipe: DFHLRecipe, setting: Setting) -> None:
         super().__init__(setting)
         self._recipe = recipe
-        self._generator = Generator(
-            setting.image_shape,
-            Randomness(setting.seed, 0).stream("generator"),
-            latent=recipe.latent,
-            width=recipe.width,
-            draw=usual_weights,
-        ).to(setting.device)
-        share_batch_norm(self._generator, setting.share)
+        self._generator = run_generator(setting, recipe.latent, recipe.width, usual_weights)
 
     def make(self, labels_B: Tensor, randomness: Randomness) -> Synthetic:
-        """Teach the generator with N_G steps of Adam on its weights and new latents."""
+        """Train the generator for N_G steps of Adam on its weights and new latents."""
         recipe, setting = self._recipe, self.setting
-        share = setting.share
-        drawn_BZ = self._generator.draw_latents(len(labels_B), randomness.stream("latents"))
-        latents_BZ = share.own(drawn_BZ).requires_grad_()
-        adam = torch.optim.Adam(
-            [
-                {"params": self._generator.parameters(), "lr": recipe.lr},
-                {"params": [latents_BZ], "lr": recipe.latent_lr},
-            ],
-            betas=_BETAS,
+
+        def score(x_BCHW: Tensor, seen_BCHW: Tensor, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+            student_BK = setting.share.gather(setting.student(seen_BCHW))
+            return recipe.scored(self._terms(student_BK, labels_B))
+
+        return descend_generator(
+            setting,
+            self._generator,
+            recipe.steps,
+            labels_B,
+            randomness,
+            score,
+            lr=recipe.lr,
+            latent_lr=recipe.latent_lr,
+            parts={},
         )
-        best = BestBatch(labels_B.device)
-        parts: Mapping[str, Part] = {"latents": latents_BZ, "adam": adam, "best": best}
-        with frozen(setting.student):
-            for step in setting.seams.steps(IMAGE_STEP, recipe.steps, parts):
-                x_BCHW = self._generator(latents_BZ)
-                seen_BCHW = setting.augment(x_BCHW, randomness.seed("augment images", step + 1))
-                terms = self._terms(share.gather(setting.student(seen_BCHW)), labels_B)
-                loss = terms["cls"]
-                if "div" in terms:
-                    loss = loss + recipe.lambda_div * terms["div"]
-                shown = {name: term.detach() for name, term in terms.items()}
-                best.see(loss.detach(), x_BCHW.detach(), shown, step + 1)
-                adam.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
-                share.workers.sum_gradients(self._generator.parameters())
-                adam.step()
-        return best.synthetic(labels_B, seen_BCHW.detach())
 
     def _terms(self, student_BK: Tensor, labels_B: Tensor) -> dict[str, Tensor]:
         """The terms that are on, unweighted."""
@@ -154,9 +133,7 @@ class DFHL(Synthesis):
         return terms
 
     def state(self) -> dict[str, Any]:
-        """The generator; latents and optimiser are new each epoch."""
         return {"generator": self._generator.state_dict()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` gave."""
         self._generator.load_state_dict(state["generator"])

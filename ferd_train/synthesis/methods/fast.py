@@ -13,33 +13,28 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ferd_eval.attacks import frozen
 from ferd_train.config.checks import (
     require_at_least,
-    require_not_negative,
     require_one_of,
     require_positive,
     require_share,
 )
 from ferd_train.synthesis.base import (
-    IMAGE_STEP,
-    BestBatch,
     Setting,
     Synthesis,
     SynthesisRecipe,
     Synthetic,
     require_alone,
 )
-from ferd_train.synthesis.components.bn_statistics import MomentumMatching
-from ferd_train.synthesis.components.generator import Generator, usual_weights
+from ferd_train.synthesis.components.bn_statistics import MomentumMatching, watched
+from ferd_train.synthesis.components.descent import BETAS, descend_generator
+from ferd_train.synthesis.components.generator import Generator, run_generator, usual_weights
 from ferd_train.synthesis.components.generator_losses import agreeing_minus_kl, one_hot
-from ferd_train.training.seams import Part
 from ferd_train.training.seeds import Randomness
 
-_BETAS = (0.5, 0.999)
-# By which the authors' code multiplies what Reptile walks; Adam takes most of it out again.
+# The authors' code multiplies Reptile's step by this; Adam removes most of it again.
 _REPTILE = 67.0
-# Of the weights that are drawn anew.
+# Of the renewed weights.
 _SPREAD = 0.02
 
 
@@ -88,13 +83,15 @@ class FastRecipe(SynthesisRecipe):
         require_at_least(self, 1, "steps", "latent", "width", "competes_from")
         require_at_least(self, 0, "renewed_at")
         require_positive(self, "lr", "latent_lr")
-        require_not_negative(self, *self.names_of_weights)
         require_share(self, "momentum")
         require_one_of(self, "meta", METAS)
-        self.require_any_weight()
+        self.require_weights()
+
+    @property
+    def term_weights(self) -> Mapping[str, float]:
+        return {"adv": self.lambda_adv, "bn": self.lambda_bn, "oh": self.lambda_oh}
 
     def build(self, setting: Setting) -> Fast:
-        """The method."""
         return Fast(self, setting)
 
 
@@ -109,70 +106,53 @@ class Fast(Synthesis):
         super().__init__(setting)
         require_alone(recipe, setting)
         self._recipe = recipe
-        self._generator, self._clone = (self._new_generator() for _ in range(2))
+        self._generator, self._clone = (
+            run_generator(setting, recipe.latent, recipe.width, usual_weights) for _ in range(2)
+        )
         self._outer = torch.optim.Adam(
-            self._generator.parameters(), lr=recipe.lr * recipe.steps, betas=_BETAS
+            self._generator.parameters(), lr=recipe.lr * recipe.steps, betas=BETAS
         )
         self._matching = None
         if recipe.lambda_bn:
             self._matching = MomentumMatching(setting.teacher, recipe.momentum)
 
-    def _new_generator(self) -> Generator:
-        """The same at each call."""
-        stream = Randomness(self.setting.seed, 0).stream("generator")
-        return Generator(
-            self.setting.image_shape,
-            stream,
-            latent=self._recipe.latent,
-            width=self._recipe.width,
-            draw=usual_weights,
-        ).to(self.setting.device)
-
     def make(self, labels_B: Tensor, randomness: Randomness) -> Synthetic:
         """One round: adapt a clone and the latents in k steps, and learn from it."""
-        recipe, setting = self._recipe, self.setting
+        recipe = self._recipe
         if randomness.epoch == recipe.renewed_at:
             renew_first_layer(self._generator, randomness.stream("renewal"))
         learner, meta = self._generator, METAS[recipe.meta]
         if meta is not None:
             learner = self._clone
             learner.load_state_dict(self._generator.state_dict())
-        latents_BZ = learner.draw_latents(len(labels_B), randomness.stream("latents"))
-        adam = torch.optim.Adam(
-            [
-                {"params": learner.parameters(), "lr": recipe.lr},
-                {"params": [latents_BZ.requires_grad_()], "lr": recipe.latent_lr},
-            ],
-            betas=_BETAS,
-        )
-        best, competes = BestBatch(setting.device), randomness.epoch >= recipe.competes_from
+        competes = randomness.epoch >= recipe.competes_from
         slopes = [torch.zeros_like(each) for each in learner.parameters()]
-        parts: Mapping[str, Part] = {
-            "learner": learner,
-            "latents": latents_BZ,
-            "adam": adam,
-            "best": best,
-            "slopes": slopes,
-        }
-        with frozen(setting.teacher), frozen(setting.student):
-            for step in setting.seams.steps(IMAGE_STEP, recipe.steps, parts):
-                x_BCHW = learner(latents_BZ)
-                seen_BCHW = setting.augment(x_BCHW, randomness.seed("augment images", step + 1))
-                terms = self.terms(seen_BCHW, labels_B, competes=competes)
-                loss = recipe.weighted(terms)
-                detached = {name: term.detach() for name, term in terms.items()}
-                best.see(loss.detach(), x_BCHW.detach(), detached, step + 1)
-                adam.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
-                for slope, parameter in zip(slopes, learner.parameters(), strict=True):
-                    assert parameter.grad is not None
-                    slope += parameter.grad
-                adam.step()
+
+        def score(x_BCHW: Tensor, seen_BCHW: Tensor, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+            return recipe.scored(self.terms(seen_BCHW, labels_B, competes=competes))
+
+        def add_slopes(loss: Tensor) -> None:
+            for slope, parameter in zip(slopes, learner.parameters(), strict=True):
+                assert parameter.grad is not None
+                slope += parameter.grad
+
+        made = descend_generator(
+            self.setting,
+            learner,
+            recipe.steps,
+            labels_B,
+            randomness,
+            score,
+            lr=recipe.lr,
+            latent_lr=recipe.latent_lr,
+            parts={"learner": learner, "slopes": slopes},
+            after_step=add_slopes,
+        )
         if meta is not None:
             self._learn(meta(slopes, self._generator, learner))
         if self._matching is not None:
             self._matching.end_round()
-        return best.synthetic(labels_B, seen_BCHW.detach())
+        return made
 
     def terms(self, seen_BCHW: Tensor, labels_B: Tensor, *, competes: bool) -> dict[str, Tensor]:
         """The terms that are on, by name, unweighted.
@@ -183,12 +163,10 @@ class Fast(Synthesis):
             competes: with L_adv.
         """
         recipe, setting = self._recipe, self.setting
-        terms: dict[str, Tensor] = {}
-        if self._matching is None:
+        with watched(self._matching) as distances:
             teacher_BK = setting.teacher(seen_BCHW)
-        else:
-            with self._matching.watch() as distances:
-                teacher_BK = setting.teacher(seen_BCHW)
+        terms: dict[str, Tensor] = {}
+        if recipe.lambda_bn:
             terms["bn"] = torch.stack(distances).sum()
         if recipe.lambda_oh:
             terms["oh"] = one_hot(teacher_BK, labels_B)
@@ -204,7 +182,6 @@ class Fast(Synthesis):
         self._outer.zero_grad(set_to_none=True)
 
     def state(self) -> dict[str, Any]:
-        """The generator, its optimiser, and the statistics of the rounds so far."""
         return {
             "generator": self._generator.state_dict(),
             "outer": self._outer.state_dict(),
@@ -212,7 +189,6 @@ class Fast(Synthesis):
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on with the next round."""
         self._generator.load_state_dict(state["generator"])
         self._outer.load_state_dict(state["outer"])
         if self._matching is not None:

@@ -1,4 +1,4 @@
-"""FERD's images: a generator is made anew each epoch, taught for a while, and its best batch kept.
+"""FERD's images: a generator is reset each epoch, trained for a while, and its best batch kept.
 
 arXiv 2509.20793, algorithm 1, lines 3 to 9. B batch, C channels, H × W pixels, Z latent numbers.
 """
@@ -6,7 +6,7 @@ arXiv 2509.20793, algorithm 1, lines 3 to 9. B batch, C channels, H × W pixels,
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -14,28 +14,13 @@ from torch import Tensor
 
 from ferd_eval.attacks import frozen
 from ferd_train.config.checks import require_at_least, require_one_of, require_positive
-from ferd_train.synthesis.base import (
-    IMAGE_STEP,
-    BestBatch,
-    Setting,
-    Synthesis,
-    SynthesisRecipe,
-    Synthetic,
-)
+from ferd_train.synthesis.base import Setting, Synthesis, SynthesisRecipe, Synthetic
 from ferd_train.synthesis.components.bottleneck import Bottleneck
-from ferd_train.synthesis.components.feature_tap import require_positions
-from ferd_train.synthesis.components.generator import Generator
-from ferd_train.synthesis.components.generator_losses import (
-    ADVERSARIAL_TERMS,
-    GeneratorObjective,
-    GeneratorWeights,
-)
-from ferd_train.training.seams import Part
+from ferd_train.synthesis.components.descent import descend_generator
+from ferd_train.synthesis.components.feature_layer import require_positions
+from ferd_train.synthesis.components.generator import run_generator
+from ferd_train.synthesis.components.generator_losses import ADVERSARIAL_TERMS, GeneratorObjective
 from ferd_train.training.seeds import Randomness
-from ferd_train.training.sync_batchnorm import share_batch_norm
-
-# Adam's, as in the authors' release.
-_BETAS = (0.5, 0.999)
 
 
 @dataclass(frozen=True)
@@ -78,16 +63,16 @@ class FERDRecipe(SynthesisRecipe):
         require_at_least(self, 1, "steps", "latent", "width")
         require_positive(self, "lr", "latent_lr")
         require_one_of(self, "adversarial", ADVERSARIAL_TERMS)
-        _ = self.weights
+        self.require_weights()
 
     @property
-    def weights(self) -> GeneratorWeights:
-        """The weights of equation 9."""
-        names = [each.name for each in fields(GeneratorWeights)]
-        return GeneratorWeights(**{name: getattr(self, name) for name in names})
+    def term_weights(self) -> Mapping[str, float]:
+        return {
+            "adv": self.lambda_adv, "bn": self.lambda_bn,
+            "oh": self.lambda_oh, "uni": self.lambda_uni,
+        }  # fmt: skip
 
     def build(self, setting: Setting) -> FERD:
-        """The method."""
         return FERD(self, setting)
 
 
@@ -105,20 +90,17 @@ class FERD(Synthesis):
         self._objective = GeneratorObjective(
             setting.teacher,
             setting.student,
-            recipe.weights,
+            recipe.term_weights,
             bottleneck=recipe.bottleneck,
-            tap=recipe.tap or None,
+            layer=recipe.tap or None,
             adversarial=recipe.adversarial,
             match_student=recipe.match_student,
         )
-        self._generator = Generator(
-            setting.image_shape, torch.Generator(), latent=recipe.latent, width=recipe.width
-        ).to(setting.device)
-        share_batch_norm(self._generator, setting.share)
-        self._rehearse()
+        self._generator = run_generator(setting, recipe.latent, recipe.width)
+        self._try_objective()
 
-    def _rehearse(self) -> None:
-        """Score two grey images, so that what the objective does not take is said beforehand."""
+    def _try_objective(self) -> None:
+        """Score two grey images, so that errors come before the run."""
         device = self.setting.device
         x_BCHW = torch.full((2, *self.setting.image_shape), 0.5, device=device)
         labels_B = torch.zeros(2, dtype=torch.int64, device=device)
@@ -129,36 +111,24 @@ class FERD(Synthesis):
             self._objective(x_BCHW, labels_B, torch.Generator(device))
 
     def make(self, labels_B: Tensor, randomness: Randomness) -> Synthetic:
-        """Teach a new generator with N_G steps of Adam on its weights and its latents."""
+        """Train a new generator for N_G steps of Adam on its weights and its latents."""
         recipe, setting = self._recipe, self.setting
         share = setting.share
         self._generator.reset(randomness.stream("generator"))
-        drawn_BZ = self._generator.draw_latents(len(labels_B), randomness.stream("latents"))
-        latents_BZ, own_B = share.own(drawn_BZ).requires_grad_(), share.own(labels_B)
-        adam = torch.optim.Adam(
-            [
-                {"params": self._generator.parameters(), "lr": recipe.lr},
-                {"params": [latents_BZ], "lr": recipe.latent_lr},
-            ],
-            betas=_BETAS,
-        )
+        own_B = share.own(labels_B)
         noise = randomness.stream("bottleneck", labels_B.device)
-        best = BestBatch(labels_B.device)
-        parts: Mapping[str, Part] = {
-            "generator": self._generator,
-            "latents": latents_BZ,
-            "adam": adam,
-            "noise": noise,
-            "best": best,
-        }
-        with frozen(setting.teacher), frozen(setting.student):
-            for step in setting.seams.steps(IMAGE_STEP, recipe.steps, parts):
-                x_BCHW = self._generator(latents_BZ)
-                seen_BCHW = setting.augment(x_BCHW, randomness.seed("augment images", step + 1))
-                losses = self._objective(seen_BCHW, own_B, noise, share)
-                best.see(losses.total.detach(), x_BCHW.detach(), losses.terms, step + 1)
-                adam.zero_grad(set_to_none=True)
-                losses.total.backward()  # type: ignore[no-untyped-call]
-                share.workers.sum_gradients(self._generator.parameters())
-                adam.step()
-        return best.synthetic(labels_B, seen_BCHW.detach())
+
+        def score(x_BCHW: Tensor, seen_BCHW: Tensor, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+            return self._objective(seen_BCHW, own_B, noise, share)
+
+        return descend_generator(
+            setting,
+            self._generator,
+            recipe.steps,
+            labels_B,
+            randomness,
+            score,
+            lr=recipe.lr,
+            latent_lr=recipe.latent_lr,
+            parts={"generator": self._generator, "noise": noise},
+        )

@@ -1,4 +1,4 @@
-"""Real training images in place of made ones: what a data-free student is measured against.
+"""Real training images in place of made ones: the reference of data-free students.
 
 B batch, C channels, H × W pixels, N images.
 """
@@ -31,7 +31,6 @@ class RealRecipe(SynthesisRecipe):
     dataset: str = ""
 
     def build(self, setting: Setting) -> Real:
-        """The images, in an order."""
         return Real(setting)
 
 
@@ -49,7 +48,6 @@ class Real(Synthesis):
         """Nothing."""
 
     def feed(self, bank: Bank, randomness: Randomness) -> Feed:
-        """The next images, augmented, with their true classes."""
         setting = self.setting
 
         def draw(step: int) -> tuple[Tensor, Tensor]:
@@ -79,9 +77,7 @@ class Real(Synthesis):
         return self._order_N
 
     def state(self) -> dict[str, Any]:
-        """How many images were dealt out."""
         return {"dealt": self._dealt}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on with the image that comes next."""
         self._dealt = int(state["dealt"])

@@ -16,21 +16,17 @@ from torch import Tensor
 from ferd_eval.attacks import frozen
 from ferd_train.config.checks import require_at_least, require_positive
 from ferd_train.synthesis.base import (
-    BestBatch,
     Feed,
     Setting,
     Synthesis,
     SynthesisRecipe,
     Synthetic,
 )
-from ferd_train.synthesis.components.generator import Generator, usual_weights
+from ferd_train.synthesis.components.descent import BETAS, BestBatch
+from ferd_train.synthesis.components.generator import run_generator, usual_weights
 from ferd_train.synthesis.components.generator_losses import minus_kl
 from ferd_train.synthesis.image_bank import Bank
 from ferd_train.training.seeds import Randomness
-from ferd_train.training.sync_batchnorm import share_batch_norm
-
-# Adam's, as in the re-implementation; the authors leave them at (0.9, 0.999).
-_BETAS = (0.5, 0.999)
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,8 @@ class ZSKTRecipe(SynthesisRecipe):
     the student in evaluation mode. Deviations from the
     authors' own: a sigmoid in place of the last batch normalisation, for ε-balls live in [0, 1];
     new images for each student step, where they take `student_steps` steps on the same; the
-    student in evaluation mode while the generator learns; constant lr, gradients not clipped; no
+    student in evaluation mode while the generator learns; Adam's betas of the re-implementation,
+    where the authors have (0.9, 0.999); constant lr, gradients not clipped; no
     attention transfer, which asks for teacher and student of one family.
 
     Attributes:
@@ -63,7 +60,6 @@ class ZSKTRecipe(SynthesisRecipe):
         require_positive(self, "lr")
 
     def build(self, setting: Setting) -> ZSKT:
-        """The method."""
         return ZSKT(self, setting)
 
 
@@ -78,19 +74,12 @@ class ZSKT(Synthesis):
     """
 
     def __init__(self, recipe: ZSKTRecipe, setting: Setting) -> None:
-        # Else the divergence were 0 whatever the image, and the generator would learn nothing.
+        # Otherwise the divergence is always 0 and the generator learns nothing.
         assert setting.student is not setting.teacher, "teacher and student are the same network"
         super().__init__(setting)
         self._recipe = recipe
-        self._generator = Generator(
-            setting.image_shape,
-            Randomness(setting.seed, 0).stream("generator"),
-            latent=recipe.latent,
-            width=recipe.width,
-            draw=usual_weights,
-        ).to(setting.device)
-        share_batch_norm(self._generator, setting.share)
-        self._adam = torch.optim.Adam(self._generator.parameters(), lr=recipe.lr, betas=_BETAS)
+        self._generator = run_generator(setting, recipe.latent, recipe.width, usual_weights)
+        self._adam = torch.optim.Adam(self._generator.parameters(), lr=recipe.lr, betas=BETAS)
 
     def make(self, labels_B: Tensor, randomness: Randomness) -> Synthetic:
         """A batch of the generator as it stands, to be looked at; no student step uses it."""
@@ -140,10 +129,8 @@ class ZSKT(Synthesis):
         return gather(setting.teacher(x_BCHW)), gather(setting.student(x_BCHW))
 
     def state(self) -> dict[str, Any]:
-        """The generator and what its optimiser remembers."""
         return {"generator": self._generator.state_dict(), "adam": self._adam.state_dict()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` gave."""
         self._generator.load_state_dict(state["generator"])
         self._adam.load_state_dict(state["adam"])

@@ -130,7 +130,7 @@ class Reference:
         objective = GeneratorObjective(
             self.teacher.eval(),
             self.student.eval(),
-            made.weights,
+            made.term_weights,
             bottleneck=made.bottleneck,
             adversarial=made.adversarial,
             match_student=made.match_student,
@@ -140,7 +140,7 @@ class Reference:
         for step in range(1, made.steps + 1):
             plain = generator(z)
             augmented = crop(self.recipe, plain, random.seed("augment images", step))
-            loss = objective(augmented, y, noise).total
+            loss, _ = objective(augmented, y, noise)
             seen.append((loss.item(), step, plain.detach().clone()))
             adam.zero_grad()
             loss.backward()

@@ -231,7 +231,7 @@ MISTAKES = {
     "value": ("attack_steps = 2", "attack_steps = 0", "methods.rslad: ", "attack_steps is 0"),
     "method's key": ('set = { "', 'sets = { "', "methods.rslad has no 'sets'. Did you mean set?"),
     "architecture": ("loss.attack_steps = 2", 'arch = "resnet9"', "methods.rslad: ", "resnet9"),
-    "tap": ('"loss.name" = "rslad"', '"synthesis.tap" = "x"', "methods.rslad: ", "no tap 'x'"),
+    "tap": ('"loss.name" = "rslad"', '"synthesis.tap" = "x"', "methods.rslad: ", "layer 'x'"),
     "validation": (
         '"loss.name" = "rslad"', '"validation.dataset" = "npz:none.npz"', "methods.rslad: ",
         "none.npz does not exist",

@@ -17,7 +17,7 @@ from ferd_train.losses.kl_pgd import KLPGD
 from ferd_train.losses.registry import LOSSES
 from ferd_train.losses.two_terms import TwoDivergences, TwoTerms
 from ferd_train.synthesis.components.bottleneck import Bottleneck
-from ferd_train.synthesis.components.generator_losses import GeneratorObjective, GeneratorWeights
+from ferd_train.synthesis.components.generator_losses import GeneratorObjective
 from ferd_train.training.process_group import WHOLE, BatchShard
 from tests.train.student_runs import teacher_of, tiny, train, weights, write_teacher
 
@@ -112,7 +112,7 @@ def test_generator_terms_may_be_weighed_by_what_they_are(teacher_file):
     """Each term made to count the same; the weights are constants."""
     teacher = teacher_of(teacher_file).classifier
     student = build_architecture("resnet8-w2", num_classes=3, in_channels=1).build()
-    constant = GeneratorWeights(lambda_uni=0)
+    constant = {"adv": 1.0, "bn": 5.0, "oh": 1.0, "uni": 0.0}
     x_BCHW = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
     labels_B = torch.tensor([0, 1, 2, 0])
 
@@ -121,8 +121,8 @@ def test_generator_terms_may_be_weighed_by_what_they_are(teacher_file):
             teacher, student, constant, bottleneck=Bottleneck(), weigher=weigher
         )
         with frozen(teacher), frozen(student):
-            losses = objective(x_BCHW, labels_B, torch.Generator())
-        return losses, torch.autograd.grad(losses.total, x_BCHW)[0]
+            loss, terms = objective(x_BCHW, labels_B, torch.Generator())
+        return loss, terms, torch.autograd.grad(loss, x_BCHW)[0]
 
     asked: list[set[str]] = []
 
@@ -131,12 +131,12 @@ def test_generator_terms_may_be_weighed_by_what_they_are(teacher_file):
         assert not any(term.requires_grad for term in terms.values())
         return {name: 1 / term.abs() for name, term in terms.items()}
 
-    even, gradient = scored(evenly)
-    signs = [float(torch.sign(term)) for term in even.terms.values()]
+    loss, terms, gradient = scored(evenly)
+    signs = [float(torch.sign(term)) for term in terms.values()]
     assert asked == [{"adv", "bn", "oh"}]
-    assert even.total.item() == pytest.approx(sum(signs), rel=1e-5)
+    assert loss.item() == pytest.approx(sum(signs), rel=1e-5)
     by_hand = sum(
-        scored(lambda terms, name=name: {n: float(n == name) for n in terms})[1] / value.abs()
-        for name, value in even.terms.items()
+        scored(lambda seen, name=name: {n: float(n == name) for n in seen})[2] / value.abs()
+        for name, value in terms.items()
     )
     assert torch.allclose(gradient, by_hand, rtol=1e-3, atol=1e-7)

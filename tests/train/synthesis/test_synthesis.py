@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from ferd_eval.errors import UserError
 from ferd_eval.models import build_architecture
 from ferd_train.synthesis.base import Setting, Synthesis
-from ferd_train.synthesis.components.generator_losses import GeneratorLosses
 from ferd_train.training.process_group import WHOLE, BatchShard
 from ferd_train.training.seeds import Randomness
 from tests.train.student_runs import teacher_of, tiny
@@ -28,11 +27,11 @@ class Scripted:
 
     def __call__(
         self, x_BCHW: Tensor, labels_B: Tensor, noise: torch.Generator, share: BatchShard = WHOLE
-    ) -> GeneratorLosses:
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         score = self.scores[len(self.seen)]
         self.seen.append(x_BCHW.detach().clone())
         total = x_BCHW.mean() * 0 + score
-        return GeneratorLosses(total, {"adv": torch.tensor(float(len(self.seen)))})
+        return total, {"adv": torch.tensor(float(len(self.seen)))}
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from torch import nn
 from ferd_eval.errors import UserError
 from ferd_eval.models import build_architecture
 from ferd_train.synthesis.components.bottleneck import PAPER, RELEASE, Bottleneck
-from ferd_train.synthesis.components.feature_tap import split
+from ferd_train.synthesis.components.feature_layer import split
 
 B, C, H, W = 3, 4, 2, 3
 READINGS = [pytest.param(PAPER, id="paper"), pytest.param(RELEASE, id="release")]
@@ -238,8 +238,8 @@ def test_global_random_state_is_untouched():
         ({"noise": "elementwize"}, "no noise is called 'elementwize'. Did you mean elementwise?"),
         ({"mask_maximum": "all"}, "no mask_maximum is called 'all'. There are: sample, batch."),
         ({"steps": 0}, "steps is 0; give 1 or more."),
-        ({"beta": -1.0}, "beta is -1.0; give 0 or more."),
-        ({"lr": float("nan")}, "lr is nan; give more than 0."),
+        ({"beta": -1.0}, "beta is -1.0; give 0 <= beta < 1e30."),
+        ({"lr": float("nan")}, "lr is nan; give 0 < lr < 1e30."),
     ],
 )
 def test_wrong_constants_are_named(changes, message):
@@ -249,5 +249,5 @@ def test_wrong_constants_are_named(changes, message):
 
 
 def test_features_without_positions_are_refused():
-    with pytest.raises(UserError, match=r"1×1.*earlier tap"):
+    with pytest.raises(UserError, match=r"1×1.*earlier feature layer"):
         Bottleneck().mask(torch.zeros(B, C), torch.rand(B, C, 1, 1))

@@ -1,4 +1,4 @@
-"""Cutting a network: both halves are the whole, to the bit, at every tap of every family."""
+"""Cutting a network: both halves are the whole, to the bit, at every layer of every family."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 from ferd_eval.errors import UserError
 from ferd_eval.models import Classifier, Normalization, build_architecture
 from ferd_eval.models.architectures.registry import FAMILIES as REGISTERED
-from ferd_train.synthesis.components.feature_tap import split, steps_of
+from ferd_train.synthesis.components.feature_layer import split, steps_of
 
 FAMILIES = [
     ("wideresnet-10-1", 16, "bn1", 64, 4),
@@ -40,24 +40,24 @@ def images(side: int, n: int = 2) -> torch.Tensor:
     return torch.rand(n, 3, side, side, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize(("name", "side", "tap", "channels", "size"), BY_NAME)
-def test_default_tap_is_the_last_convolution(name, side, tap, channels, size):
+@pytest.mark.parametrize(("name", "side", "layer", "channels", "size"), BY_NAME)
+def test_default_layer_is_the_last_convolution(name, side, layer, channels, size):
     halves = split(network_of(name))
-    assert halves.tap == tap
+    assert halves.layer == layer
     assert halves.trunk(images(side)).shape == (2, channels, size, size)
 
 
 @pytest.mark.parametrize(("name", "side"), [pytest.param(r[0], r[1], id=r[0]) for r in FAMILIES])
-def test_halves_are_the_whole_at_every_tap(name, side):
+def test_halves_are_the_whole_at_every_layer(name, side):
     network, x = network_of(name), images(side)
     with torch.no_grad():
         logits = network(x)
-        for tap in steps_of(network).features:
-            halves = split(network, tap)
+        for layer in steps_of(network).features:
+            halves = split(network, layer)
             features, after = halves(x)
             assert features.ndim == 4
-            assert torch.equal(after, logits), tap
-            assert torch.equal(halves.tail(halves.trunk(x)), logits), tap
+            assert torch.equal(after, logits), layer
+            assert torch.equal(halves.tail(halves.trunk(x)), logits), layer
 
 
 def test_every_registered_family_can_be_cut():
@@ -94,7 +94,6 @@ def test_a_classifier_keeps_its_normalisation():
     halves = split(model)
     with torch.no_grad():
         assert torch.equal(halves(images(16))[1], model(images(16)))
-    assert halves.network is model
 
 
 def test_halves_share_layers_and_modes_with_the_network():
@@ -106,8 +105,10 @@ def test_halves_share_layers_and_modes_with_the_network():
     assert not any(module.training for module in network.modules())
 
 
-def test_a_tap_that_is_not_there_is_named_with_all_that_are():
-    with pytest.raises(UserError, match=r"no tap 'layr2'.*: conv1, bn1, relu, layer1") as e:
+def test_a_layer_that_is_not_there_is_named_with_all_that_are():
+    with pytest.raises(
+        UserError, match=r"no feature layer 'layr2'.*: conv1, bn1, relu, layer1"
+    ) as e:
         split(network_of("resnet8"), "layr2")
     assert "\n" not in str(e.value)
 

@@ -1,9 +1,9 @@
-"""A network cut in two at a named tap: images → features → logits.
+"""A network cut in two after a named layer: images → features → logits.
 
 FERD (arXiv 2509.20793, equations 4 to 7) works on ``Z = f_l(x)`` and runs ``f_{l+}``, the rest of
 the network, again and again on changed Z. `split` gives both halves; they share the network's
-layers, so its weights, buffers and modes are theirs, and one after the other they compute what it
-computes, to the bit. A family is made splittable by a function registered at `steps_of`.
+layers, with their weights, buffers and modes, and together compute the same to the bit. A family
+becomes splittable by a function registered with `steps_of`.
 
 B batch, C channels, H × W positions, K classes.
 """
@@ -30,17 +30,17 @@ _OWN_FAMILY = "take a teacher of one of the project's own families (ferd-eval ls
 
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """What a network does, in order.
+    """The layers of a network in order.
 
     Attributes:
         features: layers that map B×C×H×W to B×C×H×W by name; the network may be cut after each.
         head: the rest, from the last features to the logits.
-        default_tap: where FERD cuts unless told otherwise.
+        default_layer: where FERD cuts unless told otherwise.
     """
 
     features: Mapping[str, nn.Module]
     head: nn.Sequential
-    default_tap: str
+    default_layer: str
 
 
 @singledispatch
@@ -112,7 +112,7 @@ def _pooled(linear: nn.Linear) -> nn.Sequential:
 
 
 class _Normalize(nn.Module):
-    """The normalisation inside a `Classifier`, with its very operations."""
+    """The normalisation inside a `Classifier`, with the same operations."""
 
     mean_C11: Tensor
     std_C11: Tensor
@@ -123,92 +123,89 @@ class _Normalize(nn.Module):
         self.register_buffer("std_C11", std_C.view(-1, 1, 1))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """(x − mean) / std, channel by channel."""
         return (x_BCHW - self.mean_C11) / self.std_C11
 
 
 @dataclass(frozen=True, eq=False)
 class SplitNetwork:
-    """Two halves of one network, which they share their layers with.
+    """Two halves of one network, which share its layers.
 
     Attributes:
-        network: the whole.
-        trunk: images B×C×H×W to features B×C×H×W at the tap: ``f_l``.
+        trunk: images B×C×H×W to features B×C×H×W: ``f_l``.
         tail: features to logits B×K: ``f_{l+}``.
-        tap: name of the trunk's last layer.
+        layer: name of the trunk's last layer.
     """
 
-    network: nn.Module
     trunk: nn.Sequential
     tail: nn.Sequential
-    tap: str
+    layer: str
 
     def __call__(self, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
-        """Features at the tap, B×C×H×W, and logits, B×K, in one pass."""
+        """Features, B×C×H×W, and logits, B×K, in one pass."""
         features_BCHW: Tensor = self.trunk(x_BCHW)
         return features_BCHW, self.tail(features_BCHW)
 
 
-def split(model: nn.Module, tap: str | None = None) -> SplitNetwork:
-    """Cut a network, or a `Classifier` around one, after the layer `tap`; on its device by then.
+def split(model: nn.Module, layer: str | None = None) -> SplitNetwork:
+    """Cut a network, or a `Classifier` around one, after a feature layer.
 
     Args:
         model: images in [0, 1], B×C×H×W, to logits B×K.
-        tap: name of a layer; None for the family's own: a WideResNet after the final batch
-            normalisation before its ReLU, ResNet and PreActResNet after the last stage,
-            MobileNet-V2 and cnn28 after the last batch normalisation before its ReLU.
+        layer: its name; None for the family's own: a WideResNet after the final batch normalisation
+            before its ReLU, ResNet and PreActResNet after the last stage, MobileNet-V2 and cnn28
+            after the last batch normalisation before its ReLU.
 
     Raises:
-        UnfitError: the family is not known, or has no such tap.
+        UnfitError: the family is not known, or has no such layer.
     """
     network = model.network if isinstance(model, Classifier) else model
     steps = steps_of(network)
-    tap = steps.default_tap if tap is None else tap
-    if tap not in steps.features:
+    layer = steps.default_layer if layer is None else layer
+    if layer not in steps.features:
         raise UnfitError(
             [
-                f"a {type(network).__name__} has no tap {tap!r}, only these: "
+                f"a {type(network).__name__} has no feature layer {layer!r}, only these: "
                 f"{', '.join(steps.features)}"
             ],
-            {"synthesis.tap": steps.default_tap},
+            {"synthesis.tap": steps.default_layer},
         )
-    names = list(steps.features)
-    cut = names.index(tap) + 1
-    layers = [steps.features[name] for name in names]
+    cut = list(steps.features).index(layer) + 1
+    layers = [*steps.features.values()]
     if isinstance(model, Classifier) and model.mean_C is not None and model.std_C is not None:
         layers.insert(0, _Normalize(model.mean_C, model.std_C))
         cut += 1
-    trunk, tail = nn.Sequential(*layers[:cut]), nn.Sequential(*layers[cut:], *steps.head)
-    return SplitNetwork(model, trunk, tail, tap)
+    return SplitNetwork(
+        nn.Sequential(*layers[:cut]), nn.Sequential(*layers[cut:], *steps.head), layer
+    )
 
 
-def require_positions(model: nn.Module, tap: str | None, x_BCHW: Tensor) -> None:
-    """See that features at the tap have more than one position, over which they vary.
+def require_positions(model: nn.Module, layer: str | None, x_BCHW: Tensor) -> None:
+    """Check that the features have more than one position, over which they vary.
 
     Args:
         model: frozen.
-        tap: as of `split`.
-        x_BCHW: images to look with.
+        layer: as of `split`.
+        x_BCHW: images to try it with.
 
     Raises:
-        UnfitError: they have one; an earlier tap with more is named.
+        UnfitError: they have one; the last earlier layer with more is named.
     """
     network = model.network if isinstance(model, Classifier) else model
-    features = steps_of(network).features
-    halves = split(model, tap)
+    halves = split(model, layer)
+    layers = list(halves.trunk)
+    names = [*steps_of(network).features]
+    names = names[: names.index(halves.layer) + 1]
     earlier = None
     with torch.no_grad():
-        layers = list(halves.trunk)
-        names = [None] * (len(layers) - list(features).index(halves.tap) - 1) + [*features]
-        for name, layer in zip(names, layers, strict=False):
-            x_BCHW = layer(x_BCHW)
-            if name is not None and x_BCHW.shape[2:].numel() > 1:
-                earlier = name
+        for place, each in enumerate(layers, len(names) - len(layers)):
+            x_BCHW = each(x_BCHW)
+            if place >= 0 and x_BCHW.shape[2:].numel() > 1:
+                earlier = names[place]
     if x_BCHW.shape[2:].numel() < 2:
         raise UnfitError(
             [
-                f"the features at the tap {halves.tap} are 1×1, so their channels have no variance "
-                "for the bottleneck to go by"
+                f"the features of layer {halves.layer} are 1×1, so their channels have no variance "
+                "for the bottleneck"
             ],
             {"synthesis.tap": earlier} if earlier else {"synthesis.lambda_uni": "0"},
             ["take larger images"],
