@@ -15,11 +15,22 @@ from ferd_train.losses.base import PGDLossRecipe
 from ferd_train.losses.divergence import kl
 from ferd_train.losses.kl_pgd import KLPGD
 from ferd_train.losses.registry import LOSSES
-from ferd_train.losses.two_terms import TwoDivergences, TwoTerms
+from ferd_train.losses.two_terms import TwoDivergences, TwoTerms, TwoTermsRecipe
+from ferd_train.synthesis import METHODS
+from ferd_train.synthesis.base import Setting, Synthesis, SynthesisRecipe, Synthetic
 from ferd_train.synthesis.components.bottleneck import Bottleneck
 from ferd_train.synthesis.components.generator_losses import GeneratorObjective
 from ferd_train.training.process_group import WHOLE, BatchShard
-from tests.train.student_runs import teacher_of, tiny, train, weights, write_teacher
+from ferd_train.training.seeds import Randomness
+from tests.train.student_runs import (
+    bank,
+    figures,
+    teacher_of,
+    tiny,
+    train,
+    weights,
+    write_teacher,
+)
 
 pytestmark = pytest.mark.usefixtures("same_code")
 
@@ -72,6 +83,41 @@ def run_with(objective: TwoTerms, monkeypatch, teacher: Path, out: Path) -> Path
     monkeypatch.setitem(LOSSES, "own", OwnRecipe)  # type: ignore[arg-type]
     train(tiny(loss__name="own"), teacher, out)
     return out
+
+
+def test_a_method_and_a_loss_are_a_line_each_in_their_registry(monkeypatch, teacher_file, tmp_path):
+    @dataclass(frozen=True)
+    class GreyRecipe(SynthesisRecipe):
+        method: str = field(default="grey", init=False)
+        level: float = 0.5
+
+        def build(self, setting: Setting) -> Synthesis:
+            return Grey(self, setting)
+
+    class Grey(Synthesis):
+        def __init__(self, recipe: GreyRecipe, setting: Setting) -> None:
+            super().__init__(setting)
+            self.level = recipe.level
+
+        def make(self, labels_B: Tensor, randomness: Randomness) -> Synthetic:
+            x_BCHW = torch.full((len(labels_B), *self.setting.image_shape), self.level)
+            return Synthetic(x_BCHW, labels_B, x_BCHW, 0.0, {}, 1)
+
+    @dataclass(frozen=True)
+    class HardRecipe(TwoTermsRecipe):
+        name: str = field(default="hard", init=False)
+
+        def build(self, num_classes: int) -> TwoTerms:
+            return TwoTerms(self.attack, self.divergences)
+
+    monkeypatch.setitem(METHODS, "grey", GreyRecipe)  # type: ignore[arg-type]
+    monkeypatch.setitem(LOSSES, "hard", HardRecipe)  # type: ignore[arg-type]
+    short = {"epochs": 1, "warmup": 0, "distillation__steps": 1}
+    recipe = tiny(synthesis__method="grey", synthesis__level=0.25, loss__name="hard", **short)
+    train(recipe, teacher_file, tmp_path / "run")
+    assert {*bank(tmp_path / "run")["images.u8"]} == {64}
+    assert figures(tmp_path / "run")[0]["student_loss"] > 0
+    assert recipe.reweighting.strategy == "uniform"  # implied
 
 
 def test_a_loss_is_told_the_epoch(monkeypatch, teacher_file, tmp_path):
