@@ -25,7 +25,7 @@ from ferd_train.distillation.teacher import FrozenTeacher
 from ferd_train.monitoring.epoch_log import StudentLog
 from ferd_train.recipes.student import StudentRecipe
 from ferd_train.synthesis.base import IMAGE_STEP, RealImages, Setting, Synthetic
-from ferd_train.synthesis.class_sampling import attacked_logits, class_means, draw_labels
+from ferd_train.synthesis.class_sampling import attacked_logits, class_vulnerability, draw_labels
 from ferd_train.synthesis.image_bank import Bank
 from ferd_train.training.lr_schedule import cosine
 from ferd_train.training.pace import Phase
@@ -255,7 +255,9 @@ class StudentTraining(Trainer[StudentLog]):
         value_B = self._reweighting.vulnerability(logits_BK, labels_B)
         # The first epoch has no previous one to smooth with.
         smoothing = asked.smoothing if self.logs else 0.0
-        self._vulnerability_K = class_means(value_B, labels_B, self._vulnerability_K, smoothing)
+        self._vulnerability_K = class_vulnerability(
+            value_B, labels_B, self._vulnerability_K, smoothing
+        )
 
     def _learn(self, randomness: Randomness) -> tuple[float, float]:
         """N_S steps of SGD on the student's loss; their mean loss, and the share of agreement."""

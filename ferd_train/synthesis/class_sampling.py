@@ -1,8 +1,8 @@
 """How often each class is asked of the generator: the robustness-guided weights of FERD.
 
-arXiv 2509.20793, equations 1 and 2: attack what was made, take each class's mean negative margin on
-the teacher as its vulnerability, and turn vulnerabilities into sampling weights. A strategy of
-one's own is a subclass of `Reweighting`, named in `STRATEGIES`.
+arXiv 2509.20793, equations 1 and 2: attack the new images, take each class's mean negative margin
+on the teacher as its vulnerability, and turn vulnerabilities into sampling weights. A new strategy
+is a subclass of `Reweighting`, named in `STRATEGIES`.
 
 B batch, C channels, H × W pixels, K classes.
 """
@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.nn.functional import softmax
 
 from ferd_eval.attacks import PGD, Batch, Passes, Threat, frozen, losses
-from ferd_eval.errors import UserError, did_you_mean
+from ferd_eval.errors import UserError
+from ferd_train.config.checks import require_one_of, require_positive
 from ferd_train.training.process_group import WHOLE, BatchShard
 
 #: What a margin is measured on: the logits, or the probabilities ("confidence" in the paper).
@@ -43,10 +44,9 @@ def attacked_logits(
     attack: PGD = ATTACK,
     share: BatchShard = WHOLE,
 ) -> Tensor:
-    """The teacher's logits, B×K, on images that PGD from a uniform start has moved off `labels_B`.
+    """The teacher's logits, B×K, after PGD from a uniform start away from `labels_B`.
 
-    Images are told apart by their place in the batch where the random starts are drawn; they may
-    be a `share` of one.
+    Random starts are keyed by the place in the batch, of which the images may be a `share`.
     """
     places_B = share.places(x_BCHW)
     with frozen(teacher), torch.no_grad():
@@ -63,7 +63,7 @@ def margins(logits_BK: Tensor, labels_B: Tensor, unit: str = "logits") -> Tensor
     return -losses.margin(MARGIN_UNITS[unit](logits_BK), labels_B)
 
 
-def class_means(
+def class_vulnerability(
     value_B: Tensor, labels_B: Tensor, last_K: Tensor, smoothing: float = 0.0
 ) -> Tensor:
     """Equation 2: the mean of a value over each class's images, K in double precision on the CPU.
@@ -71,7 +71,7 @@ def class_means(
     Args:
         value_B: a value for each image.
         labels_B: their classes.
-        last_K: what came out last time; zeros at the start. A class without images keeps it.
+        last_K: the last result; zeros at the start. A class without images keeps it.
         smoothing: share of `last_K` in the answer for the other classes; 0 in the paper.
     """
     value_B, last_K = value_B.detach().double().cpu(), last_K.double().cpu()
@@ -90,28 +90,18 @@ class Reweighting(ABC):
     """From the teacher's logits under attack to sampling weights.
 
     Attributes:
-        attacks: whether `vulnerability` looks at its logits, so that they must be computed.
+        attacks: whether `vulnerability` uses its logits, so that they must be computed.
     """
 
     attacks: ClassVar[bool] = True
 
     @abstractmethod
     def vulnerability(self, logits_BK: Tensor, labels_B: Tensor) -> Tensor:
-        """A value for each image, B: the higher, the worse the teacher withstands."""
+        """A value for each image, B: the higher, the less robust the teacher."""
 
     @abstractmethod
     def weights(self, vulnerability_K: Tensor) -> Tensor:
-        """Probabilities of the classes, K, from the means of `class_means`."""
-
-
-def _require_unit(unit: str) -> None:
-    if unit not in MARGIN_UNITS:
-        raise UserError(f"no margin unit is called {unit!r}.{did_you_mean(unit, MARGIN_UNITS)}")
-
-
-def _require_temperature(temperature: float) -> None:
-    if not temperature > 0:
-        raise UserError(f"temperature is {temperature}; give more than 0.")
+        """Probabilities of the classes, K, from `class_vulnerability`."""
 
 
 @dataclass(frozen=True)
@@ -129,15 +119,13 @@ class SoftmaxOfMargins(Reweighting):
     unit: str = "logits"
 
     def __post_init__(self) -> None:
-        _require_unit(self.unit)
-        _require_temperature(self.temperature)
+        require_one_of(self, "unit", MARGIN_UNITS)
+        require_positive(self, "temperature")
 
     def vulnerability(self, logits_BK: Tensor, labels_B: Tensor) -> Tensor:
-        """−m."""
         return -margins(logits_BK, labels_B, self.unit)
 
     def weights(self, vulnerability_K: Tensor) -> Tensor:
-        """The softmax over the classes."""
         return softmax(vulnerability_K / self.temperature, dim=0)
 
 
@@ -156,16 +144,15 @@ class MinMaxOfMargins(Reweighting):
     unit: str = "logits"
 
     def __post_init__(self) -> None:
-        _require_unit(self.unit)
+        require_one_of(self, "unit", MARGIN_UNITS)
         if not 0 < self.low <= self.high:
             raise UserError(f"low and high are {self.low} and {self.high}; give 0 < low <= high.")
 
     def vulnerability(self, logits_BK: Tensor, labels_B: Tensor) -> Tensor:
-        """−m."""
         return -margins(logits_BK, labels_B, self.unit)
 
     def weights(self, vulnerability_K: Tensor) -> Tensor:
-        """Stretched and normalised; uniform where all classes are alike."""
+        # Uniform where all classes are alike.
         lowest, highest = vulnerability_K.min(), vulnerability_K.max()
         if lowest == highest:
             return torch.full_like(vulnerability_K, 1 / len(vulnerability_K))
@@ -181,11 +168,9 @@ class Uniform(Reweighting):
     attacks = False
 
     def vulnerability(self, logits_BK: Tensor, labels_B: Tensor) -> Tensor:
-        """Nothing is measured."""
         return torch.zeros_like(labels_B, dtype=torch.float64)
 
     def weights(self, vulnerability_K: Tensor) -> Tensor:
-        """1/K."""
         return torch.full_like(vulnerability_K, 1 / len(vulnerability_K))
 
 
@@ -220,14 +205,13 @@ class SoftmaxOfLosses(Reweighting):
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        _require_temperature(self.temperature)
+        require_positive(self, "temperature")
 
     def vulnerability(self, logits_BK: Tensor, labels_B: Tensor) -> Tensor:
         """Cross-entropy to the class that was asked for."""
         return losses.cross_entropy(logits_BK, labels_B)
 
     def weights(self, vulnerability_K: Tensor) -> Tensor:
-        """The softmax over the classes."""
         return softmax(vulnerability_K / self.temperature, dim=0)
 
 

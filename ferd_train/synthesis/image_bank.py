@@ -44,7 +44,7 @@ class Bank:
     """
 
     def __init__(self, folder: Path, image_shape: tuple[int, int, int], count: int) -> None:
-        """Use `create` or `open`."""
+        """Call `create` or `open` instead."""
         self.image_shape = image_shape
         self._folder = folder
         self._count = count

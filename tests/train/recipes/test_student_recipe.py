@@ -282,7 +282,7 @@ WRONG = [
     ({f"synthesis.lambda_{term}": 0 for term in ("adv", "bn", "oh", "uni")}, "are all 0"),
     ({"synthesis.match_student": "both"}, "synthesis.match_student is 'both'; give true or false"),
     ({"reweighting.strategy": "unifrom"}, "no strategy is called 'unifrom'. Did you mean uniform?"),
-    ({"reweighting.temperature": 0}, "temperature is 0.0; give more than 0"),
+    ({"reweighting.temperature": 0}, "temperature is 0.0; give 0 < temperature"),
     ({"reweighting.temperature": "nan"}, "temperature is nan"),
     ({"reweighting.unit": "logit"}, "Did you mean logits?"),
     ({"reweighting.smoothing": 1}, "smoothing is 1.0; give 0 <= smoothing < 1"),

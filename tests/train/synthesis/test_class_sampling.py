@@ -22,7 +22,7 @@ from ferd_train.synthesis.class_sampling import (
     SoftmaxOfMargins,
     Uniform,
     attacked_logits,
-    class_means,
+    class_vulnerability,
     draw_labels,
     margins,
 )
@@ -63,7 +63,7 @@ def test_vulnerability_is_equation_2_and_absent_classes_keep_theirs(num_classes,
     labels = labels.clamp(max=num_classes - 2) if num_classes > 2 else labels
     last = torch.linspace(-1, 1, num_classes, dtype=torch.float64)
     value = SoftmaxOfMargins().vulnerability(logits, labels)
-    ours = class_means(value, labels, last, smoothing)
+    ours = class_vulnerability(value, labels, last, smoothing)
     for c in range(num_classes):
         own = [i for i in range(B) if labels[i] == c]
         expected = last[c].item()
@@ -114,7 +114,7 @@ def test_the_most_vulnerable_class_is_asked_for_most(name):
     """Class 2's images are lost, class 0's are safe."""
     logits = torch.tensor([[9.0, 0, 0], [8.0, 0, 0], [0, 1.0, 0], [0, 0.4, 0.5], [5.0, 0, 0]])
     labels, strategy = torch.tensor([0, 0, 1, 1, 2]), STRATEGIES[name]()
-    d = class_means(strategy.vulnerability(logits, labels), labels, torch.zeros(3))
+    d = class_vulnerability(strategy.vulnerability(logits, labels), labels, torch.zeros(3))
     weights = strategy.weights(d).tolist()
     assert weights[0] < weights[1] < weights[2]
 
@@ -185,12 +185,12 @@ def test_the_papers_weight_of_0_314_needs_logits():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: SoftmaxOfMargins(0.0), "temperature is 0.0; give more than 0."),
-        (lambda: SoftmaxOfMargins(unit="logit"), "no margin unit is called 'logit'. Did you mean"),
+        (lambda: SoftmaxOfMargins(0.0), "temperature is 0.0; give 0 < temperature"),
+        (lambda: SoftmaxOfMargins(unit="logit"), "no unit is called 'logit'. Did you mean"),
         (lambda: MinMaxOfMargins(0.3, 0.2), "low and high are 0.3 and 0.2; give 0 < low <= high."),
-        (lambda: MinMaxOfMargins(unit="p"), "no margin unit is called 'p'. There are: logits"),
+        (lambda: MinMaxOfMargins(unit="p"), "no unit is called 'p'. There are: logits"),
         (lambda: InverseAccuracy(0.0), "floor is 0.0; give 0 < floor <= 1."),
-        (lambda: SoftmaxOfLosses(-1.0), "temperature is -1.0; give more than 0."),
+        (lambda: SoftmaxOfLosses(-1.0), "temperature is -1.0; give 0 < temperature"),
     ],
 )
 def test_wrong_constants_are_named(make, message):

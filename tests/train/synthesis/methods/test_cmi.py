@@ -12,7 +12,6 @@ from torchvision.transforms.v2 import functional as tv
 from ferd_eval.attacks import KeyedRng, frozen
 from ferd_eval.errors import UserError
 from ferd_eval.models import build_architecture
-from ferd_train.distillation.trainer import StudentTraining
 from ferd_train.synthesis.base import Setting
 from ferd_train.synthesis.components.contrastive import (
     AREAS,
@@ -27,8 +26,7 @@ from ferd_train.synthesis.components.generator import Generator
 from ferd_train.synthesis.methods.cmi import CMI
 from ferd_train.training.process_group import BatchShard, Workers
 from ferd_train.training.seeds import Randomness
-from tests.conftest import Killed
-from tests.train.student_runs import CPU, figures, outcome, teacher_of, tiny, train
+from tests.train.student_runs import CPU, teacher_of, tiny
 
 pytestmark = pytest.mark.usefixtures("same_code")
 
@@ -432,25 +430,6 @@ def test_the_head_learns_over_rounds(networks):
     steps = float(method._contrast._adam.state_dict()["state"][0]["step"])
     method.make(LABELS, Randomness(0, 2))
     assert method._contrast._adam.state_dict()["state"][0]["step"] == 2 * steps == 8
-
-
-def test_a_killed_run_continues_to_the_bit(teacher_file, tmp_path, monkeypatch):
-    recipe = tiny(**{**TINY, "epochs": 4})
-    whole = train(recipe, teacher_file, tmp_path / "whole").parent
-    save = StudentTraining.save
-
-    def save_and_die(self, file):
-        save(self, file)
-        if self.epochs_done == 2:
-            raise Killed
-
-    with monkeypatch.context() as patched:
-        patched.setattr(StudentTraining, "save", save_and_die)
-        with pytest.raises(Killed):
-            train(recipe, teacher_file, tmp_path / "killed")
-    killed = train(recipe, teacher_file, tmp_path / "killed").parent
-    assert outcome(killed) == outcome(whole)
-    assert {*figures(whole)[0]["generator_terms"]} == {*ALL}
 
 
 @pytest.mark.parametrize(

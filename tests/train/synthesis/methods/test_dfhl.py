@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ferd_eval.datasets import load_dataset
 from ferd_eval.errors import UserError
@@ -22,8 +22,7 @@ from ferd_train.synthesis.base import Setting
 from ferd_train.synthesis.components.generator import Generator, usual_weights
 from ferd_train.synthesis.methods.dfhl import DFHL, concentration, label_divergence
 from ferd_train.training.seeds import Randomness
-from tests.conftest import Killed
-from tests.train.student_runs import CPU, figures, outcome, teacher_of, tiny, train
+from tests.train.student_runs import CPU, teacher_of, tiny
 
 pytestmark = pytest.mark.usefixtures("same_code")
 
@@ -228,26 +227,6 @@ def test_networks_are_as_before(networks):
     assert modes == [module.training for network in networks for module in network.modules()]
     assert all(parameter.grad is None for parameter in student.parameters())
     assert all(parameter.requires_grad for parameter in student.parameters())
-
-
-def test_a_killed_run_continues_to_the_bit(teacher_file, tmp_path, monkeypatch):
-    recipe = small(epochs=4)
-    original, calls = DFHL._terms, []
-
-    def dying(self: DFHL, *arguments: Tensor) -> dict[str, Tensor]:
-        calls.append(1)
-        if len(calls) == 8:
-            raise Killed
-        return original(self, *arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(DFHL, "_terms", dying)
-        with pytest.raises(Killed):
-            train(recipe, teacher_file, tmp_path / "run")
-    assert len(figures(tmp_path / "run")) == 2
-    train(recipe, teacher_file, tmp_path / "run")
-    train(recipe, teacher_file, tmp_path / "whole")
-    assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ import torch
 from ferd_eval.attacks import frozen
 from ferd_eval.errors import UserError
 from ferd_eval.models import build_architecture
-from ferd_train.distillation.trainer import StudentTraining
 from ferd_train.synthesis.base import Setting
 from ferd_train.synthesis.components.bn_statistics import MomentumMatching
 from ferd_train.synthesis.components.generator import Generator
@@ -18,8 +17,7 @@ from ferd_train.synthesis.components.generator_losses import agreeing_minus_kl
 from ferd_train.synthesis.methods.fast import Fast, renew_first_layer
 from ferd_train.training.process_group import BatchShard, Workers
 from ferd_train.training.seeds import Randomness
-from tests.conftest import Killed
-from tests.train.student_runs import CPU, figures, outcome, teacher_of, tiny, train
+from tests.train.student_runs import CPU, teacher_of, tiny
 
 pytestmark = pytest.mark.usefixtures("same_code")
 
@@ -252,25 +250,6 @@ def test_without_momentum_it_is_the_plain_distance(networks):
             mean, variance = statistics(z)
             expected = (mean - norm.running_mean).norm() + (variance - norm.running_var).norm()
             assert found.item() == pytest.approx(expected.item(), rel=1e-4)
-
-
-def test_a_killed_run_continues_to_the_bit(teacher_file, tmp_path, monkeypatch):
-    recipe = recipe_of(epochs=4, synthesis__renewed_at=3)
-    whole = train(recipe, teacher_file, tmp_path / "whole").parent
-    save = StudentTraining.save
-
-    def save_and_die(self, file):
-        save(self, file)
-        if self.epochs_done == 2:
-            raise Killed
-
-    with monkeypatch.context() as patched:
-        patched.setattr(StudentTraining, "save", save_and_die)
-        with pytest.raises(Killed):
-            train(recipe, teacher_file, tmp_path / "killed")
-    killed = train(recipe, teacher_file, tmp_path / "killed").parent
-    assert outcome(killed) == outcome(whole)
-    assert [log["bank"] for log in figures(whole)] == [8, 16, 24, 32]
 
 
 @pytest.mark.parametrize(

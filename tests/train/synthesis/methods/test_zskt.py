@@ -22,8 +22,7 @@ from ferd_train.synthesis.base import Setting
 from ferd_train.synthesis.components.generator import Generator, usual_weights
 from ferd_train.synthesis.methods.zskt import ZSKT
 from ferd_train.training.seeds import Randomness
-from tests.conftest import Killed
-from tests.train.student_runs import CPU, figures, outcome, teacher_of, tiny, train
+from tests.train.student_runs import CPU, figures, teacher_of, tiny, train
 
 pytestmark = pytest.mark.usefixtures("same_code")
 
@@ -242,31 +241,6 @@ def test_state_is_all_that_the_next_epoch_needs(networks):
     for step in range(4):
         assert torch.equal(ours(step)[0], theirs(step)[0])
     assert torch.equal(make(first, epoch=3).x_BCHW, make(second, epoch=3).x_BCHW)
-
-
-KILLED_AT = {"in the bank's batch": ("make", 3), "in the feed": ("_learn", 3)}
-
-
-@pytest.mark.parametrize("point", KILLED_AT)
-def test_a_killed_run_continues_to_the_bit(point, teacher_file, tmp_path, monkeypatch):
-    recipe = small(epochs=4, distillation__steps=4)
-    name, nth = KILLED_AT[point]
-    original, calls = getattr(ZSKT, name), []
-
-    def dying(self, *arguments):
-        calls.append(1)
-        if len(calls) == nth:
-            raise Killed
-        return original(self, *arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ZSKT, name, dying)
-        with pytest.raises(Killed):
-            train(recipe, teacher_file, tmp_path / "run")
-    assert len(figures(tmp_path / "run")) == 2
-    train(recipe, teacher_file, tmp_path / "run")
-    train(recipe, teacher_file, tmp_path / "whole")
-    assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
 
 
 def test_a_loss_of_another_method_may_follow(teacher_file, tmp_path):
