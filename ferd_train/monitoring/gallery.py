@@ -1,4 +1,4 @@
-"""Picture of a run's synthetic images: a row for each class, from the first made to the last.
+"""Picture of a run's synthetic images: a row for each class, from first to last.
 
 As figure 5 of FERD (arXiv 2509.20793). B images drawn, C channels, H × W pixels, N images, all in
 bytes.
@@ -24,11 +24,11 @@ _INK, _EMPTY, _PAPER = (28, 30, 33), (244, 242, 237), (255, 255, 255)
 
 
 def gallery(bank: Bank, names: Sequence[str]) -> bytes:
-    """A PNG of images from all of the bank's history; only those that are drawn are read.
+    """A PNG of images from the bank's whole history; only the images drawn are read.
 
-    Of more than `ROWS` classes, as many are shown, evenly chosen. A class with fewer images than
-    `COLUMNS` shows each once, and one without any has an empty row. Images of one channel are grey,
-    of three in colour; of others the first channel is shown.
+    Of more than `ROWS` classes that many are shown, evenly chosen. A class with fewer images than
+    `COLUMNS` shows each once; one without any has an empty row. One channel is grey, three are
+    colours; of other numbers the first channel is shown.
 
     Args:
         bank: of the run.

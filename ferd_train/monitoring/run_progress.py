@@ -1,4 +1,4 @@
-"""What a person sees of a training run between its epochs' lines."""
+"""Progress of a training run between its epochs' lines."""
 
 from __future__ import annotations
 
@@ -12,19 +12,12 @@ from ferd_train.training.seams import Seam
 
 
 class RunProgress:
-    """Tells a watcher of each step: where the run is, and how long the rest takes."""
+    """Reports each step: where the run is, and the time left."""
 
     def __init__(
         self, watcher: ProgressReporter, title: str, phases: Mapping[str, Phase], epochs: int
     ) -> None:
-        """A run begins, or goes on.
-
-        Args:
-            watcher: is told.
-            title: of the run.
-            phases: of an epoch, in order.
-            epochs: of the run.
-        """
+        """Of a new or continued run with these phases in each of its epochs, in order."""
         self._watcher, self._epochs = watcher, epochs
         self._pace, self._begun = Pace(phases, epochs), False
         watcher.start(title)
@@ -41,7 +34,6 @@ class RunProgress:
         self._watcher.advance(self._words(seam), passed, left)
 
     def stopped(self, seam: Seam) -> None:
-        """Say where."""
         self._watcher.note(f"stopped in {self._words(seam)}; all up to there is kept.")
 
     def _words(self, seam: Seam) -> str:
@@ -50,7 +42,7 @@ class RunProgress:
 
 @contextmanager
 def watching() -> Iterator[ProgressReporter]:
-    """Who shows it: a bar on a terminal, elsewhere a line a minute."""
+    """A bar on a terminal, elsewhere a line a minute."""
     screen = console(stderr=True)
     if not screen.is_terminal:
         yield SparseLines(screen)

@@ -24,9 +24,9 @@ class TensorBoard:
         self._written = 0
 
     def write(self, logs: Sequence[StudentLog]) -> None:
-        """Bring the events up to `logs`, which are those of the last call and more.
+        """Add the events of the logs since the last call.
 
-        The first call writes all of them anew, in place of what a killed run has written.
+        The first call writes all of them, in place of those that a killed run has written.
         """
         if not self._installed:
             return
@@ -39,22 +39,21 @@ class TensorBoard:
         self._writer.flush()
 
     def close(self) -> None:
-        """Write no more."""
         if self._writer is not None:
             self._writer.close()
 
     def _open(self) -> SummaryWriter:
         from torch.utils.tensorboard.writer import SummaryWriter
 
-        # Told of a purge, readers drop what earlier files say of steps from 0 on. The files stay,
-        # for a server that looks on would never get past one that is gone.
+        # A purge makes readers drop the steps of earlier files. The files stay: a running server
+        # would never get past a missing one.
         return SummaryWriter(self._folder, purge_step=0)
 
 
 def scalars(log: StudentLog) -> Iterator[tuple[str, float]]:
     """Tags and values of an epoch: ``generator_loss``, ``generator_terms/bn``, ``class_weights/3``.
 
-    Nothing of what was not measured.
+    Without what was not measured.
     """
     for name, value in vars(log).items():
         if name != "epoch":

@@ -202,9 +202,7 @@ class MomentumMatching(BatchNormMatching):
         ]
 
     def state(self) -> dict[str, Any]:
-        """The past."""
         return {"past": self._past}
 
     def load_state(self, state: Mapping[str, Any], device: torch.device) -> None:
-        """Restore what `state` gave."""
         self._past = [(mean.to(device), variance.to(device)) for mean, variance in state["past"]]

@@ -1,10 +1,10 @@
-"""Which features are not robust: the information bottleneck of FERD's equations 4 to 6.
+"""Finds the features that are not robust: the information bottleneck, FERD's equations 4 to 6.
 
 arXiv 2509.20793, after Kim, Lee & Ro, NeurIPS 2021. Each channel of the teacher's features Z gets
-as much noise as the prediction bears; channels that bear little hold the non-robust features.
-Where the paper and the authors' release differ, each reading has a name in one of the mappings
-below. Variances are those of Z in both. The paper writes Z_I, Z with the noise on it; but its
-variance exceeds the noise's own λ², so equation 6 would let every channel pass.
+as much noise as the prediction tolerates; channels that tolerate little hold the non-robust
+features. Where the paper and the authors' release differ, each reading has a name in a mapping
+below. Variances are those of Z in both: the paper writes Z_I, Z with noise, but its variance
+exceeds the noise's own λ², so equation 6 would let every channel pass.
 
 B batch, C channels of the features, H × W positions, K classes.
 """
@@ -68,7 +68,7 @@ _CHOICES: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True)
 class Bottleneck:
-    """The bottleneck's constants, and what it does with features.
+    """The bottleneck's constants and its operations on features.
 
     Attributes:
         noise: a name in `NOISES`.
@@ -129,8 +129,8 @@ class Bottleneck:
     ) -> Tensor:
         """The gradient, in λ_r, of each sample's part of equation 5, B×C.
 
-        That is CE(f_{l+}(Z_I), y) + β·R(v_k/λ_k² + log(λ_k²/v_k) − 1). Autograd sees the tail and
-        no more: the noise and the regulariser, on few numbers but 50 times, are by hand.
+        That is CE(f_{l+}(Z_I), y) + β·R(v_k/λ_k² + log(λ_k²/v_k) − 1). Autograd runs on the tail
+        alone: noise and regulariser, few numbers but 50 times, are differentiated by hand.
 
         Args:
             tail: features B×C×H×W to logits B×K.
@@ -160,10 +160,10 @@ class Bottleneck:
     ) -> Tensor:
         """Minimise equation 5 over λ_r, from 0, with fresh noise at each step; returns λ_r, B×C.
 
-        Z is held still and only the tail runs. Where the tail begins with an average over the
-        positions, Z and ε are averaged beforehand, which is the same in distribution and costs
-        next to nothing. The samples' objectives are added up, so that none depends on its
-        neighbours; Adam would undo a mean's factor but for its own guard.
+        Z is fixed and only the tail runs. Where it begins with an average over the positions, Z and
+        ε are averaged beforehand: the same in distribution, at almost no cost. The samples'
+        objectives are summed, so that none depends on its neighbours; Adam would undo a mean's
+        factor but for its own guard.
         """
         z_BCHW = z_BCHW.detach()
         variance_BC = self.variance(z_BCHW)
@@ -207,7 +207,7 @@ class Bottleneck:
 
 
 def _averages_first(tail: nn.Module) -> bool:
-    """Whether all that the tail sees of its input is each channel's mean."""
+    """Whether the tail uses only each channel's mean."""
     first = tail[0] if isinstance(tail, nn.Sequential) else tail
     return isinstance(first, nn.AdaptiveAvgPool2d) and first.output_size in (1, (1, 1))
 

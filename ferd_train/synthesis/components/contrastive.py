@@ -1,4 +1,4 @@
-"""The contrast of CMI: new images shall differ from each other and from those made before.
+"""The contrast of CMI: new images differ from each other and from those made before.
 
 Fang et al., "Contrastive model inversion for data-free knowledge distillation", IJCAI 2021, and its
 public code. B batch, D numbers in a feature, P in its projection, R remembered.
@@ -28,7 +28,6 @@ class Head(nn.Module):
             self.first, self.second = nn.Linear(features, features), nn.Linear(features, projected)
 
     def forward(self, feature_BD: Tensor) -> Tensor:
-        """B×P."""
         projected_BP: Tensor = self.second(relu(self.first(feature_BD)))
         return normalize(projected_BP, dim=1)
 
@@ -45,7 +44,7 @@ class Ring:
         return len(self._kept_R2D)
 
     def add(self, both_B2D: Tensor) -> None:
-        """Put in a batch, of any size."""
+        """Add a batch of any size."""
         both_B2D = both_B2D.detach().cpu().float()[-self._capacity :]
         free = self._capacity - len(self)
         self._kept_R2D = torch.cat([self._kept_R2D, both_B2D[:free]])
@@ -60,21 +59,19 @@ class Ring:
         return self._kept_R2D[place_R].to(device)
 
     def state(self) -> dict[str, Any]:
-        """All of it."""
         return {"kept": self._kept_R2D, "next": self._next}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` gave."""
         self._kept_R2D, self._next = state["kept"], int(state["next"])
 
 
 def contrast(
     head: Head, local_BD: Tensor, global_BD: Tensor, cached_R2D: Tensor, temperature: float
 ) -> Tensor:
-    """L_cr, a scalar: each local view is to be closest to the global view of the same image.
+    """L_cr, a scalar: each local view should be closest to the global view of its image.
 
-    The mean over the new images and that over the remembered ones are added, so that the many
-    remembered ones do not thin out the gradient of the new; without any, the first alone.
+    The means over the new and over the remembered images are added, so that the many remembered
+    ones do not thin out the gradient of the new; without any, the first alone.
 
     Args:
         head: projects features.
@@ -99,10 +96,10 @@ AREAS, RATIOS = (0.25, 1.0), (3 / 4, 4 / 3)
 
 
 def random_parts(x_BCHW: Tensor, noise: KeyedRng) -> Tensor:
-    """Of each image a random part, as large as the image, mirrored by a coin.
+    """A random part of each image, enlarged to the image's size, mirrored by a coin.
 
-    As the random resized crop of the usual libraries, with parts that may begin between pixels; one
-    that does not fit is cut to the side of the image, where those draw another.
+    As the usual random resized crop, but parts may begin between pixels, and one that does not fit
+    is cut to the side of the image, where the usual crop draws another.
     """
     drawn_B5 = noise.uniform((5,), torch.float64).to(x_BCHW.device)
     area_B = AREAS[0] + (AREAS[1] - AREAS[0]) * drawn_B5[:, 0]

@@ -225,7 +225,6 @@ class Contrast:
         self._lowest, self._best_B2D = torch.full((), torch.inf), self._best_B2D[:0]
 
     def state(self) -> dict[str, Any]:
-        """Head, its optimiser, and the features remembered, also of the current round."""
         return {
             "head": self._head.state_dict(),
             "adam": self._adam.state_dict(),
@@ -235,7 +234,6 @@ class Contrast:
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state` gave."""
         self._head.load_state_dict(state["head"])
         self._adam.load_state_dict(state["adam"])
         self._ring.load_state(state["ring"])

@@ -45,7 +45,7 @@ class Real(Synthesis):
         self._drawn, self._order_N = -1, torch.zeros(0, dtype=torch.int64)
 
     def make(self, labels_B: Tensor, randomness: Randomness) -> None:
-        """Nothing."""
+        return None
 
     def feed(self, bank: Bank, randomness: Randomness) -> Feed:
         setting = self.setting
