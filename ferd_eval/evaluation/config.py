@@ -1,4 +1,4 @@
-"""Everything ``ferd-eval score`` can be told, from flags and from a TOML file."""
+"""Settings of an evaluation: one list for the command line, TOML files and Python."""
 
 from __future__ import annotations
 
@@ -12,44 +12,106 @@ from typing import Any, get_args, get_type_hints
 from ferd_eval.errors import UserError, did_you_mean
 from ferd_eval.io.toml import parse_toml
 
+#: Panels of the help.
+DATA, MODEL, ATTACKS, RUN = "Data", "Model", "Attacks", "Run"
+
+PRECISIONS = ("float32", "float64")
+ENGINES = ("native", "autoattack", "torchattacks")
+
+
+def _option(
+    default: Any, panel: str, text: str, metavar: str | None = None, *, names_folder: bool = True
+) -> Any:
+    """A field with its help; `names_folder`: whether a default run folder's name depends on it."""
+    help_ = {"panel": panel, "help": text, "metavar": metavar}
+    return field(default=default, repr=names_folder, metadata=help_)
+
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """One scoring job. Field names are the flags' names with ``_`` for ``-``."""
+    """Settings of one evaluation. Fields are called like the flags, with ``_`` for ``-``.
 
-    dataset: str | None = None
-    data_dir: Path | None = None
-    download: bool = False
-    arch: str | None = None
-    model_file: str | None = None
-    normalize: str = "auto"
-    attacks: str = "paper"
-    attack_file: str | None = None
-    engine: str = "native"
-    eps: str | None = None
-    steps: int | None = None
-    step_size: str | None = None
-    limit: int | None = None
-    per_class: int | None = None
-    batch_size: str = "auto"
-    device: str = "auto"
-    cluster: str | None = None
-    precision: str = "float32"
-    fold_batchnorm: bool = True
-    seed: int = 0
-    out: Path | None = None
-    save_adv: bool = False
-    groups: str | None = None
-    # Not part of what a run's folder is called: the class names and the network taken are.
-    key: str | None = field(default=None, repr=False)
-    classes: str | None = field(default=None, repr=False)
-    class_order: str | None = field(default=None, repr=False)
+    Raises:
+        UserError: a value is out of range, or two exclude each other.
+    """
+
+    dataset: str | None = _option(None, DATA, "A name of `ls datasets`, folder:PATH or npz:PATH.")
+    data_dir: Path | None = _option(None, DATA, "Folder of the data set.")
+    download: bool = _option(False, DATA, "Fetch a missing public set.")
+    # Class names and the network taken count for the folder's name in place of these three.
+    classes: str | None = _option(
+        None,
+        DATA,
+        "Class names of your own set in label order: a file with one a line, or a,b,c; for "
+        "folder:PATH exactly its folders.",
+        names_folder=False,
+    )
+    class_order: str | None = _option(
+        None,
+        DATA,
+        "How the folders of folder:PATH are numbered: as torchvision does (default), or 2 before "
+        "10.",
+        "text|natural",
+        names_folder=False,
+    )
+    key: str | None = _option(
+        None,
+        MODEL,
+        "Which network, where a file holds several: student, state_dict_ema, ...",
+        names_folder=False,
+    )
+    arch: str | None = _option(None, MODEL, "A name of `ls models`; default: detected.")
+    model_file: str | None = _option(
+        None, MODEL, "Your own network. Runs FILE.py.", "FILE.py:FACTORY"
+    )
+    normalize: str = _option(
+        "auto", MODEL, "auto, none, cifar10, cifar100, imagenet or M,M,M/S,S,S."
+    )
+    attacks: str = _option(
+        "paper",
+        ATTACKS,
+        "Names of `ls attacks`, with commas; default: paper = clean,fgsm,pgd,cw,aa.",
+    )
+    attack_file: str | None = _option(
+        None, ATTACKS, "Your own attack beside the others. Runs FILE.py.", "FILE.py:CLASS"
+    )
+    engine: str = _option(
+        "native",
+        ATTACKS,
+        "native, or as a cross-check: autoattack (its authors' code), torchattacks.",
+    )
+    eps: str | None = _option(
+        None, ATTACKS, "L∞ radius such as 8/255; several with commas give a profile."
+    )
+    steps: int | None = _option(None, ATTACKS, "Steps of every iterated attack.")
+    step_size: str | None = _option(None, ATTACKS, "Their step; default ε/4.")
+    limit: int | None = _option(None, DATA, "Only the first N images.")
+    per_class: int | None = _option(None, DATA, "Only the first N images of each class.")
+    batch_size: str = _option("auto", RUN, "auto or a number.")
+    device: str = _option(
+        "auto",
+        RUN,
+        "auto, cpu, cuda, cuda:1, mps; several with commas work at once (needs Ray).",
+    )
+    cluster: str | None = _option(
+        None, RUN, "Work on all GPUs or CPUs of a Ray cluster.", "auto|ADDRESS"
+    )
+    precision: str = _option("float32", RUN, "float32 or float64.")
+    fold_batchnorm: bool = _option(
+        True, RUN, "Search with batch norms fused; the network itself decides. Default: yes."
+    )
+    seed: int = _option(0, RUN, "Random seed.")
+    out: Path | None = _option(None, RUN, "Folder of the run; the same command continues it.")
+    save_adv: bool = _option(False, RUN, "Keep the adversarial images.")
+    groups: str | None = _option(
+        None, DATA, "Figures for groups of classes too: superclass, or a CSV file class,group."
+    )
 
     def __post_init__(self) -> None:
         for name in ("limit", "per_class", "steps"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise UserError(f"{_flag(name)} is {value}; give 1 or more.")
+                raise UserError(f"{flag(name)} is {value}; give 1 or more.")
         if self.limit is not None and self.per_class is not None:
             raise UserError("--limit and --per-class exclude each other; give one of them.")
         if self.batch_size != "auto" and not (
@@ -65,26 +127,31 @@ class EvalConfig:
         for name, known in (("precision", PRECISIONS), ("engine", ENGINES)):
             value = getattr(self, name)
             if value not in known:
-                raise UserError(f"{_flag(name)} is {value!r}.{did_you_mean(value, known)}")
+                raise UserError(f"{flag(name)} is {value!r}.{did_you_mean(value, known)}")
         if not 0 <= self.seed < 2**63:
             raise UserError(f"--seed is {self.seed}; give a number from 0 to 2^63 − 1.")
 
     @classmethod
-    def gather(cls, flags: Mapping[str, Any], config: Path | None) -> EvalConfig:
+    def gather(cls, flags: Mapping[str, Any], file: Path | None) -> EvalConfig:
         """Flags win over the TOML file, the file over the defaults.
 
         Raises:
             UserError: the file cannot be read, or has an unknown key or a value of a wrong type.
         """
-        from_file = {} if config is None else _read_toml(config)
-        named = {name: value for name, value in flags.items() if value is not None}
-        if {"limit", "per_class"} & named.keys():  # they exclude each other, and flags win
+        from_file = {}
+        if file is not None:
+            try:
+                from_file = parse_config(parse_toml(file), f"--config {file}")
+            except (OSError, ValueError) as reason:
+                raise UserError(f"--config {file} cannot be read: {reason}.") from reason
+        given = {name: value for name, value in flags.items() if value is not None}
+        if {"limit", "per_class"} & given.keys():  # they exclude each other, and flags win
             from_file = {k: v for k, v in from_file.items() if k not in ("limit", "per_class")}
-        return cls(**{**from_file, **named})
+        return cls(**{**from_file, **given})
 
     @property
     def batch(self) -> int | None:
-        """Images a pass, None where the run may choose."""
+        """Images a pass, None for automatic."""
         return None if self.batch_size == "auto" else int(self.batch_size)
 
     @property
@@ -92,17 +159,15 @@ class EvalConfig:
         """Whether workers of a cluster do the work."""
         return self.cluster is not None or "," in self.device
 
+    def to_json(self) -> dict[str, Any]:
+        """All settings, for the manifest."""
+        values = dataclasses.asdict(self).items()
+        return {name: str(value) if isinstance(value, Path) else value for name, value in values}
 
-PRECISIONS = ("float32", "float64")
-ENGINES = ("native", "autoattack", "torchattacks")
 
-
-def _read_toml(file: Path) -> dict[str, Any]:
-    try:
-        content = parse_toml(file)
-    except (OSError, ValueError) as reason:
-        raise UserError(f"--config {file} cannot be read: {reason}.") from reason
-    return parse_config(content, f"--config {file}")
+def flag(name: str) -> str:
+    """The command line's name of a field."""
+    return "--" + name.replace("_", "-")
 
 
 def parse_config(table: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -120,8 +185,7 @@ def parse_config(table: Mapping[str, Any], where: str) -> dict[str, Any]:
     for key, value in table.items():
         name = key.replace("-", "_")
         if name not in kinds:
-            known = [field.name for field in dataclasses.fields(EvalConfig)]
-            raise UserError(f"{where}: unknown key {key!r}.{did_you_mean(name, known)}")
+            raise UserError(f"{where}: unknown key {key!r}.{did_you_mean(name, [*kinds])}")
         if name in values:
             twin = next(other for other in table if other.replace("-", "_") == name)
             raise UserError(f"{where}: {twin} and {key} are one key. Keep one of them.")
@@ -141,7 +205,3 @@ def _convert(where: str, key: str, value: Any, kind: Any) -> Any:
         expected = " or ".join(k.__name__ for k in allowed if k is not type(None))
         raise UserError(f"{where}: {key} is {value!r}, expected {expected}.")
     return value
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
