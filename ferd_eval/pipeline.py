@@ -1,8 +1,9 @@
-"""What ``score`` and ``demo`` do once torch may be loaded."""
+"""Score, then report: the one way in for the commands, the trainer and studies."""
 
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -12,12 +13,12 @@ from typing import Any
 
 from rich.text import Text
 
-from ferd_eval.attacks import Attack
+from ferd_eval.attacks import Attack, Threat
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.errors import UserError, listed
 from ferd_eval.evaluation.config import EvalConfig
 from ferd_eval.evaluation.cost.eta import Forecast, Remaining, forecast
-from ferd_eval.evaluation.evaluate import carry_out_jobs
+from ferd_eval.evaluation.evaluate import as_threats, evaluate
 from ferd_eval.evaluation.execution.executor import Executor, SerialExecutor
 from ferd_eval.evaluation.inputs import (
     EvalInputs,
@@ -27,21 +28,24 @@ from ferd_eval.evaluation.inputs import (
     read_inputs,
     require_dataset,
 )
-from ferd_eval.evaluation.model_checks import Trial, try_readings
+from ferd_eval.evaluation.model_checks import CleanTrial, try_readings
 from ferd_eval.evaluation.run import EvalRun
+from ferd_eval.evaluation.saved_images import SavedFile, SavedImages, read_saved_images
+from ferd_eval.io.epsilon import format_quantity
 from ferd_eval.io.json import to_json
 from ferd_eval.io.lock import sole_user
 from ferd_eval.report import Run, as_run, write_report
 from ferd_eval.report.api import is_current, show
-from ferd_eval.results.manifest import read_manifest
-from ferd_eval.results.outcomes import Outcomes
+from ferd_eval.results.attack_id import attack_id
+from ferd_eval.results.manifest import RECORD, read_manifest
+from ferd_eval.results.outcomes import ATTACK_ID, Outcomes
 from ferd_eval.results.run_folder import require_own_folder
 from ferd_eval.runtime.console import console
 from ferd_eval.runtime.device import DeviceChoice, choose_device
-from ferd_eval.runtime.progress import Bar, Lines, ProgressReporter, duration
+from ferd_eval.runtime.progress import Bar, Lines, duration
 from ferd_eval.runtime.signals import after_what_is_at_hand
 
-#: Where runs go when nobody says otherwise.
+#: Parent of the default run folders.
 RUNS = Path("reports/runs")
 
 _FINISHED = "All of it is finished: the command would show the reports again."
@@ -50,97 +54,119 @@ _NOT_TIMED = "How long it takes is not known: workers elsewhere, or too little m
 
 @dataclass(frozen=True)
 class _Work:
-    """What a command is about, once everything that can be wrong with it was looked at.
+    """Models, inputs and folders of a command, all checked.
 
     Attributes:
         several: whether each checkpoint has a folder of its own in `root`.
         folders: of the runs.
     """
 
-    candidates: Sequence[LoadedModel]
-    assignment: EvalInputs
+    config: EvalConfig
+    models: Sequence[LoadedModel]
+    inputs: EvalInputs
     device: DeviceChoice
     several: bool
     root: Path
     folders: Sequence[Path]
 
+    @classmethod
+    def prepare(
+        cls,
+        files: Sequence[Path],
+        config: EvalConfig,
+        folder_per_checkpoint: bool = False,
+        make_attack: Callable[[LabelledImages], Attack] | None = None,
+    ) -> _Work:
+        """Load and check everything; nothing is written."""
+        require_dataset(config)
+        named = load_named(files, config.key)
+        for _, checkpoint in named:
+            if checkpoint.choice:
+                said = f"{checkpoint.path}: {checkpoint.choice}"
+                console(stderr=True).print(Text(said), soft_wrap=True)
+        inputs = read_inputs(config, make_attack)
+        device = choose_device("cpu" if config.is_remote else config.device)
+        models = load_models(named, config, inputs, device)
+        several = len(models) > 1 or folder_per_checkpoint
+        root = config.out or RUNS / _run_name(models, inputs, config)
+        _require_room(root, models, several=several)
+        names = [each.name for each in models] if several else []
+        require_own_folder(root, names)
+        for name in names:
+            require_own_folder(root / name)
+        folders = [root / each.name if several else root for each in models]
+        return cls(config, models, inputs, device, several, root, folders)
+
     @property
     def statuses(self) -> list[str | None]:
-        """How far the run in each folder is; None where there is none."""
+        """Status of the run in each folder; None where there is none."""
         return [(read_manifest(folder) or {}).get("status") for folder in self.folders]
 
+    def forecast(self) -> Forecast | None:
+        """Cost of the unfinished runs; None where that cannot be timed here."""
+        if self.config.is_remote:
+            return None
+        statuses = zip(self.models, self.statuses, strict=True)
+        unfinished = [model.classifier for model, status in statuses if status != "finished"]
+        data, plan = self.inputs.data, self.inputs.plan
+        return forecast(unfinished, data, plan, self.device.device, self.config.batch)
 
-def _prepare(
-    files: Sequence[Path],
-    settings: EvalConfig,
-    folder_per_checkpoint: bool = False,
-    make_attack: Callable[[LabelledImages], Attack] | None = None,
-) -> _Work:
-    """Look at everything; nothing is written."""
-    require_dataset(settings)
-    named = load_named(files, settings.key)
-    for _, checkpoint in named:
-        if checkpoint.choice:
-            said = f"{checkpoint.path}: {checkpoint.choice}"
-            console(stderr=True).print(Text(said), soft_wrap=True)
-    assignment = read_inputs(settings, make_attack)
-    device = choose_device("cpu" if settings.is_remote else settings.device)
-    candidates = load_models(named, settings, assignment.data, assignment.plan, device)
-    several = len(candidates) > 1 or folder_per_checkpoint
-    root = settings.out or RUNS / _run_name(candidates, assignment, settings)
-    _require_room(root, candidates, several=several)
-    names = [each.name for each in candidates] if several else []
-    require_own_folder(root, names)
-    for name in names:
-        require_own_folder(root / name)
-    folders = [root / each.name if several else root for each in candidates]
-    return _Work(candidates, assignment, device, several, root, folders)
+    def facts(self, model: LoadedModel, trial: CleanTrial | None) -> dict[str, Any]:
+        """Entries of a run's manifest that the run itself does not know."""
+        hint = trial and trial.hint(model.facts)
+        doubts = (model.checkpoint.choice, model.facts.caution, hint)
+        return {
+            "checkpoint": model.describe(),
+            "model": model.facts.to_json(),
+            "trial": trial and trial.to_json(),
+            "dataset": {"selection": self.inputs.selection},
+            "engine": self.config.engine,
+            "groups": self.inputs.groups,
+            "attack_file_sha256": self.inputs.attack_file_sha256,
+            "warnings": [said for said in doubts if said],
+        }
 
 
-def plan_checkpoints(files: Sequence[Path], settings: EvalConfig, *, as_json: bool) -> None:
-    """Say what scoring would do and what it would cost; nothing is written or fetched."""
-    work = _prepare(files, replace(settings, download=False))
-    ahead = _forecast(work, settings)
-    standing = {
+def plan_checkpoints(files: Sequence[Path], config: EvalConfig, *, as_json: bool) -> None:
+    """Print what scoring would do and cost; nothing is written or fetched."""
+    work = _Work.prepare(files, replace(config, download=False))
+    ahead = work.forecast()
+    statuses = {
         str(folder): {None: "new", "running": "continued"}.get(status, str(status))
         for folder, status in zip(work.folders, work.statuses, strict=True)
     }
-    data, plan = work.assignment.data, work.assignment.plan
+    data, plan = work.inputs.data, work.inputs.plan
     if as_json:
-        print(
-            to_json(
-                {
-                    "checkpoints": [
-                        {**each.describe(), "architecture": each.facts.architecture}
-                        for each in work.candidates
-                    ],
-                    "dataset": {"name": data.name, "n": len(data), "image_shape": data.image_shape},
-                    "device": work.device.describe(),
-                    "attacks": {each.id: each.describe() for each in plan},
-                    "seconds_at_most": ahead and ahead.longest_by_attack,
-                    "folders": standing,
-                }
-            ),
-            end="",
-        )
+        models = [
+            {**each.describe(), "architecture": each.facts.architecture} for each in work.models
+        ]
+        record = {
+            "checkpoints": models,
+            "dataset": {"name": data.name, "n": len(data), "image_shape": data.image_shape},
+            "device": work.device.describe(),
+            "attacks": {each.id: each.describe() for each in plan},
+            "seconds_at_most": ahead and ahead.longest_by_attack,
+            "folders": statuses,
+        }
+        print(to_json(record), end="")
         return
-    for each in work.candidates:
+    for each in work.models:
         print(f"{each.name}: {each.facts.architecture}, {each.facts.parameters} parameters")
-    print(f"on {len(data)} images of {data.name} ({work.assignment.selection}), {plan[-1].threat}")
+    print(f"on {len(data)} images of {data.name} ({work.inputs.selection}), {plan[-1].threat}")
     for planned in plan:
         stages = ", ".join(each.family for each in planned.attacks[1:])
         cost = f"  {duration(ahead.longest_by_attack[planned.id])} at most" if ahead else ""
         print(f"  {planned.id}{f' ({stages})' if stages else ''}{cost}")
-    for folder, how in standing.items():
-        print(f"into {folder} ({how})")
-    finished = {*standing.values()} == {"finished"}
+    for folder, status in statuses.items():
+        print(f"into {folder} ({status})")
+    finished = {*statuses.values()} == {"finished"}
     print(_FINISHED if finished else ahead.sentence if ahead else _NOT_TIMED)
     print("This was a dry run: nothing is written. Leave out --dry-run to start.")
 
 
 def score_checkpoints(
     files: Sequence[Path],
-    settings: EvalConfig,
+    config: EvalConfig,
     *,
     command: Sequence[str],
     as_json: bool,
@@ -154,167 +180,208 @@ def score_checkpoints(
 
     Args:
         files: checkpoints.
-        settings: what the user chose.
+        config: of the runs.
         command: as typed, for the record.
         as_json: print scorecards in place of the table.
         folder_per_checkpoint: even if there is only one.
         make_attack: one more attack, made for the data.
         facts: more entries for the manifests.
     """
-    work = _prepare(files, settings, folder_per_checkpoint, make_attack)
-    candidates, assignment, device = work.candidates, work.assignment, work.device
-    several, root, folders = work.several, work.root, work.folders
-    runs: dict[str, Run] = {}
+    work = _Work.prepare(files, config, folder_per_checkpoint, make_attack)
+    data, root = work.inputs.data, work.root
+    finished: dict[str, Run] = {}
 
-    def told(candidate: LoadedModel, folder: Path, outcomes: Outcomes) -> None:
-        runs[candidate.name] = run = as_run(candidate.name, outcomes)
+    def report(model: LoadedModel, folder: Path, outcomes: Outcomes) -> None:
+        finished[model.name] = run = as_run(model.name, outcomes)
         if not is_current(folder, [run]):
             write_report(folder, [run])
 
     with ExitStack() as stack:
-        watcher = _watcher(stack)
-        data = assignment.data
+        screen = console(stderr=True)
+        reporter = stack.enter_context(Bar(screen)) if screen.is_terminal else Lines(screen)
         for caution in data.cautions:
-            watcher.note(f"warning: {caution}")
-        for folder in dict.fromkeys([root, *folders]):
-            stack.enter_context(sole_user(folder, below=("adversarial",), note=watcher.note))
+            reporter.note(f"warning: {caution}")
+        for folder in dict.fromkeys([root, *work.folders]):
+            stack.enter_context(sole_user(folder, below=("adversarial",), note=reporter.note))
         statuses = work.statuses
-        ahead = _forecast(work, settings)
+        ahead = work.forecast()
         if ahead and ahead.is_worth_saying and None in statuses:
-            watcher.note(ahead.sentence)
+            reporter.note(ahead.sentence)
         seconds = iter(ahead.seconds if ahead else ())
-        executor = _executor(settings, device, watcher, stack)
+        executor = _executor(config, work.device, reporter.note)
+        stack.callback(executor.end)
         beside: list[Remaining] = []
-        trials = [
-            None
-            if status == "finished"
-            else try_readings(each.checkpoint, each.classifier, each.facts, data, device.device)
-            for each, status in zip(candidates, statuses, strict=True)
-        ]
-        jobs = [
-            EvalRun(
-                model=candidate.classifier,
-                data=data,
-                plan=assignment.plan,
-                seed=settings.seed,
-                batch_size=settings.batch,
-                executor=executor,
-                folder=folder,
-                save_adv=settings.save_adv,
-                fold=settings.fold_batchnorm,
-                watcher=watcher,
-                beside=beside,
-                seconds=next(seconds, None) if status != "finished" else None,
-                title=candidate.name if several else "",
-                remark=trial.hint(candidate.facts) if trial else None,
-                told=partial(told, candidate, folder),
-                facts={
-                    "command": list(command),
-                    **_facts(candidate, assignment, settings, trial),
-                    **(facts or {}),
-                },
+        runs = []
+        for model, folder, status in zip(work.models, work.folders, statuses, strict=True):
+            done, trial = status == "finished", None
+            if not done:
+                device = work.device.device
+                trial = try_readings(model.checkpoint, model.classifier, model.facts, data, device)
+            runs.append(
+                EvalRun(
+                    model.classifier,
+                    data,
+                    work.inputs.plan,
+                    config,
+                    executor,
+                    folder,
+                    {"command": list(command), **work.facts(model, trial), **(facts or {})},
+                    reporter,
+                    beside=beside,
+                    seconds=None if done else next(seconds, None),
+                    title=model.name if work.several else "",
+                    remark=trial.hint(model.facts) if trial else None,
+                    on_finished=partial(report, model, folder),
+                )
             )
-            for candidate, folder, status, trial in zip(
-                candidates, folders, statuses, trials, strict=True
-            )
-        ]
-        title = f"{len(jobs)} checkpoints" if several else candidates[0].name
-        watcher.start(title, measured=ahead is not None)
+        title = f"{len(runs)} checkpoints" if work.several else work.models[0].name
+        reporter.start(title, measured=ahead is not None)
         with after_what_is_at_hand("unit"):
-            carry_out_jobs(jobs, executor)
-        in_order = [runs[candidate.name] for candidate in candidates]
-        if several and not is_current(root, in_order):
+            evaluate(runs, executor)
+        in_order = [finished[model.name] for model in work.models]
+        if work.several and not is_current(root, in_order):
             write_report(root, in_order)
     show(in_order, root / "report.html", as_json=as_json)
 
 
-def _facts(
-    candidate: LoadedModel, assignment: EvalInputs, settings: EvalConfig, trial: Trial | None
-) -> dict[str, Any]:
-    """What the manifest says beyond what a run knows by itself."""
-    facts = candidate.facts
-    hint = trial and trial.hint(facts)
-    return {
-        "checkpoint": candidate.describe(),
-        "model": facts.to_json(),
-        "trial": trial and trial.to_json(),
-        "dataset": {"selection": assignment.selection},
-        "engine": settings.engine,
-        "groups": assignment.groups,
-        "attack_file_sha256": assignment.attack_file_sha256,
-        "warnings": [said for said in (candidate.checkpoint.choice, facts.caution, hint) if said],
-    }
-
-
-def _forecast(work: _Work, settings: EvalConfig) -> Forecast | None:
-    """What those will cost that are not finished; None where that cannot be timed here."""
-    if settings.is_remote:
-        return None
-    open_ones = [
-        candidate.classifier
-        for candidate, status in zip(work.candidates, work.statuses, strict=True)
-        if status != "finished"
-    ]
-    data, plan = work.assignment.data, work.assignment.plan
-    return forecast(open_ones, data, plan, work.device.device, settings.batch)
-
-
-def _require_room(root: Path, candidates: Sequence[LoadedModel], *, several: bool) -> None:
+def _require_room(root: Path, models: Sequence[LoadedModel], *, several: bool) -> None:
     """A folder is either one run or a folder of runs: their reports would overwrite each other."""
     try:
-        alone = (root / "manifest.json").exists()
-        runs = sorted(file.parent.name for file in root.glob("*/manifest.json"))
+        alone = (root / RECORD).exists()
+        runs = sorted(file.parent.name for file in root.glob(f"*/{RECORD}"))
     except OSError:
         return  # nothing can be written there either, which has its own message
     if several and alone:
         raise UserError(
-            f"{root} is the folder of one run, but {len(candidates)} checkpoints are given. "
+            f"{root} is the folder of one run, but {len(models)} checkpoints are given. "
             "Choose another folder with --out."
         )
     if not several and not alone and runs:
         raise UserError(
             f"{root} is a folder of runs ({listed(runs, 3)}), but one checkpoint is given. "
-            f"Give --out {root / candidates[0].name}."
+            f"Give --out {root / models[0].name}."
         )
 
 
-def _run_name(
-    candidates: Sequence[LoadedModel], assignment: EvalInputs, settings: EvalConfig
-) -> str:
+def _run_name(models: Sequence[LoadedModel], inputs: EvalInputs, config: EvalConfig) -> str:
     """A readable name that other settings do not share, so that runs never collide by default."""
-    devices = settings.device.split(",")  # how many and whose does not matter
-    shared = replace(settings, cluster=None, device=devices[0].partition(":")[0])
-    data = assignment.data
-    named = () if settings.classes is None else (data.class_names,)
-    key = repr((shared, assignment.selection, data.fingerprint, *named))
+    devices = config.device.split(",")  # how many and whose does not matter
+    shared = replace(config, cluster=None, device=devices[0].partition(":")[0])
+    data = inputs.data
+    named = () if config.classes is None else (data.class_names,)
+    key = repr((shared, inputs.selection, data.fingerprint, *named))
     # The class's former name: default folders of earlier runs are found again.
-    key = key.replace("EvalConfig", "ScoreSettings", 1)
-    digest = hashlib.sha256(key.encode())
-    for candidate in candidates:
-        checkpoint = candidate.checkpoint
-        digest.update(f"{checkpoint.sha256}{checkpoint.key}".encode())
-    first = candidates[0].name if len(candidates) == 1 else f"{len(candidates)}-checkpoints"
+    digest = hashlib.sha256(key.replace("EvalConfig", "ScoreSettings", 1).encode())
+    for model in models:
+        digest.update(f"{model.checkpoint.sha256}{model.checkpoint.key}".encode())
+    first = models[0].name if len(models) == 1 else f"{len(models)}-checkpoints"
     return f"{first}-{data.name}-{digest.hexdigest()[:8]}"
 
 
-def _watcher(stack: ExitStack) -> Bar | Lines:
-    screen = console(stderr=True)
-    if screen.is_terminal:
-        return stack.enter_context(Bar(screen))
-    return Lines(screen)
+def _executor(config: EvalConfig, device: DeviceChoice, note: Callable[[str], None]) -> Executor:
+    if not config.is_remote:
+        return SerialExecutor(device, note)
+    from ferd_eval.evaluation.execution.ray_executor import RayExecutor
+
+    devices = [] if config.cluster else config.device.split(",")
+    return RayExecutor(config.cluster, devices, note=note)
 
 
-def _executor(
-    settings: EvalConfig, device: DeviceChoice, watcher: ProgressReporter, stack: ExitStack
-) -> Executor:
-    """Who does the work; sent home when the stack is left."""
-    executor: Executor
-    if not settings.is_remote:
-        executor = SerialExecutor(device, watcher.note)
-    else:
-        from ferd_eval.evaluation.execution.ray_executor import RayExecutor
+def import_images(
+    files: Sequence[str],
+    checkpoint: Path,
+    config: EvalConfig,
+    name: str | None,
+    *,
+    command: Sequence[str],
+    as_json: bool,
+) -> None:
+    """Send clean images, and adversarial ones made elsewhere, through a checkpoint.
 
-        devices = [] if settings.cluster else settings.device.split(",")
-        executor = RayExecutor(settings.cluster, devices, note=watcher.note)
-    stack.callback(executor.end)
-    return executor
+    Args:
+        files: the one file of images.
+        checkpoint: the network.
+        config: as for scoring, with ``clean`` as the only attack.
+        name: of the attack that made the images, None where nobody says.
+        command: as typed, for the record.
+        as_json: print the scorecard in place of the table.
+    """
+    if len(files) > 1:
+        raise UserError(f"{len(files)} files of images are given; import each into its own --out.")
+    saved = read_saved_images(Path(files[0]))
+    attack_name = _default_name(saved) if name is None else _attack_id(name)
+
+    def attack_on(data: LabelledImages) -> Attack:
+        if len(data) < (config.limit or len(saved)):
+            raise UserError(
+                f"{saved.path} holds {len(saved)} images, but {data.name} has {len(data)}. Give "
+                "the data set they were made from, or --limit."
+            )
+        threats = as_threats(config.eps, data)
+        if len(threats) > 1:
+            raise UserError(f"--eps is {config.eps}; the images were made with one ε. Give it.")
+        attack = saved.attack_on(
+            data, threats[0], attack_name, eps_is_stated=config.eps is not None
+        )
+        _tell(f"{saved.path}: {_summary(attack, len(data), threats[0])}")
+        return attack
+
+    source = {"name": saved.path.name, "sha256": saved.sha256, "attacks": [attack_name]}
+    unknown = {"threat": {"eps": None, "eps_text": None}} if config.eps is None else {}
+    score_checkpoints(
+        [checkpoint],
+        replace(config, limit=config.limit or len(saved)),
+        command=command,
+        as_json=as_json,
+        make_attack=attack_on,
+        facts={"engine": "imported", "source": [source], **unknown},
+    )
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _default_name(saved: SavedFile) -> str:
+    """AutoAttack's users save its images alone; torchattacks saves those of any attack."""
+    if saved.made_by != "torchattacks":
+        return "aa"
+    _tell(
+        f"{saved.path} does not say which attack made its images, so it is called adv here. Name "
+        "it with --attack."
+    )
+    return "adv"
+
+
+def _attack_id(name: str) -> str:
+    found = attack_id(name)
+    if found in (None, "clean") or "@" in name or not ATTACK_ID.fullmatch(found):
+        raise UserError(
+            f"--attack is {name!r}; give the attack's own name, of letters, digits and -, as aa."
+        )
+    if found != name:
+        _tell(f"--attack {name} is read as {found}")
+    return found
+
+
+def _summary(attack: SavedImages, count: int, threat: Threat) -> str:
+    """How far the images are from the clean ones, and how rounding matters."""
+    said = (
+        f"the largest of {count} perturbations is {attack.largest:.6f} = "
+        f"{255 * attack.largest:.3f}/255"
+    )
+    usual = "" if attack.eps_is_stated else "the data set's usual "
+    ball = f"{usual}ε = {format_quantity(threat.eps)}"
+    if not attack.beyond:
+        said += f", within {ball}"
+    if attack.rounding is not None:
+        said += (
+            f". Its pixels are {attack.rounding.type}, which may move one by "
+            f"{255 * attack.rounding.most:.2f}/255"
+        )
+        if attack.beyond:
+            said += f": {attack.beyond} images beyond {ball} by no more are moved back to it"
+        said += ". Rounding may undo part of an attack; float32 keeps all of it"
+    if not attack.eps_is_stated:
+        said += ". For which ε they were made is not known; give it as --eps"
+    return said

@@ -23,7 +23,7 @@ from ferd_eval.report.api import report_folder
 from ferd_eval.report.comparison.compare import verdict_on
 from ferd_eval.results.manifest import look_up, read_manifest
 from ferd_eval.results.run_folder import find_runs
-from ferd_eval.runtime.progress import ProgressReporter, Silent, duration
+from ferd_eval.runtime.progress import ProgressReporter, duration
 from ferd_eval.runtime.signals import after_what_is_at_hand
 from ferd_train.config.unfit import UnfitError
 from ferd_train.distillation.plan import Scoring, StudentPlan
@@ -132,7 +132,7 @@ def distil(job: Distilling, closing: Sequence[str] = ()) -> None:
                     print(*plan.lines(), sep="\n")
                 return
             del plan  # with its images, which each run loads for itself
-            shown = watching() if workers.is_first else nullcontext(Silent())
+            shown = watching() if workers.is_first else nullcontext(ProgressReporter())
             with shown as watcher, after_what_is_at_hand("step", PATIENCE):
                 students = [_train(each, teacher, job, workers, watcher) for each in recipes]
         if job.score and workers.is_first:

@@ -9,12 +9,18 @@ from typing import Annotated, Any
 
 import typer
 
+from ferd_eval.cli.options import config_options
 from ferd_eval.errors import UserError
-from ferd_eval.evaluation.config import EvalConfig
+from ferd_eval.evaluation.config import RUN, EvalConfig, flag
 
-_PREDICTIONS, _IMAGES, _RUN = "Predictions", "Adversarial images", "Run"
+_IMAGES = "Adversarial images"
 
 
+@config_options(
+    ("class_order", "data_dir", "limit", "key", "arch", "model_file", "normalize", "batch_size",
+     "device"),
+    _IMAGES,
+)  # fmt: skip
 def import_(
     files: Annotated[
         list[str],
@@ -24,13 +30,13 @@ def import_(
             "file of adversarial images (pt, npy or npz).",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="The run's folder.", rich_help_panel=_RUN)],
+    out: Annotated[Path, typer.Option(help="Folder of the run.", rich_help_panel=RUN)],
     attack: Annotated[
         str | None,
         typer.Option(
-            help="What the attack is called (clean where there is none), if the files do not say; "
-            "default for images: aa.",
-            rich_help_panel=_RUN,
+            help="Name of the attack (clean for none) if the files do not say; default for images: "
+            "aa.",
+            rich_help_panel=RUN,
         ),
     ] = None,
     eps: Annotated[
@@ -38,106 +44,108 @@ def import_(
         typer.Option(
             help="L∞ radius of the attacks, as 8/255. Images are checked against it; default there:"
             " the data set's.",
-            rich_help_panel=_RUN,
+            rich_help_panel=RUN,
         ),
     ] = None,
     dataset: Annotated[
         str | None,
         typer.Option(
-            help="A name of `ls datasets`, for the names of its classes, or for its images.",
-            rich_help_panel=_RUN,
+            help="A name of `ls datasets`, for its class names or its images.", rich_help_panel=RUN
         ),
     ] = None,
     classes: Annotated[
         str | None,
-        typer.Option(
-            help="Names of the classes: a file with one a line, or a,b,c.",
-            rich_help_panel=_RUN,
-        ),
+        typer.Option(help="Class names: a file with one a line, or a,b,c.", rich_help_panel=RUN),
     ] = None,
     name: Annotated[
         str | None,
         typer.Option(
-            help="What reports call the model; default: the folder's name.",
-            rich_help_panel=_PREDICTIONS,
+            help="Name of the model in reports; default: the folder's.",
+            rich_help_panel="Predictions",
         ),
     ] = None,
     checkpoint: Annotated[
         Path | None,
         typer.Option(
-            metavar="CKPT", help="The network the images fool or not.", rich_help_panel=_IMAGES
+            metavar="CKPT", help="The network that the images attack.", rich_help_panel=_IMAGES
         ),
-    ] = None,
-    class_order: Annotated[
-        str | None,
-        typer.Option(metavar="text|natural", help="As for score.", rich_help_panel=_IMAGES),
-    ] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Where the data set lies.", rich_help_panel=_IMAGES)
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(help="Only the first N images.", rich_help_panel=_IMAGES)
-    ] = None,
-    key: Annotated[str | None, typer.Option(help="As for score.", rich_help_panel=_IMAGES)] = None,
-    arch: Annotated[str | None, typer.Option(help="As for score.", rich_help_panel=_IMAGES)] = None,
-    model_file: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE.py:FACTORY", help="As for score. Runs FILE.py.", rich_help_panel=_IMAGES
-        ),
-    ] = None,
-    normalize: Annotated[
-        str | None, typer.Option(help="As for score.", rich_help_panel=_IMAGES)
-    ] = None,
-    batch_size: Annotated[
-        str | None, typer.Option(help="As for score.", rich_help_panel=_IMAGES)
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="As for score.", rich_help_panel=_IMAGES)
     ] = None,
     json: Annotated[
-        bool, typer.Option("--json", help="Print the scorecard as JSON.", rich_help_panel=_RUN)
+        bool, typer.Option("--json", help="Print the scorecard as JSON.", rich_help_panel=RUN)
     ] = False,
+    **flags: Any,
 ) -> None:
     """Make a run of another tool's predictions, or of adversarial images such as AutoAttack's."""
     command = ["ferd-eval", *sys.argv[1:]]
-    of_images = {
-        "class_order": class_order,
-        "data_dir": data_dir,
-        "limit": limit,
-        "key": key,
-        "arch": arch,
-        "model_file": model_file,
-        "normalize": normalize,
-        "batch_size": batch_size,
-        "device": device,
-    }
-    if checkpoint is None:
-        _refuse(of_images, "go with adversarial images: give --checkpoint too")
-        from ferd_eval.cli.importing import ImportSettings, import_predictions
+    if checkpoint is not None:
+        _refuse({"name": name}, "goes with predictions: with --checkpoint the file says it")
+        own = {"dataset": dataset, "classes": classes, "eps": eps, "out": out, "attacks": "clean"}
+        config = EvalConfig.gather({**flags, **own}, None)
 
-        chosen = ImportSettings(out, name, dataset, classes, attack, eps)
-        import_predictions(files, chosen, command=command, as_json=json)
+        from ferd_eval.pipeline import import_images
+
+        import_images(files, checkpoint, config, attack, command=command, as_json=json)
         return
-    _refuse({"name": name}, "goes with predictions: with --checkpoint the file says it")
-    from ferd_eval.cli.importing_images import import_images
+    _refuse(flags, "go with adversarial images: give --checkpoint too")
+    if dataset is not None and classes is not None:
+        raise UserError("--dataset and --classes both name the classes; give one of them.")
 
-    settings = EvalConfig.gather(
-        {
-            **of_images,
-            "dataset": dataset,
-            "classes": classes,
-            "eps": eps,
-            "out": out,
-            "attacks": "clean",
-        },
-        None,
+    from rich.text import Text
+
+    from ferd_eval.io.lock import sole_user
+    from ferd_eval.report import as_run, write_report
+    from ferd_eval.report.api import show
+    from ferd_eval.results.imported_run import PredictionSource, require_room
+    from ferd_eval.runtime.console import console
+
+    source = PredictionSource.of(files, attack)
+    known, class_names, said = _classes(dataset, classes, source.record.get("dataset"))
+    outcomes, notes = source.imported(
+        out, name=name, dataset=known, class_names=class_names, eps=eps, command=command
     )
-    import_images(files, checkpoint, settings, attack, command=command, as_json=json)
+    run = as_run(outcomes.manifest["checkpoint"]["name"], outcomes)  # checks before it writes
+    require_room(out, outcomes.manifest)
+    for note in [*said, *notes]:
+        console(stderr=True).print(Text(note), soft_wrap=True)
+    with sole_user(out):
+        outcomes.save(out)
+        write_report(out, [run])
+    show([run], out / "report.html", as_json=json)
 
 
 def _refuse(options: Mapping[str, Any], why: str) -> None:
-    """Options that mean nothing here are not passed over in silence."""
-    given = ["--" + name.replace("_", "-") for name, value in options.items() if value is not None]
+    """Options without meaning here are an error."""
+    given = [flag(name) for name, value in options.items() if value is not None]
     if given:
         raise UserError(f"{', '.join(given)} {why}.")
+
+
+def _classes(
+    dataset: str | None, classes: str | None, recorded: Mapping[str, Any] | None
+) -> tuple[dict[str, Any], tuple[str, ...] | None, list[str]]:
+    """The record of the data set, its class names, and notes; `recorded` comes first."""
+    from ferd_eval.datasets import dataset_info
+    from ferd_eval.datasets.class_order import ClassOrder
+    from ferd_eval.results.outcomes import OUTCOMES
+
+    if recorded is not None:
+        if (said := dataset or classes) and said != recorded.get("name"):
+            option = "--dataset" if dataset else "--classes"
+            raise UserError(
+                f"{option} is {said}, but the manifest beside {OUTCOMES} says "
+                f"{recorded.get('name')} and names its classes. Leave {option} out."
+            )
+        return dict(recorded), tuple(recorded["class_names"]), []
+    if classes is not None:
+        return {}, ClassOrder.chosen(classes, None).of_numbers(), []
+    if dataset is None:
+        return {}, None, []
+    info = dataset_info(dataset)
+    if info.num_classes is None:
+        raise UserError(f"the classes of {dataset} are in its files. Name them with --classes.")
+    groupings = {name: list(groups) for name, groups in info.groupings.items()}
+    named = {"name": info.name, "groupings": groupings}
+    if info.class_names:
+        return named, info.class_names, []
+    numbers = tuple(map(str, range(info.num_classes)))
+    return named, numbers, [f"the class names of {info.name} are in its files: numbers stand in"]

@@ -1,5 +1,7 @@
 """Settings of an evaluation: one list for the command line, TOML files and Python."""
 
+# ruff: noqa: RUF009 -- `_option` makes a field
+
 from __future__ import annotations
 
 import dataclasses

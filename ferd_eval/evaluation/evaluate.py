@@ -1,4 +1,4 @@
-"""Score a classifier: from what a caller may give to a job that can be run.
+"""Evaluate networks: any number of runs at once, or one model from Python.
 
 N data set, B batch, C channels, K classes, H × W pixels.
 """
@@ -6,7 +6,7 @@ N data set, B batch, C channels, K classes, H × W pixels.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -26,16 +26,17 @@ from ferd_eval.attacks import (
 )
 from ferd_eval.datasets import LabelledImages, load_dataset
 from ferd_eval.errors import UserError, require_kind
+from ferd_eval.evaluation.config import EvalConfig
 from ferd_eval.evaluation.execution.executor import Executor, SerialExecutor, carry_out
 from ferd_eval.evaluation.model_checks import probe
 from ferd_eval.evaluation.run import EvalRun
 from ferd_eval.evaluation.shards import file_name
-from ferd_eval.io.epsilon import parse_quantity
+from ferd_eval.io.epsilon import format_quantity, parse_quantity
 from ferd_eval.io.lock import sole_user
 from ferd_eval.models import ModelFacts
 from ferd_eval.results.outcomes import ATTACK_ID, Outcomes
 from ferd_eval.runtime.device import DeviceChoice, choose_device, exact_arithmetic
-from ferd_eval.runtime.progress import ProgressReporter, Silent
+from ferd_eval.runtime.progress import ProgressReporter
 
 
 def score(
@@ -53,7 +54,7 @@ def score(
     save_adv: bool = False,
     fold_batchnorm: bool = True,
     facts: Mapping[str, Any] | None = None,
-    watcher: ProgressReporter | None = None,
+    reporter: ProgressReporter | None = None,
     attack_plan: Sequence[PlannedAttack] | None = None,
     executor: Executor | None = None,
 ) -> Outcomes:
@@ -61,8 +62,8 @@ def score(
 
     Args:
         model: any module that maps images in [0, 1], B×C×H×W, to logits B×K; normalisation, if
-            any, is inside it. It is left as it was: mode, gradients, buffers. What
-            `build_classifier` returns is taken as it is, and its facts go into the manifest.
+            any, is inside it. It is left as it was: mode, gradients, buffers. The pair that
+            `build_classifier` returns puts its facts into the manifest.
         dataset: a loaded set, a name for `load_dataset`, or a pair of tensors (images, labels).
         attacks: names (``"clean,fgsm,pgd,cw"``), or a sequence of names, `Attack` and `Cascade`
             objects.
@@ -70,18 +71,18 @@ def score(
             ``"2/255,4/255,8/255"``, give the ε profile.
         steps: overrides the steps of every iterated attack.
         step_size: overrides their step.
-        seed: key of all random numbers.
+        seed: random seed.
         batch_size: images per pass; None chooses by device. Verdicts do not depend on it.
         device: None leaves the model where it is.
         out: a folder that makes the run resumable and keeps its outcomes.
         save_adv: keep the adversarial images in ``OUT/adversarial/<attack>.npz``.
         fold_batchnorm: let the searches of AutoAttack look for hits with a copy of the network
-            whose batch norms are folded into its convolutions, where that differs by rounding only.
+            whose batch norms are fused into its convolutions, where that differs by rounding only.
             The network itself decides either way.
         facts: entries for the manifest: ``checkpoint``, ``model``, ``command``, …
-        watcher: told of progress.
+        reporter: of progress.
         attack_plan: resolved attacks, in place of `attacks` and `threat`.
-        executor: who does the work, in place of `device`: a
+        executor: in place of `device`: a
             `ferd_eval.evaluation.execution.ray_executor.RayExecutor` for many devices and machines.
             The caller ends it.
 
@@ -103,11 +104,9 @@ def score(
         require_kind(value, kinds, what, wanted)
     assert isinstance(model, nn.Module)
     data = _as_labelled_images(dataset, model)
+    step = None if step_size is None else parse_quantity(step_size, "step_size")
     plan = attack_plan or plan_attacks(
-        attacks,
-        as_threats(threat, data),
-        steps=steps,
-        step_size=None if step_size is None else parse_quantity(step_size, "step_size"),
+        attacks, as_threats(threat, data), steps=steps, step_size=step
     )
     require_own_names(plan)
     if save_adv and out is None:
@@ -115,48 +114,45 @@ def score(
     for name, number in (("batch_size", batch_size), ("steps", steps)):
         if number is not None and number < 1:
             raise UserError(f"{name} is {number}; give 1 or more.")
-    watcher = watcher or Silent()
+    reporter = reporter or ProgressReporter()
     if executor is None:
-        executor = SerialExecutor(_choice(device, model), watcher.note)
+        executor = SerialExecutor(_choice(device, model), reporter.note)
         model = model.to(executor.choice.device)
     elif device is not None:
         raise UserError("device and executor exclude each other; give one of them.")
-    job = EvalRun(
-        model=model,
-        data=data,
-        plan=tuple(plan),
+    config = EvalConfig(
+        dataset=data.name,
+        attacks=",".join(dict.fromkeys(planned.id.partition("@")[0] for planned in plan)),
+        eps=",".join(dict.fromkeys(format_quantity(each.threat.eps) for each in plan)),
+        steps=steps,
+        step_size=None if step is None else format_quantity(step),
+        batch_size=str(batch_size or "auto"),
+        device=str(executor.choice.device),
+        fold_batchnorm=fold_batchnorm,
         seed=seed,
-        batch_size=batch_size,
-        executor=executor,
-        folder=None if out is None else Path(out),
+        out=None if out is None else Path(out),
         save_adv=save_adv,
-        fold=fold_batchnorm,
-        facts=facts or {},
-        watcher=watcher,
     )
-    watcher.start(job.name)
-    with _held(job):
-        (outcomes,) = carry_out_jobs([job], executor)
+    run = EvalRun(model, data, plan, config, executor, config.out, facts or {}, reporter)
+    with ExitStack() as stack:
+        if run.folder is not None:
+            note = reporter.note
+            stack.enter_context(sole_user(run.folder, below=("adversarial",), note=note))
+        reporter.start(run.name)
+        (outcomes,) = evaluate([run], executor)
     return outcomes
 
 
-def _held(job: EvalRun) -> AbstractContextManager[None]:
-    """The job's folder, if it has one, to itself."""
-    if job.folder is None:
-        return nullcontext()
-    return sole_user(job.folder, below=("adversarial",), note=job.watcher.note)
-
-
-def carry_out_jobs(jobs: Sequence[EvalRun], executor: Executor) -> list[Outcomes]:
-    """Do what is left of each; the work of all is handed out together, the first job's first.
+def evaluate(runs: Sequence[EvalRun], executor: Executor) -> list[Outcomes]:
+    """Do what is left of each run; all tasks are handed out together, the first run's first.
 
     Raises:
-        UserError: something cannot be done; finished units and jobs are kept.
+        UserError: something cannot be done; finished shards and runs are kept.
     """
     with exact_arithmetic():
-        carry_out([errand for job in jobs for errand in job.errands()], executor)
-    outcomes = [job.result for job in jobs if job.result is not None]
-    assert len(outcomes) == len(jobs)
+        carry_out([batches for run in runs for batches in run.tasks()], executor)
+    outcomes = [run.result for run in runs if run.result is not None]
+    assert len(outcomes) == len(runs)
     return outcomes
 
 

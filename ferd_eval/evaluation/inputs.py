@@ -1,9 +1,8 @@
-"""A checkpoint that is to be scored, made into a network."""
+"""From settings and files to models, images and attacks, all checked before any work."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from ferd_eval.runtime.plugins import brief, load_user_code
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A checkpoint ready to be scored, under a name of its own."""
+    """A checkpoint and its network, under a name of its own."""
 
     name: str
     checkpoint: Checkpoint
@@ -50,7 +49,7 @@ class LoadedModel:
 
 
 def load_named(files: Sequence[Path], key: str | None = None) -> list[tuple[str, Checkpoint]]:
-    """Each file with a name of its own: the stem, with its folder where stems repeat.
+    """Each file with a name: the stem, with its folder where stems repeat.
 
     Args:
         files: checkpoints.
@@ -74,56 +73,45 @@ def load_named(files: Sequence[Path], key: str | None = None) -> list[tuple[str,
 
 def load_models(
     named: Sequence[tuple[str, Checkpoint]],
-    settings: EvalConfig,
-    data: LabelledImages,
-    plan: Sequence[PlannedAttack],
+    config: EvalConfig,
+    inputs: EvalInputs,
     device: DeviceChoice,
 ) -> list[LoadedModel]:
-    """Make all networks, then look at each: on the device, in the precision asked for.
+    """Build all networks, then check each: on the device, in the precision asked for.
 
     Raises:
         UserError: one does not fit the data or the attacks; its file is named.
     """
-    dtype = torch.float64 if settings.precision == "float64" else torch.float32
-    candidates = [_candidate(checkpoint, name, settings, data) for name, checkpoint in named]
-    for candidate in candidates:
-        candidate.classifier.to(device.device, dtype)
-        with _naming(candidate.checkpoint.path):
-            by_gradient = need_gradient(plan, data)
-            check_network(candidate.classifier, data, dtype, by_gradient=by_gradient)
-    return candidates
-
-
-@contextmanager
-def _naming(file: Path) -> Iterator[None]:
-    """Put the checkpoint's name before what is wrong with its network: there may be several."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f"{file}: {error}") from error
-
-
-def _candidate(
-    checkpoint: Checkpoint, name: str, settings: EvalConfig, data: LabelledImages
-) -> LoadedModel:
-    classifier, facts = build_classifier(
-        checkpoint,
-        arch=settings.arch,
-        model_file=settings.model_file,
-        normalize=settings.normalize,
-        num_classes=data.num_classes,
-    )
-    if facts.num_classes is not None and facts.num_classes != data.num_classes:
-        raise UserError(f"{checkpoint.path}: {wrong_class_count(facts.num_classes, data)}")
-    return LoadedModel(name, checkpoint, classifier, facts)
+    data = inputs.data
+    dtype = torch.float64 if config.precision == "float64" else torch.float32
+    models = []
+    for name, checkpoint in named:
+        classifier, facts = build_classifier(
+            checkpoint,
+            arch=config.arch,
+            model_file=config.model_file,
+            normalize=config.normalize,
+            num_classes=data.num_classes,
+        )
+        if facts.num_classes is not None and facts.num_classes != data.num_classes:
+            raise UserError(f"{checkpoint.path}: {wrong_class_count(facts.num_classes, data)}")
+        models.append(LoadedModel(name, checkpoint, classifier, facts))
+    by_gradient = need_gradient(inputs.plan, data)
+    for model in models:
+        model.classifier.to(device.device, dtype)
+        try:
+            check_network(model.classifier, data, dtype, by_gradient=by_gradient)
+        except UserError as error:
+            raise UserError(f"{model.checkpoint.path}: {error}") from error
+    return models
 
 
 @dataclass(frozen=True)
 class EvalInputs:
-    """The same for all checkpoints of a command.
+    """Shared by all models of a command.
 
     Attributes:
-        data: images to be scored on.
+        data: images to attack.
         selection: which of the data set's these are, for print.
         plan: attacks, in order.
         groups: name → classes, None where nobody asked for groups.
@@ -138,79 +126,73 @@ class EvalInputs:
 
 
 def read_inputs(
-    settings: EvalConfig, make_attack: Callable[[LabelledImages], Attack] | None = None
+    config: EvalConfig, make_attack: Callable[[LabelledImages], Attack] | None = None
 ) -> EvalInputs:
-    """Find what can be wrong with everything but the checkpoints.
+    """Load and check everything but the checkpoints.
 
     Args:
-        settings: what the user chose.
+        config: of the run.
         make_attack: one more attack, made for the data; a file of the user's own goes first.
 
     Raises:
-        UserError: something is.
+        UserError: something is wrong.
     """
-    data, selection = _load_data(require_dataset(settings), settings)
+    data, selection = _load_data(require_dataset(config), config)
     own, own_digest = None, None
-    if settings.attack_file is not None:
-        own, own_digest = _own_attack(settings.attack_file)
+    if config.attack_file is not None:
+        own, own_digest = _own_attack(config.attack_file)
     elif make_attack is not None:
         own = make_attack(data)
-    plan = _plan(settings, data, own)
-    return EvalInputs(data, selection, plan, _groups(settings, data), own_digest)
+    plan = _plan(config, data, own)
+    named = config.groups
+    groups = None if named is None else read_groups(named, data.class_names, data.groupings)
+    return EvalInputs(data, selection, plan, groups, own_digest)
 
 
-def require_dataset(settings: EvalConfig) -> str:
+def require_dataset(config: EvalConfig) -> str:
     """The data set's name.
 
     Raises:
         UserError: the user gave none.
     """
-    if settings.dataset is None:
+    if config.dataset is None:
         names = ", ".join(info.name for info in list_datasets())
         raise UserError(f"--dataset is missing. There are: {names}.")
-    return settings.dataset
+    return config.dataset
 
 
-def _load_data(dataset: str, settings: EvalConfig) -> tuple[LabelledImages, str]:
+def _load_data(dataset: str, config: EvalConfig) -> tuple[LabelledImages, str]:
     data = load_dataset(
         dataset,
-        settings.data_dir,
-        download=settings.download,
-        classes=settings.classes,
-        class_order=settings.class_order,
+        config.data_dir,
+        download=config.download,
+        classes=config.classes,
+        class_order=config.class_order,
     )
-    if settings.limit is not None:
-        return data.first(settings.limit), f"first {settings.limit}"
-    if settings.per_class is not None:
-        return data.first_per_class(settings.per_class), f"first {settings.per_class} per class"
+    if config.limit is not None:
+        return data.first(config.limit), f"first {config.limit}"
+    if config.per_class is not None:
+        return data.first_per_class(config.per_class), f"first {config.per_class} per class"
     return data, "all"
 
 
-def _groups(settings: EvalConfig, data: LabelledImages) -> dict[str, list[str]] | None:
-    if settings.groups is None:
-        return None
-    return read_groups(settings.groups, data.class_names, data.groupings)
-
-
 def _plan(
-    settings: EvalConfig, data: LabelledImages, own: Attack | None
+    config: EvalConfig, data: LabelledImages, own: Attack | None
 ) -> tuple[PlannedAttack, ...]:
-    step = settings.step_size
-    names: list[str | Attack] = list(settings.attacks.split(","))
-    if own is not None:
-        names.append(own)
+    step = config.step_size
+    names: list[str | Attack] = [*config.attacks.split(","), *([] if own is None else [own])]
     plan = plan_attacks(
         names,
-        as_threats(settings.eps, data),
-        steps=settings.steps,
+        as_threats(config.eps, data),
+        steps=config.steps,
         step_size=None if step is None else parse_quantity(step, "--step-size"),
     )
     require_own_names(plan)
-    if settings.engine == "torchattacks":
+    if config.engine == "torchattacks":
         from ferd_eval.attacks.adapters.torchattacks import through_torchattacks
 
         plan = through_torchattacks(plan, data.num_classes)
-    elif settings.engine == "autoattack":
+    elif config.engine == "autoattack":
         from ferd_eval.attacks.adapters.pyautoattack import through_autoattack
 
         plan = through_autoattack(plan, data.num_classes)

@@ -197,7 +197,7 @@ _GAIN = 0.05
 
 
 @dataclass(frozen=True)
-class Trial:
+class CleanTrial:
     """Clean accuracy on a few images, as a file was read and as it could be read.
 
     Attributes:
@@ -251,7 +251,7 @@ def try_readings(
     facts: ModelFacts,
     data: LabelledImages,
     device: torch.device,
-) -> Trial | None:
+) -> CleanTrial | None:
     """Look whether usual constants, or an architecture with the same keys, do clearly better.
 
     Architectures are tried only where clean accuracy is implausible. What the checkpoint itself
@@ -271,7 +271,7 @@ def _try(
     facts: ModelFacts,
     data: LabelledImages,
     device: torch.device,
-) -> Trial | None:
+) -> CleanTrial | None:
     rows = np.linspace(0, len(data) - 1, min(_SAMPLE, len(data))).astype(np.int64)
     x_BCHW = as_images(data.images_NCHW[rows], classifier, device)
     labels_B = torch.from_numpy(data.labels_N[rows]).to(device)
@@ -312,7 +312,7 @@ def _try(
     most = max((accuracy[options] for options in better), default=0)
     # The fewest options that do about as well as any.
     enough = [options for options in better if accuracy[options] > most - _GAIN]
-    return Trial(
+    return CleanTrial(
         images=len(rows),
         accuracy=float(first_B.float().mean()),
         others=accuracy,

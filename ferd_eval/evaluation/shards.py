@@ -1,7 +1,7 @@
 """Finished pieces of a run: one attack, or one stage of it, on some images.
 
-A unit is written whole or not at all, so a run killed at any moment continues from its last
-finished unit, and the table it ends with is the same.
+A shard is written whole or not at all, so a run killed at any moment continues from its last
+finished shard, and the table it ends with is the same.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
@@ -23,10 +23,10 @@ from ferd_eval.io.files import make_folder, write_atomically, writing_atomically
 from ferd_eval.io.json import to_json
 from ferd_eval.results.outcomes import COLUMNS
 
-#: Attribute of a written unit: digest of its rows and of its other attributes.
+#: Attribute of a written shard: digest of its rows and of its other attributes.
 _DIGEST = "digest"
 
-#: What is kept of a unit's adversarial images.
+#: What is kept of a shard's adversarial images.
 _IMAGE_ARRAYS = {"images", "index", "label", "prediction"}
 
 
@@ -37,7 +37,7 @@ class Shard:
     Attributes:
         attack: its id.
         stage: which attack of a cascade; empty where there is only one.
-        number: counts the units of a stage from 0.
+        number: counts the shards of a stage from 0.
         positions: of the images in the data set.
     """
 
@@ -51,66 +51,49 @@ class Shard:
 
 
 def split_shards(attack: str, stage: str, positions: Sequence[int], size: int) -> list[Shard]:
-    """All units of a stage, in order."""
+    """All shards of a stage, in order."""
     return [
         Shard(attack, stage, number, tuple(positions[start : start + size]))
         for number, start in enumerate(range(0, len(positions), size))
     ]
 
 
-class ShardStore(Protocol):
-    """Keeps finished units."""
+class ShardStore:
+    """Finished shards of a run; this one keeps none, for runs without a folder."""
 
-    def get(self, unit: Shard, indices: NDArray[np.int64], images: bool) -> pd.DataFrame | None:
-        """Rows of a finished unit, None if it is not finished.
+    def get(self, shard: Shard, indices: NDArray[np.int64], images: bool) -> pd.DataFrame | None:
+        """Rows of a finished shard, None if it is not finished.
 
         Args:
-            unit: which.
-            indices: the places of its images in their source, which its rows must show.
+            shard: which.
+            indices: places of its images in their source, which its rows must show.
             images: whether its perturbed images must be there too.
         """
-
-    def put(self, unit: Shard, rows: pd.DataFrame, images_RCHW: NDArray[np.float32] | None) -> None:
-        """Keep a finished unit and, where wanted, its adversarial images."""
-
-    def count(self) -> int:
-        """How many units are finished, by the look of it."""
-
-
-@dataclass
-class UnwrittenShards:
-    """Units of a run that is not written anywhere: there is nothing to go on from."""
-
-    finished: int = 0
-
-    def get(self, unit: Shard, indices: NDArray[np.int64], images: bool) -> pd.DataFrame | None:
-        """None: nothing is kept."""
         return None
 
-    def put(self, unit: Shard, rows: pd.DataFrame, images_RCHW: NDArray[np.float32] | None) -> None:
-        """Count it."""
-        self.finished += 1
+    def put(
+        self, shard: Shard, rows: pd.DataFrame, images_RCHW: NDArray[np.float32] | None
+    ) -> None:
+        """Keep a finished shard and, where wanted, its adversarial images."""
 
     def count(self) -> int:
-        """How many units are finished."""
-        return self.finished
+        """How many shards seem to be finished."""
+        return 0
 
 
 @dataclass(frozen=True)
-class FolderShards:
-    """Units as Parquet files in ``RUN/units/<attack>/<number>.parquet``.
+class FolderShards(ShardStore):
+    """Shards as Parquet files in ``RUN/units/<attack>/<number>.parquet``.
 
-    Those of a cascade lie in a folder for each stage.
-
-    What a unit cost (seconds, passes) travels in the file's attributes, with a digest of it all: of
-    single flipped bits Parquet's own checksums leave one in 260 unseen.
+    A cascade has a folder for each stage. Costs (seconds, passes) are attributes of the file, with
+    a digest of it all: of single flipped bits Parquet's own checksums miss one in 260.
     """
 
     folder: Path
 
-    def get(self, unit: Shard, indices: NDArray[np.int64], images: bool) -> pd.DataFrame | None:
-        """Rows of a finished unit; a torn, altered or foreign file counts as unfinished."""
-        file = self.file(unit, ".parquet")
+    def get(self, shard: Shard, indices: NDArray[np.int64], images: bool) -> pd.DataFrame | None:
+        """Rows of a finished shard; a torn, altered or foreign file counts as unfinished."""
+        file = self.file(shard, ".parquet")
         try:
             rows = pd.read_parquet(file, page_checksum_verification=True)
         except Exception:  # a damaged header can make pyarrow raise almost anything
@@ -118,18 +101,19 @@ class FolderShards:
         own = (
             rows.attrs.pop(_DIGEST, None) == _digest(rows)
             and list(rows.columns) == list(COLUMNS)
-            and bool((rows["attack"] == unit.attack).all())
+            and bool((rows["attack"] == shard.attack).all())
             and np.array_equal(rows["index"].unique(), indices)
         )
-        return rows if own and (not images or self.has_images(unit)) else None
+        return rows if own and (not images or self.has_images(shard)) else None
 
     def count(self) -> int:
-        """How many units are finished, by their files."""
         return sum(1 for _ in self.folder.rglob("*.parquet"))
 
-    def put(self, unit: Shard, rows: pd.DataFrame, images_RCHW: NDArray[np.float32] | None) -> None:
-        """Write the images first: a unit counts as finished once its rows are there."""
-        make_folder(self.file(unit).parent)
+    def put(
+        self, shard: Shard, rows: pd.DataFrame, images_RCHW: NDArray[np.float32] | None
+    ) -> None:
+        """Write the images first: a shard counts as finished once its rows are there."""
+        make_folder(self.file(shard).parent)
         if images_RCHW is not None:
             arrays = {
                 "images": images_RCHW,
@@ -137,19 +121,19 @@ class FolderShards:
                 "label": rows["label"].to_numpy(),
                 "prediction": rows["adv_pred"].to_numpy(),
             }
-            write_atomically(self.file(unit, ".npz"), _npz(arrays))
+            write_atomically(self.file(shard, ".npz"), _npz(arrays))
         marked = rows.copy(deep=False)
         marked.attrs = {**rows.attrs, _DIGEST: _digest(rows)}
         content = marked.to_parquet(index=False, write_page_checksum=True)
-        write_atomically(self.file(unit, ".parquet"), content)
+        write_atomically(self.file(shard, ".parquet"), content)
 
     def collect_images(
         self, stages: Sequence[Sequence[Shard]], source_N: NDArray[np.int64], file: Path
     ) -> None:
-        """Join the adversarial images of an attack, a unit of each stage in memory at a time.
+        """Join the adversarial images of an attack, a shard of each stage in memory at a time.
 
         Args:
-            stages: its units, stage by stage.
+            stages: its shards, stage by stage.
             source_N: the stage that each row of the outcomes comes from, in the order of the first
                 stage.
             file: an ``.npz`` to write.
@@ -175,14 +159,14 @@ class FolderShards:
     def _joined(
         self, stages: Sequence[Sequence[Shard]], source_N: NDArray[np.int64]
     ) -> Iterator[dict[str, NDArray[Any]]]:
-        """Arrays of the first stage's units, each row replaced by that of the stage it comes from.
+        """Arrays of the first stage's shards, each row replaced by that of the stage it comes from.
 
-        Units of every stage are in the order of the data set, so each is read once.
+        Shards of every stage are in the order of the data set, so each is read once.
         """
-        later = [self._row_by_row(units) for units in stages[1:]]
+        later = [self._row_by_row(shards) for shards in stages[1:]]
         begin = 0
-        for unit in stages[0]:
-            part = _read_npz(self.file(unit, ".npz"))
+        for shard in stages[0]:
+            part = _read_npz(self.file(shard, ".npz"))
             source_R = source_N[begin : begin + len(part["index"])]
             for number, rows in enumerate(later, start=1):
                 for place in np.flatnonzero(source_R == number).tolist():
@@ -193,26 +177,26 @@ class FolderShards:
             begin += len(source_R)
             yield part
 
-    def _row_by_row(self, units: Sequence[Shard]) -> Iterator[dict[str, Any]]:
-        for unit in units:
-            part = _read_npz(self.file(unit, ".npz"))
+    def _row_by_row(self, shards: Sequence[Shard]) -> Iterator[dict[str, Any]]:
+        for shard in shards:
+            part = _read_npz(self.file(shard, ".npz"))
             for row in range(len(part["index"])):
                 yield {key: values[row] for key, values in part.items()}
 
     def discard(self) -> None:
-        """Remove the units once the whole table is written."""
+        """Remove the shards once the whole table is written."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def has_images(self, unit: Shard) -> bool:
-        """Whether the adversarial images of a unit are there, whole."""
+    def has_images(self, shard: Shard) -> bool:
+        """Whether the adversarial images of a shard are there, whole."""
         try:
-            return {*_read_npz(self.file(unit, ".npz"))} == _IMAGE_ARRAYS
+            return {*_read_npz(self.file(shard, ".npz"))} == _IMAGE_ARRAYS
         except Exception:  # a damaged archive can raise almost anything
             return False
 
-    def file(self, unit: Shard, suffix: str = ".parquet") -> Path:
-        """Where a unit is, or will be."""
-        return self.folder / file_name(unit.attack) / unit.stage / f"{unit.number:05d}{suffix}"
+    def file(self, shard: Shard, suffix: str = ".parquet") -> Path:
+        """Where a shard is, or will be."""
+        return self.folder / file_name(shard.attack) / shard.stage / f"{shard.number:05d}{suffix}"
 
 
 def _digest(rows: pd.DataFrame) -> str:

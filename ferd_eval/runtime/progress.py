@@ -1,10 +1,9 @@
-"""What a person sees while a run goes on: a bar on a terminal, one line a unit elsewhere."""
+"""Progress of a run: a bar on a terminal, one line a unit elsewhere."""
 
 from __future__ import annotations
 
 import time
-from types import TracebackType
-from typing import Protocol
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
@@ -13,53 +12,31 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 _FIRST_LINE, _BETWEEN_LINES = 10.0, 60.0
 
 
-class ProgressReporter(Protocol):
-    """Told of each finished unit."""
+class ProgressReporter:
+    """Told of a run's progress; this one shows nothing."""
 
-    def start(self, title: str) -> None:
-        """A run begins."""
+    def start(self, title: str, *, measured: bool = False) -> None:
+        """A run begins; `measured`: work is in seconds as measured before, not in passes."""
 
     def advance(self, text: str, cost: float, left: float) -> None:
-        """A unit has been finished: what it cost, and what is left in the run, in passes or in
-        seconds as measured before.
-        """
+        """A unit is finished: its cost, and the work left in the run."""
 
     def skip(self, cost: float, left: float) -> None:
         """A unit was finished by an earlier run."""
 
     def note(self, text: str) -> None:
-        """Something worth a line."""
+        """A line for the user."""
 
 
-class Silent:
-    """Shows nothing."""
-
-    def start(self, title: str) -> None:
-        """Nothing."""
-
-    def advance(self, text: str, cost: float, left: float) -> None:
-        """Nothing."""
-
-    def skip(self, cost: float, left: float) -> None:
-        """Nothing."""
-
-    def note(self, text: str) -> None:
-        """Nothing."""
-
-
-#: How much a run has to have done before its own rate counts as much as the one that was measured:
-#: this share of all. Cheap attacks come first, and are slower than their passes say.
+#: Share of a run after which its own rate counts as much as the measured one. Cheap attacks come
+#: first, and are slower than their passes say.
 _TRUST = 0.03
 
 
 class Clock:
-    """Work done and left, and the seconds that what is left will take at the rate so far.
+    """Work done and left, and the seconds left at the rate so far.
 
-    The first unit and units of no cost are a warm-up, and what an earlier run did says nothing of
-    this one's rate.
-
-    Args:
-        measured: whether work is in seconds as measured before the run, not in passes.
+    The first unit and units of no cost are a warm-up; skipped units do not count for the rate.
     """
 
     def __init__(self, measured: bool) -> None:
@@ -69,7 +46,7 @@ class Clock:
         self._trust = _TRUST if measured else 0.0
 
     def advance(self, cost: float, left: float) -> None:
-        """A unit has been finished."""
+        """A unit is finished."""
         if self._began is None or cost == self._timed == 0.0:
             self._began = time.monotonic()
         else:
@@ -82,7 +59,7 @@ class Clock:
 
     @property
     def share(self) -> float:
-        """What is done, of everything as far as it is known."""
+        """Share of the known work that is done."""
         return self._done / max(self._done + self._left, 1e-9)
 
     @property
@@ -101,28 +78,24 @@ class Clock:
         return "" if seconds is None else f"{duration(seconds)} left"
 
 
-class Lines:
+class Lines(ProgressReporter):
     """One line a unit, with the time left: for logs."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
 
     def start(self, title: str, *, measured: bool = False) -> None:
-        """Remember where the run began; work is in seconds where it was measured."""
         self._title, self._clock = title, Clock(measured)
 
     def advance(self, text: str, cost: float, left: float) -> None:
-        """Print the unit and, from the second one on, the time left."""
         self._clock.advance(cost, left)
         remaining = f", {self._clock.left}" if self._clock.left else ""
         self.note(f"{self._title}  {text}  {self._clock.share:4.0%}{remaining}")
 
     def skip(self, cost: float, left: float) -> None:
-        """Count it."""
         self._clock.skip(cost, left)
 
     def note(self, text: str) -> None:
-        """Print a line."""
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -130,24 +103,21 @@ class SparseLines(Lines):
     """At most one line a minute, for units of seconds in logs; the first after ten seconds."""
 
     def start(self, title: str, *, measured: bool = False) -> None:
-        """Remember where the run began."""
         super().start(title, measured=measured)
         self._due = time.monotonic() + _FIRST_LINE
 
     def advance(self, text: str, cost: float, left: float) -> None:
-        """Count the unit, and print it if nothing was printed for long."""
         if time.monotonic() >= self._due:
             super().advance(text, cost, left)
         else:
             self._clock.advance(cost, left)
 
     def note(self, text: str) -> None:
-        """Print a line."""
         super().note(text)
         self._due = time.monotonic() + _BETWEEN_LINES
 
 
-class Bar:
+class Bar(ProgressReporter):
     """A progress bar with the time left, for terminals. Use as a context manager."""
 
     def __init__(self, console: Console) -> None:
@@ -166,41 +136,31 @@ class Bar:
         self._progress.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
     def start(self, title: str, *, measured: bool = False) -> None:
         """Show a bar for this run in place of the one before."""
         if self._task is not None:
             self._progress.remove_task(self._task)
-        self._clock, self._text = Clock(measured), ""
+        self._clock = Clock(measured)
         self._task = self._progress.add_task(title, total=1.0, text="", left="")
 
     def advance(self, text: str, cost: float, left: float) -> None:
-        """Move the bar."""
         self._clock.advance(cost, left)
-        self._text = text
-        self._show()
+        self._show(text=text)
 
     def skip(self, cost: float, left: float) -> None:
-        """Move the bar."""
         self._clock.skip(cost, left)
         self._show()
 
     def note(self, text: str) -> None:
-        """Print above the bar."""
         self._progress.console.print(text, highlight=False, markup=False)
 
-    def _show(self) -> None:
+    def _show(self, **text: Any) -> None:
         assert self._task is not None
-        self._progress.update(
-            self._task, completed=self._clock.share, left=self._clock.left, text=self._text
-        )
+        clock = self._clock
+        self._progress.update(self._task, completed=clock.share, left=clock.left, **text)
 
 
 def duration(seconds: float) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from ferd_eval.datasets import LabelledImages, load_dataset
 from ferd_eval.io.lock import sole_user
 from ferd_eval.runtime.device import DeviceChoice, exact_arithmetic
-from ferd_eval.runtime.progress import ProgressReporter, Silent
+from ferd_eval.runtime.progress import ProgressReporter
 from ferd_train.adversarial_training.trainer import EpochLog, Training
 from ferd_train.monitoring.run_progress import RunProgress
 from ferd_train.recipes.teacher import TeacherRecipe
@@ -53,7 +53,7 @@ def train_teacher(
     if data is None:
         data = load_dataset(recipe.dataset, data_dir, split="train", download=download)
     with sole_user(out):
-        return _train(recipe, out, device, data, watch, watcher or Silent())
+        return _train(recipe, out, device, data, watch, watcher or ProgressReporter())
 
 
 def _train(

@@ -12,7 +12,7 @@ from ferd_eval.datasets import LabelledImages, load_dataset
 from ferd_eval.datasets.info import Split
 from ferd_eval.io.lock import sole_user
 from ferd_eval.runtime.device import DeviceChoice, exact_arithmetic
-from ferd_eval.runtime.progress import ProgressReporter, Silent
+from ferd_eval.runtime.progress import ProgressReporter
 from ferd_train.distillation.teacher import FrozenTeacher
 from ferd_train.distillation.trainer import StudentTraining
 from ferd_train.monitoring import charts
@@ -87,7 +87,7 @@ def train_student(
     """
     with workers.in_turn():  # the first one may have to fetch them
         shown = load_shown_images(recipe, teacher, source or ImageSource())
-    watcher = watcher or Silent()
+    watcher = watcher or ProgressReporter()
     if workers.is_first:
         for caution in shown.cautions:
             watcher.note(f"warning: {caution}")

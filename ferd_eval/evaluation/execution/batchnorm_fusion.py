@@ -1,8 +1,8 @@
-"""Batch normalisation folded into the convolutions before it: the same function, but cheaper.
+"""Batch norms fused into the convolutions before them: the same function, but cheaper.
 
 In evaluation mode a batch norm after a convolution is a second affine map and can be multiplied
 into the first. That saves 10 to 30 % of a pass on post-activation networks on a CPU, and rounds
-differently. Folded networks therefore only *propose*: what decides is always the network itself.
+differently. So fused networks only *propose*: the network itself always decides.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _ROUNDING = 1e-4
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """How a folded network compares with the one it was made from.
+class Fusion:
+    """How a fused network compares with the one it was made from.
 
     Attributes:
         folded: batch norms that are gone.
@@ -39,7 +39,7 @@ class Agreement:
 
     @property
     def is_rounding(self) -> bool:
-        """Whether the two networks are one but for rounding, and folding changed anything."""
+        """Whether the two networks are one but for rounding, and fusion changed anything."""
         same = self.same_class == self.images and self.largest_difference <= _ROUNDING
         return same and self.folded > 0
 
@@ -48,33 +48,33 @@ class Agreement:
         return asdict(self)
 
 
-def fuse_batchnorm(model: nn.Module, x_BCHW: Tensor) -> tuple[nn.Module, Agreement | None]:
-    """A copy to search with, or the model itself where folding is impossible or not exact.
+def fuse_batchnorm(model: nn.Module, x_BCHW: Tensor) -> tuple[nn.Module, Fusion | None]:
+    """A copy to search with, or the model itself where fusion is impossible or not exact.
 
     Args:
         model: is not changed.
         x_BCHW: clean images that the two are compared on.
 
     Returns:
-        The network to search with, and how it compares; None where nothing could be folded.
+        The network to search with, and how it compares; None where nothing could be fused.
     """
     try:
-        folded = _folded(model)
+        fused = _fused(model)
     except Exception:  # a network that cannot be traced raises anything at all
         return model, None
-    folded.eval().requires_grad_(False)
+    fused.eval().requires_grad_(False)
     with frozen(model), torch.no_grad():
-        ours_BK, theirs_BK = model(x_BCHW), folded(x_BCHW)
-    agreement = Agreement(
-        folded=_count(model) - _count(folded),
+        ours_BK, theirs_BK = model(x_BCHW), fused(x_BCHW)
+    fusion = Fusion(
+        folded=_count(model) - _count(fused),
         images=len(x_BCHW),
         same_class=int((ours_BK.argmax(1) == theirs_BK.argmax(1)).sum()),
         largest_difference=float((ours_BK - theirs_BK).abs().max() / ours_BK.abs().max()),
     )
-    return (folded if agreement.is_rounding else model), agreement
+    return (fused if fusion.is_rounding else model), fusion
 
 
-def _folded(model: nn.Module) -> nn.Module:
+def _fused(model: nn.Module) -> nn.Module:
     from torch.fx.experimental.optimization import fuse  # compilers: not needed by most commands
 
     modes = [(module, module.training) for module in model.modules()]

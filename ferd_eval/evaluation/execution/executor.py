@@ -1,7 +1,8 @@
-"""Who carries out the work of a run: this process alone, or workers elsewhere (`cluster.py`).
+"""Schedule of a run's tasks, and the executor that is this process alone.
 
-A task says what is to be done with a network and its images, not where: whoever does it, and in
-whichever order, the answer is the same on the same kind of hardware.
+A task says what to do with a network and its images, not where: on the same kind of hardware the
+answer is the same whoever computes it, and in whichever order. `ray_executor.py` has workers
+elsewhere.
 """
 
 from __future__ import annotations
@@ -25,35 +26,28 @@ from ferd_eval.runtime.signals import is_asked, stop_if_asked
 
 
 class Task(Protocol):
-    """Something to do at a context. It travels between processes, and so does its answer."""
+    """Run by a worker; picklable, as is its answer."""
 
     def do(self, worker: Worker) -> Any:
-        """Do it."""
+        """Compute the answer."""
 
 
 @dataclass(frozen=True, eq=False)
 class AttackShard:
-    """Attack the images of a unit.
+    """Attack the images of a shard; `keep_images`: whether the perturbed images are wanted."""
 
-    Attributes:
-        unit: which images.
-        attack: what they meet.
-        threat: within which ball.
-        keep_images: whether the perturbed images are wanted.
-    """
-
-    unit: Shard
+    shard: Shard
     attack: Attack
     threat: Threat
     keep_images: bool
 
     def do(self, worker: Worker) -> tuple[pd.DataFrame, NDArray[np.float32] | None]:
-        """Rows, with what they cost in their ``attrs``, and the images where wanted."""
-        return worker.attack(self.unit, self.attack, self.threat, keep_images=self.keep_images)
+        """Rows, with their cost in ``attrs``, and the images where wanted."""
+        return worker.attack(self.shard, self.attack, self.threat, keep_images=self.keep_images)
 
 
 @dataclass(frozen=True)
-class Examine:
+class Diagnose:
     """Look at the network before its figures are believed.
 
     Attributes:
@@ -67,8 +61,8 @@ class Examine:
     sample: int
 
     def do(self, worker: Worker) -> dict[str, Any]:
-        """``diagnosis``, and ``folding`` where batch norms were folded."""
-        context, folding = worker.context, worker.folding
+        """``diagnosis``, and ``folding`` where batch norms were fused."""
+        context, fusion = worker.context, worker.fusion
         diagnosis = diagnose(
             context.model,
             context.data,
@@ -79,7 +73,7 @@ class Examine:
             by_gradient=self.by_gradient,
             sample=self.sample,
         )
-        return {"diagnosis": diagnosis, **({"folding": folding.describe()} if folding else {})}
+        return {"diagnosis": diagnosis, **({"folding": fusion.describe()} if fusion else {})}
 
 
 class Executor(Protocol):
@@ -87,109 +81,100 @@ class Executor(Protocol):
 
     @property
     def choice(self) -> DeviceChoice:
-        """What the tasks are done on."""
+        """Device that the tasks run on."""
 
     @property
     def has_room(self) -> bool:
         """Whether another task can begin now."""
 
-    def begin(self, ticket: int, context: EvalContext, task: Task) -> None:
-        """Take a task on; only where there is room."""
+    def begin(self, number: int, context: EvalContext, task: Task) -> None:
+        """Take a task on, under a number; only where there is room."""
 
     def wait(self) -> Sequence[tuple[int, Any]]:
-        """Tickets and answers of tasks that are done since, after a while; maybe none yet.
+        """Numbers and answers of tasks that are done since, after a while; maybe none yet.
 
         Raises:
             UserError: a task cannot be done.
         """
 
     def end(self) -> None:
-        """Leave; what has not been answered is dropped."""
+        """Leave; unanswered tasks are dropped."""
 
 
 class SerialExecutor:
     """This process, one task after the other."""
 
     def __init__(self, choice: DeviceChoice, note: Callable[[str], None]) -> None:
-        self._choice, self._note = choice, note
+        self.choice, self._note = choice, note
         self._next: tuple[int, EvalContext, Task] | None = None
         self._worker: Worker | None = None
 
     @property
-    def choice(self) -> DeviceChoice:
-        """Where."""
-        return self._choice
-
-    @property
     def has_room(self) -> bool:
-        """One task at a time."""
         return self._next is None
 
-    def begin(self, ticket: int, context: EvalContext, task: Task) -> None:
-        """Remember it."""
-        self._next = ticket, context, task
+    def begin(self, number: int, context: EvalContext, task: Task) -> None:
+        self._next = number, context, task
 
     def wait(self) -> Sequence[tuple[int, Any]]:
-        """Do it."""
         assert self._next is not None
-        ticket, context, task = self._next
+        number, context, task = self._next
         if self._worker is None or self._worker.context is not context:
-            self._worker = Worker(context, self._choice.device, self._note)
+            self._worker = Worker(context, self.choice.device, self._note)
         answer = task.do(self._worker)
         self._next = None
-        return [(ticket, answer)]
+        return [(number, answer)]
 
     def end(self) -> None:
-        """Nothing to do."""
+        pass
 
 
 @dataclass(frozen=True, eq=False)
 class ScheduledTask:
-    """A task at a context, and who is told of the answer."""
+    """A task, the context it runs in, and what is called with its answer."""
 
     context: EvalContext
     task: Task
     keep: Callable[[Any], None]
 
 
-#: Work that comes in batches: the next batch is asked for once every order of the last one has been
-#: kept, in whichever order that came about.
+#: Yields batches of tasks; each batch starts after the answers of the previous one were kept.
 TaskBatches = Iterator[Sequence[ScheduledTask]]
 
 
-def carry_out(errands: Sequence[TaskBatches], executor: Executor) -> None:
-    """Carry out all errands; whoever is free takes the next order of the earliest one.
+def carry_out(sources: Sequence[TaskBatches], executor: Executor) -> None:
+    """Carry out all tasks; a free worker takes the next task of the earliest source.
 
     Raises:
-        UserError: an order cannot be carried out. What was kept before stays kept.
-        KeyboardInterrupt: somebody wants to stop; orders under way were kept first.
+        UserError: a task cannot be carried out. What was kept before stays kept.
+        KeyboardInterrupt: somebody wants to stop; tasks under way were kept first.
     """
     waiting: list[tuple[int, int, ScheduledTask]] = []
     under_way: dict[int, tuple[int, ScheduledTask]] = {}
-    open_orders = [0] * len(errands)
-    tickets = count()
+    unanswered = [0] * len(sources)
+    numbers = count()
 
-    def call(number: int) -> None:
-        """Ask an errand for its next batch that is not empty."""
-        for orders in errands[number]:
-            for order in orders:
-                heapq.heappush(waiting, (number, next(tickets), order))
-            if orders:
-                open_orders[number] = len(orders)
+    def next_batch(source: int) -> None:
+        """Queue the next batch of a source that is not empty."""
+        for batch in sources[source]:
+            for scheduled in batch:
+                heapq.heappush(waiting, (source, next(numbers), scheduled))
+            if batch:
+                unanswered[source] = len(batch)
                 return
 
-    for number in range(len(errands)):
-        call(number)
+    for source in range(len(sources)):
+        next_batch(source)
     while waiting or under_way:
         while waiting and executor.has_room and not is_asked():
-            number, ticket, order = heapq.heappop(waiting)
-            under_way[ticket] = number, order
-            executor.begin(ticket, order.context, order.task)
+            source, number, scheduled = heapq.heappop(waiting)
+            under_way[number] = source, scheduled
+            executor.begin(number, scheduled.context, scheduled.task)
         if not under_way:  # only because nothing more was to be begun
             stop_if_asked()
-        for ticket, answer in executor.wait():
-            number, order = under_way.pop(ticket)
-            order.keep(answer)
-            open_orders[number] -= 1
-            if not open_orders[number]:
-                call(number)
+        for number, answer in executor.wait():
+            source, scheduled = under_way.pop(number)
+            scheduled.keep(answer)
+            unanswered[source] -= 1
+            if not unanswered[source]:
+                next_batch(source)

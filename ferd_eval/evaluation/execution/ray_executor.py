@@ -1,9 +1,8 @@
 """Workers on many devices and machines, through Ray. The only place that knows Ray.
 
-Moritz et al., "Ray: a distributed framework for emerging AI applications", OSDI 2018. Every worker
-is a Ray actor that owns one device, or one thread of a CPU. Networks and images are put into Ray's
-store once. A worker that is lost is replaced and its task done again: what comes of a task does not
-depend on who does it.
+Moritz et al., "Ray: a distributed framework for emerging AI applications", OSDI 2018. Networks and
+images are put into Ray's store once. A lost worker is replaced and its task repeated: the answer
+does not depend on who computes it.
 """
 
 from __future__ import annotations
@@ -32,35 +31,24 @@ from ferd_eval.runtime.plugins import MODULE_PREFIX
 if TYPE_CHECKING:
     from ray import ObjectRef
 
-#: A task that costs so many workers is given up; so is a cluster that loses as many in a row before
-#: they have begun.
+#: Give up a task that costs so many workers, or a cluster that loses as many before they begin.
 _LOSSES = 3
 
-#: Seconds without any worker after which there is no hope for one.
-_PATIENCE = 300.0
-
-#: Seconds in which somebody must answer at an address.
-_KNOCK = 10.0
+#: Seconds in which an address must answer.
+_PROBE = 10.0
 
 #: Seconds between two looks for machines that have joined.
 _LOOK = 15.0
 
-#: A worker keeps this many networks at hand.
-_AT_HAND = 2
+#: A worker keeps this many networks.
+_CACHED = 2
 
-#: Versions that workers must share with this process, for the bits to agree.
+#: Versions that workers must share with this process, for bit-equal results.
 _VERSIONS = tuple(path for path in ENVIRONMENT if not path.startswith("device."))
 
 
-@dataclass(frozen=True)
-class _Refusal:
-    """A `UserError` on its way home."""
-
-    message: str
-
-
 class RayWorker:
-    """What a worker's process consists of."""
+    """Ray actor that owns one device, or one thread of a CPU."""
 
     def __init__(self, device: str) -> None:
         keep_freed_memory()
@@ -70,34 +58,33 @@ class RayWorker:
         self._notes: list[str] = []
 
     def describe(self) -> tuple[DeviceChoice, dict[str, Any]]:
-        """Its device, and the versions of what it works with."""
+        """Its device, and its versions of `_VERSIONS`."""
         found = environment()
         return self._choice, {path: look_up(found, path) for path in _VERSIONS}
 
     def do(
-        self, context: int, stored: Sequence[ObjectRef[Any]], task: Task
-    ) -> tuple[Any, list[str]]:
-        """Carry out a task at a context that this worker may have met before.
+        self, number: int, stored: Sequence[ObjectRef[Any]], task: Task
+    ) -> tuple[Any, list[str], str | None]:
+        """Carry out a task in a context, by its number.
 
         Args:
-            context: its number.
+            number: of the context, which this worker may hold already.
             stored: where Ray keeps the context without its images, and the images.
             task: what to do.
 
         Returns:
-            The answer, and what is worth a line to people.
+            The answer, lines for the user, and the message of a `UserError` in place of an answer.
         """
         self._notes.clear()
         try:
             with exact_arithmetic():
-                answer = task.do(self._at(context, stored))
+                return task.do(self._at(number, stored)), [*self._notes], None
         except UserError as mistake:
-            answer = _Refusal(str(mistake))
-        return answer, [*self._notes]
+            return None, [*self._notes], str(mistake)
 
     def _at(self, number: int, stored: Sequence[ObjectRef[Any]]) -> Worker:
         if number not in self._workers:
-            while len(self._workers) >= _AT_HAND:
+            while len(self._workers) >= _CACHED:
                 del self._workers[next(iter(self._workers))]
             rest, data = (_ray().get(reference) for reference in stored)
             rest["model"].to(self._choice.device)
@@ -108,24 +95,24 @@ class RayWorker:
 
 @dataclass(eq=False)
 class _Member:
-    """A worker as this process sees it: its task, and what it works on once it has come."""
+    """A worker as this process sees it: its task's number, and its device once it has come."""
 
     actor: Any
     device: str
-    ticket: int | None = None
+    task: int | None = None
     choice: DeviceChoice | None = None
 
 
 class RayExecutor:
-    """A executor of Ray actors.
+    """Ray actors.
 
     Args:
         address: of a cluster; ``auto`` for one that runs already, else one on this machine; None
-            for one on this machine with `devices`. Where this process has joined Ray already and no
-            address is given, that is used.
-        devices: of the workers on this machine. Else each GPU of the cluster has one or, where it
+            for one on this machine with `devices`. If this process has joined Ray already, that is
+            used in place of ``auto`` and None.
+        devices: of the workers on this machine; else one for each GPU of the cluster or, where it
             has none, each CPU.
-        note: told of what is worth a line.
+        note: called with lines for the user.
 
     Raises:
         UserError: Ray is missing, there is no such cluster, no worker comes, or one has other
@@ -142,12 +129,12 @@ class RayExecutor:
         self._note, self._devices = note, devices
         self._ray, self._joined = join(address, len(devices))
         self._contexts: list[tuple[EvalContext, list[ObjectRef[Any]]]] = []
-        self._orders: dict[int, tuple[int, Task]] = {}
+        self._tasks: dict[int, tuple[int, Task]] = {}
         self._losses: Counter[int | None] = Counter()
         self._again: deque[int] = deque()
         self._busy: dict[ObjectRef[Any], _Member] = {}
         self._idle: list[_Member] = []
-        self._looked = 0.0
+        self._looked_at = 0.0
         try:
             self._hire()
             while not self._idle:
@@ -157,15 +144,10 @@ class RayExecutor:
             count, name = len(self._busy) + len(self._idle), f"--cluster {address}"
             workers = f"{count} worker{'s' if count > 1 else ''} when it began"
             asked = name if address else f"--device {','.join(devices)}"
-            self._choice = dataclasses.replace(first, reason=f"{asked}: {workers}")
+            self.choice = dataclasses.replace(first, reason=f"{asked}: {workers}")
         except BaseException:
             self.end()
             raise
-
-    @property
-    def choice(self) -> DeviceChoice:
-        """What the first worker works on; others are of the same kind."""
-        return self._choice
 
     @property
     def ready(self) -> int:
@@ -174,19 +156,17 @@ class RayExecutor:
 
     @property
     def has_room(self) -> bool:
-        """Whether a worker waits for a task."""
         return bool(self._idle)
 
-    def begin(self, ticket: int, context: EvalContext, task: Task) -> None:
-        """Give a task to a worker that waits."""
-        self._orders[ticket] = self._store(context), task
-        self._give(ticket)
+    def begin(self, number: int, context: EvalContext, task: Task) -> None:
+        self._tasks[number] = self._store(context), task
+        self._give(number)
 
     def wait(self) -> Sequence[tuple[int, Any]]:
-        """Answers that have come; workers that are new are taken on, lost ones replaced.
+        """Take on new workers, replace lost ones, and return answers.
 
         Raises:
-            UserError: a task is refused or has cost too many workers, or there are none.
+            UserError: a task cannot be done or has cost too many workers, or there are none.
         """
         self._look_around()
         came, _ = self._ray.wait([*self._busy], num_returns=1, timeout=_LOOK)
@@ -213,7 +193,7 @@ class RayExecutor:
         return answers
 
     def end(self) -> None:
-        """Send the workers home, and leave Ray if it was joined for them."""
+        """End the workers, and leave Ray if it was joined for them."""
         for member in [*self._busy.values(), *self._idle]:
             self._ray.kill(member.actor)
         self._busy.clear()
@@ -221,23 +201,25 @@ class RayExecutor:
         if self._joined:
             self._ray.shutdown()
 
-    def _give(self, ticket: int) -> None:
+    def _give(self, number: int) -> None:
         """A task to the worker that has waited longest."""
         member = self._idle.pop(0)
-        number, task = self._orders[ticket]
-        member.ticket = ticket
-        self._busy[member.actor.do.remote(number, self._contexts[number][1], task)] = member
+        context, task = self._tasks[number]
+        member.task = number
+        self._busy[member.actor.do.remote(context, self._contexts[context][1], task)] = member
 
-    def _finish(self, member: _Member, answer: Any, notes: Sequence[str]) -> tuple[int, Any]:
-        """The ticket and answer of a task that a worker is done with."""
-        ticket, member.ticket = member.ticket, None
-        assert ticket is not None
+    def _finish(
+        self, member: _Member, answer: Any, notes: Sequence[str], mistake: str | None
+    ) -> tuple[int, Any]:
+        """Number and answer of a member's task, which is done."""
+        number, member.task = member.task, None
+        assert number is not None
         for line in notes:
             self._note(line)
-        if isinstance(answer, _Refusal):
-            raise UserError(answer.message)
-        del self._orders[ticket]
-        return ticket, answer
+        if mistake is not None:
+            raise UserError(mistake)
+        del self._tasks[number]
+        return number, answer
 
     def _store(self, context: EvalContext) -> int:
         """Number of a context, whose network and images are in Ray's store from now on."""
@@ -247,7 +229,7 @@ class RayExecutor:
         shared = [stored[1] for known, stored in self._contexts if known.data is context.data]
         images = shared[0] if shared else self._ray.put(context.data)
         names = [field.name for field in dataclasses.fields(context) if field.name != "data"]
-        for module in [*sys.modules.values()]:  # code of the user's is nowhere else
+        for module in [*sys.modules.values()]:  # workers cannot import the user's code
             if getattr(module, "__name__", "").startswith(MODULE_PREFIX):
                 self._ray.cloudpickle.register_pickle_by_value(module)
         rest = self._ray.put({name: getattr(context, name) for name in names})
@@ -255,25 +237,25 @@ class RayExecutor:
         return len(self._contexts) - 1
 
     def _hire(self) -> None:
-        """A worker for every device or CPU of the cluster that has none yet."""
-        self._looked = time.monotonic()
+        """A worker for each device or CPU of the cluster that has none yet."""
+        self._looked_at = time.monotonic()
         there = self._ray.cluster_resources()
         gpus, cpus = int(there.get("GPU", 0)), int(there.get("CPU", 0))
         wanted = self._devices or (["cuda"] * gpus if gpus else ["cpu"] * cpus)
         on_gpu = gpus > 0 and not self._devices
-        hand = self._ray.remote(RayWorker).options(num_cpus=not on_gpu, num_gpus=int(on_gpu))
+        worker = self._ray.remote(RayWorker).options(num_cpus=not on_gpu, num_gpus=int(on_gpu))
         taken = Counter(member.device for member in [*self._busy.values(), *self._idle])
         for device in (Counter(wanted) - taken).elements():
-            actor = hand.remote(device)
+            actor = worker.remote(device)
             self._busy[actor.describe.remote()] = _Member(actor, device)
 
     def _look_around(self) -> None:
-        """Hire on machines that have joined.
+        """Use machines that have joined.
 
         Raises:
             UserError: there are no workers, and none to be had.
         """
-        if time.monotonic() - self._looked > _LOOK:
+        if time.monotonic() - self._looked_at > _LOOK:
             self._hire()
         if not self._busy:
             raise UserError(
@@ -282,7 +264,7 @@ class RayExecutor:
             )
 
     def _take_on(self, member: _Member, choice: DeviceChoice, versions: Mapping[str, Any]) -> None:
-        """See that a worker computes what the others do.
+        """Check that a worker computes what the others do.
 
         Raises:
             UserError: it does not.
@@ -304,22 +286,22 @@ class RayExecutor:
         del self._losses[None]
 
     def _replace(self, member: _Member, loss: Exception) -> None:
-        """Hire another one, and have the lost one's task done again.
+        """Replace a lost worker, and repeat its task.
 
         Raises:
             UserError: it was lost to the same task as others before, or before it had begun.
         """
         why = in_brief(loss)
-        self._losses[member.ticket] += 1
-        if self._losses[member.ticket] >= _LOSSES:
-            over = "before they had begun" if member.ticket is None else "over the same images"
+        self._losses[member.task] += 1
+        if self._losses[member.task] >= _LOSSES:
+            over = "before they had begun" if member.task is None else "over the same images"
             raise UserError(
                 f"{_LOSSES} workers were lost {over}, the last one so: {why} If memory ran short, "
                 "give a smaller --batch-size; finished units are kept."
             )
-        if member.ticket is not None:
+        if member.task is not None:
             self._note("a worker was lost; another one takes its place")
-            self._again.append(member.ticket)
+            self._again.append(member.task)
         self._hire()
 
 
@@ -335,22 +317,22 @@ def _ray() -> ModuleType:
 
 
 def in_brief(error: Exception) -> str:
-    """The last line of what Ray says, which names the reason."""
+    """The last line of a Ray error, which names the reason."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[-1].strip()[:160]
 
 
 def _require_answer(address: str) -> None:
-    """Knock first: Ray itself waits at a door nobody opens, for longer than anybody would.
+    """Probe the address first: ray.init hangs on a dead one.
 
     Raises:
-        UserError: it is no address, or nobody answers there.
+        UserError: it is no address, or nothing answers there.
     """
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65535:
         raise UserError(f"--cluster {address} is no address. Give HOST:PORT of ray start, or auto.")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_PROBE).close()
     except OSError as reason:
         raise UserError(
             f"--cluster {address}: no cluster of Ray answers there ({in_brief(reason)}). "
@@ -366,7 +348,7 @@ def join(address: str | None, workers: int = 0) -> tuple[ModuleType, bool]:
         workers: CPUs of a cluster without address.
 
     Returns:
-        Ray, and whether it had to be joined, so that it is to be left again.
+        Ray, and whether it was joined here, and must be left again.
 
     Raises:
         UserError: Ray is missing, or nobody answers at the address.
@@ -374,8 +356,7 @@ def join(address: str | None, workers: int = 0) -> tuple[ModuleType, bool]:
     ray = _ray()
     if ray.is_initialized() and address in (None, "auto"):
         return ray, False
-    # Nothing goes over the network but to the cluster itself, and workers that name their device
-    # themselves see it.
+    # No usage statistics; and workers that name their device themselves see it.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}

@@ -1,4 +1,4 @@
-"""Sends the images of a unit through an attack, in batches that fit into memory.
+"""Sends the images of a shard through an attack, in batches that fit into memory.
 
 N data set, P positions, B batch, C channels, K classes, H × W pixels.
 """
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ferd_eval.attacks import Attack, Batch, Passes, SearchAttack, Threat, Verdicts, frozen
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.errors import UserError
-from ferd_eval.evaluation.execution.batchnorm_fusion import Agreement, fuse_batchnorm
+from ferd_eval.evaluation.execution.batchnorm_fusion import Fusion, fuse_batchnorm
 from ferd_eval.evaluation.execution.rows import concatenate, rows_of
 from ferd_eval.evaluation.model_checks import as_images, as_logits
 from ferd_eval.evaluation.shards import Shard
@@ -26,20 +26,20 @@ from ferd_eval.runtime.device import is_out_of_memory
 from ferd_eval.runtime.malloc import give_back_freed_memory
 from ferd_eval.runtime.plugins import brief
 
-#: Images on which a network with folded batch norms is compared with itself.
+#: Images on which a network with fused batch norms is compared with itself.
 _COMPARED = 64
 
 
 @dataclass(frozen=True, eq=False)
 class EvalContext:
-    """A network and images, with all that decides what comes of an attack on them.
+    """A network and images, with all that decides the outcome of an attack on them.
 
     Attributes:
-        seed: key of all random numbers.
+        seed: random seed.
         batch_size: images per pass, to begin with; halved where memory runs out.
         block: clean logits are made for this many neighbours at a time, so that they are the same
             to the bit whichever images are attacked and in which order.
-        fold: let searches look for hits with batch norms folded away; `model` decides.
+        fold: let searches look for hits with batch norms fused; `model` decides.
     """
 
     model: nn.Module
@@ -51,18 +51,18 @@ class EvalContext:
 
 
 class Worker:
-    """Does the work at one context, on one device.
+    """Runs tasks in one context, on one device.
 
     Attributes:
-        folding: how the network that searches use compares with the one under test; None where
-            nothing was folded.
+        fusion: how the network that searches use compares with the one under test; None where
+            nothing was fused.
     """
 
     def __init__(
         self, context: EvalContext, device: torch.device, note: Callable[[str], None]
     ) -> None:
         self.context, self.device = context, device
-        self.folding: Agreement | None = None
+        self.fusion: Fusion | None = None
         self._note = note
         self._search_with = context.model
         self._clean_logits_NK: Tensor | None = None
@@ -70,27 +70,27 @@ class Worker:
         self._clean_cost: dict[Hashable, float] = {"clean_seconds": 0.0, "clean_forward": 0}
         if context.fold:
             few = np.arange(min(_COMPARED, len(context.data)))
-            self._search_with, self.folding = fuse_batchnorm(context.model, self.images(few))
+            self._search_with, self.fusion = fuse_batchnorm(context.model, self.images(few))
 
     def attack(
-        self, unit: Shard, attack: Attack, threat: Threat, *, keep_images: bool
+        self, shard: Shard, attack: Attack, threat: Threat, *, keep_images: bool
     ) -> tuple[pd.DataFrame, NDArray[np.float32] | None]:
-        """Rows of a unit with what they cost in their `attrs`, and its perturbed images."""
+        """Rows of a shard with their cost in `attrs`, and its perturbed images."""
         began, passes = time.perf_counter(), Passes()
         self._clean_cost = dict.fromkeys(self._clean_cost, 0)
-        positions_P = np.asarray(unit.positions, dtype=np.int64)
+        positions_P = np.asarray(shard.positions, dtype=np.int64)
         clean_PK = self.clean_logits(positions_P)
         frames: list[pd.DataFrame] = []
         images: list[NDArray[np.float32]] = []
 
         def part(start: int, stop: int, size: int) -> None:
             batch = self._batch(positions_P[start:stop], clean_PK[start:stop])
-            verdicts = self._perturb(unit.attack, attack, batch, threat, passes, size)
-            frames.append(rows_of(batch, verdicts, unit.attack))
+            verdicts = self._perturb(shard.attack, attack, batch, threat, passes, size)
+            frames.append(rows_of(batch, verdicts, shard.attack))
             if keep_images:
                 images.append(verdicts.adv_RCHW.float().cpu().numpy())
 
-        size = self._in_batches(len(unit), attack.images_at_once, part)
+        size = self._in_batches(len(shard), attack.images_at_once, part)
         rows = concatenate(frames)
         rows.attrs = {
             "seconds": time.perf_counter() - began,
@@ -110,8 +110,8 @@ class Worker:
         """
         for block in sorted(set((positions_P // self.context.block).tolist())):
             if block not in self._clean_blocks:
-                self._look_at(block)
-        assert self._clean_logits_NK is not None, "a unit has images"
+                self._make_clean_logits(block)
+        assert self._clean_logits_NK is not None, "a shard has images"
         return self._clean_logits_NK[torch.from_numpy(positions_P)]
 
     def images(self, positions_P: NDArray[np.int64]) -> Tensor:
@@ -121,13 +121,7 @@ class Worker:
         )
 
     def _perturb(
-        self,
-        name: str,
-        attack: Attack,
-        batch: Batch,
-        threat: Threat,
-        passes: Passes,
-        size: int,
+        self, name: str, attack: Attack, batch: Batch, threat: Threat, passes: Passes, size: int
     ) -> Verdicts:
         proposes = isinstance(attack, SearchAttack) and not attack.reference_stream
         try:
@@ -158,8 +152,7 @@ class Worker:
             clean_logits_BK=clean_logits_BK.to(self.device),
         )
 
-    def _look_at(self, block: int) -> None:
-        """Make the logits of a block of clean images."""
+    def _make_clean_logits(self, block: int) -> None:
         began, first = time.perf_counter(), block * self.context.block
         positions_P = np.arange(first, min(first + self.context.block, len(self.context.data)))
 

@@ -49,7 +49,7 @@ def data():
 
 @pytest.fixture
 def small_units(monkeypatch):
-    monkeypatch.setattr("ferd_eval.evaluation.run.search_unit", lambda *_: 16)
+    monkeypatch.setattr("ferd_eval.evaluation.run_manifest.search_unit", lambda *_: 16)
 
 
 def rows_of(outcomes, attack):
@@ -115,11 +115,11 @@ def test_stopped_in_any_stage_it_continues_to_the_same_end(
     attacks = [short(), short_audited(8)]
     whole, folder = tmp_path / "whole", tmp_path / "stopped"
     counted = Finished()
-    score(net, data, attacks, **asked, out=whole, watcher=counted)
+    score(net, data, attacks, **asked, out=whole, reporter=counted)
     assert len(counted.said) > 20
     assert counted.said[-1] == pytest.approx(0)
     with pytest.raises(Killed):
-        score(net, data, attacks, **asked, out=folder, watcher=StopAfter(units))
+        score(net, data, attacks, **asked, out=folder, reporter=StopAfter(units))
     score(net, data, attacks, **asked, out=folder)
     assert (folder / "outcomes.parquet").read_bytes() == (whole / "outcomes.parquet").read_bytes()
     for attack in ("aa", "aa-audited"):
@@ -174,7 +174,7 @@ class Moody(nn.Module):
 
 @pytest.mark.parametrize("unit", [1, 7, 16])
 def test_verdicts_and_stages_agree_whatever_the_batch_does(data, monkeypatch, unit):
-    monkeypatch.setattr("ferd_eval.evaluation.run.search_unit", lambda *_: unit)
+    monkeypatch.setattr("ferd_eval.evaluation.run_manifest.search_unit", lambda *_: unit)
     rows = score(Moody(TinyNet(num_classes=10)), data, [short()], EPS).of("aa")
     wrong = rows["clean_pred"] != rows["label"]
     assert (~rows["correct"] == (wrong | rows["stage"].notna())).all()
@@ -384,6 +384,6 @@ def test_a_randomised_network_repeats_itself_too(data, tmp_path, small_units, un
     torch.rand(3)
     with pytest.raises(Killed):
         score(Restless(), data, [short()], EPS, batch_size=16, out=tmp_path,
-              watcher=StopAfter(units))  # fmt: skip
+              reporter=StopAfter(units))  # fmt: skip
     again = score(Restless(), data, [short()], EPS, batch_size=16, out=tmp_path)
     pd.testing.assert_frame_equal(again.table, whole.table)

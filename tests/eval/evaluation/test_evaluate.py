@@ -243,7 +243,7 @@ def test_memory_errors_halve_the_batch_and_go_on(reference, room, text):
 
     got = score(
         Small(net, room, text), data, "fgsm,pgd,cw,targeted", EPS, steps=3, batch_size=64,
-        watcher=Noting(0),
+        reporter=Noting(0),
     )  # fmt: skip
     pd.testing.assert_frame_equal(by_image(got), by_image(expected), rtol=0, atol=1e-6)
     assert notes[0] == "out of memory at batch size 64; going on with 32"
@@ -512,7 +512,7 @@ def stopped(folder: Path, many: LabelledImages, units: int, save_adv: bool = Tru
     with pytest.raises(Killed):
         score(
             TinyNet().eval(), many, **LARGE, out=folder, save_adv=save_adv,
-            watcher=StopAfter(units),
+            reporter=StopAfter(units),
         )  # fmt: skip
 
 
@@ -539,7 +539,7 @@ def test_stopped_anywhere_it_continues_to_the_same_end(whole, many, tmp_path, un
         def advance(self, text, cost, left):
             counted.append(text)
 
-    score(TinyNet().eval(), many, **LARGE, out=tmp_path, save_adv=True, watcher=Count(0))
+    score(TinyNet().eval(), many, **LARGE, out=tmp_path, save_adv=True, reporter=Count(0))
     assert counted[0] == f"TinyNet: continuing after {units} finished units"
     assert len(counted) == 1 + 12 - units
     assert_same_end(tmp_path, whole)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ferd_eval.runtime.progress import Silent
+from ferd_eval.runtime.progress import ProgressReporter
 from ferd_train.monitoring import charts
 from ferd_train.monitoring import writer as pictures
 from ferd_train.monitoring.writer import NO_CHARTS, Pictures
@@ -90,7 +90,7 @@ def test_without_matplotlib_one_line_says_so(teacher_file, tmp_path, monkeypatch
     monkeypatch.setattr(charts, "find_spec", lambda name: None)
     noted: list[str] = []
 
-    class Noting(Silent):
+    class Noting(ProgressReporter):
         def note(self, text: str) -> None:
             noted.append(text)
 

@@ -111,7 +111,7 @@ def test_verdicts_do_not_depend_on_slots(search):
 def test_verdicts_of_a_run_do_not_depend_on_batches_and_units(batch_size, unit, monkeypatch):
     net, data = TinyNet(num_classes=10).double().eval(), tiny_data(n=60, num_classes=10)
     expected = one_by_one(short_cascade(), net, data, "0.012")
-    monkeypatch.setattr("ferd_eval.evaluation.run.search_unit", lambda *_: unit)
+    monkeypatch.setattr("ferd_eval.evaluation.run_manifest.search_unit", lambda *_: unit)
     got = one_by_one(short_cascade(), net, data, "0.012", batch_size=batch_size)
     pd.testing.assert_frame_equal(got, expected, rtol=0, atol=1e-6)
     assert len(expected["stage"].str.split(">").str[0].unique()) >= 3

@@ -123,7 +123,7 @@ class Muddled(Echo):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_order_of_work_and_who_does_it_have_no_say(seed, tmp_path, monkeypatch):
-    monkeypatch.setattr("ferd_eval.evaluation.run.search_unit", lambda *_: 32)
+    monkeypatch.setattr("ferd_eval.evaluation.run_manifest.search_unit", lambda *_: 32)
     data, net = tiny_data(150), TinyNet().eval()
     asked = {"attacks": "pgd,apgd-ce,targeted", "threat": "0.06", "steps": 2, "batch_size": 32}
     usual = score(net, data, **asked, out=tmp_path / "usual", save_adv=True)

@@ -7,7 +7,7 @@ import pytest
 
 from ferd_eval import UserError, score
 from ferd_eval.cli import main
-from ferd_eval.runtime.progress import Silent
+from ferd_eval.runtime.progress import ProgressReporter
 from tests.conftest import TinyNet, tiny_data
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'ferd[cluster]'")
@@ -17,7 +17,7 @@ from ferd_eval.evaluation.execution.ray_executor import RayExecutor  # noqa: E40
 ASKED = {"attacks": "pgd,apgd-ce", "threat": "0.06", "batch_size": 64}
 
 
-class Notes(Silent):
+class Notes(ProgressReporter):
     def __init__(self):
         self.lines: list[str] = []
 
@@ -48,7 +48,7 @@ def _one_thread():
 
 @pytest.fixture(autouse=True)
 def _small_units(monkeypatch):
-    monkeypatch.setattr("ferd_eval.evaluation.run.search_unit", lambda *_: 32)
+    monkeypatch.setattr("ferd_eval.evaluation.run_manifest.search_unit", lambda *_: 32)
 
 
 def test_a_lost_machine_costs_nothing_but_time(data, tmp_path, notes, capsys):
@@ -67,17 +67,17 @@ def test_a_lost_machine_costs_nothing_but_time(data, tmp_path, notes, capsys):
             if self.done == 5:
                 machines.remove_node(second, allow_graceful=False)
 
-    watcher = Unplug()
+    reporter = Unplug()
     try:
         address = machines.address
-        cluster = RayExecutor(address, note=watcher.note)
+        cluster = RayExecutor(address, note=reporter.note)
         try:
-            both = score(net, data, **ASKED, executor=cluster, watcher=watcher)
+            both = score(net, data, **ASKED, executor=cluster, reporter=reporter)
         finally:
             cluster.end()
     finally:
         machines.shutdown()
-    assert watcher.done > 5
+    assert reporter.done > 5
     pd.testing.assert_frame_equal(alone.table, both.table, check_exact=True)
     reason = both.manifest["device"]["reason"]
     assert reason == f"--cluster {address}: {reason.partition(': ')[2]}"

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from ferd_eval import UserError, score
-from ferd_eval.runtime.progress import Silent
+from ferd_eval.runtime.progress import ProgressReporter
 from tests.conftest import Killed, StopAfter, TinyNet, tiny_data
 from tests.eval.evaluation.execution.cluster_attacks import KillsItsWorker, Wrong
 
@@ -20,7 +20,7 @@ from ferd_eval.evaluation.execution.ray_executor import RayExecutor  # noqa: E40
 ASKED = {"attacks": "pgd,apgd-ce", "threat": "0.06", "batch_size": 64}
 
 
-class Notes(Silent):
+class Notes(ProgressReporter):
     def __init__(self):
         self.lines: list[str] = []
 
@@ -51,7 +51,7 @@ def _one_thread():
 
 @pytest.fixture(autouse=True)
 def _small_units(monkeypatch):
-    monkeypatch.setattr("ferd_eval.evaluation.run.search_unit", lambda *_: 32)
+    monkeypatch.setattr("ferd_eval.evaluation.run_manifest.search_unit", lambda *_: 32)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_two_workers_one_of_them_killed_give_the_outcomes_of_one_process(
     alone = score(net, data, ["pgd", "apgd-ce", deadly(tmp_path / "a", 0)], "0.06", batch_size=64)
     both = score(
         net, data, ["pgd", "apgd-ce", deadly(tmp_path / "b", 1)], "0.06", batch_size=64,
-        executor=two, watcher=notes, out=tmp_path / "run",
+        executor=two, reporter=notes, out=tmp_path / "run",
     )  # fmt: skip
     assert not [*(tmp_path / "b").iterdir()]  # one died
     assert notes.lines == ["a worker was lost; another one takes its place"]
@@ -105,9 +105,9 @@ def test_a_run_begun_alone_is_gone_on_with_by_a_cluster_and_back(data, tmp_path,
     whole = score(net, data, **ASKED, out=tmp_path / "whole", save_adv=True)
     asked = {**ASKED, "out": tmp_path / "run", "save_adv": True}
     with pytest.raises(Killed):
-        score(net, data, **asked, watcher=StopAfter(7))
+        score(net, data, **asked, reporter=StopAfter(7))
     with pytest.raises(Killed):
-        score(net, data, **asked, watcher=StopAfter(4), executor=two)
+        score(net, data, **asked, reporter=StopAfter(4), executor=two)
     again = score(net, data, **asked)
     pd.testing.assert_frame_equal(whole.table, again.table, check_exact=True)
     for name in ("pgd", "apgd-ce"):
