@@ -9,20 +9,16 @@ from typing import Annotated
 import typer
 
 import ferd_eval
-from ferd_eval.cli import (
-    compare,
-    demo,
-    gate,
-    import_,
-    inspect,
-    leaderboard,
-    publish,
-    report,
-    score,
-)
-from ferd_eval.cli import (
-    ls as listing,
-)
+from ferd_eval.cli.compare import compare
+from ferd_eval.cli.demo import demo
+from ferd_eval.cli.gate import gate
+from ferd_eval.cli.import_ import import_
+from ferd_eval.cli.inspect import inspect
+from ferd_eval.cli.leaderboard import leaderboard
+from ferd_eval.cli.ls import ls
+from ferd_eval.cli.publish import publish
+from ferd_eval.cli.report import report
+from ferd_eval.cli.score import score
 from ferd_eval.runtime.command_line import run
 
 app = typer.Typer(
@@ -53,16 +49,10 @@ def _common(
     pass
 
 
-app.command("score")(score.score)
-app.command("demo")(demo.demo)
-app.command("report")(report.report)
-app.command("compare")(compare.compare)
-app.command("import")(import_.import_)
-app.command("gate")(gate.gate)
-app.command("leaderboard")(leaderboard.leaderboard)
-app.command("publish")(publish.publish)
-app.command("inspect")(inspect.inspect)
-app.command("ls")(listing.ls)
+for command in (
+    score, demo, report, compare, import_, gate, leaderboard, publish, inspect, ls,
+):  # fmt: skip
+    app.command(command.__name__.rstrip("_"))(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

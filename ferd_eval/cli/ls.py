@@ -30,13 +30,8 @@ def _models() -> Iterator[Mapping[str, str]]:
     from ferd_eval.models import list_architectures
 
     for row in list_architectures():
-        yield {
-            "name": row.name,
-            "family": row.family,
-            "key layout": row.source,
-            "input": row.input,
-            "notes": row.notes,
-        }
+        facts = {"key layout": row.source, "input": row.input, "notes": row.notes}
+        yield {"name": row.name, "family": row.family, **facts}
 
 
 def _attacks() -> Iterator[Mapping[str, str]]:

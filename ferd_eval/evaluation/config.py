@@ -21,12 +21,31 @@ PRECISIONS = ("float32", "float64")
 ENGINES = ("native", "autoattack", "torchattacks")
 
 
-def _option(
-    default: Any, panel: str, text: str, metavar: str | None = None, *, names_folder: bool = True
-) -> Any:
-    """A field with its help; `names_folder`: whether a default run folder's name depends on it."""
+# Help that needs more than its option's line.
+_CLASSES = (
+    "Class names of your own set in label order: a file with one a line, or a,b,c; for folder:PATH "
+    "exactly its folders."
+)
+_CLASS_ORDER = "Order of folder:PATH's folders: as torchvision (default), or 2 before 10."
+_KEY = "Which network, where a file holds several: student, state_dict_ema, ..."
+_NORMALIZE = "auto, none, cifar10, cifar100, imagenet or M,M,M/S,S,S."
+_FACTORY, _ADDRESS = "FILE.py:FACTORY", "auto|ADDRESS"
+_ATTACK_NAMES = "Names of `ls attacks`, with commas; default: paper = clean,fgsm,pgd,cw,aa."
+_OWN_ATTACK = "Your own attack beside the others. Runs FILE.py."
+_ENGINE = "native, or as a cross-check: autoattack (its authors' code), torchattacks."
+_DEVICE = "auto, cpu, cuda, cuda:1, mps; several with commas work at once (needs Ray)."
+_FOLD = "Search with batch norms fused; the network itself decides. Default: yes."
+_GROUPS = "Figures for groups of classes too: superclass, or a CSV file class,group."
+
+
+def _option(default: Any, panel: str, text: str, metavar: str | None = None) -> Any:
     help_ = {"panel": panel, "help": text, "metavar": metavar}
-    return field(default=default, repr=names_folder, metadata=help_)
+    return field(default=default, metadata=help_)
+
+
+def _unnamed(panel: str, text: str, metavar: str | None = None) -> Any:
+    """An option that a default run folder's name does not depend on."""
+    return field(default=None, repr=False, metadata=_option(None, panel, text, metavar).metadata)
 
 
 @dataclass(frozen=True)
@@ -41,73 +60,29 @@ class EvalConfig:
     data_dir: Path | None = _option(None, DATA, "Folder of the data set.")
     download: bool = _option(False, DATA, "Fetch a missing public set.")
     # Class names and the network taken count for the folder's name in place of these three.
-    classes: str | None = _option(
-        None,
-        DATA,
-        "Class names of your own set in label order: a file with one a line, or a,b,c; for "
-        "folder:PATH exactly its folders.",
-        names_folder=False,
-    )
-    class_order: str | None = _option(
-        None,
-        DATA,
-        "How the folders of folder:PATH are numbered: as torchvision does (default), or 2 before "
-        "10.",
-        "text|natural",
-        names_folder=False,
-    )
-    key: str | None = _option(
-        None,
-        MODEL,
-        "Which network, where a file holds several: student, state_dict_ema, ...",
-        names_folder=False,
-    )
+    classes: str | None = _unnamed(DATA, _CLASSES)
+    class_order: str | None = _unnamed(DATA, _CLASS_ORDER, "text|natural")
+    key: str | None = _unnamed(MODEL, _KEY)
     arch: str | None = _option(None, MODEL, "A name of `ls models`; default: detected.")
-    model_file: str | None = _option(
-        None, MODEL, "Your own network. Runs FILE.py.", "FILE.py:FACTORY"
-    )
-    normalize: str = _option(
-        "auto", MODEL, "auto, none, cifar10, cifar100, imagenet or M,M,M/S,S,S."
-    )
-    attacks: str = _option(
-        "paper",
-        ATTACKS,
-        "Names of `ls attacks`, with commas; default: paper = clean,fgsm,pgd,cw,aa.",
-    )
-    attack_file: str | None = _option(
-        None, ATTACKS, "Your own attack beside the others. Runs FILE.py.", "FILE.py:CLASS"
-    )
-    engine: str = _option(
-        "native",
-        ATTACKS,
-        "native, or as a cross-check: autoattack (its authors' code), torchattacks.",
-    )
-    eps: str | None = _option(
-        None, ATTACKS, "L∞ radius such as 8/255; several with commas give a profile."
-    )
+    model_file: str | None = _option(None, MODEL, "Your own network. Runs FILE.py.", _FACTORY)
+    normalize: str = _option("auto", MODEL, _NORMALIZE)
+    attacks: str = _option("paper", ATTACKS, _ATTACK_NAMES)
+    attack_file: str | None = _option(None, ATTACKS, _OWN_ATTACK, "FILE.py:CLASS")
+    engine: str = _option("native", ATTACKS, _ENGINE)
+    eps: str | None = _option(None, ATTACKS, "L∞ radius, as 8/255; several give a profile.")
     steps: int | None = _option(None, ATTACKS, "Steps of every iterated attack.")
     step_size: str | None = _option(None, ATTACKS, "Their step; default ε/4.")
     limit: int | None = _option(None, DATA, "Only the first N images.")
     per_class: int | None = _option(None, DATA, "Only the first N images of each class.")
     batch_size: str = _option("auto", RUN, "auto or a number.")
-    device: str = _option(
-        "auto",
-        RUN,
-        "auto, cpu, cuda, cuda:1, mps; several with commas work at once (needs Ray).",
-    )
-    cluster: str | None = _option(
-        None, RUN, "Work on all GPUs or CPUs of a Ray cluster.", "auto|ADDRESS"
-    )
+    device: str = _option("auto", RUN, _DEVICE)
+    cluster: str | None = _option(None, RUN, "Use all GPUs or CPUs of a Ray cluster.", _ADDRESS)
     precision: str = _option("float32", RUN, "float32 or float64.")
-    fold_batchnorm: bool = _option(
-        True, RUN, "Search with batch norms fused; the network itself decides. Default: yes."
-    )
+    fold_batchnorm: bool = _option(True, RUN, _FOLD)
     seed: int = _option(0, RUN, "Random seed.")
     out: Path | None = _option(None, RUN, "Folder of the run; the same command continues it.")
     save_adv: bool = _option(False, RUN, "Keep the adversarial images.")
-    groups: str | None = _option(
-        None, DATA, "Figures for groups of classes too: superclass, or a CSV file class,group."
-    )
+    groups: str | None = _option(None, DATA, _GROUPS)
 
     def __post_init__(self) -> None:
         for name in ("limit", "per_class", "steps"):

@@ -1,10 +1,9 @@
-"""A look at the network before its figures are believed: do attacks get a grip on it at all?
+"""Diagnose gradient masking: can attacks get a grip on the network at all?
 
 Carlini et al., "On evaluating adversarial robustness" (2019), §5; Athalye et al., "Obfuscated
 gradients give a false sense of security" (ICML 2018), §3.1; Croce & Hein (ICML 2020), whose
-software makes some of these checks. What the measurements mean is decided elsewhere, without torch
-(`ferd_eval.metrics.sanity.network_checks`). S images of the sample, B batch, K classes, C channels,
-H × W pixels.
+software makes some of these checks. `ferd_eval.metrics.sanity.network_checks` judges the
+measurements, without torch. S images of the sample, B batch, K classes, C channels, H × W pixels.
 """
 
 from __future__ import annotations
@@ -28,20 +27,20 @@ from ferd_eval.evaluation.model_checks import as_images
 from ferd_eval.io.epsilon import format_quantity
 from ferd_eval.runtime.device import is_out_of_memory
 
-#: Images looked at, over all classes.
+#: Images diagnosed, over all classes.
 SAMPLE = 256
 
-#: Images sent through a second time, each alone.
+#: Images sent through again, each alone.
 _ALONE = 8
 
-#: Outputs closer than this, relative to the largest logit, differ by rounding only. Another kernel
-#: for another batch size moves float32 logits by some 1e-6.
+#: Outputs closer than this, relative to the largest logit, differ by rounding only. Kernels for
+#: other batch sizes move float32 logits by some 1e-6.
 _ROUNDING = 1e-4
 
-#: How far a row may be from adding up to 1 and still be probabilities.
+#: Tolerance for the sum of a row of probabilities.
 _SUM_SLACK = 1e-3
 
-#: PGD's loss is looked at after so many steps.
+#: Steps after which PGD's loss is measured.
 _STEPS = (1, 5, 10, 20)
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -58,25 +57,24 @@ def diagnose(
     by_gradient: bool = True,
     sample: int = SAMPLE,
 ) -> dict[str, Any]:
-    """Measure on a few images what masks gradients; the network is left as it was.
+    """Measure signs of gradient masking on a few images; the network is left as it was.
 
-    The images are the first of each class in data-set order, classes in proportion, shares rounded
-    up: every class that has images is looked at. Attacks meet the random numbers that they meet in
-    a run with this seed.
+    The images are the first of each class in data-set order, in proportion to the classes, rounded
+    up: every class that has images counts. Random numbers are those of a run with this seed.
 
     Args:
         model: maps images in [0, 1], B×C×H×W, to logits B×K, on `device`.
         data: the images of the run.
         threat: the run's largest ball.
-        seed: key of all random numbers.
+        seed: random seed.
         batch_size: images per pass at most; halved when memory runs out.
         device: where the network is.
-        by_gradient: whether to measure what takes gradients; False where no attack takes any.
+        by_gradient: whether to measure gradients; False where no attack takes any.
         sample: images, up to one more a class; all where there are fewer.
 
     Returns:
-        What ``manifest["diagnosis"]`` holds: counts with their n, overall and by class, in plain
-        lists and numbers. What was not measured is None.
+        ``manifest["diagnosis"]``: counts with their n, overall and by class, in plain lists and
+        numbers; None for what was not measured.
 
     Raises:
         RuntimeError: not even one image fits into memory, or the network itself fails.
@@ -87,9 +85,11 @@ def diagnose(
     indices_S = torch.from_numpy(data.indices_N[rows]).to(device)
     size = min(batch_size, len(rows))
     while True:
-        look = _Look(model, x_SCHW, labels_S, indices_S, data.num_classes, threat, seed, size)
+        measurement = _Measurement(
+            model, x_SCHW, labels_S, indices_S, data.num_classes, threat, seed, size
+        )
         try:
-            return look.measure(by_gradient=by_gradient and data.num_classes > 1)
+            return measurement.measure(by_gradient=by_gradient and data.num_classes > 1)
         except (RuntimeError, MemoryError) as error:
             if size == 1 or not is_out_of_memory(error):
                 raise
@@ -108,8 +108,8 @@ def _first_of_each_class(data: LabelledImages, size: int) -> NDArray[np.int64]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Look:
-    """One look at S images, at most `size` a pass."""
+class _Measurement:
+    """On S images, at most `size` a pass."""
 
     model: nn.Module
     x_SCHW: Tensor
@@ -122,32 +122,30 @@ class _Look:
     passes: Passes = field(default_factory=Passes)
 
     def measure(self, *, by_gradient: bool) -> dict[str, Any]:
-        """Everything, with what it cost."""
+        """Everything, with its cost."""
         began = time.perf_counter()
         with frozen(self.model):
             torch.manual_seed(self.seed)  # for networks that draw numbers of their own
             logits_SK = self._logits(self.x_SCHW)
             batches = self._batches(logits_SK)
-            measured = {
+            measured: dict[str, Any] = {
                 "images": len(logits_SK),
                 "eps": self.threat.radius,
                 "eps_text": format_quantity(self.threat.eps),
                 "softmax": self._tally(_are_probabilities(logits_SK)),
                 "randomised": self._difference(logits_SK, self._logits(self.x_SCHW)),
                 "batch_dependent": self._without_neighbours(logits_SK),
-                **(
-                    self._clean_gradients(batches)
-                    if by_gradient
-                    else {"zero_gradients": None, "gradients_at_bounds": None}
-                ),
-                "far": self._far(batches) if by_gradient else None,
-                "loss": self._loss_over_steps(batches) if by_gradient else None,
+                **dict.fromkeys(("zero_gradients", "gradients_at_bounds", "far", "loss")),
             }
+            if by_gradient:
+                measured |= self._clean_gradients(batches)
+                measured["far"] = self._far(batches)
+                measured["loss"] = self._loss_over_steps(batches)
         cost = {"forward": self.passes.forward, "backward": self.passes.backward}
         return {**measured, "cost": {"seconds": time.perf_counter() - began, **cost}}
 
     def _without_neighbours(self, logits_SK: Tensor) -> dict[str, Any]:
-        """A few images each alone; n is 0 where batches hold one image anyway."""
+        """A few images, each alone; n is 0 where batches hold one image anyway."""
         images = len(logits_SK)
         in_company = 0 if self.size == 1 else images - (images % self.size == 1)
         at_A = torch.linspace(0, max(in_company - 1, 0), min(_ALONE, in_company)).long()
@@ -159,7 +157,7 @@ class _Look:
     def _difference(
         self, first_BK: Tensor, second_BK: Tensor, labels_B: Tensor | None = None
     ) -> dict[str, Any]:
-        """Images whose output differs by more than rounding, and whose prediction does."""
+        """Images whose output, and whose prediction, differs by more than rounding."""
         scale = first_BK.abs().max() if first_BK.numel() else 1.0
         # Written so that NaN differs.
         differ_B = ~((first_BK - second_BK).abs() <= _ROUNDING * scale).all(dim=1)
@@ -168,11 +166,10 @@ class _Look:
         return {**self._tally(differ_B, labels_B), "changed": changed["count"]}
 
     def _clean_gradients(self, batches: Sequence[Batch]) -> dict[str, Any]:
-        """Clean images from which no attack can start, and pixels of theirs that it cannot move.
+        """Clean images without a usable gradient, for each loss; and stuck pixels.
 
-        Of images, for each loss: those without a usable gradient. Of pixels at 0, at 1 and
-        elsewhere: those whose gradient is 0, but is not a little further inside; of the margin,
-        which does not fade with confidence.
+        Pixels at 0, at 1 and elsewhere are stuck if the gradient of the margin, which does not fade
+        with confidence, is 0 there but not a little further inside.
         """
         distance = distance_inside(self.model, self.x_SCHW, self.passes)
         lacking: dict[str, list[Tensor]] = {name: [] for name in _LOSSES}
@@ -199,15 +196,7 @@ class _Look:
             "zero_gradients": {name: self._tally(torch.cat(hit)) for name, hit in lacking.items()},
             "gradients_at_bounds": {
                 "distance": distance,
-                **{
-                    name: {
-                        "n": int(n_K.sum()),
-                        "count": int(count_K.sum()),
-                        "n_by_class": n_K.tolist(),
-                        "count_by_class": count_K.tolist(),
-                    }
-                    for name, (n_K, count_K) in pixels_2K.items()
-                },
+                **{name: _counts(*of_2K) for name, of_2K in pixels_2K.items()},
             },
         }
 
@@ -221,20 +210,16 @@ class _Look:
         return gradient_BCHW
 
     def _far(self, batches: Sequence[Batch]) -> dict[str, Any]:
-        """Images that are still right when PGD may go four times as far."""
+        """Images that survive PGD in a ball of four times the radius."""
         far = Threat(min(4 * self.threat.eps, Fraction(1)))
         right_S = torch.cat(
             [self._pgd(_STEPS[-1], b, far).adv_pred_R == b.labels_B for b in batches]
         )
-        return {
-            "eps": far.radius, "eps_text": format_quantity(far.eps), **self._tally(right_S),
-        }  # fmt: skip
+        eps = {"eps": far.radius, "eps_text": format_quantity(far.eps)}
+        return {**eps, **self._tally(right_S)}
 
     def _loss_over_steps(self, batches: Sequence[Batch]) -> dict[str, Any]:
-        """Cross-entropy where PGD ends, by its steps; walks of one image start at one point.
-
-        And how many images the longest walk leaves standing.
-        """
+        """Cross-entropy where PGD ends, by its steps from one start; and survivors of the most."""
         ends = [[self._end_of(steps, batch) for batch in batches] for steps in _STEPS]
         loss_TS = torch.stack([torch.cat([loss_B for loss_B, _ in each]) for each in ends]).cpu()
         loss_TS, labels_S = loss_TS.double(), self.labels_S.cpu()
@@ -250,7 +235,7 @@ class _Look:
         }
 
     def _end_of(self, steps: int, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Loss where a walk ends, and whether the image is still right, both B."""
+        """Loss where PGD ends, and whether the image survives, both B."""
         end = self._pgd(steps, batch, self.threat)
         loss_B = losses.cross_entropy(self._forward(end.adv_RCHW), batch.labels_B)
         return loss_B, end.adv_pred_R == batch.labels_B
@@ -275,20 +260,23 @@ class _Look:
         return logits_BK
 
     def _tally(self, hit_B: Tensor, labels_B: Tensor | None = None) -> dict[str, Any]:
-        """How many of how many images, overall and by class."""
+        """Counts of images, overall and by class."""
         labels_B = self.labels_S if labels_B is None else labels_B
         n_K = torch.bincount(labels_B, minlength=self.num_classes)
-        count_K = torch.bincount(labels_B[hit_B], minlength=self.num_classes)
-        return {
-            "n": len(labels_B),
-            "count": int(hit_B.sum()),
-            "n_by_class": n_K.tolist(),
-            "count_by_class": count_K.tolist(),
-        }
+        return _counts(n_K, torch.bincount(labels_B[hit_B], minlength=self.num_classes))
+
+
+def _counts(n_K: Tensor, count_K: Tensor) -> dict[str, Any]:
+    return {
+        "n": int(n_K.sum()),
+        "count": int(count_K.sum()),
+        "n_by_class": n_K.tolist(),
+        "count_by_class": count_K.tolist(),
+    }
 
 
 def _places(x_BCHW: Tensor) -> dict[str, Tensor]:
-    """Where pixels are at either end of their range, and where they are not, B×C×H×W."""
+    """Pixels at either end of their range, and others, B×C×H×W."""
     at_0_BCHW, at_1_BCHW = x_BCHW == 0, x_BCHW == 1
     return {"at_0": at_0_BCHW, "at_1": at_1_BCHW, "elsewhere": ~(at_0_BCHW | at_1_BCHW)}
 
@@ -313,5 +301,5 @@ _LOSSES: Mapping[str, Loss] = {
 
 
 def _numbers(values: Tensor) -> list[float | None]:
-    """Plain numbers; None for what is not finite, as of a class without images."""
+    """Plain numbers; None where not finite, as for a class without images."""
     return [value if np.isfinite(value) else None for value in values.tolist()]

@@ -1,4 +1,4 @@
-"""Whether a network can be attacked, and whether it belongs to a data set: asked before any work.
+"""Before any work: can the network be attacked, and does it belong to the data set?
 
 B batch, K classes, C channels, H × W pixels.
 """
@@ -33,11 +33,11 @@ def dtype_of(model: nn.Module) -> torch.dtype:
 
 
 def memory_format_of(model: nn.Module) -> torch.memory_format:
-    """Layout of the network's convolutions; images in the same one spare it conversions."""
-    kernels = [parameter for parameter in model.parameters() if parameter.ndim == 4]
+    """Layout of the network's convolutions; images in the same one spare conversions."""
     last = any(
         kernel.is_contiguous(memory_format=torch.channels_last) and not kernel.is_contiguous()
-        for kernel in kernels
+        for kernel in model.parameters()
+        if kernel.ndim == 4
     )
     return torch.channels_last if last else torch.contiguous_format
 
@@ -50,11 +50,11 @@ def need_gradient(plan: Sequence[PlannedAttack], data: LabelledImages) -> bool:
 def check_network(
     model: nn.Module, data: LabelledImages, dtype: torch.dtype, *, by_gradient: bool = False
 ) -> None:
-    """Send one image through and see that K logits come out.
+    """Send one image through and check that K logits come out.
 
     Args:
-        model: what is to be attacked.
-        data: what its images and classes must fit.
+        model: to be attacked.
+        data: must fit its input and classes.
         dtype: the network's precision.
         by_gradient: whether an attack needs the gradient of its output.
 
@@ -94,7 +94,7 @@ def probe(
     by_gradient: bool,
     advice: str | None = None,
 ) -> Tensor:
-    """Logits of mid-grey images, one alone and two together, checked but for their number K.
+    """Logits of one mid-grey image; one alone and two together must pass, whatever K is.
 
     `advice` is the next step where the images are not accepted, in place of one for scoring.
     """
@@ -134,7 +134,7 @@ def _probe(
 
 
 def as_logits(output: object, images: int) -> Tensor:
-    """What a network returned for so many images, as logits B×K.
+    """Check that a network's output for so many images is logits B×K.
 
     Raises:
         UserError: it is something else.
@@ -152,30 +152,27 @@ def as_logits(output: object, images: int) -> Tensor:
 
 
 def _way_out(logits: int, data: LabelledImages) -> str:
-    """What may be amiss with the classes of a user's own set; empty where nothing is seen."""
-    kind = data.name.partition(":")[0]
-    empty = [
-        name for name, count in zip(data.class_names, data.class_counts, strict=True) if not count
-    ]
-    if kind == "npz" and data.num_classes == logits + 1 and data.class_names[0] in empty:
-        return "If its labels begin at 1, save labels - 1: classes are numbered from 0. "
-    if kind == "npz" and data.num_classes < logits:
-        return (
-            f"If it lacks images of some classes, name all {logits} in label order: class_names in "
-            "the file, or --classes names.txt. "
-        )
-    if kind == "folder" and data.num_classes < logits:
-        return "If it lacks images of some classes, make an empty folder for each. "
-    if kind == "folder" and empty and data.num_classes > logits:
-        return (
-            f"Folders without images count as classes ({listed(empty)}): remove those that are "
-            "none. "
-        )
+    """A likely reason why the classes of a user's own set do not fit; may be empty."""
+    counts = zip(data.class_names, data.class_counts, strict=True)
+    empty, excess = [name for name, count in counts if not count], data.num_classes - logits
+    match data.name.partition(":")[0]:
+        case "npz" if excess == 1 and data.class_names[0] in empty:
+            return "If its labels begin at 1, save labels - 1: classes are numbered from 0. "
+        case "npz" if excess < 0:
+            return (
+                f"If it lacks images of some classes, name all {logits} in label order: "
+                "class_names in the file, or --classes names.txt. "
+            )
+        case "folder" if excess < 0:
+            return "If it lacks images of some classes, make an empty folder for each. "
+        case "folder" if empty and excess > 0:
+            folders = f"Folders without images count as classes ({listed(empty)})"
+            return f"{folders}: remove those that are none. "
     return ""
 
 
 def wrong_class_count(logits: int, data: LabelledImages) -> str:
-    """The message for a network and a data set that do not belong together."""
+    """The message for a network and a data set with different numbers of classes."""
     if data.name not in {info.name for info in list_datasets()}:
         return (
             f"the network has {logits} logits but {data.name} has {data.num_classes} classes. "
@@ -192,13 +189,13 @@ def wrong_class_count(logits: int, data: LabelledImages) -> str:
 #: Images looked at, spread over the set.
 _SAMPLE = 128
 
-#: Another reading is worth a warning from this gain in clean accuracy on.
+#: Gain in clean accuracy from which another reading is worth a warning.
 _GAIN = 0.05
 
 
 @dataclass(frozen=True)
 class CleanTrial:
-    """Clean accuracy on a few images, as a file was read and as it could be read.
+    """Clean accuracy on a few images, as the file was read and with other options.
 
     Attributes:
         images: how many.
@@ -213,13 +210,11 @@ class CleanTrial:
     better: str | None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the trial as `json.dumps` takes it."""
         return asdict(self)
 
     def hint(self, facts: ModelFacts) -> str | None:
-        """Propose what did clearly better, None if nothing did.
-
-        It is never taken: choosing by test accuracy would be selection on test data.
+        """Propose the better options, if any; never taken by itself: that would be selection on
+        test data.
         """
         if self.better is None:
             return None
@@ -229,18 +224,18 @@ class CleanTrial:
         near = ", near chance," if near_chance(self.accuracy, facts.num_classes) else ""
         return (
             f"clean accuracy on {self.images} images is {self.accuracy:.1%}{near} "
-            f"{' '.join(used)}, but {self.others[self.better]:.1%} with {self.better}{self._or()}: "
-            "if the network was trained so, add that."
+            f"{' '.join(used)}, but {self.others[self.better]:.1%} with {self.better}"
+            f"{self._equals(self.better)}: if the network was trained so, add that."
         )
 
-    def _or(self) -> str:
-        """Those that so few images cannot tell from the better one."""
-        assert self.better is not None
-        least, changes = self.others[self.better] - _GAIN, self.better.count("--")
+    def _equals(self, better: str) -> str:
+        """Options that so few images cannot tell from the better ones."""
         about = [
             options
             for options, accuracy in self.others.items()
-            if accuracy > least and options.count("--") == changes and options != self.better
+            if accuracy > self.others[better] - _GAIN
+            and options.count("--") == better.count("--")
+            and options != better
         ]
         return f" (about the same with {listed(about)})" if about else ""
 
@@ -252,17 +247,17 @@ def try_readings(
     data: LabelledImages,
     device: torch.device,
 ) -> CleanTrial | None:
-    """Look whether usual constants, or an architecture with the same keys, do clearly better.
+    """Test whether usual normalisations, or architectures with the same keys, do clearly better.
 
     Architectures are tried only where clean accuracy is implausible. What the checkpoint itself
-    records is not questioned, and a network too large for a look is not looked at: None.
+    records is not questioned. None where memory is too short, or there is nothing to try.
     """
     try:
         return _try(checkpoint, classifier, facts, data, device)
     except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        return None
+        if is_out_of_memory(error):
+            return None
+        raise
 
 
 def _try(
@@ -321,7 +316,7 @@ def _try(
 
 
 def _is_better(right_B: torch.Tensor, first_B: torch.Tensor, *, level: float) -> bool:
-    """Whether a reading gains enough, and more than chance explains (sign test on the images)."""
+    """Whether a reading gains enough, and more than chance explains (sign test)."""
     gained, lost = int((right_B & ~first_B).sum()), int((first_B & ~right_B).sum())
     sure = float(excess_p(gained, gained + lost, 0.5)) < level
     return sure and gained - lost >= _GAIN * len(right_B)

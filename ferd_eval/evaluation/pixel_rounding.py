@@ -1,4 +1,4 @@
-"""What storing images in few bits does to them: how far it may have moved pixels."""
+"""How far storing images in few bits may have moved their pixels."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class Rounding:
     """Numbers of few bits that images were stored in.
 
     Attributes:
-        type: ``uint8``, or a type of torch's for floating point: ``float16``, ``bfloat16``, …
+        type: ``uint8``, or one of torch's floating-point types: ``float16``, ``bfloat16``, …
     """
 
     type: str
 
     @classmethod
     def of(cls, stored: Tensor) -> Rounding | None:
-        """The coarsest numbers that all pixels are; None where they are of 24 bits or more."""
+        """The coarsest type that holds all pixels; None from 24 bits on."""
         if not stored.is_floating_point():
             return cls("uint8")
         if torch.finfo(stored.dtype).bits < 32:
@@ -54,7 +54,7 @@ class Rounding:
         return spaced, spaced
 
     def _holds(self, stored: Tensor) -> bool:
-        """Whether storing the pixels so again would change none; decided by one image mostly."""
+        """Whether storing the pixels so changes none; one image mostly decides."""
         return all(bool(self._same(part)) for part in (stored[:1], stored))
 
     def _same(self, part: Tensor) -> Tensor:

@@ -1,4 +1,7 @@
-"""Adversarial images made elsewhere, as an attack: it looks them up. N images, C × H × W pixels."""
+"""Adversarial images made elsewhere: read from a file, checked, and looked up as an attack.
+
+N images, C channels, H × W pixels.
+"""
 
 from __future__ import annotations
 
@@ -28,14 +31,14 @@ class SavedImages(Attack):
     """Answers with the image saved for each index; the base moves it into the ball.
 
     Attributes:
-        family: the id of the attack that made them.
+        family: id of the attack that made them.
         images_NCHW: pixels in [0, 1].
         indices_N: places of the images in their data set, in increasing order.
-        sha256: of the file they come from.
-        largest: the largest ‖x_adv − x‖∞ among them.
-        eps_is_stated: whether somebody said for which ε they were made.
+        sha256: of the file.
+        largest: the largest ‖x_adv − x‖∞.
+        eps_is_stated: whether the user said for which ε they were made.
         rounding: the numbers they were stored in, where that may matter.
-        beyond: images that these moved out of the ball.
+        beyond: images that rounding moved out of the ball.
     """
 
     family: str
@@ -49,14 +52,13 @@ class SavedImages(Attack):
     steps = 0  # of ours
 
     def perturb(self, problem: Problem) -> Tensor:
-        """The saved images of a batch."""
         wanted_B = problem.noise.indices_B.cpu()
         rows_B = torch.searchsorted(self.indices_N, wanted_B)
         assert torch.equal(self.indices_N[rows_B], wanted_B), "an image was not saved"
         return self.images_NCHW[rows_B].to(problem.x_BCHW)
 
     def constants(self, threat: Threat) -> Mapping[str, Any]:
-        """What is known of them: how they were made is not."""
+        """What is known of the images."""
         known: dict[str, Any] = {"largest_linf": self.largest, "images_sha256": self.sha256}
         if not self.eps_is_stated:
             known |= {"eps": None, "eps_text": None}
@@ -69,14 +71,13 @@ class SavedImages(Attack):
         return known
 
     def passes_per_image(self, num_classes: int) -> tuple[int, int]:
-        """One pass, for the verdict."""
         return 1, 0
 
 
-#: Under which name a file holds the images, first match wins; ``adv_inputs`` is torchattacks'.
+#: Names of the images in a file, first match wins; ``adv_inputs`` is torchattacks'.
 _NAMES = ("adv_complete", "x_adv", "adv_inputs", "adv", "images")
 
-#: Names of what else may lie beside them.
+#: Names of arrays beside them.
 _INDEX_NAMES = ("index", "indices")
 _LABEL_NAMES = ("label", "labels", "y", "y_test", "y_true")
 _CLEAN_NAMES = ("x", "x_test", "inputs")
@@ -84,8 +85,7 @@ _CLEAN_NAMES = ("x", "x_test", "inputs")
 #: Images compared with the clean ones at a time.
 _AT_ONCE = 1000
 
-#: What clean images saved beside the others may differ by where nothing was rounded: a
-#: normalisation and its inverse.
+#: Tolerance for clean images in the file: a normalisation and its inverse.
 _CLEAN_SLACK = 1e-4
 
 
@@ -94,12 +94,11 @@ class SavedFile:
     """Adversarial images as they are in a file.
 
     Attributes:
-        images_NCHW: floating point in [0, 1] or uint8, as stored; compared with nothing yet.
+        images_NCHW: floating point in [0, 1] or uint8, as stored; unchecked.
         made_by: ``AutoAttack`` or ``torchattacks`` where the names in the file are theirs.
-        indices_N: places in the data set, None where the file does not tell: then they are of the
-            first N.
-        labels_N: what the file says their classes are, where it does.
-        clean_NCHW: what the file says they were before, where it does.
+        indices_N: places in the data set; None means the first N.
+        labels_N: classes according to the file, if given.
+        clean_NCHW: clean images according to the file, if given.
     """
 
     path: Path
@@ -116,17 +115,17 @@ class SavedFile:
     def attack_on(
         self, data: LabelledImages, threat: Threat, name: str, *, eps_is_stated: bool
     ) -> SavedImages:
-        """These images as an attack on a data set of which they are the first.
+        """These images as an attack on the images of a data set, of which they are the first.
 
         Args:
+            data: the first images of the data set.
             threat: the ball they must lie in.
             name: id of the attack.
-            eps_is_stated: whether somebody said that the attack was made for this ball.
+            eps_is_stated: whether the user said that the attack was made for this ball.
 
         Raises:
-            UserError: they cannot be: another shape or number, pixels outside [0, 1], labels or
-                clean images that are not those of the data set, farther than ε from the clean
-                images, or not changed at all.
+            UserError: another shape or number, pixels outside [0, 1], labels or clean images that
+                are not those of the data set, farther than ε from the clean images, or unchanged.
         """
         shape, count = tuple(self.images_NCHW.shape[1:]), len(data)
         if shape != data.image_shape:
@@ -148,7 +147,7 @@ class SavedFile:
                 f"{self.path} has pixels from {low:g} to {high:g}, expected 0 to 1. Save the "
                 "images before normalisation, and divide by 255 what goes up to 255."
             )
-        change = _measured(adv_NCHW, data, threat, Rounding.of(stored_NCHW))
+        change = _Change.measured(adv_NCHW, data, threat, Rounding.of(stored_NCHW))
         self._require_within(change, data, threat)
         is_coarse = stored_NCHW.dtype not in (torch.float32, torch.float64)
         return SavedImages(
@@ -163,7 +162,7 @@ class SavedFile:
         )
 
     def _require_same_order(self, data: LabelledImages) -> None:
-        """What the file says of its images is so in the data set, image by image."""
+        """Indices, labels and clean images of the file are those of the data set."""
         for said_N, expected_N, what in (
             (self.indices_N, data.indices_N, "index"),
             (self.labels_N, data.labels_N, "label"),
@@ -240,7 +239,7 @@ class _Change:
         largest: ‖x_adv − x‖∞ of the farthest image.
         beyond: images that rounding may have moved out of the ball.
         too_far: images whose own attack left it.
-        is_nothing: whether no pixel was changed by more than rounding may.
+        is_nothing: whether no pixel changed by more than rounding may.
     """
 
     largest: float
@@ -249,36 +248,34 @@ class _Change:
     is_nothing: bool
     rounding: Rounding | None
 
-
-def _measured(
-    adv_NCHW: Tensor, data: LabelledImages, threat: Threat, rounding: Rounding | None
-) -> _Change:
-    largest, outside, beyond, is_nothing = 0.0, 0, 0, True
-    for rows in _slices(len(data)):
-        x_BCHW, adv_BCHW = _pixels(data, rows), adv_NCHW[rows]
-        delta_BCHW = adv_BCHW - x_BCHW
-        below, above = rounding.room(x_BCHW, adv_BCHW) if rounding else (0.0, 0.0)
-        least_BCHW = torch.maximum(delta_BCHW - above, -delta_BCHW - below)
-        distance_B = threat.distance(x_BCHW, adv_BCHW)
-        least_B = least_BCHW.flatten(1).amax(dim=1)
-        largest = max(largest, float(distance_B.max()))
-        outside += int((distance_B > threat.radius + LINF_SLACK).sum())
-        beyond += int((least_B > threat.radius + LINF_SLACK).sum())
-        is_nothing &= float(least_B.max()) <= LINF_SLACK
-    # What moves pixels as far as the attack itself may tells nothing of how far that went.
-    explains = rounding is not None and rounding.most < threat.radius
-    too_far = beyond if explains else outside
-    if not explains:
-        is_nothing = largest <= LINF_SLACK
-    return _Change(largest, outside - too_far, too_far, is_nothing, rounding)
+    @classmethod
+    def measured(
+        cls, adv_NCHW: Tensor, data: LabelledImages, threat: Threat, rounding: Rounding | None
+    ) -> _Change:
+        largest, outside, beyond, is_nothing = 0.0, 0, 0, True
+        for rows in _slices(len(data)):
+            x_BCHW, adv_BCHW = _pixels(data, rows), adv_NCHW[rows]
+            delta_BCHW = adv_BCHW - x_BCHW
+            below, above = rounding.room(x_BCHW, adv_BCHW) if rounding else (0.0, 0.0)
+            least_BCHW = torch.maximum(delta_BCHW - above, -delta_BCHW - below)
+            distance_B = threat.distance(x_BCHW, adv_BCHW)
+            least_B = least_BCHW.flatten(1).amax(dim=1)
+            largest = max(largest, float(distance_B.max()))
+            outside += int((distance_B > threat.radius + LINF_SLACK).sum())
+            beyond += int((least_B > threat.radius + LINF_SLACK).sum())
+            is_nothing &= float(least_B.max()) <= LINF_SLACK
+        # Rounding that moves pixels as far as the attack may says nothing of how far that went.
+        if rounding is not None and rounding.most < threat.radius:
+            return cls(largest, outside - beyond, beyond, is_nothing, rounding)
+        return cls(largest, 0, outside, largest <= LINF_SLACK, rounding)
 
 
 def read_saved_images(path: Path) -> SavedFile:
     """Read a file of adversarial images without executing anything in it.
 
-    It may be what ``torch.save`` wrote, a tensor or a dictionary with one under ``adv_complete``
-    (AutoAttack) or ``adv_inputs`` (torchattacks' ``save``), or NumPy's ``.npy`` or ``.npz``, such
-    as ``--save-adv`` writes.
+    Formats: ``torch.save`` of a tensor, or of a dictionary with one under ``adv_complete``
+    (AutoAttack) or ``adv_inputs`` (torchattacks' ``save``); NumPy's ``.npy`` or ``.npz``, such as
+    ``--save-adv`` writes.
 
     Raises:
         UserError: it cannot be read, or holds no N×C×H×W images, floating point or uint8.
@@ -316,7 +313,6 @@ def read_saved_images(path: Path) -> SavedFile:
 
 
 def _images_name(path: Path, found: Mapping[str, Tensor]) -> str:
-    """Under which name the adversarial images are."""
     for name in _NAMES:
         if name in found:
             return name
@@ -330,7 +326,7 @@ def _images_name(path: Path, found: Mapping[str, Tensor]) -> str:
     what += " (clean images)" if images and not attacked else ""
     raise UserError(
         f"{path} holds {what}, expected a tensor of images, alone or as 'adv_complete'. "
-        "Save them with torch.save({'adv_complete': x_adv}, FILE), each attack in a file."
+        f"Save them with {_SAVE}, each attack in a file."
     )
 
 
@@ -339,7 +335,7 @@ def _is_clean(name: str) -> bool:
 
 
 def _vector(path: Path, found: Mapping[str, Tensor], names: Sequence[str]) -> Tensor | None:
-    """N whole numbers, where they are there; N×1 is N."""
+    """N whole numbers, if the file has them; N×1 is N."""
     name = next((each for each in names if each in found), None)
     if name is None:
         return None
@@ -362,34 +358,38 @@ def _slices(count: int) -> Iterator[slice]:
     return (slice(at, min(at + _AT_ONCE, count)) for at in range(0, count, _AT_ONCE))
 
 
+_SAVE = "torch.save({'adv_complete': x_adv}, FILE)"
+
+
 def _read_torch(path: Path) -> dict[str, Tensor]:
     """The tensors of a file by their names; one alone is called images."""
     try:
         require_modest(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as reason:
-        raise UserError(f"{path} cannot be read: {reason.strerror or reason}.") from reason
-    except ValueError as reason:
-        raise UserError(
-            f"{path} is damaged or hostile: {' '.join(str(reason).split())}. Save the "
-            "images again with torch.save({'adv_complete': x_adv}, FILE)."
-        ) from reason
-    except pickle.UnpicklingError as reason:
-        raise UserError(
-            f"{path} holds more than tensors, or is no file of torch, and nothing in it is "
-            "executed. Save the images with torch.save({'adv_complete': x_adv}, FILE)."
-        ) from reason
     except Exception as reason:  # a damaged file can make torch raise almost anything
-        raise UserError(
-            f"{path} is no whole file of torch.save ({type(reason).__name__}). Save it again."
-        ) from reason
+        match reason:
+            case OSError():
+                said = f"cannot be read: {reason.strerror or reason}."
+            case pickle.UnpicklingError():
+                said = (
+                    "holds more than tensors, or is no file of torch, and nothing in it is "
+                    f"executed. Save the images with {_SAVE}."
+                )
+            case ValueError():
+                said = (
+                    f"is damaged or hostile: {' '.join(str(reason).split())}. Save the images "
+                    f"again with {_SAVE}."
+                )
+            case _:
+                said = f"is no whole file of torch.save ({type(reason).__name__}). Save it again."
+        raise UserError(f"{path} {said}") from reason
     if isinstance(content, Tensor):
         return {"images": content.detach()}
     entries = content if isinstance(content, Mapping) else {}
     if not entries:
         raise UserError(
             f"{path} holds a {type(content).__name__}, expected a tensor of images, alone or as "
-            "'adv_complete'. Save them with torch.save({'adv_complete': x_adv}, FILE)."
+            f"'adv_complete'. Save them with {_SAVE}."
         )
     return {str(k).lower(): v.detach() for k, v in entries.items() if isinstance(v, Tensor)}
 
@@ -404,7 +404,11 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
 
 def _read_npy(path: Path) -> Tensor:
     try:
-        _require_header(path)
+        with path.open("rb") as file:  # numpy allocates the header that a file claims to have
+            version = np.lib.format.read_magic(file)
+            claimed = int.from_bytes(file.read(2 if version == (1, 0) else 4), "little")
+        if claimed > path.stat().st_size:
+            raise ValueError(f"its header claims {claimed} bytes")
         return _tensor(path, np.load(path, mmap_mode="c", allow_pickle=False))
     except UserError:
         raise
@@ -413,15 +417,6 @@ def _read_npy(path: Path) -> Tensor:
             f"{path} cannot be read as an array ({' '.join(str(reason).split())}). Save it with "
             "np.save."
         ) from reason
-
-
-def _require_header(path: Path) -> None:
-    """numpy makes room for as long a header as a file claims to have."""
-    with path.open("rb") as file:
-        version = np.lib.format.read_magic(file)
-        claimed = int.from_bytes(file.read(2 if version == (1, 0) else 4), "little")
-    if claimed > path.stat().st_size:
-        raise ValueError(f"its header claims {claimed} bytes")
 
 
 def _tensor(path: Path, values: np.ndarray) -> Tensor:

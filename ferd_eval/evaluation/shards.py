@@ -1,7 +1,7 @@
 """Finished pieces of a run: one attack, or one stage of it, on some images.
 
-A shard is written whole or not at all, so a run killed at any moment continues from its last
-finished shard, and the table it ends with is the same.
+A shard is written whole or not at all: a run killed at any moment continues after its last finished
+shard, and its table ends the same.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from ferd_eval.io.files import make_folder, write_atomically, writing_atomically
 from ferd_eval.io.json import to_json
 from ferd_eval.results.outcomes import COLUMNS
 
-#: Attribute of a written shard: digest of its rows and of its other attributes.
+#: Attribute of a written shard: digest of its rows and other attributes.
 _DIGEST = "digest"
 
-#: What is kept of a shard's adversarial images.
+#: Arrays in a file of adversarial images.
 _IMAGE_ARRAYS = {"images", "index", "label", "prediction"}
 
 
@@ -130,12 +130,11 @@ class FolderShards(ShardStore):
     def collect_images(
         self, stages: Sequence[Sequence[Shard]], source_N: NDArray[np.int64], file: Path
     ) -> None:
-        """Join the adversarial images of an attack, a shard of each stage in memory at a time.
+        """Join the adversarial images of an attack; memory holds one shard of each stage.
 
         Args:
             stages: its shards, stage by stage.
-            source_N: the stage that each row of the outcomes comes from, in the order of the first
-                stage.
+            source_N: stage of each row of the outcomes, in the order of the first stage.
             file: an ``.npz`` to write.
         """
         few: dict[str, list[NDArray[Any]]] = {}
@@ -159,9 +158,9 @@ class FolderShards(ShardStore):
     def _joined(
         self, stages: Sequence[Sequence[Shard]], source_N: NDArray[np.int64]
     ) -> Iterator[dict[str, NDArray[Any]]]:
-        """Arrays of the first stage's shards, each row replaced by that of the stage it comes from.
+        """Arrays of the first stage's shards, each row replaced by that of its own stage.
 
-        Shards of every stage are in the order of the data set, so each is read once.
+        Shards of every stage are in data-set order, so each is read once.
         """
         later = [self._row_by_row(shards) for shards in stages[1:]]
         begin = 0
@@ -195,7 +194,6 @@ class FolderShards(ShardStore):
             return False
 
     def file(self, shard: Shard, suffix: str = ".parquet") -> Path:
-        """Where a shard is, or will be."""
         return self.folder / file_name(shard.attack) / shard.stage / f"{shard.number:05d}{suffix}"
 
 

@@ -15,10 +15,10 @@ from ferd_eval.io.escape import one_line
 from ferd_eval.runtime.malloc import keep_freed_memory
 from ferd_eval.runtime.signals import terminating_as_interrupting
 
-#: Exit status of a mistake the user can mend, and of an interrupted run.
+#: Exit status of a user's mistake, and of an interrupted run.
 MISTAKE, INTERRUPTED = 2, 130
 
-#: What a disk says that takes no more; the user's to mend, wherever it comes up.
+#: Errors of a full or failing disk; the user's to mend, wherever they come up.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG)
 
 
@@ -29,7 +29,7 @@ def run(app: Callable[..., object], arguments: Sequence[str], program: str) -> i
     """
     debug = "--debug" in arguments
     keep_freed_memory()
-    # Of processes that torchrun started, each must end when it is told to, at once.
+    # Processes of torchrun must end at once when told to.
     alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
     try:
         with terminating_as_interrupting() if alone else nullcontext():
@@ -55,7 +55,7 @@ def run(app: Callable[..., object], arguments: Sequence[str], program: str) -> i
             "looked after, and run the same command again; finished work is kept."
         )
     except Exception as mistake:
-        # Typer's own parse errors know how to say themselves; anything else is a bug of ours.
+        # Typer's parse errors have a message of their own; anything else is a bug of ours.
         say = getattr(mistake, "format_message", None)
         if debug or say is None:
             raise

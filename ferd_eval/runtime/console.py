@@ -1,4 +1,4 @@
-"""The console that results and progress are printed on."""
+"""The console for results and progress."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Shown(RenderHook):
 
 @dataclass(frozen=True)
 class _OnlyText:
-    """What is inside, but for the controls in its text; those of the console itself pass."""
+    """Its content without control characters in the text; the console's own pass."""
 
     inside: RenderableType
 

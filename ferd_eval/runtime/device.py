@@ -13,14 +13,7 @@ from ferd_eval.errors import UserError, did_you_mean
 
 @dataclass(frozen=True)
 class DeviceChoice:
-    """A device and the sentence that says why it was chosen.
-
-    Attributes:
-        device: where.
-        reason: why.
-        name: of the hardware.
-        threads: of a CPU.
-    """
+    """A device, why it was chosen, the hardware's name, and the threads of a CPU."""
 
     device: torch.device
     reason: str
@@ -29,7 +22,6 @@ class DeviceChoice:
 
     @classmethod
     def here(cls, device: torch.device, reason: str) -> DeviceChoice:
-        """A device of this process."""
         return cls(device, reason, device_name(device), torch.get_num_threads())
 
     def describe(self) -> dict[str, str | int]:
@@ -51,13 +43,12 @@ def choose_device(wanted: str = "auto") -> DeviceChoice:
         UserError: the device is unknown or absent.
     """
     if wanted == "auto":
+        kind, why = "cpu", "neither CUDA nor MPS is present"
         if torch.cuda.is_available():
-            return DeviceChoice.here(torch.device("cuda"), "auto: a CUDA device is present")
-        if torch.backends.mps.is_available():
-            return DeviceChoice.here(
-                torch.device("mps"), "auto: no CUDA device, Apple MPS is present"
-            )
-        return DeviceChoice.here(torch.device("cpu"), "auto: neither CUDA nor MPS is present")
+            kind, why = "cuda", "a CUDA device is present"
+        elif torch.backends.mps.is_available():
+            kind, why = "mps", "no CUDA device, Apple MPS is present"
+        return DeviceChoice.here(torch.device(kind), f"auto: {why}")
     try:
         device = torch.device(wanted)
     except RuntimeError as reason:

@@ -1,4 +1,4 @@
-"""How this process asks the system for memory."""
+"""Settings of glibc's heap, for the whole process; no effect without glibc on Linux."""
 
 from __future__ import annotations
 
@@ -28,12 +28,11 @@ class _Heap(ctypes.Structure):
 
 
 def keep_freed_memory() -> None:
-    """Let glibc reuse large blocks instead of handing them back to the kernel and asking again.
+    """Let glibc reuse large blocks instead of returning them to the kernel. For programs only.
 
-    A network on a CPU frees and allocates every layer's maps at each pass. By default blocks above
-    some megabytes come from the kernel each time, which clears them page by page: half the time of
-    a small network's pass. The peak of what is used is the same. Elsewhere than on Linux with glibc
-    nothing happens. For programs, not for libraries: it holds for the whole process.
+    A network on a CPU frees and allocates every layer's maps at each pass. By default the kernel
+    clears blocks above some megabytes anew each time, page by page: half the time of a small
+    network's pass. Peak memory is the same.
     """
     if sys.platform != "linux":
         return
@@ -44,12 +43,11 @@ def keep_freed_memory() -> None:
 
 
 def give_back_freed_memory() -> None:
-    """Hand what lies free in glibc's heap back to the kernel, if it is more than `SPARE`.
+    """Return free heap to the kernel, if it is more than `SPARE`.
 
-    A tensor's block is aligned, and glibc serves such a request only from a gap that is larger
-    than the block, by what alignment may take. A gap that such a block has left is not, once
-    anything small has settled beside it: the heap grows for as long as tensors come and go, up to
-    the size of all of them (glibc's bug 14581). Elsewhere than on Linux with glibc nothing happens.
+    glibc serves an aligned block, as of a tensor, only from a gap larger than the block. The gap it
+    leaves is too small once anything small lies beside it, so the heap grows with every tensor, up
+    to the size of all of them (glibc's bug 14581).
     """
     if sys.platform != "linux":
         return

@@ -1,4 +1,4 @@
-"""Code that the user names on the command line: ``FILE.py:NAME``. The only code ever run."""
+"""The user's code, named on the command line as ``FILE.py:NAME``. No other code is ever run."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Any
 
 from ferd_eval.errors import UserError, did_you_mean
 
-#: Names of the user's files as modules begin so.
+#: Prefix of the module names of the user's files.
 MODULE_PREFIX = "ferd_user_file_"
 
 
 @dataclass(frozen=True)
 class UserCode:
-    """A function or class of the user's, and the digest of the file it is in."""
+    """A function or class of the user's, and the digest of its file."""
 
     value: Callable[..., Any]
     path: Path
@@ -69,7 +69,7 @@ def _import_file(path: Path, sha256: str, who: str) -> ModuleType:
         raise UserError(f"{who}: {path.name} is not a Python file.")
     module = importlib.util.module_from_spec(module_spec)
     folder = str(path.resolve().parent)
-    # As when a script is run: its neighbours can be imported, and dataclasses find their module.
+    # As for a script: its neighbours can be imported, and dataclasses find their module.
     sys.modules[name] = module
     sys.path.insert(0, folder)
     try:

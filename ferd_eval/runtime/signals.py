@@ -1,7 +1,6 @@
-"""Ctrl-C, and the SIGTERM that clusters send before they kill: heard where nothing is lost.
+"""Ctrl-C, and the SIGTERM that clusters send before they kill, take effect where nothing is lost.
 
-Signals belong to the whole process, and so does what this module remembers of them. Only command
-lines ask for it; in a library Ctrl-C stops at once, as Python's users expect.
+State is global, as signals are. Only command lines ask for it; in a library Ctrl-C stops at once.
 """
 
 from __future__ import annotations
@@ -15,16 +14,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-#: Seconds in which a SIGTERM is the echo of the signal before: some send it to a process and to its
-#: group.
+#: Seconds in which a SIGTERM repeats the signal before: some send it to a process and its group.
 _ECHO = 1.0
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-#: When the work at hand was asked to be the last, on the monotonic clock; None where it was not.
+#: When a signal asked to stop, on the monotonic clock; None before.
 _asked_at: float | None = None
 
-#: Runs from the first signal until the work at hand is no longer waited for.
+#: Runs from the first signal until the patience for current work ends.
 _timer: threading.Timer | None = None
 
 
@@ -34,17 +32,17 @@ def is_asked() -> bool:
 
 
 def stop_if_asked() -> None:
-    """A place at which nothing would be lost.
+    """Call where nothing would be lost.
 
     Raises:
-        KeyboardInterrupt: somebody wants to stop.
+        KeyboardInterrupt: a signal has asked to stop.
     """
     if is_asked():
         raise KeyboardInterrupt
 
 
 def take_time() -> None:
-    """What was at hand is finished, and is not to be cut short while it is kept."""
+    """Current work is finished: do not interrupt its saving."""
     global _timer
     if _timer is not None:
         _timer.cancel()
@@ -55,13 +53,13 @@ def take_time() -> None:
 def after_what_is_at_hand(what: str, patience: float | None = None) -> Iterator[None]:
     """Within the block the first signal waits for `stop_if_asked`, the second one does not.
 
-    The block itself ends with a KeyboardInterrupt if the signal came too late for that. Signals
-    that the process ignores stay ignored.
+    The block itself raises KeyboardInterrupt if the signal came too late for that. Ignored signals
+    stay ignored.
 
     Args:
         what: is finished and kept first, e.g. "unit".
-        patience: seconds after the first signal in which it must be finished, which `take_time`
-            says; else the signal comes again by itself. None for as long as it takes.
+        patience: seconds after which the first signal repeats itself, unless `take_time` is called
+            before. None for as long as it takes.
     """
     global _asked_at
 
@@ -103,7 +101,7 @@ def terminating_as_interrupting() -> Iterator[None]:
 
 @contextmanager
 def _handled(hear: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Both signals go to `hear`, but those that are ignored; only a main thread may ask for it."""
+    """Both signals go to `hear`, unless they are ignored; does nothing outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -120,7 +118,6 @@ def _handled(hear: Callable[[int, FrameType | None], None]) -> Iterator[None]:
 
 
 def _repeat(number: int, seconds: float) -> None:
-    """The signal comes again, unless `take_time` is called before."""
     global _timer
     _timer = threading.Timer(seconds, _thread.interrupt_main, [number])
     _timer.daemon = True
@@ -128,7 +125,7 @@ def _repeat(number: int, seconds: float) -> None:
 
 
 def _tell(line: str) -> None:
-    """Write past Python's buffers, which the signal may have come in the middle of."""
+    """Write past Python's buffers, which the signal may have interrupted."""
     with suppress(OSError, ValueError):
         start = "\n" if os.isatty(2) else ""
         os.write(2, f"{start}{line}\n".encode())

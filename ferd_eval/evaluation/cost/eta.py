@@ -1,4 +1,4 @@
-"""What is left to do in a run, as far as it is known: who falls early costs little."""
+"""Work left in a run, and a forecast of its time: images that fall early cost little."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ferd_eval.models import Classifier
 from ferd_eval.runtime.device import is_out_of_memory
 from ferd_eval.runtime.progress import duration
 
-#: What an image that falls costs a search, of what one costs that withstands it: most fall in the
-#: first of its steps. An assumption of the forecast, nothing else rests on it.
+#: Cost to a search of an image that falls, relative to one that withstands it: most fall in the
+#: first steps. An assumption of the forecast only.
 _FALLEN = 0.15
 
-#: Attacks of fewer passes take longer than these say: reading and writing count for more. No rate
-#: follows from them where there are others.
+#: Attacks of fewer passes take longer than these say, because of reading and writing: they give no
+#: rate where there are others.
 _FEWEST_PASSES = 10
 
 #: An attack of fewer steps says little of what the hardest one leaves standing.
@@ -30,9 +30,7 @@ _FEWEST_STEPS = 10
 
 @dataclass
 class _Stage:
-    """One attack with what is known of it: images it sees, those that are through, and of these
-    those that stand.
-    """
+    """One attack: images it sees, those done, and of these the survivors."""
 
     attack: Attack
     cost: float
@@ -43,18 +41,18 @@ class _Stage:
 
 
 class Remaining:
-    """Counts down, and looks again at what is left with each unit that is finished.
+    """Counts down the work of a run, and estimates it anew with each finished shard.
 
-    How many images survive to a stage is a guess until it begins: as many as survived the hardest
-    attack so far in a ball no larger.
+    How many images reach a stage is a guess until it begins: as many as survived the hardest attack
+    so far in a ball no larger.
 
     Args:
         plan: of the run.
         images: that it sees.
         num_classes: K.
-        seconds: attack, as it prints → seconds for an image that withstands it; None counts
-            passes, a backward pass as two.
-        beside: runs that go on at the same time, counted alike; this one joins them.
+        seconds: attack's repr → seconds for an image that withstands it; None counts passes, a
+            backward pass as two.
+        beside: runs that go on at the same time; this one joins them.
     """
 
     def __init__(
@@ -88,20 +86,20 @@ class Remaining:
         self._is_long = any(stage.is_long for each in self._stages.values() for stage in each)
 
     def guess(self, eps: Fraction, standing: float) -> None:
-        """A look at a few images found this share of all standing in a ball of this radius."""
+        """On a few images, this share survived in a ball of this radius."""
         self._guess = eps, standing
 
     def begin(self, planned: PlannedAttack, stage: int, images: int) -> None:
-        """A stage, by its place among the attacks of `planned`, begins with so many images."""
+        """A stage, by its place in `planned.attacks`, begins with so many images."""
         self._stages[planned.id][stage].images = images
 
     def spend(
         self, planned: PlannedAttack, stage: int, images: int, standing: int
     ) -> tuple[float, float]:
-        """So many images are through, and so many of them stand.
+        """So many images are done, of which so many survived.
 
         Returns:
-            What they cost, nothing where no rate follows from it, and what is left of all runs.
+            Their cost, 0 where it gives no rate, and the work left in all runs.
         """
         this = self._stages[planned.id][stage]
         this.done += images
@@ -111,7 +109,7 @@ class Remaining:
         return cost if tells else 0.0, sum(each.left() for each in self._all)
 
     def left(self) -> float:
-        """Of this run alone."""
+        """Work left in this run alone."""
         return sum(self._left(planned) for planned in self._plan)
 
     def _left(self, planned: PlannedAttack) -> float:
@@ -140,17 +138,14 @@ class Remaining:
         return images * stage.cost * share
 
     def _clean(self) -> float:
-        """Share of all images that are right before anything is tried."""
-        known = [
-            stages[0].standing / stages[0].done
-            for planned in self._plan
-            for stages in [self._stages[planned.id]]
-            if stages[0].done and (planned.id == "clean" or len(stages) > 1)
+        """Share of all images that are right without attack."""
+        firsts = [
+            stages[0] for id_, stages in self._stages.items() if id_ == "clean" or len(stages) > 1
         ]
-        return min(known, default=1.0)
+        return min((each.standing / each.done for each in firsts if each.done), default=1.0)
 
     def _hardest(self, eps: Fraction) -> float:
-        """Share of all images that the hardest attack so far in a ball no larger left standing."""
+        """Share of all images that survived the hardest attack so far in a ball no larger."""
         shares, told = [self._clean()], False
         for planned in self._plan:
             if planned.threat.eps > eps:
@@ -176,13 +171,11 @@ _HINTED_PER_CLASS = 100
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a plan costs, from a few steps of each attack.
+    """Cost of a plan, from a few steps of each attack.
 
     Attributes:
-        data: the images of the run.
-        plan: what is going to run.
         ways: options that ask for less, each with its plan.
-        seconds: for each network, attack as it prints → seconds for an image that withstands it.
+        seconds: for each network, attack's repr → seconds for an image that withstands it.
     """
 
     data: LabelledImages
@@ -202,7 +195,6 @@ class Forecast:
 
     @property
     def sentence(self) -> str:
-        """How long, and what is quicker."""
         said = [f"{how} ({self._about(quicker)})" for how, quicker in self.ways]
         share = _HINTED_PER_CLASS * self.data.num_classes / len(self.data)
         if share < 0.75:
@@ -213,7 +205,6 @@ class Forecast:
         return f"This will take {self._about(self.plan)} here{sooner}.{quicker}"
 
     def _about(self, plan: Sequence[PlannedAttack], share: float = 1.0) -> str:
-        """Cascades are done sooner the more images fall."""
         longest = duration(self._longest(plan, share))
         return f"about {longest}{' at most' if _has_cascade(plan) else ''}"
 

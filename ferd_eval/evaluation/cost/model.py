@@ -1,4 +1,4 @@
-"""What a run will cost, said before it begins. B batch, L slots."""
+"""Cost of attacks: operations are counted, steps timed. B batch, L slots."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from torch import Tensor, nn
 from ferd_eval.attacks import KeyedRng, Passes, PlannedAttack, Problem, SearchAttack, frozen
 from ferd_eval.attacks.losses import margin
 
-#: Operations in a unit of a search, so that a kill costs minutes: about three of them where a core
+#: Operations in a shard of a search, so that a kill costs minutes: about three of them where a core
 #: does 1e11 a second, or an accelerator 3e13.
-_UNIT_OPERATIONS = {"cpu": 2e13}
-_UNIT_OPERATIONS_ELSEWHERE = 1e16
+_SHARD_OPERATIONS = {"cpu": 2e13}
+_SHARD_OPERATIONS_ELSEWHERE = 1e16
 
-#: Most images in a unit of a search.
-_LARGEST_UNIT = 4096
+#: Most images in a shard of a search.
+_LARGEST_SHARD = 4096
 
 #: Images that a step is timed on: few, and more if the few took less than `_QUICK` seconds, since
-#: small batches do not show what a device can do.
+#: small batches underuse a device.
 TIMED_IMAGES = (4, 128)
 _QUICK = 0.1
 
@@ -59,19 +59,19 @@ def search_unit(operations: float, passes: int, device: str, at_once: int) -> in
 
     Args:
         operations: of a forward pass for one image.
-        passes: of the dearest search, for an image that survives; a backward pass counts as two.
+        passes: of the costliest search, for an image that survives; a backward pass counts twice.
         device: kind of device.
         at_once: images that the search takes at most.
     """
-    budget = _UNIT_OPERATIONS.get(device, _UNIT_OPERATIONS_ELSEWHERE)
+    budget = _SHARD_OPERATIONS.get(device, _SHARD_OPERATIONS_ELSEWHERE)
     allowed = int(budget / max(operations * passes, 1.0))
-    return min(max(allowed, 1), at_once, _LARGEST_UNIT)
+    return min(max(allowed, 1), at_once, _LARGEST_SHARD)
 
 
 def seconds_per_image(
     model: nn.Module, x_BCHW: Tensor, labels_B: Tensor, plan: Sequence[PlannedAttack]
 ) -> Mapping[str, float]:
-    """Attack, as it prints → seconds for an image that survives, from a few steps of each.
+    """Attack's repr → seconds for an image that survives, from a few steps of each.
 
     Args:
         model: on the images' device.
@@ -94,18 +94,9 @@ def seconds_per_image(
             if isinstance(attack, SearchAttack):
                 targets_B = (labels_B + 1) % logits_BK.shape[1]
                 indices_B = torch.arange(len(x_BCHW), device=x_BCHW.device)
-                problem = Problem(
-                    model,
-                    model,
-                    x_BCHW,
-                    labels_B,
-                    targets_B,
-                    logits_BK,
-                    threat,
-                    KeyedRng(0, attack.family, indices_B, targets_B),
-                    Passes(),
-                    len(x_BCHW),
-                )
+                rng = KeyedRng(0, attack.family, indices_B, targets_B)
+                images = (x_BCHW, labels_B, targets_B, logits_BK)
+                problem = Problem(model, model, *images, threat, rng, Passes(), len(x_BCHW))
                 found[name] = _search_seconds(attack, problem)
             else:
                 if passes[1] and backward is None:
@@ -118,23 +109,16 @@ def _search_seconds(attack: SearchAttack, problem: Problem) -> float:
     """The start and one step of a search, scaled to all its steps."""
     images, search = len(problem.x_BCHW), attack.search
     step_L = torch.zeros_like(problem.labels_B)
-    state = None
-
-    def begin() -> None:
-        nonlocal state
-        state = search.begin(problem)
-
-    start = _timed(problem.x_BCHW, begin)
+    begun = _now(problem.x_BCHW)
+    state = search.begin(problem)
+    start = _now(problem.x_BCHW) - begun
     state, _ = search.advance(problem, state, step_L)
     step = median(
         _timed(problem.x_BCHW, lambda: search.advance(problem, state, step_L + 1))
         for _ in range(_TIMED_STEPS)
     )
-    return (
-        attack.targets_among(problem.clean_logits_BK.shape[1])
-        * (start + search.steps * step)
-        / images
-    )
+    targets = attack.targets_among(problem.clean_logits_BK.shape[1])
+    return targets * (start + search.steps * step) / images
 
 
 def _forward_seconds(model: nn.Module, x_BCHW: Tensor) -> float:

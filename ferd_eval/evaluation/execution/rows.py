@@ -1,4 +1,4 @@
-"""From verdicts to rows of the outcomes table, and from a cascade's stages to one row an image.
+"""Verdicts as rows of the outcomes table; a cascade's stages merged to one row an image.
 
 R rows: B images, or B × targets. C channels, H × W pixels.
 """
@@ -43,11 +43,10 @@ def rows_of(batch: Batch, verdicts: Verdicts, attack: str) -> pd.DataFrame:
 
 
 def finalize(rows: pd.DataFrame, stage: str) -> pd.DataFrame:
-    """Rows of a stage by the rules of a cascade: its verdicts are final.
+    """Rows of a stage, with final verdicts by the rules of a cascade.
 
-    An image misclassified without an attack is not robust, whatever rounding makes of it in another
-    batch; and what is misclassified after the stage was broken by it, even where the stage itself
-    saw nothing but rounding.
+    An image misclassified without attack is not robust, whatever rounding makes of it in another
+    batch; one misclassified after the stage was broken by it, even if only by rounding.
     """
     final = rows.copy()
     wrong_N = (rows["clean_pred"] != rows["label"]).to_numpy()
@@ -59,10 +58,9 @@ def finalize(rows: pd.DataFrame, stage: str) -> pd.DataFrame:
 
 
 def merge_stages(stages: Sequence[pd.DataFrame]) -> tuple[pd.DataFrame, NDArray[np.int64]]:
-    """One row an image: of the stage that broke it, else of the one that brought it closest.
+    """One row an image: of the stage that broke it, else of the one that came closest.
 
-    The images of a later stage are among those that the stages before left correct. Steps are
-    summed.
+    Later stages see the survivors of earlier ones. Steps are summed.
 
     Returns:
         The table in the order of the first stage, and the number of each row's stage.
@@ -76,7 +74,7 @@ def merge_stages(stages: Sequence[pd.DataFrame]) -> tuple[pd.DataFrame, NDArray[
 
 
 def concatenate(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Frames of the same columns below each other; what they cost is left behind."""
+    """Frames of the same columns below each other, without their `attrs`."""
     for frame in frames[1:]:
         assert list(frame.columns) == list(frames[0].columns)
     bare = [frame.copy(deep=False) for frame in frames]
