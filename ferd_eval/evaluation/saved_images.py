@@ -9,7 +9,7 @@ import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -147,8 +147,9 @@ class SavedFile:
                 f"{self.path} has pixels from {low:g} to {high:g}, expected 0 to 1. Save the "
                 "images before normalisation, and divide by 255 what goes up to 255."
             )
-        change = _Change.measured(adv_NCHW, data, threat, Rounding.of(stored_NCHW))
-        self._require_within(change, data, threat)
+        rounding = Rounding.of(stored_NCHW)
+        change = _measured(adv_NCHW, data, threat, rounding)
+        self._require_within(change, rounding, data, threat)
         is_coarse = stored_NCHW.dtype not in (torch.float32, torch.float64)
         return SavedImages(
             name,
@@ -157,7 +158,7 @@ class SavedFile:
             self.sha256,
             change.largest,
             eps_is_stated,
-            change.rounding if is_coarse or change.beyond else None,
+            rounding if is_coarse or change.beyond else None,
             change.beyond,
         )
 
@@ -209,7 +210,9 @@ class SavedFile:
                 "from, in its order, without augmentation."
             )
 
-    def _require_within(self, change: _Change, data: LabelledImages, threat: Threat) -> None:
+    def _require_within(
+        self, change: _Change, rounding: Rounding | None, data: LabelledImages, threat: Threat
+    ) -> None:
         if change.is_nothing:
             raise UserError(
                 f"{self.path} holds the images of {data.name} as they are: nothing was attacked. "
@@ -217,22 +220,19 @@ class SavedFile:
             )
         if not change.too_far:
             return
-        rounded = ""
-        if change.rounding is not None:
-            rounded = (
-                f" Their pixels are {change.rounding.type}, which may move one by "
-                f"{255 * change.rounding.most:.2f}/255; that does not explain it."
-            )
+        rounded = rounding and (
+            f" Their pixels are {rounding.type}, which may move one by "
+            f"{255 * rounding.most:.2f}/255; that does not explain it."
+        )
         raise UserError(
             f"{self.path}: {change.too_far} of {len(data)} images are farther than {threat} from "
             f"those of {data.name}, the farthest {change.largest:.4f} = "
-            f"{255 * change.largest:.2f}/255.{rounded} Give the --eps they were made with; if it "
-            "is right, they are of other images or in another order."
+            f"{255 * change.largest:.2f}/255.{rounded or ''} Give the --eps they were made with; "
+            "if it is right, they are of other images or in another order."
         )
 
 
-@dataclass(frozen=True)
-class _Change:
+class _Change(NamedTuple):
     """How far images are from the clean ones.
 
     Attributes:
@@ -246,28 +246,26 @@ class _Change:
     beyond: int
     too_far: int
     is_nothing: bool
-    rounding: Rounding | None
 
-    @classmethod
-    def measured(
-        cls, adv_NCHW: Tensor, data: LabelledImages, threat: Threat, rounding: Rounding | None
-    ) -> _Change:
-        largest, outside, beyond, is_nothing = 0.0, 0, 0, True
-        for rows in _slices(len(data)):
-            x_BCHW, adv_BCHW = _pixels(data, rows), adv_NCHW[rows]
-            delta_BCHW = adv_BCHW - x_BCHW
-            below, above = rounding.room(x_BCHW, adv_BCHW) if rounding else (0.0, 0.0)
-            least_BCHW = torch.maximum(delta_BCHW - above, -delta_BCHW - below)
-            distance_B = threat.distance(x_BCHW, adv_BCHW)
-            least_B = least_BCHW.flatten(1).amax(dim=1)
-            largest = max(largest, float(distance_B.max()))
-            outside += int((distance_B > threat.radius + LINF_SLACK).sum())
-            beyond += int((least_B > threat.radius + LINF_SLACK).sum())
-            is_nothing &= float(least_B.max()) <= LINF_SLACK
-        # Rounding that moves pixels as far as the attack may says nothing of how far that went.
-        if rounding is not None and rounding.most < threat.radius:
-            return cls(largest, outside - beyond, beyond, is_nothing, rounding)
-        return cls(largest, 0, outside, largest <= LINF_SLACK, rounding)
+
+def _measured(
+    adv_NCHW: Tensor, data: LabelledImages, threat: Threat, rounding: Rounding | None
+) -> _Change:
+    most, largest, outside, beyond, least = threat.radius + LINF_SLACK, 0.0, 0, 0, -1.0
+    for rows in _slices(len(data)):
+        x_BCHW, adv_BCHW = _pixels(data, rows), adv_NCHW[rows]
+        delta_BCHW = adv_BCHW - x_BCHW
+        below, above = rounding.room(x_BCHW, adv_BCHW) if rounding else (0.0, 0.0)
+        least_BCHW = torch.maximum(delta_BCHW - above, -delta_BCHW - below)
+        distance_B = threat.distance(x_BCHW, adv_BCHW)
+        least_B = least_BCHW.flatten(1).amax(dim=1)
+        largest, least = max(largest, float(distance_B.max())), max(least, float(least_B.max()))
+        outside += int((distance_B > most).sum())
+        beyond += int((least_B > most).sum())
+    # Rounding that moves pixels as far as the attack may says nothing of how far that went.
+    if rounding is not None and rounding.most < threat.radius:
+        return _Change(largest, outside - beyond, beyond, least <= LINF_SLACK)
+    return _Change(largest, 0, outside, largest <= LINF_SLACK)
 
 
 def read_saved_images(path: Path) -> SavedFile:

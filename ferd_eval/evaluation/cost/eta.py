@@ -146,7 +146,7 @@ class Remaining:
 
     def _hardest(self, eps: Fraction) -> float:
         """Share of all images that survived the hardest attack so far in a ball no larger."""
-        shares, told = [self._clean()], False
+        shares, is_telling = [self._clean()], False
         for planned in self._plan:
             if planned.threat.eps > eps:
                 continue
@@ -155,9 +155,9 @@ class Remaining:
                 if not stage.done:
                     break
                 share *= stage.standing / stage.done
-                told |= stage.attack.steps >= _FEWEST_STEPS
+                is_telling |= stage.attack.steps >= _FEWEST_STEPS
             shares.append(share)
-        if self._guess is not None and self._guess[0] <= eps and not told:
+        if self._guess is not None and self._guess[0] <= eps and not is_telling:
             shares.append(self._guess[1])
         return min(shares)
 
@@ -186,12 +186,12 @@ class Forecast:
     @property
     def is_worth_saying(self) -> bool:
         """Whether the run may take longer than a minute."""
-        return self._longest(self.plan) >= _WORTH_SAYING
+        return self._seconds(self.plan) >= _WORTH_SAYING
 
     @property
     def longest_by_attack(self) -> dict[str, float]:
         """Attack → seconds at most, over all networks."""
-        return {planned.id: self._longest([planned]) for planned in self.plan}
+        return {planned.id: self._seconds([planned]) for planned in self.plan}
 
     @property
     def sentence(self) -> str:
@@ -199,20 +199,19 @@ class Forecast:
         share = _HINTED_PER_CLASS * self.data.num_classes / len(self.data)
         if share < 0.75:
             said.append(f"--per-class {_HINTED_PER_CLASS} ({self._about(self.plan, share)})")
-        shortest = duration(self._in_all(self.plan, 1.0, standing=0.0))
+        shortest = duration(self._seconds(self.plan, standing=0.0))
         sooner = f", {shortest} if no image withstands" if _has_cascade(self.plan) else ""
         quicker = f" Quicker: {', '.join(said)}." if said else ""
         return f"This will take {self._about(self.plan)} here{sooner}.{quicker}"
 
     def _about(self, plan: Sequence[PlannedAttack], share: float = 1.0) -> str:
-        longest = duration(self._longest(plan, share))
+        longest = duration(self._seconds(plan, share))
         return f"about {longest}{' at most' if _has_cascade(plan) else ''}"
 
-    def _longest(self, plan: Sequence[PlannedAttack], share: float = 1.0) -> float:
-        return self._in_all(plan, share, standing=1.0)
-
-    def _in_all(self, plan: Sequence[PlannedAttack], share: float, standing: float) -> float:
-        """Seconds for a share of the images, a share of which withstands every attack."""
+    def _seconds(
+        self, plan: Sequence[PlannedAttack], share: float = 1.0, standing: float = 1.0
+    ) -> float:
+        """For a share of the images, a share of which withstands every attack."""
         total = 0.0
         for of_one in self.seconds:
             run = Remaining(plan, round(share * len(self.data)), self.data.num_classes, of_one)

@@ -334,10 +334,14 @@ def _require_answer(address: str) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_PROBE).close()
     except OSError as reason:
-        raise UserError(
-            f"--cluster {address}: no cluster of Ray answers there ({in_brief(reason)}). "
-            "Start one with: ray start --head"
-        ) from reason
+        raise _no_answer(address, reason) from reason
+
+
+def _no_answer(address: str, reason: Exception) -> UserError:
+    return UserError(
+        f"--cluster {address}: no cluster of Ray answers there ({in_brief(reason)}). "
+        "Start one with: ray start --head"
+    )
 
 
 def join(address: str | None, workers: int = 0) -> tuple[ModuleType, bool]:
@@ -369,9 +373,6 @@ def join(address: str | None, workers: int = 0) -> tuple[ModuleType, bool]:
         ray.init(address, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as reason:
         if address != "auto":
-            raise UserError(
-                f"--cluster {address}: no cluster of Ray answers there "
-                f"({in_brief(reason)}). Start one with: ray start --head"
-            ) from reason
+            raise _no_answer(address, reason) from reason
         ray.init("local", include_dashboard=False, **quiet)
     return ray, True
