@@ -7,9 +7,10 @@ from ferd_eval.models.architectures.registry import (
     detect,
     list_architectures,
 )
-from ferd_eval.models.build import ModelFacts, build_classifier, save_network
+from ferd_eval.models.build import ModelFacts, build_classifier
 from ferd_eval.models.classifier import Classifier
 from ferd_eval.models.normalization import NORMALIZATIONS, Normalization, parse_normalization
+from ferd_eval.models.save import save_network
 
 __all__ = [
     "NORMALIZATIONS",

@@ -1,20 +1,17 @@
-"""From a checkpoint to a classifier, and from a network to a file that says what it is."""
+"""From a checkpoint to a classifier."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from ferd_eval.errors import UserError, listed, require_kind
-from ferd_eval.io.files import write_atomically
 from ferd_eval.models.architectures.base import Architecture, Fit, load_weights
 from ferd_eval.models.architectures.external import (
     ExternalNetwork,
@@ -28,7 +25,8 @@ from ferd_eval.models.architectures.registry import (
     guess_in_channels,
     guess_num_classes,
 )
-from ferd_eval.models.checkpoint.load import Checkpoint, MeanStd, load_checkpoint
+from ferd_eval.models.checkpoint.load import Checkpoint, load_checkpoint
+from ferd_eval.models.checkpoint.state_dict import MeanStd
 from ferd_eval.models.checkpoint.stored_networks import whole_parts
 from ferd_eval.models.classifier import Classifier
 from ferd_eval.models.normalization import Normalization, parse_normalization
@@ -307,60 +305,3 @@ def _unit_caution(constants: MeanStd | None) -> str:
         f"the network's own normalisation, {own}, is for pixels of 0 to 255, and it is given "
         f"pixels of 0 to 1: unless its forward pass multiplies by 255, add --normalize {to_bytes}."
     )
-
-
-def save_network(
-    file: Path,
-    network: nn.Module,
-    arch: Architecture,
-    normalization: Normalization | None,
-    metadata: Mapping[str, str] | None = None,
-    *,
-    half: bool = False,
-) -> None:
-    """Write a network as safetensors that `build_classifier` reads back without being told.
-
-    The file appears whole or not at all; equal networks make equal files, byte for byte.
-
-    Args:
-        file: where; its folder exists.
-        network: one built by `arch`, or a `Classifier` around one.
-        arch: recorded by name.
-        normalization: what the network's images were normalised with; None for nothing.
-        metadata: more to record, e.g. ``{"ferd.dataset": "cifar10"}``.
-        half: store floating-point weights in half the space, as float16.
-
-    Raises:
-        UserError: the file cannot be written, or a weight does not fit into half precision.
-    """
-    if isinstance(network, Classifier):
-        network = network.network
-    tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
-    fit = arch.fit(tensors)
-    assert fit.exact, f"{arch.name} did not build this network: {fit}"
-    if half:
-        tensors = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
-        for key, tensor in tensors.items():
-            if not bool(torch.isfinite(tensor).all()):
-                raise UserError(f"{key} has values beyond half precision; save in full precision.")
-    described = {
-        "ferd.arch": arch.name,
-        "ferd.num_classes": str(arch.num_classes),
-        "ferd.in_channels": str(arch.in_channels),
-        "ferd.normalization": json.dumps(normalization.to_json()) if normalization else "none",
-        **(metadata or {}),
-    }
-    write_atomically(file, _in_order(safetensors.torch.save(tensors, metadata=described)))
-
-
-def _in_order(content: bytes) -> bytes:
-    """The same safetensors file with sorted metadata: the library shuffles them by process.
-
-    The format: length of the header as 8 bytes, a JSON header, then the numbers, 8-byte aligned.
-    """
-    end = 8 + int.from_bytes(content[:8], "little")
-    header = json.loads(content[8:end])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + content[end:]

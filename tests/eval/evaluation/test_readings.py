@@ -13,8 +13,8 @@ from ferd_eval.cli import app
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.evaluation.model_checks import try_readings
 from ferd_eval.models import NORMALIZATIONS, Classifier, build_architecture, build_classifier
-from ferd_eval.models.build import save_network
 from ferd_eval.models.checkpoint.load import load_checkpoint
+from ferd_eval.models.save import save_network
 from ferd_eval.runtime.command_line import run
 
 

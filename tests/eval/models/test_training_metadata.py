@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from ferd_eval.models import build_architecture
-from ferd_eval.models.build import save_network
 from ferd_eval.models.checkpoint.load import load_checkpoint
 from ferd_eval.models.checkpoint.training_metadata import training_record
+from ferd_eval.models.save import save_network
 from ferd_eval.results.manifest import IDENTITY
 
 
