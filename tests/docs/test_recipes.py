@@ -26,9 +26,10 @@ def block(recipe: str, language: str, holding: str = "") -> str:
 
 
 def written(recipe: str, monkeypatch) -> ModuleType:
-    """The module that a recipe has its reader write."""
-    module = ModuleType(f"recipe_{recipe.replace('-', '_')}")
-    monkeypatch.setitem(sys.modules, module.__name__, module)  # where dataclasses look it up
+    """The module that a recipe has its reader write, importable from beside its registry."""
+    (name,) = re.findall(r'^"""(\w+)\.py', block(recipe, "python", '"""'))
+    module = ModuleType(f"{registry(recipe).__package__}.{name}")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
     exec(compile(block(recipe, "python", '"""'), recipe, "exec"), vars(module))
     return module
 
