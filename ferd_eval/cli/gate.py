@@ -1,4 +1,4 @@
-"""``ferd-eval gate``: does a run show what is asked of the model? For continuous integration."""
+"""``ferd-eval gate``: does a run meet its requirements? For continuous integration."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ def gate(
     json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
 ) -> None:
     """Exit 0 if the run shows it with 95 % confidence, 1 if not, 2 if command or run are bad."""
+    from ferd_eval.io.json import to_json
     from ferd_eval.report.gate import judge
 
     verdict = judge(folder, floor, max_drop, attack)
     try:
-        print(verdict.to_json() if json else verdict.line, end="" if json else "\n", flush=True)
+        print(to_json(verdict.to_dict()) if json else verdict.line + "\n", end="", flush=True)
     except BrokenPipeError:  # nobody reads the line, but the status still has to be right
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     raise typer.Exit(0 if verdict.passed else 1)

@@ -1,4 +1,4 @@
-"""What ``report`` does: read outcomes, compute, write. No torch on this path."""
+"""Reports on run folders: read outcomes, compute, write, show. No torch on this path."""
 
 from __future__ import annotations
 

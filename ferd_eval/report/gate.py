@@ -1,4 +1,4 @@
-"""What ``gate`` does: from a run and what is asked of it to a verdict. No torch on this path."""
+"""Judges runs against a floor and a largest drop by class. No torch on this path."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import Any
 
 from ferd_eval.errors import UserError, did_you_mean
 from ferd_eval.io.escape import one_line
-from ferd_eval.io.json import to_json
 from ferd_eval.metrics import AttackScores, class_drops, class_floors
 from ferd_eval.metrics.comparison.circumstances import circumstances
-from ferd_eval.metrics.sanity.check import classes
+from ferd_eval.metrics.sanity.check import classes, counted
 from ferd_eval.report import Run, as_run
 from ferd_eval.report.format import percent
 from ferd_eval.report.run.text import headline_attack
@@ -21,17 +20,17 @@ from ferd_eval.results.manifest import environment, look_up
 from ferd_eval.results.outcomes import Outcomes
 from ferd_eval.results.run_folder import find_runs
 
-#: Digits after which two figures that print alike are not told apart any more.
+#: Numbers that differ only beyond so many digits count as equal.
 _MOST_DIGITS = 6
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One requirement and what the run shows of it, all in fractions.
+    """One requirement and the evidence in the run, all in fractions.
 
     Attributes:
         asked: the floor, or the largest drop allowed.
-        shown: what holds for every class with 95 % confidence; None where nothing does.
+        shown: holds for every class with 95 % confidence; None where nothing does.
         decided_by: the class whose limit this is.
         value: its accuracy, or its drop, in this sample of `n` images.
         sentence: the finding in words.
@@ -67,33 +66,26 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        """Whether everything asked for is shown, of every class."""
+        """Whether every requirement is shown for every class."""
         return not self.without_images and all(each.passed for each in self._findings)
 
     @property
     def line(self) -> str:
         """The verdict and its reason on one line."""
         said = [each.sentence for each in sorted(self._findings, key=lambda each: each.passed)]
-        if self.without_images:
-            said.insert(
-                0, f"{classes(self.without_images)} without images, of which nothing is shown"
-            )
-        count = len(self.warnings)
-        doubt = (
-            f" {count} warning{'s' if count > 1 else ''} on these figures: see the run's report."
-            if count
-            else ""
-        )
-        there = f" Scored with {', '.join(self.elsewhere)}." if self.elsewhere else ""
-        return one_line(f"{'pass' if self.passed else 'fail'}: {'; '.join(said)}.{doubt}{there}")
+        if empty := self.without_images:
+            said = [f"{classes(empty)} without images, of which nothing is shown", *said]
+        line = f"{'pass' if self.passed else 'fail'}: {'; '.join(said)}."
+        if self.warnings:
+            count = counted(len(self.warnings), "warning", "warnings")
+            line += f" {count} on these figures: see the run's report."
+        if self.elsewhere:
+            line += f" Scored with {', '.join(self.elsewhere)}."
+        return one_line(line)
 
     def to_dict(self) -> dict[str, Any]:
         """The verdict as values that JSON has."""
         return {"pass": self.passed, "reason": self.line, **asdict(self)}
-
-    def to_json(self) -> str:
-        """The verdict for a program."""
-        return to_json(self.to_dict())
 
     @property
     def _findings(self) -> tuple[Finding, ...]:
@@ -108,7 +100,7 @@ class Verdicts:
 
     @property
     def passed(self) -> bool:
-        """Whether every run shows what is asked."""
+        """Whether every run passes."""
         return all(verdict.passed for verdict in self.by_name.values())
 
     @property
@@ -116,16 +108,16 @@ class Verdicts:
         """A line for each run."""
         return "\n".join(f"{name}: {verdict.line}" for name, verdict in self.by_name.items())
 
-    def to_json(self) -> str:
-        """The verdicts for a program."""
+    def to_dict(self) -> dict[str, Any]:
+        """The verdicts as values that JSON has."""
         runs = {name: verdict.to_dict() for name, verdict in self.by_name.items()}
-        return to_json({"pass": self.passed, "runs": runs})
+        return {"pass": self.passed, "runs": runs}
 
 
 def judge(
     folder: Path, floor: str | None, max_drop: str | None, attack: str | None
 ) -> Verdict | Verdicts:
-    """Compare a run, or each run of a folder of runs, with what is asked of it.
+    """Judge a run, or each run of a folder of runs.
 
     Raises:
         UserError: as `judge_run`, or there is no run.
@@ -137,17 +129,16 @@ def judge(
     if found.is_one_run:
         return judge_run(runs[0], floor, max_drop, attack)
     within = folder if folder.is_dir() else folder.parent
-    names = [one_line(str(run.relative_to(within))) for run in runs]
     return Verdicts(
         {
-            name: judge_run(run, floor, max_drop, attack)
-            for name, run in zip(names, runs, strict=True)
+            one_line(str(run.relative_to(within))): judge_run(run, floor, max_drop, attack)
+            for run in runs
         }
     )
 
 
 def judge_run(folder: Path, floor: str | None, max_drop: str | None, attack: str | None) -> Verdict:
-    """Compare a run with what is asked of it.
+    """Judge one run against its requirements.
 
     Raises:
         UserError: nothing is asked, the run cannot be read, or it cannot answer.

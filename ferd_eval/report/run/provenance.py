@@ -1,44 +1,42 @@
-"""What was measured, with what, and at which cost: the manifest as tables."""
+"""The manifest as tables: constants of the attacks, cost, and provenance."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ferd_eval.metrics import Scorecard
 from ferd_eval.report.format import NOTHING, Cell, Table, seconds, whole
 
-_SHOWN_CONSTANTS = ("family", "loss", "steps", "random_start", "final")
+#: Column of the table of constants → keys, of which the first recorded one counts.
+_CONSTANTS: Mapping[str, tuple[str, ...]] = {
+    "Family": ("family",),
+    "ε": ("eps_text", "eps"),
+    "Steps": ("steps",),
+    "Step size": ("step_size_text", "step_size"),
+    "Loss": ("loss",),
+    "Random start": ("random_start",),
+    "Counts": ("final",),
+}
 
 
 def constants_table(attacks: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Every constant each attack ran with; what has no column of its own stands in the last."""
+    """Every constant each attack ran with; those without a column of their own stand in the last."""
     return Table(
         "Constants of the attacks",
-        ("Attack", "Family", "ε", "Steps", "Step size", "Loss", "Random start", "Counts", "More"),
-        tuple(_constants(attack, constants) for attack, constants in attacks.items()),
+        ("Attack", *_CONSTANTS, "More"),
+        tuple((attack, *_constants(constants)) for attack, constants in attacks.items()),
     )
 
 
-def _constants(attack: str, constants: Mapping[str, Any]) -> tuple[Cell, ...]:
-    texts = {"eps", "eps_text", "step_size", "step_size_text", *_SHOWN_CONSTANTS}
-    more = ", ".join(
-        f"{key} {_text(value)}"
-        for key, value in constants.items()
-        if key not in texts and value is not None
-    )
-    return (
-        attack,
-        _text(constants.get("family")),
-        _text(constants.get("eps_text") or constants.get("eps")),
-        _text(constants.get("steps")),
-        _text(constants.get("step_size_text") or constants.get("step_size")),
-        _text(constants.get("loss")),
-        _text(constants.get("random_start")),
-        _text(constants.get("final")),
-        more or NOTHING,
-    )
+def _constants(constants: Mapping[str, Any]) -> Iterator[Cell]:
+    for keys in _CONSTANTS.values():
+        first, *others = (constants.get(key) for key in keys)
+        yield _text(first or others[0] if others else first)
+    shown = {key for keys in _CONSTANTS.values() for key in keys}
+    more = {key: value for key, value in constants.items() if key not in shown}
+    yield _text({key: value for key, value in more.items() if value is not None}) or NOTHING
 
 
 def cost_table(manifest: Mapping[str, Any]) -> Table | None:
@@ -46,16 +44,15 @@ def cost_table(manifest: Mapping[str, Any]) -> Table | None:
     cost = manifest.get("cost") or {}
     if not cost:
         return None
-    return Table(
+    return Table.of(
         "Cost",
-        ("Attack", "Seconds", "Forward passes", "Backward passes"),
-        tuple(
-            (
-                attack,
-                seconds(of.get("seconds")),
-                whole(of.get("forward")),
-                whole(of.get("backward")),
-            )
+        (
+            {
+                "Attack": attack,
+                "Seconds": seconds(of.get("seconds")),
+                "Forward passes": whole(of.get("forward")),
+                "Backward passes": whole(of.get("backward")),
+            }
             for attack, of in cost.items()
         ),
         "Passes of single images.",
@@ -63,7 +60,7 @@ def cost_table(manifest: Mapping[str, Any]) -> Table | None:
 
 
 def provenance_table(card: Scorecard, manifest: Mapping[str, Any]) -> Table:
-    """Hashes, versions, device, precision and seed: what it takes to run this again."""
+    """Hashes, versions, device, precision and seed, as needed to repeat the run."""
     checkpoint, model, dataset = card.checkpoint, card.model, card.dataset
     device, precision = manifest.get("device") or {}, card.precision
     threat, code = manifest.get("threat") or {}, manifest.get("code") or {}
@@ -125,7 +122,7 @@ def fold_keys(keys: Sequence[str]) -> list[str]:
 
 
 def _sources(sources: Sequence[Mapping[str, Any]]) -> str:
-    """Files that another tool wrote: their names, what they hold, and their digests."""
+    """Files that another tool wrote: names, attacks and digests."""
     return "; ".join(
         f"{each.get('name')} ({_text(each.get('attacks'))}, SHA-256 {each.get('sha256')})"
         for each in sources

@@ -1,4 +1,4 @@
-"""Three sentences for a reader who reads nothing else."""
+"""The run in three sentences, and the choice of the attack they speak of."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from ferd_eval.errors import listed
 from ferd_eval.metrics import AttackScores, ClassScore, Scorecard, TargetedSuccess
+from ferd_eval.metrics.sanity.check import counted
 from ferd_eval.report.format import percent, whole
 
 #: Classes named in a sentence; the rest are counted.
@@ -19,21 +20,7 @@ def headline_attack(card: Scorecard, manifest: Mapping[str, Any]) -> str | None:
 
     Attacks of an ε profile above the threat model do not count. None where no attack was run.
     """
-    return strongest(
-        {attack: scores.average for attack, scores in card.attacks.items()},
-        {attack: scores.constants for attack, scores in card.attacks.items()},
-        manifest,
-    )
-
-
-def strongest(
-    average: Mapping[str, float | None],
-    constants: Mapping[str, Mapping[str, Any]],
-    manifest: Mapping[str, Any],
-) -> str | None:
-    """Return the attack of the lowest average, as `headline_attack` does."""
-    run = within_budget(average, constants, manifest)
-    return min(run, key=run.__getitem__) if run else None
+    return strongest_shared([card], [manifest])
 
 
 def strongest_shared(
@@ -44,7 +31,7 @@ def strongest_shared(
     None where no attack was run on all.
     """
     first, *others = (
-        within_budget(
+        _within_budget(
             {attack: scores.average for attack, scores in card.attacks.items()},
             {attack: scores.constants for attack, scores in card.attacks.items()},
             manifest,
@@ -56,15 +43,25 @@ def strongest_shared(
         for attack, value in first.items()
         if all(attack in other for other in others)
     }
-    return min(total, key=total.__getitem__) if total else None
+    return min(total, key=total.__getitem__, default=None)
 
 
-def within_budget(
+def strongest(
+    average: Mapping[str, float | None],
+    constants: Mapping[str, Mapping[str, Any]],
+    manifest: Mapping[str, Any],
+) -> str | None:
+    """Return the attack of the lowest average, as `headline_attack` does."""
+    run = _within_budget(average, constants, manifest)
+    return min(run, key=run.__getitem__, default=None)
+
+
+def _within_budget(
     average: Mapping[str, float | None],
     constants: Mapping[str, Mapping[str, Any]],
     manifest: Mapping[str, Any],
 ) -> dict[str, float]:
-    """Return the averages under attacks within the run's ε, without those of clean images."""
+    """Averages under attacks within the run's ε, without those of clean images."""
     budget = (manifest.get("threat") or {}).get("eps")
 
     def within(attack: str) -> bool:
@@ -116,31 +113,20 @@ def _average(
             f"No attack was run: the model classifies {percent(shown.average)} % of {of} "
             "correctly, which says nothing about robustness."
         )
-    budget = _budget(shown.constants, manifest)
-    if _attacks(card) == 1:
+    if sum(attack != "clean" for attack in card.attacks) == 1:
         rank = "the only attack run"
-    elif shared:
-        rank = "the strongest attack that all runs met"
     else:
-        rank = "the strongest attack run"
-    clean = card.attacks.get("clean")
-    whatever = (
-        ", whatever class the attack aims at" if isinstance(shown.target, TargetedSuccess) else ""
-    )
-    unattacked = f", against {percent(clean.average)} % without an attack" if clean else ""
-    return (
-        f"Under {headline}{budget}, {rank}, the model classifies {percent(shown.average)} % "
-        f"of {of} correctly{whatever}{unattacked}{_stronger(card, manifest, headline)}."
-        f"{_audited(shown)}"
-    )
-
-
-def _stronger(card: Scorecard, manifest: Mapping[str, Any], headline: str) -> str:
-    """What the run's own strongest attack leaves, where another is shown that all runs met."""
+        rank = f"the strongest attack {'that all runs met' if shared else 'run'}"
+    extra = ", whatever class the attack aims at" * isinstance(shown.target, TargetedSuccess)
+    if clean := card.attacks.get("clean"):
+        extra += f", against {percent(clean.average)} % without an attack"
     own = headline_attack(card, manifest)
-    if own is None or own == headline:
-        return ""
-    return f"; {own} leaves {percent(card.attacks[own].average)} %"
+    if own not in (None, headline):  # `headline` is the strongest that all runs met
+        extra += f"; {own} leaves {percent(card.attacks[own].average)} %"
+    return (
+        f"Under {headline}{_budget(shown.constants, manifest)}, {rank}, the model classifies "
+        f"{percent(shown.average)} % of {of} correctly{extra}.{_audited(shown)}"
+    )
 
 
 def _budget(constants: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
@@ -172,23 +158,22 @@ def _audited(shown: AttackScores) -> str:
 def _lowest(present: list[ClassScore], shown: AttackScores, *, attacked: bool) -> str:
     under = " under this attack" if attacked else ""
     floor = (
-        f"with 95 % confidence every class is right at least {percent(shown.floor95)} % of the "
-        f"time{under} (the 95 % floor)"
+        f"no floor above 0 can be claimed for every class{under} with 95 % confidence"
+        if shown.floor95 == 0
+        else f"with 95 % confidence every class is right at least {percent(shown.floor95)} % of "
+        f"the time{under} (the 95 % floor)"
     )
-    if shown.floor95 == 0:
-        floor = f"no floor above 0 can be claimed for every class{under} with 95 % confidence"
-    if len(present) == 1:
-        only = present[0]
-        return f"Only {only.name} has images ({percent(only.accuracy)} %); {floor}."
     return f"{_suspects(present, shown)}; {floor}."
 
 
 def _suspects(present: list[ClassScore], shown: AttackScores) -> str:
-    """Which classes cannot be excluded as the lowest, the lowest of the sample first."""
+    """The classes that cannot be excluded as the lowest, the lowest of the sample first."""
+    lowest, accuracy = present[0].name, percent(present[0].accuracy)
+    if len(present) == 1:
+        return f"Only {lowest} has images ({accuracy} %)"
     if shown.possibly_worst is None:
-        lowest = present[0]
         return (
-            f"{lowest.name} is the lowest class among these images ({percent(lowest.accuracy)} %), "
+            f"{lowest} is the lowest class among these images ({accuracy} %), "
             "though others may be lower, since part of the attack saw only a sample"
         )
     named = [
@@ -198,18 +183,14 @@ def _suspects(present: list[ClassScore], shown: AttackScores) -> str:
     if len(named) == 1:
         return f"With 95 % confidence {named[0]} is the weakest class"
     if len(named) == len(present) and len(named) > _MOST_NAMES:
-        lowest = present[0]
-        return (
-            f"No class can be excluded as the weakest ({lowest.name} is lowest here, "
-            f"{percent(lowest.accuracy)} %)"
-        )
+        return f"No class can be excluded as the weakest ({lowest} is lowest here, {accuracy} %)"
     return f"With 95 % confidence the weakest class is {listed(named, _MOST_NAMES, 'or')}"
 
 
 def _certainty(present: list[ClassScore], shown: AttackScores, *, attacked: bool) -> str:
     counts = [each.n for each in present]
     if min(counts) == max(counts):
-        images = f"{counts[0]} image{'s' if counts[0] > 1 else ''} per class"
+        images = f"{counted(counts[0], 'image', 'images')} per class"
     else:
         images = f"{min(counts)} to {max(counts)} images per class (median {median(counts):g})"
     widest = max(each.wilson95[1] - each.wilson95[0] for each in present if each.wilson95)
@@ -219,24 +200,18 @@ def _certainty(present: list[ClassScore], shown: AttackScores, *, attacked: bool
         if widest > 0.2
         else "so do not rank classes whose intervals overlap"
     )
-    bound = (
-        ", and attacks that were not tried could only lower these figures, which bound true "
-        "robustness from above"
-        if attacked
-        else ""
-    )
-    ends = shown.worst_class95
-    weakest = (
-        f"; the weakest class, whichever it is, lies between {percent(ends[0])} and "
-        f"{percent(ends[1])} % (95 % confidence)"
-        if ends and len(present) > 1
-        else ""
-    )
+    extra = ""
+    if (ends := shown.worst_class95) and len(present) > 1:
+        extra += (
+            f"; the weakest class, whichever it is, lies between {percent(ends[0])} and "
+            f"{percent(ends[1])} % (95 % confidence)"
+        )
+    if attacked:
+        extra += (
+            ", and attacks that were not tried could only lower these figures, which bound true "
+            "robustness from above"
+        )
     return (
         f"This rests on {images}, which leaves 95 % intervals up to {percent(widest)} points wide "
-        f"({advice}){weakest}{bound}."
+        f"({advice}){extra}."
     )
-
-
-def _attacks(card: Scorecard) -> int:
-    return sum(attack != "clean" for attack in card.attacks)
