@@ -22,7 +22,7 @@ _CONSTANTS: Mapping[str, tuple[str, ...]] = {
 
 
 def constants_table(attacks: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Every constant each attack ran with; those without a column of their own stand in the last."""
+    """Every constant each attack ran with; those without a column of their own come last."""
     return Table(
         "Constants of the attacks",
         ("Attack", *_CONSTANTS, "More"),
