@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ferd_eval.datasets import LabelledImages, load_dataset
     from ferd_eval.errors import UserError
     from ferd_eval.evaluation.evaluate import score
-    from ferd_eval.metrics.scorecard import scorecard
+    from ferd_eval.metrics.compute import scorecard
     from ferd_eval.models import Classifier, build_classifier
     from ferd_eval.models.checkpoint.load import load_checkpoint
     from ferd_eval.report import write_report

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import betaincinv, gammaln, ndtri
+from scipy.special import betaincinv, ndtri
+from scipy.stats import hypergeom
 
 
 def wilson(
@@ -157,36 +158,16 @@ def possibly_worst(
         lower = lowest_first_J[(fewest_J * n[i] < correct[i] * n_J)[lowest_first_J]]
         # The very lowest mostly settle it; for classes that are not lower p is at least 1/2.
         return any(
-            (_higher_p(correct[i], n[i], fewest_J[some], n_J[some]) <= level).any()
+            # Fisher's one-sided p: so many successes or more among its n, given the total.
+            (
+                hypergeom.sf(correct[i] - 1, n[i] + n_J[some], correct[i] + fewest_J[some], n[i])
+                <= level
+            ).any()
             for some in np.split(lower, [4])
         )
 
     kept = [i for i in present if not excluded(i)]
     return np.array(sorted(kept, key=lambda i: (correct[i] / n[i], i)), dtype=np.int64)
-
-
-def _higher_p(
-    k: np.int64, n: np.int64, others_J: NDArray[np.int64], n_J: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Fisher's one-sided p-values that a share k/n is no higher than each of J others.
-
-    The hypergeometric probability of k successes or more of n, given the total.
-    """
-    x_N = np.arange(k, n + 1)
-    total_J = (k + others_J)[:, None]
-    left_J, n_J = total_J - x_N, n_J[:, None]
-    possible = (left_J >= 0) & (left_J <= n_J)
-    left_J = np.clip(left_J, 0, n_J)
-    log_pmf = _log_choose(n, x_N) + _log_choose(n_J, left_J) - _log_choose(n + n_J, total_J)
-    counted = np.where(possible, log_pmf, -np.inf)  # elsewhere it may overflow
-    p: NDArray[np.float64] = np.exp(counted).sum(axis=1)
-    return p
-
-
-def _log_choose(n: ArrayLike, k: ArrayLike) -> NDArray[np.float64]:
-    n, k = np.asarray(n, dtype=float), np.asarray(k, dtype=float)
-    log: NDArray[np.float64] = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
-    return log
 
 
 def _present(

@@ -16,53 +16,24 @@ from ferd_eval.io.json import parse_json, without_checksum
 
 #: What decides the outcomes. A folder is continued only if all of these agree.
 IDENTITY = (
-    "checkpoint.sha256",
-    "checkpoint.key",
-    "model.architecture",
-    "model.model_file_sha256",
-    "model.normalization",
-    "dataset.name",
-    "dataset.selection",
-    "dataset.class_names",
-    "dataset.fingerprint",
-    "attacks",
-    "attack_file_sha256",
-    "groups",
-    "engine",
-    "seed",
-    "precision",
-    "batch_size_asked",
-    "device.kind",
-    "save_adv",
-)
+    "checkpoint.sha256", "checkpoint.key", "model.architecture", "model.model_file_sha256",
+    "model.normalization", "dataset.name", "dataset.selection", "dataset.class_names",
+    "dataset.fingerprint", "attacks", "attack_file_sha256", "groups", "engine", "seed",
+    "precision", "batch_size_asked", "device.kind", "save_adv",
+)  # fmt: skip
+
+_ATTACK_PACKAGES = ("torchattacks", "pyautoattack", "autoattack")
 
 #: What may change the last bit: must agree to continue an unfinished run.
 ENVIRONMENT = (
-    "ferd_eval",
-    "code.commit",
-    "packages.torch",
-    "packages.torchvision",
-    "packages.timm",
-    "packages.torchattacks",
-    "packages.pyautoattack",
-    "packages.autoattack",
-    "device.name",
-    "device.cuda",
-    "device.threads",
-)
+    "ferd_eval", "code.commit",
+    *(f"packages.{name}" for name in ("torch", "torchvision", "timm", *_ATTACK_PACKAGES)),
+    "device.name", "device.cuda", "device.threads",
+)  # fmt: skip
 
 _PACKAGES = (
-    "torch",
-    "torchvision",
-    "timm",
-    "numpy",
-    "scipy",
-    "pandas",
-    "pyarrow",
-    "torchattacks",
-    "pyautoattack",
-    "autoattack",
-)
+    "torch", "torchvision", "timm", "numpy", "scipy", "pandas", "pyarrow", *_ATTACK_PACKAGES
+)  # fmt: skip
 
 
 def environment() -> dict[str, Any]:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ferd_eval.errors import UserError
 from ferd_eval.io.json import parse_json
@@ -23,6 +23,7 @@ _MOST_CLASSES = 10_000
 _MOST_DIGITS_OF = 10**30
 
 Check = Callable[[Any], bool]
+T = TypeVar("T")
 
 
 def _is_text(value: Any) -> bool:
@@ -55,10 +56,6 @@ def _each(check: Check) -> Check:
     return lambda value: _is_table(value) and all(map(check, value.values()))
 
 
-def _or_none(check: Check) -> Check:
-    return lambda value: value is None or check(value)
-
-
 def _is_normalization(value: Any) -> bool:
     return _is_table(value) and (not value or {"mean", "std"} <= {*value})
 
@@ -67,52 +64,36 @@ def _is_trial(value: Any) -> bool:
     if not _is_table(value) or not _is_whole(value.get("images")):
         return False
     others, better = value.get("others"), value.get("better")
-    if not _is_table(others) or not _each(_is_number)(others):
-        return False
-    return better is None or (_is_text(better) and better in others)
+    return _each(_is_number)(others) and (better is None or (_is_text(better) and better in others))
 
 
-#: Dotted field → what it is, where it is there; ``*`` is any name.
-_FIELDS: Mapping[str, tuple[str, Check]] = {
-    "status": ("a text", _or_none(_is_text)),
-    "started": ("a text", _or_none(_is_text)),
-    "finished": ("a text", _or_none(_is_text)),
-    "command": ("a list", _is_list),
-    "warnings": ("a list", _or_none(_is_list)),
-    "source": ("a list of tables", _or_none(_of(_is_table))),
-    "seed": ("a whole number", _or_none(_is_whole)),
-    "dataset.name": ("a text", _or_none(_is_text)),
-    "dataset.n": ("a whole number", _or_none(_is_whole)),
-    "dataset.class_counts": ("a list of whole numbers", _or_none(_of(_is_whole))),
-    "dataset.image_shape": ("a list of whole numbers", _or_none(_of(_is_whole))),
-    "dataset.groupings": ("a table of lists of texts", _or_none(_each(_of(_is_text)))),
-    "attacks.*": ("a table", _or_none(_is_table)),
-    "attacks.*.eps": ("a number", _or_none(_is_number)),
-    "attacks.*.eps_text": ("a text", _or_none(_is_text)),
-    "groups": ("a table of lists of texts", _or_none(_each(_of(_is_text)))),
-    "threat": ("a table", _or_none(_is_table)),
-    "threat.eps": ("a number", _or_none(_is_number)),
-    "checkpoint": ("a table", _or_none(_is_table)),
-    "checkpoint.name": ("a text", _or_none(_is_text)),
-    "checkpoint.sha256": ("a text", _or_none(_is_text)),
-    "checkpoint.key": ("a text", _or_none(_is_text)),
-    "checkpoint.choice": ("a text", _or_none(_is_text)),
-    "checkpoint.trained_on": ("a text", _or_none(_is_text)),
-    "checkpoint.recorded_accuracy": ("a table of numbers", _or_none(_each(_is_number))),
-    "model": ("a table", _or_none(_is_table)),
-    "model.normalization": ("a table of mean and std", _or_none(_is_normalization)),
-    "model.normalization.mean": ("a list of numbers", _of(_is_number)),
-    "model.normalization.std": ("a list of numbers", _of(_is_number)),
-    "model.unused_keys": ("a list of texts", _or_none(_of(_is_text))),
-    "trial": ("a table with images, others and better", _or_none(_is_trial)),
-    "device": ("a table", _or_none(_is_table)),
-    "precision": ("a table", _or_none(_is_table)),
-    "packages": ("a table", _or_none(_is_table)),
-    "code": ("a table", _or_none(_is_table)),
-    "audits": ("a table", _or_none(_is_table)),
-    "diagnosis": ("a table", _or_none(_is_table)),
-    "cost": ("a table of tables", _or_none(_each(_is_table))),
-    "cost.*.seconds": ("a number", _or_none(_is_number)),
+#: Dotted fields that may lack or be null; ``*`` is any name. What they are → check → which.
+_OPTIONAL: Mapping[str, tuple[Check, tuple[str, ...]]] = {
+    "a table": (_is_table, (
+        "attacks.*", "threat", "checkpoint", "model", "device", "precision", "packages", "code",
+        "audits", "diagnosis",
+    )),
+    "a table of tables": (_each(_is_table), ("cost",)),
+    "a table of numbers": (_each(_is_number), ("checkpoint.recorded_accuracy",)),
+    "a table of lists of texts": (_each(_of(_is_text)), ("groups", "dataset.groupings")),
+    "a table of mean and std": (_is_normalization, ("model.normalization",)),
+    "a table with images, others and better": (_is_trial, ("trial",)),
+    "a list": (_is_list, ("warnings",)),
+    "a list of tables": (_of(_is_table), ("source",)),
+    "a list of texts": (_of(_is_text), ("model.unused_keys",)),
+    "a list of whole numbers": (_of(_is_whole), ("dataset.class_counts", "dataset.image_shape")),
+    "a text": (_is_text, (
+        "status", "started", "finished", "dataset.name", "attacks.*.eps_text", "checkpoint.name",
+        "checkpoint.sha256", "checkpoint.key", "checkpoint.choice", "checkpoint.trained_on",
+    )),
+    "a number": (_is_number, ("attacks.*.eps", "threat.eps", "cost.*.seconds")),
+    "a whole number": (_is_whole, ("seed", "dataset.n")),
+}  # fmt: skip
+
+#: Those that may lack, but not be null.
+_NOT_NULL: Mapping[str, tuple[Check, tuple[str, ...]]] = {
+    "a list": (_is_list, ("command",)),
+    "a list of numbers": (_of(_is_number), ("model.normalization.mean", "model.normalization.std")),
 }
 
 
@@ -148,10 +129,12 @@ def _wrong(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
     if not _of(_is_text)(names) or not 0 < len(names) <= _MOST_CLASSES:
         yield "dataset.class_names", f"1 to {_MOST_CLASSES} texts", names
         return
-    for path, (wanted, check) in _FIELDS.items():
-        for field, value in _at(manifest, path.split("."), ""):
-            if not check(value):
-                yield field, wanted, value
+    for fields, null in ((_OPTIONAL, True), (_NOT_NULL, False)):
+        for wanted, (check, paths) in fields.items():
+            for path in paths:
+                for field, value in _at(manifest, path.split("."), ""):
+                    if not (check(value) or (null and value is None)):
+                        yield field, wanted, value
     for path in ("groups", "dataset.groupings"):
         for field, value in _at(manifest, [*path.split("."), "*"], ""):
             if len(value) != len(names):
@@ -209,10 +192,7 @@ class Fields:
 
     def text(self, path: str) -> str:
         """A text that must be there."""
-        value = look_up(self.values, path)
-        if not isinstance(value, str) or not value:
-            raise self._lacks(path, "a text")
-        return value
+        return self._require(path, self.text_or_none(path), "a text")
 
     def text_or_none(self, path: str) -> str | None:
         """A text, None where there is none."""
@@ -221,15 +201,12 @@ class Fields:
 
     def digest(self, path: str) -> str:
         """A SHA-256 that must be there."""
-        value = look_up(self.values, path)
-        if not isinstance(value, str) or not _SHA256.fullmatch(value):
-            raise self._lacks(path, "a SHA-256")
-        return value
+        return self._require(path, self.digest_or_none(path), "a SHA-256")
 
     def digest_or_none(self, path: str) -> str | None:
         """A SHA-256, None where there is none."""
-        value = look_up(self.values, path)
-        return value if isinstance(value, str) and _SHA256.fullmatch(value) else None
+        value = self.text_or_none(path)
+        return value if value and _SHA256.fullmatch(value) else None
 
     def whole_or_none(self, path: str) -> int | None:
         """A whole number, None where there is none."""
@@ -239,33 +216,25 @@ class Fields:
     def object(self, path: str) -> Mapping[str, Any]:
         """An object that must be there."""
         value = look_up(self.values, path)
-        if not isinstance(value, Mapping):
-            raise self._lacks(path, "an object")
-        return value
+        return self._require(path, value if isinstance(value, Mapping) else None, "an object")
 
     def texts(self, path: str) -> tuple[str, ...]:
         """A list of texts that must be there."""
         value = look_up(self.values, path)
-        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-            raise self._lacks(path, "a list of texts")
-        return tuple(value)
+        found = value if isinstance(value, list) and all(map(_is_text, value)) else None
+        return tuple(self._require(path, found, "a list of texts"))
 
     def list(self, path: str) -> list[Any]:
         """A list that must be there."""
         value = look_up(self.values, path)
-        if not isinstance(value, list):
-            raise self._lacks(path, "a list")
-        return value
+        return self._require(path, value if isinstance(value, list) else None, "a list")
 
-    def _lacks(self, path: str, what: str) -> UserError:
-        return UserError(f"{self.file}: {path} is not {what}. Copy the file from the run again.")
+    def _require(self, path: str, value: T | None, what: str) -> T:
+        if value is None:
+            raise UserError(f"{self.file}: {path} is not {what}. Copy the file from the run again.")
+        return value
 
 
 def number(value: Any) -> float | None:
     """A finite number, None where it is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:  # a whole number of hundreds of digits
-        return None
+    return float(value) if _is_number(value) else None

@@ -13,8 +13,8 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from scipy.special import bdtr, gammaln
+from scipy.special import bdtr
+from scipy.stats import hypergeom
 
 from ferd_eval.metrics.intervals import clopper_pearson_lower
 
@@ -88,7 +88,10 @@ def audit(rows: pd.DataFrame, audited: Sequence[int], num_classes: int) -> Audit
     ).astype("int64")
     by_class = counts.groupby(rows["label"].to_numpy()).sum().reindex(range(num_classes))
     by_class = by_class.fillna(0).astype("int64")
-    per_class = tuple(_class_bound(*row) for row in by_class.to_numpy().tolist())
+    per_class = tuple(
+        _bound(*of, hidden=partial(most_hidden_simple, *of[1:]))
+        for of in by_class.to_numpy().tolist()
+    )
     n, survivors, sampled, broken = map(int, counts.sum())
     seen = by_class[by_class["survivors"] > 0]
     share = float((seen["sampled"] / seen["survivors"]).min()) if len(seen) else 1.0
@@ -102,7 +105,7 @@ def most_hidden_simple(survivors: int, sampled: int, broken: int, level: float =
     The largest D under which f or fewer in the sample have a probability above `level`.
     """
     fallen_D = np.arange(broken, survivors - (sampled - broken) + 1)
-    unlikely_D = _hypergeometric(broken, survivors, fallen_D, sampled) <= level
+    unlikely_D = hypergeom.cdf(broken, survivors, fallen_D, sampled) <= level
     return int(fallen_D[~unlikely_D].max()) - broken
 
 
@@ -123,34 +126,6 @@ def most_hidden_stratified(
     if broken > 0:
         unlikely_D &= broken <= fallen_D * share - 1
     return int(fallen_D[~unlikely_D].max()) - broken
-
-
-def _class_bound(n: int, survivors: int, sampled: int, broken: int) -> AuditBound:
-    hidden = partial(most_hidden_simple, survivors, sampled, broken)
-    return _bound(n, survivors, sampled, broken, hidden)
-
-
-def _hypergeometric(
-    most: int, survivors: int, fallen_D: NDArray[np.int64], sampled: int
-) -> NDArray[np.float64]:
-    """Probability that at most `most` of `fallen_D` among the survivors are in the sample."""
-    hits_1H = np.arange(most + 1)[None, :]
-    fallen_D1 = fallen_D[:, None]
-    log_DH = (
-        _log_choose(fallen_D1, hits_1H)
-        + _log_choose(survivors - fallen_D1, sampled - hits_1H)
-        - _log_choose(np.array(survivors), np.array(sampled))
-    )
-    total: NDArray[np.float64] = np.exp(log_DH).sum(axis=1)
-    return total
-
-
-def _log_choose(n: NDArray[np.int64], k: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Logarithm of the binomial coefficient, −∞ where it is 0."""
-    inside = (k >= 0) & (k <= n)
-    k = np.where(inside, k, 0)
-    log: NDArray[np.float64] = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
-    return np.where(inside, log, -np.inf)
 
 
 def _bound(

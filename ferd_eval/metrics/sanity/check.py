@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import bdtrc, gammaln
+from scipy.special import bdtrc
+from scipy.stats import hypergeom
 
 from ferd_eval.errors import listed
 
@@ -56,6 +57,26 @@ class Check:
     per_class: Counts | None = None
 
 
+@dataclass(frozen=True)
+class Finding:
+    """An answer without its question.
+
+    Attributes:
+        warns: None where it was not measured.
+        statement, classes, per_class: as in `Check`.
+    """
+
+    warns: bool | None
+    statement: str
+    classes: tuple[str, ...] = ()
+    per_class: Counts | None = None
+
+    def answers(self, name: str, question: str) -> Check:
+        """Return the check."""
+        status: Status = "not measured" if self.warns is None else "warning" if self.warns else "ok"
+        return Check(name, question, status, self.statement, self.classes, self.per_class)
+
+
 def excess_p(count: ArrayLike, n: ArrayLike, share: float) -> NDArray[np.float64]:
     """One-sided exact p-values that `count` of `n` images are no more than `share` explains."""
     count, n = np.asarray(count), np.asarray(n)
@@ -75,14 +96,7 @@ def less_p(low: int, n_low: int, high: int, n_high: int) -> float:
 
     Fisher's exact test: the hypergeometric probability of `low` successes or fewer.
     """
-    total = low + high
-    k = np.arange(max(total - n_high, 0), low + 1)
-
-    def log_choose(n: int, k: NDArray[np.int64] | int) -> Any:
-        return gammaln(n + 1) - gammaln(np.add(k, 1)) - gammaln(n - np.asarray(k) + 1)
-
-    log_pmf = log_choose(n_low, k) + log_choose(n_high, total - k)
-    return float(np.exp(log_pmf - log_choose(n_low + n_high, total)).sum())
+    return float(hypergeom.cdf(low, n_low + n_high, low + high, n_low))
 
 
 def pick(names: Sequence[str], classes: Iterable[int]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from ferd_eval.metrics import scorecard
 from ferd_eval.metrics.sanity.check import classes as named
 from ferd_eval.metrics.sanity.check import excess, excess_p, images, less_p
 from ferd_eval.metrics.sanity.network_checks import network_checks
-from ferd_eval.metrics.sanity.panel import trust_flags, trust_panel
+from ferd_eval.metrics.sanity.panel import trust_panel
 from ferd_eval.results.outcomes import Outcomes, conform
 
 
@@ -39,6 +39,10 @@ def outcomes(correct, labels, stages=None, classes=4, constants=None, **manifest
     return Outcomes(conform(pd.concat(frames, ignore_index=True)), manifest)
 
 
+def _warnings(run):
+    return trust_panel(run).warnings
+
+
 def test_an_ordinary_run_has_no_flags():
     labels = np.repeat(np.arange(4), 50)
     clean = np.tile(np.r_[np.ones(45), np.zeros(5)].astype(bool), 4)
@@ -47,7 +51,7 @@ def test_an_ordinary_run_has_no_flags():
     run = outcomes(
         {"clean": clean, "fgsm": clean & (pgd | (labels > 1)), "pgd": pgd, "aa": pgd}, labels
     )
-    assert trust_flags(run) == ()
+    assert _warnings(run) == ()
 
 
 def test_masking_over_all_images_and_in_one_class():
@@ -55,13 +59,13 @@ def test_masking_over_all_images_and_in_one_class():
     right = np.ones(200, dtype=bool)
     fgsm = right.copy()
     fgsm[::5] = False
-    (flag,) = trust_flags(outcomes({"clean": right, "fgsm": fgsm, "pgd": right}, labels))
+    (flag,) = _warnings(outcomes({"clean": right, "fgsm": fgsm, "pgd": right}, labels))
     assert "FGSM breaks 40 images" in flag
     in_one = right.copy()
     in_one[:12] = False  # class 0 only, while PGD is far stronger elsewhere
     pgd = right.copy()
     pgd[60:] = False
-    (flag,) = trust_flags(outcomes({"clean": right, "fgsm": in_one, "pgd": pgd}, labels))
+    (flag,) = _warnings(outcomes({"clean": right, "fgsm": in_one, "pgd": pgd}, labels))
     assert "in 1 class (c0)" in flag
 
 
@@ -72,7 +76,7 @@ def test_masking_is_rarely_flagged_when_there_is_none():
     right = np.ones(400, dtype=bool)
     flagged = sum(
         bool(
-            trust_flags(
+            _warnings(
                 outcomes(
                     {
                         "clean": right,
@@ -141,7 +145,7 @@ def test_counts_agree_with_their_nouns():
 
 def test_clean_accuracy_near_chance_and_classes_below_it():
     low = np.arange(200) % 4 == 0
-    assert "near chance" in trust_flags(outcomes({"clean": low}, LABELS))[0]
+    assert "near chance" in _warnings(outcomes({"clean": low}, LABELS))[0]
     swapped = check(outcomes({"clean": right(200, (50, 100))}, LABELS), "Clean")
     assert swapped.status == "warning"
     assert swapped.classes == ("c1",)
@@ -369,7 +373,7 @@ def test_flags_are_in_the_scorecard():
     labels = np.repeat(np.arange(4), 50)
     run = outcomes({"clean": np.arange(200) % 4 == 0}, labels)
     plain = scorecard(run).to_dict()
-    assert plain["flags"] == list(trust_flags(run)) != []
+    assert plain["flags"] == list(_warnings(run)) != []
     assert [each["statement"] for each in plain["trust"]["checks"] if each["status"] == "warning"]
     assert plain["trust"]["checks"][0]["per_class"] == {
         "what": "right without an attack", "count": [13, 12, 13, 12], "n": [50] * 4
