@@ -14,7 +14,8 @@ from ferd_eval.errors import UserError, require_kind
 from ferd_eval.metrics.confusion.matrix import confusion_matrix, error_pattern, finite
 from ferd_eval.metrics.confusion.target_bias import toward
 from ferd_eval.metrics.confusion.targeted import TargetedSuccess, targeted_success
-from ferd_eval.metrics.figures import AVERAGE, FIGURES, WORST_CLASS, accuracies
+from ferd_eval.metrics.dispersion import shares
+from ferd_eval.metrics.figures import AVERAGE, FIGURES, WORST_CLASS
 from ferd_eval.metrics.intervals import Interval, possibly_worst, simultaneous, wilson
 from ferd_eval.metrics.sanity.audit import Audit, audit
 from ferd_eval.metrics.sanity.panel import trust_panel
@@ -116,12 +117,12 @@ class _Tally:
     def figures(self, names: Sequence[str]) -> dict[str, Any]:
         """Return the fields of `Scores`."""
         n_K, correct_K = self.n, self.correct
-        accuracy_K = accuracies(correct_K, n_K)
+        accuracy_K = shares(correct_K, n_K)
         low_K, high_K = wilson(correct_K, n_K)
         least_K, most_K = simultaneous(correct_K, n_K)
         clean_K = self.clean_correct
         lost_K = None if clean_K is None else clean_K - correct_K
-        drop_K = accuracy_K * np.nan if lost_K is None else accuracies(lost_K, n_K)
+        drop_K = accuracy_K * np.nan if lost_K is None else shares(lost_K, n_K)
         seen = bool(n_K.any())
         return {
             "n": int(n_K.sum()),
@@ -207,58 +208,47 @@ def _count(
     rows: pd.DataFrame, names: Sequence[str], attack: str
 ) -> tuple[_Tally, TargetConfusion | TargetedSuccess]:
     """Count the rows of one attack by class, and say where its errors go."""
-    K = len(names)
-    aimed = rows["target"].notna()
-    labels_N, clean_N = rows["label"].to_numpy(), rows["clean_pred"].to_numpy()
-    adversarial_N = rows["adv_pred"].to_numpy()
-    confusion_KK = confusion_matrix(labels_N, adversarial_N, K)
-    clean_known = bool((clean_N >= 0).all())
-    if not aimed.any():
-        if rows["index"].duplicated().any():
-            raise UserError(
-                f"attack {attack} has {int(rows['index'].duplicated().sum())} images more than "
-                "once. Keep one row for each image and attack, or give the class aimed at."
-            )
-        clean_KK = confusion_matrix(labels_N, clean_N, K) if clean_known else None
-        pattern = error_pattern(confusion_KK, names)
-        clean = None if clean_KK is None else error_pattern(clean_KK, names)
-        tally = _Tally(
-            n=confusion_KK.sum(axis=1),
-            correct=confusion_KK.diagonal().copy(),
-            clean_correct=None if clean_KK is None else clean_KK.diagonal().copy(),
-            confusion=confusion_KK,
-        )
-        return tally, TargetConfusion(
-            **{field.name: getattr(pattern, field.name) for field in fields(pattern)}, clean=clean
-        )
-    if not aimed.all() or rows.duplicated(["index", "target"]).any():
+    K, aimed_N = len(names), rows["target"].notna()
+    keys = ["index", "target"] if aimed_N.any() else ["index"]
+    twice = int(rows.duplicated(keys).sum())
+    if aimed_N.any() and (twice or not aimed_N.all()):
         raise UserError(
             f"attack {attack} mixes rows with and without a target, or aims twice at the same "
             "one. Give these rows attack names of their own."
         )
-    targets_N = rows["target"].to_numpy(dtype=np.int64)
-    images = (
-        pd.DataFrame(
-            {
-                "index": rows["index"],
-                "label": labels_N,
-                "stands": adversarial_N == labels_N,
-                "clean": clean_N == labels_N,
-            }
+    if twice:
+        raise UserError(
+            f"attack {attack} has {twice} images more than once. Keep one row for each image and "
+            "attack, or give the class aimed at."
         )
-        .groupby("index")
-        .agg(label=("label", "first"), stands=("stands", "all"), clean=("clean", "first"))
+    labels_N, clean_N = rows["label"].to_numpy(), rows["clean_pred"].to_numpy()
+    adversarial_N = rows["adv_pred"].to_numpy()
+    clean_known = bool((clean_N >= 0).all())
+    confusion_KK = confusion_matrix(labels_N, adversarial_N, K)
+    # An image stands if it stands whatever class is aimed at.
+    marked = rows.assign(stands=adversarial_N == labels_N, clean=clean_N == labels_N)
+    images = marked.groupby("index").agg(
+        label=("label", "first"), stands=("stands", "all"), clean=("clean", "first")
     )
-    image_labels = images["label"].to_numpy()
+    label_N = images["label"].to_numpy()
+
+    def count(column: str) -> NDArray[np.int64]:
+        return np.bincount(label_N[images[column].to_numpy()], minlength=K)
+
     tally = _Tally(
-        n=np.bincount(image_labels, minlength=K),
-        correct=np.bincount(image_labels[images["stands"].to_numpy()], minlength=K),
-        clean_correct=np.bincount(image_labels[images["clean"].to_numpy()], minlength=K)
-        if clean_known
-        else None,
+        n=np.bincount(label_N, minlength=K),
+        correct=count("stands"),
+        clean_correct=count("clean") if clean_known else None,
         confusion=confusion_KK,
     )
-    return tally, targeted_success(labels_N, targets_N, adversarial_N, names)
+    if aimed_N.any():
+        targets_N = rows["target"].to_numpy(dtype=np.int64)
+        return tally, targeted_success(labels_N, targets_N, adversarial_N, names)
+    pattern = error_pattern(confusion_KK, names)
+    clean = error_pattern(confusion_matrix(labels_N, clean_N, K), names) if clean_known else None
+    return tally, TargetConfusion(
+        **{field.name: getattr(pattern, field.name) for field in fields(pattern)}, clean=clean
+    )
 
 
 def _check(table: pd.DataFrame, K: int) -> None:

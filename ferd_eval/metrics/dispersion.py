@@ -9,6 +9,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 
+def shares(count: ArrayLike, n: ArrayLike) -> NDArray[np.float64]:
+    """``count`` ÷ ``n``, of equal shape; NaN where n is 0."""
+    count, n = np.asarray(count), np.asarray(n)
+    share: NDArray[np.float64] = np.divide(count, n, out=np.full(n.shape, np.nan), where=n > 0)
+    return share
+
+
 def normalised_sd(values_K: ArrayLike, ddof: int = 0) -> float:
     """NSD: standard deviation over classes divided by their mean; NaN where the mean is 0."""
     present = _present(values_K)

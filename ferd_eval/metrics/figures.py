@@ -21,6 +21,7 @@ from ferd_eval.metrics.dispersion import (
     gini,
     lowest_percent,
     normalised_sd,
+    shares,
     standard_deviation,
 )
 from ferd_eval.metrics.intervals import (
@@ -96,17 +97,9 @@ class Figure:
 
 def _of_accuracies(figure: Callable[[NDArray[np.float64]], float]) -> Callable[..., float]:
     def of(correct_K: Counts, n_K: Counts) -> float:
-        return figure(accuracies(correct_K, n_K))
+        return figure(shares(correct_K, n_K))
 
     return of
-
-
-def accuracies(correct_K: Counts, n_K: Counts) -> NDArray[np.float64]:
-    """Of each class; NaN without images."""
-    accuracy_K: NDArray[np.float64] = np.divide(
-        correct_K, n_K, out=np.full(len(n_K), np.nan), where=n_K > 0
-    )
-    return accuracy_K
 
 
 def _average_interval(correct_K: Counts, n_K: Counts) -> Interval:

@@ -5,20 +5,26 @@ Differences are second − first, fractions. K classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr, ndtri
+from scipy.special import bdtr
 
 from ferd_eval.metrics.comparison.alignment import SameImages
-from ferd_eval.metrics.comparison.delta import Delta, lowest_delta, of_accuracies, spread_delta
+from ferd_eval.metrics.comparison.delta import (
+    Delta,
+    detectable,
+    lowest_delta,
+    of_accuracies,
+    spread_delta,
+)
 from ferd_eval.metrics.comparison.paired import Paired
 from ferd_eval.metrics.comparison.verdict import MARGIN, Verdict, verdict
 from ferd_eval.metrics.confusion.matrix import finite
 from ferd_eval.metrics.dispersion import normalised_sd
-from ferd_eval.metrics.figures import WORST_10PCT, lowest_figure
+from ferd_eval.metrics.figures import AVERAGE, lowest_figure
 from ferd_eval.results.outcomes import Outcomes
 
 _LEVEL = 0.05
@@ -39,12 +45,12 @@ class ClassDelta:
     index: int
     name: str
     n: int
-    first: float | None
-    second: float | None
-    value: float | None
-    interval95: tuple[float, float] | None
-    p: float | None
-    p_holm: float | None
+    first: float | None = None
+    second: float | None = None
+    value: float | None = None
+    interval95: tuple[float, float] | None = None
+    p: float | None = None
+    p_holm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -113,11 +119,13 @@ def compare_pair(
         len(images.label_N),
         (1, 1),
         per_class,
-        average=_average(pair),
-        worst_class=lowest_delta(counts_KF22, 1),
-        worst_10pct=lowest_delta(counts_KF22, -(-int(np.count_nonzero(pair.n_K)) // 10)),
-        sd=spread_delta(counts_K22, normalised=False),
-        nsd=spread_delta(counts_K22, normalised=True),
+        {
+            "average": _average(pair),
+            "worst_class": lowest_delta(counts_KF22, 1),
+            "worst_10pct": lowest_delta(counts_KF22, -(-int(np.count_nonzero(pair.n_K)) // 10)),
+            "sd": spread_delta(counts_K22, normalised=False),
+            "nsd": spread_delta(counts_K22, normalised=True),
+        },
         nsd_raw=(_raw_nsd(pair.first_right, pair.n_K), _raw_nsd(pair.second_right, pair.n_K)),
         margin=margin,
     )
@@ -128,39 +136,31 @@ def assemble(
     n: int,
     seeds: tuple[int, int],
     per_class: Sequence[ClassDelta],
+    deltas: Mapping[str, Delta],
     *,
-    average: Delta,
-    worst_class: Delta,
-    worst_10pct: Delta,
-    sd: Delta,
-    nsd: Delta,
     nsd_raw: tuple[float | None, float | None],
     margin: float,
 ) -> Comparison:
-    """Draw the conclusions from the differences."""
-    present = [each for each in per_class if each.value is not None]
-    better, worse = _significant(present, +1), _significant(present, -1)
-    lowest = lowest_figure(len(present)).key
+    """Draw the conclusions from the differences; `deltas` are those of `Comparison`, by field."""
+    values = [each.value for each in per_class if each.value is not None]
+    better, worse = _significant(per_class, +1), _significant(per_class, -1)
+    lowest = lowest_figure(len(values)).key
     return Comparison(
         attack=attack,
         n=n,
         seeds=seeds,
         per_class=tuple(per_class),
-        average=average,
-        worst_class=worst_class,
-        worst_10pct=worst_10pct,
-        sd=sd,
-        nsd=nsd,
+        **deltas,
         nsd_raw=nsd_raw,
-        nsd_split=_split(sd, nsd),
+        nsd_split=_split(deltas["sd"], deltas["nsd"]),
         better=better,
         worse=worse,
         lowest=lowest,
         margin=margin,
         verdict=verdict(
-            average,
-            worst_10pct if lowest == WORST_10PCT.key else worst_class,
-            [each.value for each in present if each.value is not None],
+            deltas[AVERAGE.key],
+            deltas[lowest],
+            values,
             better=len(better),
             worse=len(worse),
             margin=margin,
@@ -196,17 +196,11 @@ def _average(pair: Paired) -> Delta:
     total = pair.total()
     n = int(total.n_K[0])
     if n == 0:
-        return Delta(None, None, None, None, None)
-    (low,), (high,) = total.gap_interval()
-    return of_accuracies(
-        Delta(
-            float(total.first_right[0]) / n,
-            float(total.second_right[0]) / n,
-            -float(total.gap()[0]),
-            (-float(high), -float(low)),
-            float(ndtri(0.975) + ndtri(0.8)) * float(high - low) / (2 * float(ndtri(0.975))),
-        )
-    )
+        return Delta()
+    low, high = (float(end[0]) for end in total.gap_interval())
+    first, second = float(total.first_right[0]) / n, float(total.second_right[0]) / n
+    value = -float(total.gap()[0])
+    return of_accuracies(Delta(first, second, value, (-high, -low), detectable(low, high)))
 
 
 def _class_deltas(pair: Paired, names: Sequence[str]) -> tuple[ClassDelta, ...]:

@@ -62,11 +62,11 @@ class Delta:
             probability 0.8; None as above, and where an accuracy is `stuck`.
     """
 
-    first: float | None
-    second: float | None
-    value: float | None
-    interval95: tuple[float, float] | None
-    detectable: float | None
+    first: float | None = None
+    second: float | None = None
+    value: float | None = None
+    interval95: tuple[float, float] | None = None
+    detectable: float | None = None
 
     @property
     def stuck(self) -> bool:
@@ -82,6 +82,11 @@ class Delta:
     def below_zero(self) -> bool:
         """Whether the second is shown to be lower."""
         return self.interval95 is not None and self.interval95[1] < 0
+
+
+def detectable(low: float, high: float) -> float:
+    """The smallest true difference that an interval as wide would tell from 0, see `Delta`."""
+    return (_Z + _POWER) * (high - low) / (2 * _Z)
 
 
 def of_accuracies(delta: Delta) -> Delta:
@@ -102,14 +107,14 @@ def lowest_delta(counts_KF22: NDArray[np.int64], k: int) -> Delta:
     counts = counts_KF22[counts_KF22.sum(axis=(1, 2, 3)) > 0]
     n_K = counts.sum(axis=(1, 2, 3))
     if not n_K.size:
-        return Delta(None, None, None, None, None)
+        return Delta()
     first, second = (
         float(np.sort(right_K / n_K)[:k].mean())
         for right_K in (counts[:, :, 1].sum(axis=(1, 2)), counts[:, :, :, 1].sum(axis=(1, 2)))
     )
     value = second - first
     if (counts.sum(axis=(2, 3)) == 0).any():
-        return Delta(first, second, value, None, None)
+        return Delta(first, second, value)
     low = _lower_end(counts, k)
     high = -_lower_end(counts.swapaxes(2, 3), k)
     return of_accuracies(
@@ -118,7 +123,7 @@ def lowest_delta(counts_KF22: NDArray[np.int64], k: int) -> Delta:
             second,
             value,
             (min(low, value), max(high, value)),
-            (_Z + _POWER) * (high - low) / (2 * _Z),
+            detectable(low, high),
         )
     )
 
@@ -209,17 +214,12 @@ def spread_delta(counts_K22: NDArray[np.int64], *, normalised: bool) -> Delta:
     counts = counts_K22[counts_K22.sum(axis=(1, 2)) > 0]
     n_K = counts.sum(axis=(1, 2))
     if not n_K.size or (n_K < 2).any():
-        return Delta(None, None, None, None, None)
+        return Delta()
     first = _Spread.of(counts[:, 1].sum(axis=1), n_K, normalised=normalised)
     second = _Spread.of(counts[:, :, 1].sum(axis=1), n_K, normalised=normalised)
     if first is None or second is None:
-        return Delta(
-            None if first is None else first.root,
-            None if second is None else second.root,
-            None,
-            None,
-            None,
-        )
+        roots = [each.root if each else None for each in (first, second)]
+        return Delta(first=roots[0], second=roots[1])
     together_K = counts[:, 1, 1] / n_K - first.accuracy_K * second.accuracy_K
     value = second.root - first.root
     if first.may_be_zero or second.may_be_zero:
@@ -229,8 +229,7 @@ def spread_delta(counts_K22: NDArray[np.int64], *, normalised: bool) -> Delta:
         correlation = first.correlation(second, together_K / (n_K - 1))
         low = value - _joined(second.below, first.above, correlation)
         high = value + _joined(second.above, first.below, correlation)
-    detectable = (_Z + _POWER) * (high - low) / (2 * _Z)
-    return Delta(first.root, second.root, value, (low, high), detectable)
+    return Delta(first.root, second.root, value, (low, high), detectable(low, high))
 
 
 @dataclass(frozen=True, eq=False)

@@ -83,11 +83,13 @@ def _compare(sample: _Sample, attack: str, margin: float) -> Comparison:
         int(sample.n_KF.sum()),
         (sample.split, len(sample.right_RKF) - sample.split),
         _class_deltas(sample, sample.class_names),
-        average=of_accuracies(sample.delta(_average)),
-        worst_class=_lowest(sample, 1),
-        worst_10pct=_lowest(sample, tenth),
-        sd=sample.delta(_sd),
-        nsd=sample.delta(_nsd),
+        {
+            "average": of_accuracies(sample.delta(_average)),
+            "worst_class": _lowest(sample, 1),
+            "worst_10pct": _lowest(sample, tenth),
+            "sd": sample.delta(_sd),
+            "nsd": sample.delta(_nsd),
+        },
         nsd_raw=sample.means(_raw_nsd),
         margin=margin,
     )
@@ -277,9 +279,9 @@ def _lowest(sample: _Sample, k: int) -> Delta:
 def _delta(first: float, second: float, error: float, freedom: int) -> Delta:
     value = second - first
     if not np.isfinite(value):
-        return Delta(finite(first), finite(second), None, None, None)
+        return Delta(finite(first), finite(second))
     if not np.isfinite(error):
-        return Delta(first, second, value, None, None)
+        return Delta(first, second, value)
     t = float(stdtrit(freedom, 0.975))
     return Delta(
         first,
@@ -315,7 +317,4 @@ def _class_deltas(sample: _Sample, names: Sequence[str]) -> tuple[ClassDelta, ..
         )
         for k, index in enumerate(sample.present)
     }
-    return tuple(
-        found.get(index, ClassDelta(index, name, 0, None, None, None, None, None, None))
-        for index, name in enumerate(names)
-    )
+    return tuple(found.get(index, ClassDelta(index, name, 0)) for index, name in enumerate(names))

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from ferd_eval.metrics.dispersion import shares
 from ferd_eval.metrics.intervals import clopper_pearson_lower
 from ferd_eval.results.outcomes import Outcomes
 
@@ -80,11 +81,7 @@ class Paired:
 
     def gap(self) -> NDArray[np.float64]:
         """Accuracy under the first − under the second; NaN for a class without images."""
-        difference_K = (self.first_only_K - self.second_only_K).astype(float)
-        gap_K: NDArray[np.float64] = np.divide(
-            difference_K, self.n_K, out=np.full(len(self.n_K), np.nan), where=self.n_K > 0
-        )
-        return gap_K
+        return shares(self.first_only_K - self.second_only_K, self.n_K)
 
     def gap_interval(
         self, confidence: float = 0.95

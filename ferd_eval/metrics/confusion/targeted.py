@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ferd_eval.metrics.confusion.matrix import Pair, confusion_matrix, finite, highest_pair
-from ferd_eval.metrics.dispersion import gini
+from ferd_eval.metrics.dispersion import gini, shares
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ def targeted_success(
     K = len(names)
     attempts_KK = confusion_matrix(labels, aims, K)
     hits_KK = confusion_matrix(labels[reached], aims[reached], K)
-    by_target_K = _rate(hits_KK.sum(axis=0), attempts_KK.sum(axis=0))
-    by_source_K = _rate(hits_KK.sum(axis=1), attempts_KK.sum(axis=1))
-    success_KK = _rate(hits_KK, attempts_KK)
+    by_target_K = shares(hits_KK.sum(axis=0), attempts_KK.sum(axis=0))
+    by_source_K = shares(hits_KK.sum(axis=1), attempts_KK.sum(axis=1))
+    success_KK = shares(hits_KK, attempts_KK)
     return TargetedSuccess(
         success=success_KK,
         attempts=attempts_KK,
@@ -62,11 +62,6 @@ def targeted_success(
         gini=finite(gini(by_target_K)),
         worst_pair=highest_pair(success_KK, hits_KK, names) if hits_KK.any() else None,
     )
-
-
-def _rate(hits: NDArray[np.int64], n: NDArray[np.int64]) -> NDArray[np.float64]:
-    rate: NDArray[np.float64] = np.divide(hits, n, out=np.full(n.shape, np.nan), where=n > 0)
-    return rate
 
 
 def _aimed(

@@ -89,8 +89,10 @@ def audit(rows: pd.DataFrame, audited: Sequence[int], num_classes: int) -> Audit
     by_class = counts.groupby(rows["label"].to_numpy()).sum().reindex(range(num_classes))
     by_class = by_class.fillna(0).astype("int64")
     per_class = tuple(
-        _bound(*of, hidden=partial(most_hidden_simple, *of[1:]))
-        for of in by_class.to_numpy().tolist()
+        _bound(
+            n, survivors, sampled, broken, partial(most_hidden_simple, survivors, sampled, broken)
+        )
+        for n, survivors, sampled, broken in by_class.to_numpy().tolist()
     )
     n, survivors, sampled, broken = map(int, counts.sum())
     seen = by_class[by_class["survivors"] > 0]

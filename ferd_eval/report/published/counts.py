@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from ferd_eval.errors import UserError
 from ferd_eval.metrics import possibly_worst
-from ferd_eval.metrics.figures import WORST_CLASS, Figure, accuracies, published_figures
+from ferd_eval.metrics.dispersion import shares
+from ferd_eval.metrics.figures import WORST_CLASS, Figure, published_figures
 from ferd_eval.metrics.intervals import Interval
 from ferd_eval.results.attack_id import eps_of
 from ferd_eval.results.manifest import look_up
@@ -78,7 +79,7 @@ class ClassCounts:
     @cached_property
     def accuracy(self) -> NDArray[np.float64]:
         """Of each class; NaN without images."""
-        return accuracies(self.correct_K, self.n_K)
+        return shares(self.correct_K, self.n_K)
 
     def value(self, figure: Figure) -> float | None:
         """A figure over all classes, as far as an audit allows."""
