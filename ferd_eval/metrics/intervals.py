@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import betaincinv, ndtri
-from scipy.stats import hypergeom
+from scipy.special import betaincinv, gammaln, ndtri
 
 
 def wilson(
@@ -158,16 +157,44 @@ def possibly_worst(
         lower = lowest_first_J[(fewest_J * n[i] < correct[i] * n_J)[lowest_first_J]]
         # The very lowest mostly settle it; for classes that are not lower p is at least 1/2.
         return any(
-            # Fisher's one-sided p: so many successes or more among its n, given the total.
-            (
-                hypergeom.sf(correct[i] - 1, n[i] + n_J[some], correct[i] + fewest_J[some], n[i])
-                <= level
-            ).any()
+            (_higher_p(correct[i], n[i], fewest_J[some], n_J[some]) <= level).any()
             for some in np.split(lower, [4])
         )
 
     kept = [i for i in present if not excluded(i)]
     return np.array(sorted(kept, key=lambda i: (correct[i] / n[i], i)), dtype=np.int64)
+
+
+def _higher_p(k: int, n: int, others_J: ArrayLike, n_J: ArrayLike) -> NDArray[np.float64]:
+    """Fisher's one-sided p-values that a share k/n is no higher than each of J others.
+
+    The hypergeometric probability of k successes or more of n, given the total.
+    """
+    total_J1 = (k + np.asarray(others_J))[:, None]
+    hits_JH = hypergeometric(np.arange(k, n + 1), total_J1, n, n + np.asarray(n_J)[:, None])
+    p: NDArray[np.float64] = hits_JH.sum(axis=1)
+    return p
+
+
+def hypergeometric(
+    hits: ArrayLike, drawn: ArrayLike, marked: ArrayLike, total: ArrayLike
+) -> NDArray[np.float64]:
+    """Probability of so many marked among those drawn, without replacement; shapes broadcast.
+
+    By hand: scipy.stats takes longer to import than a scorecard takes to compute.
+    """
+    hits, drawn, marked, total = map(np.asarray, (hits, drawn, marked, total))
+    log = _log_choose(marked, hits) + _log_choose(total - marked, drawn - hits)
+    p: NDArray[np.float64] = np.exp(log - _log_choose(total, drawn))
+    return p
+
+
+def _log_choose(n: NDArray[np.int64], k: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Logarithm of the binomial coefficient, −∞ where it is 0."""
+    inside = (k >= 0) & (k <= n)
+    k = np.where(inside, k, 0)
+    log: NDArray[np.float64] = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
+    return np.where(inside, log, -np.inf)
 
 
 def _present(

@@ -14,9 +14,8 @@ from functools import partial
 import numpy as np
 import pandas as pd
 from scipy.special import bdtr
-from scipy.stats import hypergeom
 
-from ferd_eval.metrics.intervals import clopper_pearson_lower
+from ferd_eval.metrics.intervals import clopper_pearson_lower, hypergeometric
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,8 @@ def most_hidden_simple(survivors: int, sampled: int, broken: int, level: float =
     The largest D under which f or fewer in the sample have a probability above `level`.
     """
     fallen_D = np.arange(broken, survivors - (sampled - broken) + 1)
-    unlikely_D = hypergeom.cdf(broken, survivors, fallen_D, sampled) <= level
+    hits_DH = hypergeometric(np.arange(broken + 1), sampled, fallen_D[:, None], survivors)
+    unlikely_D = hits_DH.sum(axis=1) <= level
     return int(fallen_D[~unlikely_D].max()) - broken
 
 

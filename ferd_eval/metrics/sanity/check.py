@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import bdtrc
-from scipy.stats import hypergeom
 
 from ferd_eval.errors import listed
+from ferd_eval.metrics.intervals import hypergeometric
 
 Status = Literal["ok", "warning", "not measured"]
 
@@ -96,7 +96,7 @@ def less_p(low: int, n_low: int, high: int, n_high: int) -> float:
 
     Fisher's exact test: the hypergeometric probability of `low` successes or fewer.
     """
-    return float(hypergeom.cdf(low, n_low + n_high, low + high, n_low))
+    return float(hypergeometric(np.arange(low + 1), low + high, n_low, n_low + n_high).sum())
 
 
 def pick(names: Sequence[str], classes: Iterable[int]) -> tuple[str, ...]:
