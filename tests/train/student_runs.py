@@ -18,6 +18,8 @@ from ferd_train.distillation.teacher import FrozenTeacher, load_teacher
 from ferd_train.monitoring.epoch_log import StudentLog
 from ferd_train.recipes.ferd import ferd_lab
 from ferd_train.recipes.student import StudentRecipe
+from ferd_train.synthesis.base import Setting
+from ferd_train.training.process_group import WHOLE, BatchShard
 
 CPU = DeviceChoice.here(torch.device("cpu"), "test")
 RESULT, STATE = "student.safetensors", "state.pt"
@@ -83,6 +85,26 @@ def tiny(**changes: Any) -> StudentRecipe:
 
 def teacher_of(file: Path, recipe: StudentRecipe = TINY) -> FrozenTeacher:
     return load_teacher(file, recipe.image_size)
+
+
+def setting_of(
+    networks: tuple[nn.Module, nn.Module],
+    recipe: StudentRecipe,
+    batch_size: int,
+    share: BatchShard = WHOLE,
+) -> Setting:
+    """Where a method makes grey images of 8×8 for three classes."""
+    return Setting(
+        *networks,
+        (1, 8, 8),
+        num_classes=3,
+        batch_size=batch_size,
+        eps=recipe.eps,
+        augmentation=recipe.augmentation,
+        seed=recipe.seed,
+        device=CPU.device,
+        share=share,
+    )
 
 
 def train(recipe: StudentRecipe, teacher: Path, out: Path, **arguments: Any) -> Path:

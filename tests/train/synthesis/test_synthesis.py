@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from ferd_eval.errors import UserError
 from ferd_eval.models import build_architecture
-from ferd_train.synthesis.base import Setting, Synthesis
+from ferd_train.synthesis.base import Synthesis
 from ferd_train.training.process_group import WHOLE, BatchShard
 from ferd_train.training.seeds import Randomness
-from tests.train.student_runs import teacher_of, tiny
+from tests.train.student_runs import setting_of, teacher_of, tiny
 
 SHAPE = (1, 8, 8)
 LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
@@ -40,24 +40,9 @@ def networks(teacher_file):
     return teacher_of(teacher_file).classifier, student
 
 
-def setting(networks, recipe) -> Setting:
-    teacher, student = networks
-    return Setting(
-        teacher,
-        student,
-        SHAPE,
-        num_classes=3,
-        batch_size=len(LABELS),
-        eps=recipe.eps,
-        augmentation=recipe.augmentation,
-        seed=recipe.seed,
-        device=torch.device("cpu"),
-    )
-
-
 def scripted(networks, scores: list[float], **changes) -> tuple[Synthesis, Scripted]:
     recipe = tiny(synthesis__steps=len(scores), **changes)
-    synthesis = recipe.synthesis.build(setting(networks, recipe))
+    synthesis = recipe.synthesis.build(setting_of(networks, recipe, len(LABELS)))
     synthesis._objective = Scripted(scores)
     return synthesis, synthesis._objective
 
@@ -101,7 +86,7 @@ def test_what_is_kept_is_plain_and_what_is_seen_is_augmented(networks):
 
 def test_what_was_kept_is_not_written_to_later(networks):
     recipe = tiny(synthesis__steps=4)
-    synthesis = recipe.synthesis.build(setting(networks, recipe))
+    synthesis = recipe.synthesis.build(setting_of(networks, recipe, len(LABELS)))
     first = synthesis.make(LABELS, Randomness(0, 1))
     kept, last = first.x_BCHW.clone(), first.last_BCHW.clone()
     synthesis.make(LABELS, Randomness(0, 2))
@@ -111,7 +96,9 @@ def test_what_was_kept_is_not_written_to_later(networks):
 
 def test_an_epoch_begins_with_a_new_generator_and_owes_nothing_to_the_last(networks):
     recipe = tiny(synthesis__steps=2)
-    fresh, used = (recipe.synthesis.build(setting(networks, recipe)) for _ in range(2))
+    fresh, used = (
+        recipe.synthesis.build(setting_of(networks, recipe, len(LABELS))) for _ in range(2)
+    )
     first = used.make(LABELS, Randomness(0, 1))
     second = used.make(LABELS, Randomness(0, 2))
     assert torch.equal(fresh.make(LABELS, Randomness(0, 2)).x_BCHW, second.x_BCHW)
@@ -152,5 +139,5 @@ def test_a_student_without_batch_normalisation(match_student, networks):
     """There is nothing to match in it, which is no mistake: the teacher's layers are matched."""
     student = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 3))
     recipe = tiny(synthesis__match_student=match_student)
-    synthesis = recipe.synthesis.build(setting((networks[0], student), recipe))
+    synthesis = recipe.synthesis.build(setting_of((networks[0], student), recipe, len(LABELS)))
     assert synthesis.make(LABELS, Randomness(0, 1)).terms["bn"] > 0

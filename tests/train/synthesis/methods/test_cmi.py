@@ -11,8 +11,6 @@ from torchvision.transforms.v2 import functional as tv
 
 from ferd_eval.attacks import KeyedRng, frozen
 from ferd_eval.errors import UserError
-from ferd_eval.models import build_architecture
-from ferd_train.synthesis.base import Setting
 from ferd_train.synthesis.components.contrastive import (
     AREAS,
     RATIOS,
@@ -24,9 +22,9 @@ from ferd_train.synthesis.components.contrastive import (
 )
 from ferd_train.synthesis.components.generator import Generator
 from ferd_train.synthesis.methods.cmi import CMI
-from ferd_train.training.process_group import BatchShard, Workers
+from ferd_train.training.process_group import WHOLE, BatchShard, Workers
 from ferd_train.training.seeds import Randomness
-from tests.train.student_runs import CPU, teacher_of, tiny
+from tests.train.student_runs import setting_of, tiny
 
 pytestmark = pytest.mark.usefixtures("same_code")
 
@@ -50,28 +48,9 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.fixture
-def networks(teacher_file):
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        student = build_architecture("resnet8-w2", num_classes=K, in_channels=1).build()
-    return teacher_of(teacher_file).classifier, student.eval()
-
-
-def method_of(networks, share: BatchShard | None = None, **changes) -> CMI:
+def method_of(networks, share: BatchShard = WHOLE, **changes) -> CMI:
     recipe = tiny(**{**TINY, **changes})
-    setting = Setting(
-        *networks,
-        SHAPE,
-        K,
-        len(LABELS),
-        recipe.eps,
-        recipe.augmentation,
-        recipe.seed,
-        CPU.device,
-        *([share] if share else []),
-    )
-    return recipe.synthesis.build(setting)
+    return recipe.synthesis.build(setting_of(networks, recipe, len(LABELS), share))
 
 
 def only(*names: str) -> dict[str, float]:

@@ -8,13 +8,11 @@ import pytest
 import torch
 
 from ferd_eval.errors import UserError
-from ferd_eval.models import build_architecture
 from ferd_train.losses.divergence import jensen_shannon
-from ferd_train.synthesis.base import Setting
 from ferd_train.synthesis.methods.deepinv import DeepInv, jittered, total_variation
-from ferd_train.training.process_group import BatchShard, Workers
+from ferd_train.training.process_group import WHOLE, BatchShard, Workers
 from ferd_train.training.seeds import Randomness
-from tests.train.student_runs import CPU, bank, figures, teacher_of, tiny, train
+from tests.train.student_runs import bank, figures, setting_of, tiny, train
 
 pytestmark = pytest.mark.usefixtures("same_code")
 
@@ -27,28 +25,9 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.fixture
-def networks(teacher_file):
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        student = build_architecture("resnet8-w2", num_classes=K, in_channels=1).build()
-    return teacher_of(teacher_file).classifier, student.eval()
-
-
-def method_of(networks, share: BatchShard | None = None, **changes) -> DeepInv:
+def method_of(networks, share: BatchShard = WHOLE, **changes) -> DeepInv:
     recipe = tiny(synthesis__method="deepinv", **changes)
-    setting = Setting(
-        *networks,
-        SHAPE,
-        K,
-        len(LABELS),
-        recipe.eps,
-        recipe.augmentation,
-        recipe.seed,
-        CPU.device,
-        *([share] if share else []),
-    )
-    return recipe.synthesis.build(setting)
+    return recipe.synthesis.build(setting_of(networks, recipe, len(LABELS), share))
 
 
 def only(*names: str, weight: float = 1.0) -> dict[str, float]:

@@ -18,11 +18,10 @@ from ferd_train.distillation.teacher import load_teacher
 from ferd_train.distillation.trainer import StudentTraining
 from ferd_train.recipes import find_student_recipe
 from ferd_train.recipes.student import StudentRecipe
-from ferd_train.synthesis.base import Setting
 from ferd_train.synthesis.components.generator import Generator, usual_weights
 from ferd_train.synthesis.methods.dfhl import DFHL, concentration, label_divergence
 from ferd_train.training.seeds import Randomness
-from tests.train.student_runs import CPU, teacher_of, tiny
+from tests.train.student_runs import CPU, setting_of, teacher_of, tiny
 
 pytestmark = pytest.mark.usefixtures("same_code")
 
@@ -54,19 +53,7 @@ def networks(teacher_file) -> tuple[nn.Module, nn.Module]:
 
 def method(networks, **changes) -> DFHL:
     recipe = small(**changes)
-    teacher, student = networks
-    setting = Setting(
-        teacher,
-        student,
-        SHAPE,
-        num_classes=3,
-        batch_size=len(LABELS),
-        eps=recipe.eps,
-        augmentation=recipe.augmentation,
-        seed=recipe.seed,
-        device=torch.device("cpu"),
-    )
-    return recipe.synthesis.build(setting)
+    return recipe.synthesis.build(setting_of(networks, recipe, len(LABELS)))
 
 
 def cls_by_hand(rows: list[list[float]], labels: list[int], s: float) -> float:

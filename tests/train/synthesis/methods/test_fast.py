@@ -9,15 +9,13 @@ import torch
 
 from ferd_eval.attacks import frozen
 from ferd_eval.errors import UserError
-from ferd_eval.models import build_architecture
-from ferd_train.synthesis.base import Setting
 from ferd_train.synthesis.components.bn_statistics import MomentumMatching
 from ferd_train.synthesis.components.generator import Generator
 from ferd_train.synthesis.components.generator_losses import agreeing_minus_kl
 from ferd_train.synthesis.methods.fast import Fast, renew_first_layer
-from ferd_train.training.process_group import BatchShard, Workers
+from ferd_train.training.process_group import WHOLE, BatchShard, Workers
 from ferd_train.training.seeds import Randomness
-from tests.train.student_runs import CPU, teacher_of, tiny
+from tests.train.student_runs import setting_of, tiny
 
 pytestmark = pytest.mark.usefixtures("same_code")
 
@@ -38,28 +36,9 @@ def recipe_of(**changes):
     return tiny(**{**TINY, **changes})
 
 
-@pytest.fixture
-def networks(teacher_file):
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        student = build_architecture("resnet8-w2", num_classes=K, in_channels=1).build()
-    return teacher_of(teacher_file).classifier, student.eval()
-
-
-def method_of(networks, share: BatchShard | None = None, **changes) -> Fast:
+def method_of(networks, share: BatchShard = WHOLE, **changes) -> Fast:
     recipe = recipe_of(**changes)
-    setting = Setting(
-        *networks,
-        SHAPE,
-        K,
-        len(LABELS),
-        recipe.eps,
-        recipe.augmentation,
-        recipe.seed,
-        CPU.device,
-        *([share] if share else []),
-    )
-    return recipe.synthesis.build(setting)
+    return recipe.synthesis.build(setting_of(networks, recipe, len(LABELS), share))
 
 
 def inputs_of_norms(teacher, x):

@@ -18,11 +18,10 @@ from ferd_train.distillation.teacher import load_teacher
 from ferd_train.distillation.trainer import StudentTraining
 from ferd_train.recipes import find_student_recipe
 from ferd_train.recipes.student import StudentRecipe
-from ferd_train.synthesis.base import Setting
 from ferd_train.synthesis.components.generator import Generator, usual_weights
 from ferd_train.synthesis.methods.zskt import ZSKT
 from ferd_train.training.seeds import Randomness
-from tests.train.student_runs import CPU, figures, teacher_of, tiny, train
+from tests.train.student_runs import CPU, figures, setting_of, teacher_of, tiny, train
 
 pytestmark = pytest.mark.usefixtures("same_code")
 
@@ -51,19 +50,7 @@ def networks(teacher_file) -> tuple[nn.Module, nn.Module]:
 
 def method(networks, **changes) -> ZSKT:
     recipe = small(**changes)
-    teacher, student = networks
-    setting = Setting(
-        teacher,
-        student,
-        SHAPE,
-        num_classes=3,
-        batch_size=BATCH,
-        eps=recipe.eps,
-        augmentation=recipe.augmentation,
-        seed=recipe.seed,
-        device=torch.device("cpu"),
-    )
-    return recipe.synthesis.build(setting)
+    return recipe.synthesis.build(setting_of(networks, recipe, BATCH))
 
 
 def make(synthesis: ZSKT, epoch: int = 1):
