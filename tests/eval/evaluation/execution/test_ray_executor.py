@@ -128,6 +128,6 @@ def test_workers_of_other_versions_are_refused(monkeypatch, notes):
         RayExecutor(None, ["cpu"], note=notes.note)
 
 
-def test_device_and_workforce_exclude_each_other(data, two):
+def test_device_and_executor_exclude_each_other(data, two):
     with pytest.raises(UserError, match="exclude each other"):
         score(TinyNet().eval(), data, **ASKED, device="cpu", executor=two)
