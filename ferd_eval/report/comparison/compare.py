@@ -159,7 +159,7 @@ def _choose(first: RunGroup, second: RunGroup, asked: str | None) -> str:
 
 
 def _strongest(sides: Sequence[RunGroup], attacks: Sequence[str]) -> str | None:
-    """The lowest on the average of the sides, so that their order does not matter."""
+    """The attack of the lowest average over both sides, whatever their order."""
     manifest = sides[0].runs[0].manifest
     average = {
         attack: sum(_right(run, attack) / len(side.runs) for side in sides for run in side.runs)
@@ -184,7 +184,7 @@ def _in_words(found: Mismatch, sides: Sequence[RunGroup]) -> str:
 
 
 def _owners(sides: Sequence[RunGroup]) -> list[str]:
-    """What to call each run."""
+    """Name of each run in messages."""
     return [
         side.name if len(side.runs) == 1 else f"{side.name} ({folder.name})"
         for side in sides
@@ -195,7 +195,7 @@ def _owners(sides: Sequence[RunGroup]) -> list[str]:
 def _reference(
     pairs: SeedPairs, reference: RunGroup, attack: str, asked: ComparisonRequest
 ) -> Reference:
-    """How both sides stand to a third, under the attack of the verdict.
+    """Compare both sides with a third, under the attack of the verdict.
 
     Raises:
         UserError: it was not scored under it, or has two runs.
@@ -256,7 +256,7 @@ def _to_reference(
 
 
 def _warnings(sides: Sequence[RunGroup], attack: str) -> Iterator[str]:
-    """What the runs themselves warn of, and what could not be held equal."""
+    """Warnings of the runs, and circumstances that were not equal."""
     runs = [run for side in sides for run in side.runs]
     if attack == "clean":
         yield "no attack is compared: this says nothing about robustness"

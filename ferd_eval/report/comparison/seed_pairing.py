@@ -1,4 +1,4 @@
-"""Whether two methods are compared seed by seed. No torch on this path."""
+"""Pairs two methods by training seed where their records allow it. No torch on this path."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def summary(runs: Sequence[RunView]) -> Table:
 
 
 def suspects(shown: AttackView) -> str:
-    """``cat``, ``cat or dog``, ``cat, dog or one of 3 more``: what could be the worst class."""
+    """``cat``, ``cat or dog``, ``cat, dog or one of 3 more``: classes that could be the worst."""
     names = shown.possibly_worst
     if names is None:
         return f"lowest seen: {shown.lowest[0]}" if shown.lowest else NOTHING
@@ -105,7 +105,7 @@ def _best(
 
 
 def inference_table(shown: AttackView) -> Table:
-    """Each figure over all classes with its interval and what may be concluded from it."""
+    """Each figure over all classes with its interval and its meaning."""
     rows: list[tuple[Cell, ...]] = []
     for each in ratios_last():
         if each.meaning:
