@@ -48,11 +48,16 @@ def found(
         )
         for k, value in enumerate(values)
     ]  # fmt: skip
+    deltas = {
+        "average": average,
+        "worst_class": lowest,
+        "worst_10pct": lowest,
+        "sd": delta(-0.01, 0.01),
+        "nsd": delta(-0.02, 0.02),
+    }
     return assemble(
-        "pgd", 100 * count, (1, 1), per_class, average=average, worst_class=lowest,
-        worst_10pct=lowest, sd=delta(-0.01, 0.01), nsd=delta(-0.02, 0.02), nsd_raw=(0.4, 0.4),
-        margin=margin,
-    )  # fmt: skip
+        "pgd", 100 * count, (1, 1), per_class, deltas, nsd_raw=(0.4, 0.4), margin=margin
+    )
 
 
 def report(comparison: Comparison, **more: Any) -> ComparisonReport:
