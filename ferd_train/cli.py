@@ -221,10 +221,10 @@ def study(
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("a study starts its own processes (--jobs); start it without torchrun.")
-    from ferd_train.study.command import Studying, carry_out_study
+    from ferd_train.study.command import StudySettings, run_study
 
-    all_finished = carry_out_study(
-        Studying(
+    all_finished = run_study(
+        StudySettings(
             file=file,
             work=work,
             data_dir=data_dir,

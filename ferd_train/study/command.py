@@ -1,4 +1,4 @@
-"""What ``study`` does once torch may be loaded."""
+"""Carry out a study: the work of ``study``."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from pathlib import Path
 from ferd_eval.errors import UserError, did_you_mean
 from ferd_eval.io.lock import sole_user
 from ferd_train.study.definition import Study
-from ferd_train.study.eta import forecast
+from ferd_train.study.eta import expected_seconds, time_left
 from ferd_train.study.parse import read_study
-from ferd_train.study.process_pool import carry_out_all
+from ferd_train.study.process_pool import run_in_processes
 from ferd_train.study.report import write_study_report
-from ferd_train.study.status import RUN, CellState, states
-from ferd_train.study.trial import Done, Epoch, Event, Failed, Stage, Task
-from ferd_train.study.validate import rehearse_study, write_record
+from ferd_train.study.status import RUN, TrialState, states
+from ferd_train.study.trial import Done, Epoch, Event, Failed, Stage, TrialTask
+from ferd_train.study.validate import validate_study, write_record
 
 #: Seconds between two lines about epochs.
 _PATIENCE = 10.0
 
 
 @dataclass(frozen=True)
-class Studying:
-    """One study as asked for. Fields are the options of ``ferd-train study``."""
+class StudySettings:
+    """The options of ``ferd-train study``."""
 
     file: Path
     work: Path | None = None
@@ -38,13 +38,13 @@ class Studying:
     dry_run: bool = False
 
 
-def carry_out_study(asked: Studying) -> bool:
+def run_study(asked: StudySettings) -> bool:
     """Do what is left of a study and write its report; the report's path is the last line.
 
-    Everything that can be wrong with the input is found before the first epoch.
+    All input is validated before the first epoch.
 
     Returns:
-        Whether no cell failed.
+        Whether no trial failed.
     """
     if asked.jobs < 1:
         raise UserError(f"--jobs is {asked.jobs}; give 1 or more.")
@@ -57,7 +57,7 @@ def carry_out_study(asked: Studying) -> bool:
     work = asked.work or study.out
     of_all = states(study, work)
     wanted = _wanted(of_all, study, asked.only)
-    rehearse_study(
+    validate_study(
         study,
         of_all,
         wanted,
@@ -74,29 +74,29 @@ def carry_out_study(asked: Studying) -> bool:
         left = [state for state in wanted if state.left(study.evaluations)]
         progress = _Progress(study, of_all, left, asked.jobs)
         tasks = [
-            Task(state.cell, study.evaluations, state.folder, asked.data_dir, asked.device)
+            TrialTask(state.trial, study.evaluations, state.folder, asked.data_dir, asked.device)
             for state in left
         ]
         if asked.cluster is None:
-            carry_out_all(tasks, asked.jobs, progress.watch)
+            run_in_processes(tasks, asked.jobs, progress.watch)
         else:
-            from ferd_train.study.ray_pool import carry_out_on_cluster  # needs Ray
+            from ferd_train.study.ray_pool import run_on_ray  # needs Ray
 
-            carry_out_on_cluster(tasks, work, asked.cluster, progress.watch)
+            run_on_ray(tasks, work, asked.cluster, progress.watch)
         page = write_study_report(study, of_all, work / "report")
     for state in progress.failed:
-        print(f"failed: {state.cell.path}: {state.failure()}", file=sys.stderr)
+        print(f"failed: {state.trial.path}: {state.failure()}", file=sys.stderr)
     print(page)
     return not progress.failed
 
 
-def _swept(work: Path, of_all: Sequence[CellState]) -> list[str]:
-    """Folders that the study itself writes into; those of the runs are swept by them."""
+def _swept(work: Path, of_all: Sequence[TrialState]) -> list[str]:
+    """Folders that the study itself writes into; each run sweeps its own."""
     return ["report", *(str(state.folder.relative_to(work)) for state in of_all)]
 
 
-def _wanted(of_all: Sequence[CellState], study: Study, only: Sequence[str]) -> list[CellState]:
-    """Cells of these methods or rows; with students to train, their teachers' too."""
+def _wanted(of_all: Sequence[TrialState], study: Study, only: Sequence[str]) -> list[TrialState]:
+    """Trials of these methods or rows, and all teachers."""
     known = dict.fromkeys(name for row in study.rows for name in (row.method, row.name))
     for name in only:
         if name not in known:
@@ -107,13 +107,13 @@ def _wanted(of_all: Sequence[CellState], study: Study, only: Sequence[str]) -> l
         state
         for state in of_all
         if not only
-        or state.cell.row is None
-        or {state.cell.row.method, state.cell.row.name} & {*only}
+        or state.trial.row is None
+        or {state.trial.row.method, state.trial.row.name} & {*only}
     ]
 
 
 def _plan(
-    study: Study, of_all: Sequence[CellState], wanted: Sequence[CellState], jobs: int
+    study: Study, of_all: Sequence[TrialState], wanted: Sequence[TrialState], jobs: int
 ) -> Iterator[str]:
     """The lines of ``--dry-run``."""
     yield (
@@ -121,64 +121,60 @@ def _plan(
         f"{', '.join(each.name for each in study.evaluations)}"
     )
     for state in wanted:
-        yield f"  {state.cell.path}: {_standing(state, study)}"
+        yield f"  {state.trial.path}: {_standing(state, study)}"
     left = [state for state in wanted if state.left(study.evaluations)]
     if left:
-        ahead = forecast(left, of_all, study.evaluations).words(jobs)
+        ahead = time_left(expected_seconds(left, of_all, study.evaluations), jobs)
         yield f"{len(wanted) - len(left)} of {len(wanted)} are done; {ahead} with --jobs {jobs}."
     else:
         yield f"all {len(wanted)} are done."
 
 
-def _standing(state: CellState, study: Study) -> str:
+def _standing(state: TrialState, study: Study) -> str:
     left = state.left(study.evaluations)
     if not left:
         return "done"
-    words = ["train" if stage == RUN else f"score {stage}" for stage in left]
-    if left[0] == RUN and state.cell.row is not None and (time := state.training_time()).epochs:
-        words[0] = f"train from epoch {time.epochs + 1} of {state.cell.row.recipe.epochs}"
+    steps = ["train" if stage == RUN else f"score {stage}" for stage in left]
+    if left[0] == RUN and state.trial.row is not None and (time := state.training_time()).epochs:
+        steps[0] = f"train from epoch {time.epochs + 1} of {state.trial.row.recipe.epochs}"
     failure = state.failure()
-    return ", ".join(words) + (f" (failed the last time: {failure})" if failure else "")
+    return ", ".join(steps) + (f" (failed the last time: {failure})" if failure else "")
 
 
 @dataclass
 class _Progress:
-    """Keeps what failed, and prints a line when something is worth it."""
+    """Collects failures, and prints stages and now and then an epoch."""
 
     study: Study
-    of_all: Sequence[CellState]
-    left: Sequence[CellState]
+    of_all: Sequence[TrialState]
+    left: Sequence[TrialState]
     jobs: int
-    failed: list[CellState] = field(default_factory=list)
+    failed: list[TrialState] = field(default_factory=list)
     _finished: int = 0
     _said: float = 0.0
 
-    def watch(self, task: Task, event: Event) -> None:
+    def watch(self, task: TrialTask, event: Event) -> None:
         """An event of a worker."""
-        state = CellState(task.cell, task.folder)
+        state = TrialState(task.trial, task.folder)
+        if isinstance(event, Done | Failed):
+            self._finished += 1
         if isinstance(event, Done):
             state.succeed()
-            self._finished += 1
             self._say(state, "done")
         elif isinstance(event, Failed):
             state.fail(event.reason)
             self.failed.append(state)
-            self._finished += 1
             self._say(state, f"failed: {event.reason}")
         elif isinstance(event, Stage):
             self._say(state, "training" if event.name == RUN else f"scoring {event.name}")
         elif isinstance(event, Epoch) and time.monotonic() - self._said > _PATIENCE:
             self._say(state, f"epoch {event.number}/{event.of}")
 
-    def _say(self, state: CellState, what: str) -> None:
+    def _say(self, state: TrialState, news: str) -> None:
         self._said = time.monotonic()
-        failed = {each.folder for each in self.failed}
-        left = [
-            each
-            for each in self.left
-            if each.folder not in failed and each.left(self.study.evaluations)
-        ]
-        ahead = forecast(left, self.of_all, self.study.evaluations).words(self.jobs)
-        count = f"[{self._finished}/{len(self.left)}]"
-        print(f"{count} {state.cell.path}: {what}", *([ahead] if left else []), sep="  ",
-              file=sys.stderr, flush=True)  # fmt: skip
+        failed, evaluations = {each.folder for each in self.failed}, self.study.evaluations
+        left = [each for each in self.left if each.folder not in failed and each.left(evaluations)]
+        line = [f"[{self._finished}/{len(self.left)}] {state.trial.path}: {news}"]
+        if left:
+            line.append(time_left(expected_seconds(left, self.of_all, evaluations), self.jobs))
+        print(*line, sep="  ", file=sys.stderr, flush=True)

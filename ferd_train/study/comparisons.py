@@ -1,4 +1,4 @@
-"""Each method of a study against its baseline, by networks of the same seeds."""
+"""Each row of a study against the baseline, paired by seed."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from ferd_eval.errors import listed
 from ferd_eval.metrics import Comparison, compare_methods
 from ferd_eval.metrics.comparison.methods import FEWEST_SEEDS
-from ferd_eval.results.outcomes import Outcomes
 from ferd_train.study.definition import Study
-from ferd_train.study.tables import Column, StudyRow
+from ferd_train.study.tables import AttackColumn, TableRow
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,18 +18,18 @@ class AgainstBaseline:
 
     Attributes:
         seeds: that both have.
-        found: None where there are too few of them.
+        found: None if these are too few.
     """
 
-    row: StudyRow
-    baseline: StudyRow
-    column: Column
+    row: TableRow
+    baseline: TableRow
+    column: AttackColumn
     seeds: tuple[int, ...]
     found: Comparison | None
 
     @property
     def why_not(self) -> str:
-        """In a sentence, where nothing was compared."""
+        """Why nothing was compared."""
         have = f"seeds {listed(tuple(map(str, self.seeds)))}" if self.seeds else "no seed"
         return (
             f"{self.row.name} and {self.baseline.name} have {have} in common under "
@@ -39,30 +38,21 @@ class AgainstBaseline:
 
 
 def against_baseline(
-    rows: Sequence[StudyRow], shown: Sequence[Column], study: Study
-) -> tuple[AgainstBaseline, ...]:
-    """All methods but the baseline, of each teacher by itself, attack by attack."""
-    return tuple(_comparisons(rows, shown, study))
-
-
-def _comparisons(
-    rows: Sequence[StudyRow], shown: Sequence[Column], study: Study
+    rows: Sequence[TableRow], shown: Sequence[AttackColumn], study: Study
 ) -> Iterator[AgainstBaseline]:
-    for baseline in rows:
-        if baseline.row is None or baseline.name != study.baseline:
-            continue
-        others = [
-            row
-            for row in rows
-            if row.row is not None and row.teacher == baseline.teacher and row is not baseline
-        ]
-        for column in shown:
-            for row in others:
-                yield _compare(baseline, row, column)
+    """All rows but the baseline, teacher by teacher and attack by attack."""
+    students = [row for row in rows if row.row is not None]
+    for baseline in students:
+        if baseline.name == study.baseline:
+            others = [row for row in students if row.teacher == baseline.teacher]
+            for column in shown:
+                for row in others:
+                    if row is not baseline:
+                        yield _compare(baseline, row, column)
 
 
-def _compare(baseline: StudyRow, row: StudyRow, column: Column) -> AgainstBaseline:
-    first, second = _by_seed(baseline, column), _by_seed(row, column)
+def _compare(baseline: TableRow, row: TableRow, column: AttackColumn) -> AgainstBaseline:
+    first, second = baseline.by_seed(column), row.by_seed(column)
     seeds = tuple(seed for seed in first if seed in second)
     found = None
     if len(seeds) >= FEWEST_SEEDS:
@@ -73,12 +63,3 @@ def _compare(baseline: StudyRow, row: StudyRow, column: Column) -> AgainstBaseli
             by_seed=True,
         )
     return AgainstBaseline(row, baseline, column, seeds, found)
-
-
-def _by_seed(row: StudyRow, column: Column) -> dict[int, Outcomes]:
-    entry = row.entries.get(column.evaluation.name)
-    if entry is None:
-        return {}
-    return {
-        seed: run for seed, run in zip(entry.seeds, entry.runs, strict=True) if seed is not None
-    }

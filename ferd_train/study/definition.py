@@ -1,7 +1,7 @@
-"""What a study file says: teachers × methods × losses × seeds, and how every network is scored.
+"""A study: teachers × methods × losses × seeds, and how every network is scored.
 
-A *row* is what tables have a line of: a method, with one of the losses where there are any. A
-*cell* is one network: a row's student of one seed from one teacher, or a teacher itself.
+A *row* is a line of the tables: a method, with one of the losses if there are any. A *trial* is one
+network: a row's student of one seed and teacher, or a teacher itself.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ class TeacherSource:
 
 
 @dataclass(frozen=True)
-class Row:
+class MethodRow:
     """A method, with a loss where the study has any.
 
     Attributes:
         loss: empty for the recipe's own.
-        recipe: of the first seed.
-        base: name of the recipe it began from, or a file.
+        recipe: with the study's changes and the first seed.
+        base: name or file of the recipe without them.
         stated: fields that the study sets.
     """
 
@@ -70,12 +70,12 @@ class Row:
 
     @property
     def name(self) -> str:
-        """As tables have it."""
+        """In tables."""
         return f"{self.method}-{self.loss}" if self.loss else self.method
 
     @property
     def where(self) -> str:
-        """As messages have it."""
+        """In messages."""
         return f"methods.{self.method}" + (f" with losses.{self.loss}" if self.loss else "")
 
     @property
@@ -85,7 +85,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Cell:
+class Trial:
     """One network of a study.
 
     Attributes:
@@ -93,15 +93,19 @@ class Cell:
     """
 
     teacher: TeacherSource
-    row: Row | None = None
+    row: MethodRow | None = None
     seed: int | None = None
 
     @property
+    def row_name(self) -> str:
+        """In the tables of its teacher."""
+        return self.row.name if self.row else TEACHER
+
+    @property
     def path(self) -> Path:
-        """Where it lies in the study's folder; its name in messages too."""
-        if self.row is None:
-            return Path(folder_name(self.teacher.name), TEACHER)
-        return Path(folder_name(self.teacher.name), folder_name(self.row.name), f"seed-{self.seed}")
+        """In the study's folder; also its name in messages."""
+        row = Path(folder_name(self.teacher.name), folder_name(self.row_name))
+        return row if self.row is None else row / f"seed-{self.seed}"
 
     @property
     def recipe(self) -> StudentRecipe:
@@ -123,7 +127,7 @@ class Evaluation:
 
     @property
     def folder(self) -> str:
-        """Of its runs, in the folder of a cell."""
+        """Of its runs, in a trial's folder."""
         return folder_name(self.name)
 
 
@@ -132,10 +136,9 @@ class Study:
     """A study file, read.
 
     Attributes:
-        file: it.
-        out: folder of everything, as the file or else its name says.
+        out: folder of everything.
         baseline: name of the row that the others are compared with.
-        cells: all that there are to be: the teachers first, then seed by seed.
+        trials: the teachers first, then seed by seed.
     """
 
     file: Path
@@ -144,13 +147,13 @@ class Study:
     out: Path
     seeds: tuple[int, ...]
     teachers: tuple[TeacherSource, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[MethodRow, ...]
     evaluations: tuple[Evaluation, ...]
     baseline: str
-    cells: tuple[Cell, ...]
+    trials: tuple[Trial, ...]
 
 
 def folder_name(name: str) -> str:
-    """Another folder for each name, whatever is in it: odd characters as %XX."""
+    """A distinct folder for each name: odd characters as %XX."""
     quoted = quote(name, safe=" ")
     return "%2E" + quoted[1:] if quoted.startswith(".") else quoted

@@ -1,84 +1,64 @@
-"""How long the rest of a study takes, by what is finished of it."""
+"""Time left of a study, from the trials that are finished."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from statistics import mean
 
 from ferd_eval.runtime.progress import duration
 from ferd_train.study.definition import Evaluation
-from ferd_train.study.status import CellState
+from ferd_train.study.status import TrialState
 
 
-@dataclass(frozen=True)
-class Forecast:
-    """Seconds of work that is left, as far as anything like it has been done.
-
-    Attributes:
-        unknown: stages of which nothing alike is finished.
-    """
-
-    seconds: float
-    unknown: int
-
-    def words(self, jobs: int) -> str:
-        """With so many cells at once."""
-        if self.unknown and not self.seconds:
-            return "time left not known yet"
-        about = "at least" if self.unknown else "about"
-        return f"{about} {duration(self.seconds / jobs)} left"
+def time_left(expected: Sequence[float | None], jobs: int) -> str:
+    """In words, from `expected_seconds`, with so many trials at once."""
+    known = [each for each in expected if each is not None]
+    if len(known) < len(expected) and not sum(known):
+        return "time left not known yet"
+    about = "about" if len(known) == len(expected) else "at least"
+    return f"{about} {duration(sum(known) / jobs)} left"
 
 
-def forecast(
-    left: Sequence[CellState], of_all: Sequence[CellState], evaluations: Sequence[Evaluation]
-) -> Forecast:
-    """Expect of each stage what the same row took, else what any took.
+def expected_seconds(
+    left: Sequence[TrialState], of_all: Sequence[TrialState], evaluations: Sequence[Evaluation]
+) -> list[float | None]:
+    """Of each stage to be done: as the same row's, else any row's; None if there is none.
 
     Args:
-        left: cells to be finished.
-        of_all: cells to learn from.
-        evaluations: of each cell.
+        left: trials to be finished.
+        of_all: trials to learn from.
+        evaluations: of each trial.
     """
-    expected: list[float | None] = [
-        _training(state, of_all) for state in left if not state.is_trained()
-    ]
+    expected = [_training(state, of_all) for state in left if not state.is_trained()]
     for evaluation in evaluations:
-        finished = [state for state in of_all if state.is_scored(evaluation)]
-
-        def seconds(state: CellState, evaluation: Evaluation = evaluation) -> float:
-            return state.scoring_seconds(evaluation)
-
+        scored = [state for state in of_all if state.is_scored(evaluation)]
+        seconds = partial(TrialState.scoring_seconds, evaluation=evaluation)
         expected += [
-            _like(state, finished, seconds) for state in left if not state.is_scored(evaluation)
+            _like(state, scored, seconds) for state in left if not state.is_scored(evaluation)
         ]
-    known = [each for each in expected if each is not None]
-    return Forecast(sum(known), len(expected) - len(known))
+    return expected
 
 
-def _training(state: CellState, of_all: Iterable[CellState]) -> float | None:
-    """What is left of the epochs, by those of this run, else by other runs'."""
-    assert state.cell.row is not None
-    epochs, warmup = state.cell.row.recipe.epochs, state.cell.row.recipe.warmup
+def _training(state: TrialState, of_all: Iterable[TrialState]) -> float | None:
+    """Seconds of the epochs left, from those of this run, else from other runs."""
+    assert state.trial.row is not None
+    epochs, warmup = state.trial.row.recipe.epochs, state.trial.row.recipe.warmup
     time = state.training_time()
     if time.epochs > warmup:
         making = time.making / time.epochs
         learning = time.learning / (time.epochs - warmup)
         return (making + learning) * (epochs - time.epochs)
-    begun = [each for each in of_all if each.cell.row is not None and each.is_trained()]
-    whole = _like(state, begun, lambda each: each.training_time().total)
+    trained = [each for each in of_all if each.trial.row is not None and each.is_trained()]
+    whole = _like(state, trained, lambda each: each.training_time().total)
     return None if whole is None else whole * (1 - time.epochs / epochs)
 
 
 def _like(
-    state: CellState, finished: Iterable[CellState], seconds: Callable[[CellState], float]
+    state: TrialState, finished: Sequence[TrialState], seconds: Callable[[TrialState], float]
 ) -> float | None:
     """Mean over the same row of the same teacher, else the same row, else all."""
-    own = state.cell.row and state.cell.row.name
-    of_all = [*finished]
-    of_row = [each for each in of_all if (each.cell.row and each.cell.row.name) == own]
-    of_teacher = [each for each in of_row if each.cell.teacher == state.cell.teacher]
-    for group in (of_teacher, of_row, of_all):
-        if group:
-            return mean(map(seconds, group))
-    return None
+    of_row = [each for each in finished if each.trial.row_name == state.trial.row_name]
+    of_teacher = [each for each in of_row if each.trial.teacher == state.trial.teacher]
+    similar = of_teacher or of_row or finished
+    return mean(map(seconds, similar)) if similar else None

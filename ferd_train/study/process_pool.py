@@ -1,8 +1,8 @@
-"""Processes that carry out the cells of a study, each on one thread.
+"""Processes that run trials, each on one thread.
 
-The number of threads may change the last bit of a result, so it is one whatever the machine and
-however many processes there are. A process that loses its parent ends at once: nothing is written
-behind the back of whoever continues the study.
+The number of threads may change the last bit of a result, so it is one, whatever the machine and
+however many processes there are. A process that loses its parent ends at once, so that nothing is
+written behind the back of whoever continues the study.
 """
 
 from __future__ import annotations
@@ -20,47 +20,47 @@ from threading import Thread
 
 import torch
 
-from ferd_train.study.trial import Done, Event, Failed, Task, carry_out
+from ferd_train.study.trial import Done, Event, Failed, TrialTask, run_trial
 
-Watch = Callable[[Task, Event], None]
+Watch = Callable[[TrialTask, Event], None]
 
 
-def carry_out_all(tasks: Sequence[Task], jobs: int, watch: Watch) -> None:
-    """Carry out tasks, in their order as far as it goes, so many at once.
+def run_in_processes(tasks: Sequence[TrialTask], jobs: int, watch: Watch) -> None:
+    """Run trials in their order, as far as possible.
 
     Args:
-        tasks: each of another folder.
+        tasks: each with its own folder.
         jobs: processes, 1 or more.
-        watch: told of everything that happens, by the calling thread.
+        watch: notified of every event, in the calling thread.
     """
     waiting = deque(tasks)
-    crew: dict[Connection, _Worker] = {}
+    pool: dict[Connection, _Process] = {}
     try:
-        while waiting or crew:
-            while waiting and len(crew) < jobs:
-                worker = _Worker(waiting.popleft())
-                crew[worker.connection] = worker
-            for connection in wait([*crew]):
+        while waiting or pool:
+            while waiting and len(pool) < jobs:
+                process = _Process(waiting.popleft())
+                pool[process.connection] = process
+            for connection in wait([*pool]):
                 assert isinstance(connection, Connection)
-                worker = crew[connection]
-                event = worker.receive()
-                watch(worker.task, event)
+                process = pool[connection]
+                event = process.receive()
+                watch(process.task, event)
                 if not isinstance(event, Done | Failed):
                     continue
-                if waiting and worker.is_alive:
-                    worker.take(waiting.popleft())
+                if waiting and process.is_alive:
+                    process.take(waiting.popleft())
                 else:
-                    worker.end()
-                    del crew[connection]
+                    process.end()
+                    del pool[connection]
     finally:
-        for worker in crew.values():
-            worker.end()
+        for process in pool.values():
+            process.end()
 
 
-class _Worker:
-    """A process with one task at a time."""
+class _Process:
+    """Runs one trial at a time."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: TrialTask) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self._process: BaseProcess = context.Process(target=_work, args=(theirs,), daemon=True)
@@ -70,9 +70,9 @@ class _Worker:
         self.is_alive = True
         self.take(task)
 
-    def take(self, task: Task) -> None:
+    def take(self, task: TrialTask) -> None:
         self.task = task
-        with suppress(OSError):  # it has ended, which `receive` says
+        with suppress(OSError):  # it has ended, as `receive` reports
             self.connection.send(task)
 
     def receive(self) -> Event:
@@ -84,7 +84,7 @@ class _Worker:
         return event
 
     def end(self) -> None:
-        """At once: whatever a task has not finished is continued another time."""
+        """At once; unfinished trials are continued another time."""
         self._process.kill()
         self._process.join()
         self.connection.close()
@@ -100,7 +100,7 @@ class _Worker:
 
 @contextmanager
 def _interrupts_ignored() -> Iterator[None]:
-    """What is started meanwhile ignores Ctrl-C: it is for the parent to end it."""
+    """Processes started meanwhile ignore Ctrl-C: the parent ends them."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
@@ -109,15 +109,15 @@ def _interrupts_ignored() -> Iterator[None]:
 
 
 def _work(connection: Connection) -> None:
-    """A worker's whole life."""
+    """Main function of the process."""
     torch.set_num_threads(1)
-    tasks: SimpleQueue[Task] = SimpleQueue()
+    tasks: SimpleQueue[TrialTask] = SimpleQueue()
     Thread(target=_listen, args=(connection, tasks), daemon=True).start()
     while True:
-        carry_out(tasks.get(), connection.send)
+        run_trial(tasks.get(), connection.send)
 
 
-def _listen(connection: Connection, tasks: SimpleQueue[Task]) -> None:
+def _listen(connection: Connection, tasks: SimpleQueue[TrialTask]) -> None:
     while True:
         try:
             tasks.put(connection.recv())

@@ -1,4 +1,4 @@
-"""Cells of a study on a cluster of Ray, whose machines all see the study's folder."""
+"""Trials of a study on a Ray cluster whose machines share the study's folder."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ import torch
 
 from ferd_eval.evaluation.execution.ray_executor import in_brief, join
 from ferd_train.study.process_pool import Watch
-from ferd_train.study.trial import Event, Failed, Task, carry_out
+from ferd_train.study.trial import Event, Failed, TrialTask, run_trial
 from ferd_train.study.validate import STUDY_RECORD
 
-#: A cell that costs so many workers is given up until the next command.
+#: A trial that loses so many workers fails, until the next command.
 _LOSSES = 3
 
-#: Seconds between two looks at what has been told.
+#: Seconds between two looks at the events.
 _LOOK = 1.0
 
 
-def carry_out_on_cluster(tasks: Sequence[Task], work: Path, address: str, watch: Watch) -> None:
-    """Carry out tasks, in their order as far as it goes, as many at once as there is room for.
+def run_on_ray(tasks: Sequence[TrialTask], work: Path, address: str, watch: Watch) -> None:
+    """Run trials in their order, as many at once as the cluster has room for.
 
-    Each takes a GPU where the cluster has any, else a CPU with one thread. One whose worker is lost
-    goes on elsewhere from its last epoch or unit.
+    Each takes a GPU if the cluster has any, else a CPU with one thread. One that loses its worker
+    continues elsewhere from its last epoch or unit.
 
     Args:
-        tasks: each of another folder.
-        work: that all of these are in, with the study's record; the machines share it.
+        tasks: each with its own folder.
+        work: parent of all these, with the study's record; shared by the machines.
         address: of the cluster, or ``auto``.
-        watch: told of everything that happens, by the calling thread.
+        watch: notified of every event, in the calling thread.
 
     Raises:
         UserError: Ray is missing, or nobody answers at the address.
@@ -45,18 +45,18 @@ def carry_out_on_cluster(tasks: Sequence[Task], work: Path, address: str, watch:
     from ray.util.queue import Queue
 
     try:
-        told, on_gpu = Queue(actor_options={"num_cpus": 0}), ray.cluster_resources().get("GPU", 0)
-        cell = ray.remote(_work).options(
+        events, on_gpu = Queue(actor_options={"num_cpus": 0}), ray.cluster_resources().get("GPU", 0)
+        run = ray.remote(_work).options(
             num_cpus=0 if on_gpu else 1, num_gpus=1 if on_gpu else 0, max_retries=0
         )
         here = [replace(task, folder=task.folder.resolve()) for task in tasks]
         under_way = {
-            cell.remote(number, task, record, told): number for number, task in enumerate(here)
+            run.remote(number, task, record, events): number for number, task in enumerate(here)
         }
         losses: Counter[int] = Counter()
         while under_way:
             over, _ = ray.wait([*under_way], timeout=_LOOK)
-            _pass_on(told, tasks, watch)
+            _pass_on(events, tasks, watch)
             for reference in over:
                 number = under_way.pop(reference)
                 try:
@@ -64,30 +64,30 @@ def carry_out_on_cluster(tasks: Sequence[Task], work: Path, address: str, watch:
                 except ray.exceptions.RayError as loss:
                     losses[number] += 1
                     if losses[number] < _LOSSES:
-                        under_way[cell.remote(number, here[number], record, told)] = number
+                        under_way[run.remote(number, here[number], record, events)] = number
                     else:
                         why = f"its worker was lost {_LOSSES} times ({in_brief(loss)})"
                         watch(tasks[number], Failed(why))
-        _pass_on(told, tasks, watch)
+        _pass_on(events, tasks, watch)
     finally:
         if joined:
             ray.shutdown()
 
 
-def _pass_on(told: Any, tasks: Sequence[Task], watch: Watch) -> None:
-    for number, event in told.get_nowait_batch(told.qsize()):
+def _pass_on(events: Any, tasks: Sequence[TrialTask], watch: Watch) -> None:
+    for number, event in events.get_nowait_batch(events.qsize()):
         watch(tasks[number], event)
 
 
-def _work(number: int, task: Task, record: Path, told: Any) -> None:
-    """A task on a worker's machine."""
+def _work(number: int, task: TrialTask, record: Path, events: Any) -> None:
+    """On a worker's machine."""
     torch.set_num_threads(1)
     if record.is_file():
-        carry_out(task, partial(_tell, number, told))
+        run_trial(task, partial(_put, number, events))
     else:
         why = f"a worker does not see {record.parent}; put --work on a disk that all share."
-        _tell(number, told, Failed(why))
+        _put(number, events, Failed(why))
 
 
-def _tell(number: int, told: Any, event: Event) -> None:
-    told.put((number, event))
+def _put(number: int, events: Any, event: Event) -> None:
+    events.put((number, event))

@@ -1,4 +1,4 @@
-"""The report of a study: its tables, verdicts and leaderboard, and what is missing, by name."""
+"""The report of a study: tables, verdicts, leaderboard, and the missing networks by name."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from ferd_eval.report.run.csv import as_csv, guard
 from ferd_eval.runtime.progress import duration
 from ferd_train.study.comparisons import AgainstBaseline, against_baseline
 from ferd_train.study.definition import Study, TeacherSource
-from ferd_train.study.status import CellState
-from ferd_train.study.tables import Column, StudyRow, columns, shown_figures, study_rows
+from ferd_train.study.status import TrialState
+from ferd_train.study.tables import AttackColumn, TableRow, columns, shown_figures, study_rows
 
 
 @dataclass(frozen=True, eq=False)
 class StudyReport:
-    """What every file of the report is made from.
+    """Content of all files of the report.
 
     Attributes:
-        failed: cells with the reason.
-        missing: cells that are not finished and did not fail, with what is left of them.
+        failed: trials with the reason.
+        missing: trials that neither finished nor failed, with their stages left.
     """
 
     study: Study
-    rows: tuple[StudyRow, ...]
-    columns: tuple[Column, ...]
+    rows: tuple[TableRow, ...]
+    columns: tuple[AttackColumn, ...]
     comparisons: tuple[AgainstBaseline, ...]
-    failed: tuple[tuple[CellState, str], ...]
-    missing: tuple[tuple[CellState, tuple[str, ...]], ...]
+    failed: tuple[tuple[TrialState, str], ...]
+    missing: tuple[tuple[TrialState, tuple[str, ...]], ...]
 
 
-def write_study_report(study: Study, of_all: Sequence[CellState], folder: Path) -> Path:
+def write_study_report(study: Study, of_all: Sequence[TrialState], folder: Path) -> Path:
     """Write ``study.md``, ``study.csv``, ``comparisons.csv`` and the leaderboard; return the first.
 
     Raises:
@@ -54,21 +54,19 @@ def write_study_report(study: Study, of_all: Sequence[CellState], folder: Path) 
     return folder / "study.md"
 
 
-def _gather(study: Study, of_all: Sequence[CellState]) -> StudyReport:
-    rows = study_rows(study, of_all)
+def _gather(study: Study, of_all: Sequence[TrialState]) -> StudyReport:
+    rows = tuple(study_rows(study, of_all))
     shown = columns(rows, study)
-    unfinished = [(each, left) for each in of_all if (left := each.left(study.evaluations))]
-    reasons = [(each, each.failure()) for each, _ in unfinished]
-    failed = tuple((each, reason) for each, reason in reasons if reason is not None)
-    failures = {each.folder for each, _ in failed}
-    return StudyReport(
-        study,
-        rows,
-        shown,
-        against_baseline(rows, shown, study),
-        failed,
-        tuple((each, left) for each, left in unfinished if each.folder not in failures),
-    )
+    failed, missing = [], []
+    for state in of_all:
+        if left := state.left(study.evaluations):
+            reason = state.failure()
+            if reason is None:
+                missing.append((state, left))
+            else:
+                failed.append((state, reason))
+    comparisons = tuple(against_baseline(rows, shown, study))
+    return StudyReport(study, rows, shown, comparisons, tuple(failed), tuple(missing))
 
 
 def _markdown(report: StudyReport) -> str:
@@ -83,7 +81,7 @@ def _markdown(report: StudyReport) -> str:
 
 
 def _summary(report: StudyReport) -> str:
-    count = len(report.study.cells)
+    count = len(report.study.trials)
     finished = count - len(report.failed) - len(report.missing)
     return (
         f"{finished} of {count} networks are finished, {len(report.failed)} failed, "
@@ -92,16 +90,13 @@ def _summary(report: StudyReport) -> str:
 
 
 def _unfinished(report: StudyReport) -> Iterator[str]:
-    if report.failed:
-        yield from ("## Failed", "")
-        for state, reason in report.failed:
-            yield f"- {escape(str(state.cell.path))}: {escape(reason)}"
-        yield ""
-    if report.missing:
-        yield from ("## Missing", "")
-        for state, left in report.missing:
-            yield f"- {escape(str(state.cell.path))}: {escape(', '.join(left))}"
-        yield ""
+    missing = [(state, ", ".join(left)) for state, left in report.missing]
+    for title, states in (("Failed", report.failed), ("Missing", missing)):
+        if states:
+            yield from (f"## {title}", "")
+            for state, reason in states:
+                yield f"- {escape(str(state.trial.path))}: {escape(reason)}"
+            yield ""
 
 
 def _teacher(report: StudyReport, teacher: TeacherSource) -> Iterator[str]:
@@ -118,8 +113,7 @@ def _teacher(report: StudyReport, teacher: TeacherSource) -> Iterator[str]:
     for row in rows:
         yield _line(_cells(row, report.columns))
     yield ""
-    for note in _notes(report):
-        yield f"- {escape(note)}"
+    yield from (f"- {escape(note)}" for note in _notes(report))
     yield ""
     own = [each for each in report.comparisons if each.row.teacher == teacher]
     yield from _verdicts(own, report.columns)
@@ -127,7 +121,7 @@ def _teacher(report: StudyReport, teacher: TeacherSource) -> Iterator[str]:
         yield from _against([each for each in own if each.column == column], column)
 
 
-def _cells(row: StudyRow, shown: Sequence[Column]) -> Iterator[str]:
+def _cells(row: TableRow, shown: Sequence[AttackColumn]) -> Iterator[str]:
     yield escape(row.name)
     yield NOTHING if row.row is None else f"{len(row.trained)} of {len(row.states)}"
     for column in shown:
@@ -165,8 +159,8 @@ def _notes(report: StudyReport) -> Iterator[str]:
     )
 
 
-def _verdicts(own: Sequence[AgainstBaseline], shown: Sequence[Column]) -> Iterator[str]:
-    """All of a teacher's, in one table."""
+def _verdicts(own: Sequence[AgainstBaseline], shown: Sequence[AttackColumn]) -> Iterator[str]:
+    """One table of a teacher's."""
     if not any(each.found for each in own):
         return
     yield from (f"### Verdicts: against {escape(own[0].baseline.name)}", "")
@@ -179,7 +173,7 @@ def _verdicts(own: Sequence[AgainstBaseline], shown: Sequence[Column]) -> Iterat
     yield ""
 
 
-def _against(comparisons: Sequence[AgainstBaseline], column: Column) -> Iterator[str]:
+def _against(comparisons: Sequence[AgainstBaseline], column: AttackColumn) -> Iterator[str]:
     if not comparisons:
         return
     baseline = comparisons[0].baseline.name
@@ -188,8 +182,7 @@ def _against(comparisons: Sequence[AgainstBaseline], column: Column) -> Iterator
     if found:
         yield _line(["row", "seeds", "average", "worst", "NSD", "better", "worse", "verdict"])
         yield _line(["---"] * 8)
-        for each in found:
-            yield _line(_comparison_cells(each))
+        yield from (_line(_comparison_cells(each)) for each in found)
         yield ""
         yield (
             "Paired by seed, with 95 % intervals that allow for seeds and images (points; NSD "
@@ -197,10 +190,10 @@ def _against(comparisons: Sequence[AgainstBaseline], column: Column) -> Iterator
             "row stands for itself, without a correction for many rows."
         )
         yield ""
-    for each in comparisons:
-        if each.found is None:
-            yield f"- not compared: {escape(each.why_not)}"
     if len(found) < len(comparisons):
+        for each in comparisons:
+            if each.found is None:
+                yield f"- not compared: {escape(each.why_not)}"
         yield ""
 
 
@@ -228,7 +221,7 @@ def _heading(figure: str) -> str:
     return heading if heading.isupper() else heading.lower()
 
 
-def _title(column: Column) -> str:
+def _title(column: AttackColumn) -> str:
     return TITLES.get(column.attack, column.attack)
 
 
@@ -247,7 +240,7 @@ def _study_csv(report: StudyReport) -> str:
     return as_csv(heading, [_study_line(row, report.columns) for row in report.rows])
 
 
-def _study_line(row: StudyRow, shown: Sequence[Column]) -> list[str]:
+def _study_line(row: TableRow, shown: Sequence[AttackColumn]) -> list[str]:
     method, loss = (row.row.method, row.row.loss) if row.row else ("", "")
     cells = [guard(text) for text in (row.teacher.name, row.name, method, loss)]
     cells += [str(len(row.states)), str(len(row.trained))] if row.row else ["", ""]
@@ -271,14 +264,8 @@ def _comparisons_csv(report: StudyReport) -> str:
 
 
 def _comparison_line(each: AgainstBaseline) -> list[str]:
-    names = (
-        each.row.teacher.name,
-        each.row.name,
-        each.baseline.name,
-        each.column.attack,
-        each.column.evaluation.name,
-    )
-    cells = [*map(guard, names), " ".join(map(str, each.seeds))]
+    names = [each.row.teacher.name, each.row.name, each.baseline.name, each.column.attack]
+    cells = [*map(guard, [*names, each.column.evaluation.name]), " ".join(map(str, each.seeds))]
     if each.found is None:
         return [*cells, *[""] * 10, guard(each.why_not)]
     cells.append(str(each.found.verdict))

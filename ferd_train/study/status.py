@@ -1,4 +1,4 @@
-"""How far a study is, read from its folder alone: stages that are finished, seconds they took."""
+"""Progress of a study, read from its folder alone: finished stages and their seconds."""
 
 from __future__ import annotations
 
@@ -13,13 +13,10 @@ from ferd_eval.io.json import parse_json, to_json
 from ferd_eval.io.lock import now
 from ferd_eval.results.manifest import look_up, read_manifest
 from ferd_eval.results.outcomes import OUTCOMES
-from ferd_train.study.definition import Cell, Evaluation, Study
+from ferd_train.study.definition import Evaluation, Study, Trial
 
-#: The folder of a cell's training run, and the file that says why the cell failed.
-RUN, FAILURE = "run", "failure.json"
-
-#: What a cell's process prints.
-LOG = "log.txt"
+#: In a trial's folder: its training run, why it failed, and the output of its process.
+RUN, FAILURE, LOG = "run", "failure.json", "log.txt"
 
 
 @dataclass(frozen=True)
@@ -37,37 +34,29 @@ class TrainingTime:
 
 
 @dataclass(frozen=True)
-class CellState:
-    """A cell as its folder shows it.
+class TrialState:
+    """A trial as its folder, which need not exist, shows it."""
 
-    Attributes:
-        folder: need not exist.
-    """
-
-    cell: Cell
+    trial: Trial
     folder: Path
 
     @property
     def run(self) -> Path:
-        """Of training."""
+        """Folder of the training run."""
         return self.folder / RUN
 
     def is_trained(self) -> bool:
         """Whether there is a network to score."""
-        return self.cell.row is None or self._trained_network() is not None
+        return self.trial.row is None or self._trained_network() is not None
 
     def is_scored(self, evaluation: Evaluation) -> bool:
         """Whether this network's outcomes are complete."""
         folder = self.evaluation(evaluation)
         record = _record(folder)
-        return (
-            record.get("status") == "finished"
-            and (folder / OUTCOMES).is_file()
-            and (
-                self.cell.row is None
-                or look_up(record, "checkpoint.sha256") == self._trained_network()
-            )
-        )
+        if record.get("status") != "finished" or not (folder / OUTCOMES).is_file():
+            return False
+        network = look_up(record, "checkpoint.sha256")
+        return self.trial.row is None or network == self._trained_network()
 
     def evaluation(self, evaluation: Evaluation) -> Path:
         """Folder of the outcomes."""
@@ -80,7 +69,7 @@ class CellState:
         return training + scoring
 
     def failure(self) -> str | None:
-        """Why it failed the last time, in a sentence; None where it did not."""
+        """Why it failed the last time, in a sentence; None if it did not."""
         try:
             said = parse_json((self.folder / FAILURE).read_text(encoding="utf-8"))["reason"]
         except FileNotFoundError:
@@ -90,7 +79,7 @@ class CellState:
         return str(said)
 
     def fail(self, reason: str) -> None:
-        """Keep why."""
+        """Keep the reason."""
         if self.folder.is_dir():
             content = to_json({"reason": reason, "when": now()})
             write_atomically(self.folder / FAILURE, content.encode())
@@ -126,13 +115,13 @@ class CellState:
         return digest if finished and isinstance(digest, str) else None
 
 
-def states(study: Study, work: Path) -> tuple[CellState, ...]:
-    """Of all cells, in their order."""
-    return tuple(CellState(cell, work / cell.path) for cell in study.cells)
+def states(study: Study, work: Path) -> tuple[TrialState, ...]:
+    """Of all trials, in their order."""
+    return tuple(TrialState(trial, work / trial.path) for trial in study.trials)
 
 
 def _record(folder: Path) -> Mapping[str, Any]:
-    """A run's record; nothing where there is none or it is damaged, which its own command says."""
+    """A run's record; empty if missing or damaged, which its own command reports."""
     try:
         return read_manifest(folder, frozenset({"status"})) or {}
     except UserError:

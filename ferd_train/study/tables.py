@@ -10,38 +10,46 @@ from ferd_eval.metrics import Scores, SeedMean, seed_mean
 from ferd_eval.metrics.figures import Figure, board_figures
 from ferd_eval.report.leaderboard import ScoredGroup
 from ferd_eval.report.leaderboard.read import read_rows
-from ferd_train.study.definition import TEACHER, Evaluation, Row, Study, TeacherSource
-from ferd_train.study.status import CellState
+from ferd_eval.results.outcomes import Outcomes
+from ferd_train.study.definition import TEACHER, Evaluation, MethodRow, Study, TeacherSource
+from ferd_train.study.status import TrialState
 
 
 @dataclass(frozen=True, eq=False)
-class StudyRow:
-    """One row of a table: a method's networks of one teacher, or the teacher.
+class TableRow:
+    """A line of a table: a method's networks of one teacher, or the teacher itself.
 
     Attributes:
-        row: None for the teacher itself.
-        states: of its cells, in the order of the seeds.
-        entries: by name of the evaluation: what is finished of it; one that no network met is not
-            there.
+        row: None for the teacher.
+        states: of its trials, in the order of the seeds.
+        entries: finished ones by evaluation; none for an evaluation that no network has met.
     """
 
     teacher: TeacherSource
-    row: Row | None
-    states: tuple[CellState, ...]
+    row: MethodRow | None
+    states: tuple[TrialState, ...]
     entries: Mapping[str, ScoredGroup]
 
     @property
     def name(self) -> str:
         """In the tables of its teacher."""
-        return self.row.name if self.row else TEACHER
+        return self.states[0].trial.row_name
 
     @property
-    def trained(self) -> tuple[CellState, ...]:
+    def trained(self) -> tuple[TrialState, ...]:
         """The students that are finished."""
         return tuple(each for each in self.states if each.is_trained()) if self.row else ()
 
-    def figure(self, column: Column, figure: str) -> tuple[SeedMean, int]:
-        """Mean over the seeds that met the attack, and how many these are."""
+    def by_seed(self, column: AttackColumn) -> dict[int, Outcomes]:
+        """Outcomes of the seeds that met the attack."""
+        entry = self.entries.get(column.evaluation.name)
+        if entry is None:
+            return {}
+        pairs = zip(entry.seeds, entry.runs, strict=True)
+        return {seed: run for seed, run in pairs if seed is not None}
+
+    def figure(self, column: AttackColumn, figure: str) -> tuple[SeedMean, int]:
+        """Mean over the seeds that met the attack, and their number."""
         entry = self.entries.get(column.evaluation.name)
         if entry is None:
             return SeedMean(None, None), 0
@@ -49,7 +57,7 @@ class StudyRow:
         return seed_mean(values), len(values)
 
     def seconds(self) -> tuple[float, float] | None:
-        """Of making images and of learning, of one student on average."""
+        """Mean seconds of making images and of learning, of one student."""
         times = [state.training_time() for state in self.trained]
         if not times:
             return None
@@ -57,53 +65,45 @@ class StudyRow:
 
 
 @dataclass(frozen=True)
-class Column:
-    """An attack, as one of the evaluations met it.
-
-    Attributes:
-        images: that were attacked.
-    """
+class AttackColumn:
+    """An attack of an evaluation, on so many images."""
 
     attack: str
     evaluation: Evaluation
     images: int
 
 
-def study_rows(study: Study, of_all: Sequence[CellState]) -> tuple[StudyRow, ...]:
-    """All rows that have cells, each teacher's together, the teacher itself first.
-
-    Raises:
-        UserError: the outcomes of a finished network are damaged.
-    """
-    return tuple(_rows(study, of_all))
-
-
-def columns(rows: Sequence[StudyRow], study: Study) -> tuple[Column, ...]:
+def columns(rows: Sequence[TableRow], study: Study) -> tuple[AttackColumn, ...]:
     """Each attack once: where several evaluations have it, with the most images."""
-    found: dict[str, Column] = {}
+    found: dict[str, AttackColumn] = {}
     for evaluation in study.evaluations:
         entries = [row.entries[evaluation.name] for row in rows if evaluation.name in row.entries]
         for attack in dict.fromkeys(attack for entry in entries for attack in entry.attacks):
             images = max(entry.cards[0].attacks[attack].n for entry in entries)
             if attack not in found or images > found[attack].images:
-                found[attack] = Column(attack, evaluation, images)
+                found[attack] = AttackColumn(attack, evaluation, images)
     return tuple(found.values())
 
 
-def _rows(study: Study, of_all: Sequence[CellState]) -> Iterator[StudyRow]:
+def study_rows(study: Study, of_all: Sequence[TrialState]) -> Iterator[TableRow]:
+    """All rows with trials, teacher by teacher, the teacher itself first.
+
+    Raises:
+        UserError: the outcomes of a finished network are damaged.
+    """
     for teacher in study.teachers:
         for row in (None, *study.rows):
+            name = row.name if row else TEACHER
             own = tuple(
                 each
                 for each in of_all
-                if each.cell.teacher.name == teacher.name
-                and (each.cell.row and each.cell.row.name) == (row and row.name)
+                if (each.trial.teacher.name, each.trial.row_name) == (teacher.name, name)
             )
             if own:
-                yield StudyRow(teacher, row, own, _entries(own, study))
+                yield TableRow(teacher, row, own, _entries(own, study))
 
 
-def _entries(own: Sequence[CellState], study: Study) -> dict[str, ScoredGroup]:
+def _entries(own: Sequence[TrialState], study: Study) -> dict[str, ScoredGroup]:
     entries = {}
     for evaluation in study.evaluations:
         folders = [each.evaluation(evaluation) for each in own if each.is_scored(evaluation)]
@@ -113,12 +113,11 @@ def _entries(own: Sequence[CellState], study: Study) -> dict[str, ScoredGroup]:
     return entries
 
 
-def _board_name(state: CellState, evaluation: Evaluation, study: Study) -> str:
-    """In a leaderboard over all: with what sets rows of one table apart."""
-    row = state.cell.row
-    name = row.name if row else TEACHER
+def _board_name(state: TrialState, evaluation: Evaluation, study: Study) -> str:
+    """In a leaderboard over all, with whatever sets rows apart."""
+    name = state.trial.row_name
     if len(study.teachers) > 1:
-        name = f"{state.cell.teacher.name}: {name}"
+        name = f"{state.trial.teacher.name}: {name}"
     images = [(each.settings.limit, each.settings.per_class) for each in study.evaluations]
     alike = images.count((evaluation.settings.limit, evaluation.settings.per_class)) > 1
     return f"{name} ({evaluation.name})" if alike else name

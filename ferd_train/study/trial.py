@@ -1,4 +1,4 @@
-"""One cell: train its student, score it, and tell how it goes. What it prints is in its log."""
+"""One trial: train its student, score it, notify of its progress. Output goes to its log."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from ferd_eval.runtime.device import choose_device
 from ferd_train.distillation.run import ImageSource, train_student
 from ferd_train.distillation.teacher import teacher_file
 from ferd_train.monitoring.epoch_log import StudentLog
-from ferd_train.study.definition import Cell, Evaluation
-from ferd_train.study.status import LOG, RUN, CellState
+from ferd_train.study.definition import Evaluation, Trial
+from ferd_train.study.status import LOG, RUN, TrialState
 
 
 @dataclass(frozen=True)
-class Task:
-    """A cell and what it needs to know of the machine."""
+class TrialTask:
+    """A picklable trial, with its folder and device."""
 
-    cell: Cell
+    trial: Trial
     evaluations: tuple[Evaluation, ...]
     folder: Path
     data_dir: Path | None
@@ -34,7 +34,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage of a task begins: training, or an evaluation by its name."""
+    """A stage begins: training, or an evaluation by its name."""
 
     name: str
 
@@ -49,22 +49,22 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Done:
-    """Nothing of the task is left."""
+    """The trial is finished."""
 
 
 @dataclass(frozen=True)
 class Failed:
-    """The task cannot be finished; `reason` is one line."""
+    """The trial cannot be finished; `reason` is one line."""
 
     reason: str
 
 
 Event = Stage | Epoch | Done | Failed
-Tell = Callable[[Event], None]
+Notify = Callable[[Event], None]
 
 
-def carry_out(task: Task, tell: Tell) -> None:
-    """Do what is left of a cell. Whatever goes wrong is told, not raised."""
+def run_trial(task: TrialTask, notify: Notify) -> None:
+    """Do what is left of a trial. Failures are notified, not raised."""
     try:
         make_folder(task.folder)
         with (
@@ -73,39 +73,39 @@ def carry_out(task: Task, tell: Tell) -> None:
             redirect_stderr(log),
         ):
             try:
-                _stages(task, tell)
+                _stages(task, notify)
             except Exception:
                 traceback.print_exc()
                 raise
     except UserError as reason:
-        tell(Failed(" ".join(str(reason).split())))
+        notify(Failed(" ".join(str(reason).split())))
     except Exception as error:
         said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        tell(Failed(f"{said} (the traceback is in {task.folder / LOG})"))
+        notify(Failed(f"{said} (the traceback is in {task.folder / LOG})"))
     else:
-        tell(Done())
+        notify(Done())
 
 
-def _stages(task: Task, tell: Tell) -> None:
-    state = CellState(task.cell, task.folder)
-    with teacher_file(task.cell.teacher.checkpoint) as file:
-        if task.cell.row is not None:
-            tell(Stage(RUN))
-            file = _train(task, tell)
+def _stages(task: TrialTask, notify: Notify) -> None:
+    state = TrialState(task.trial, task.folder)
+    with teacher_file(task.trial.teacher.checkpoint) as file:
+        if task.trial.row is not None:
+            notify(Stage(RUN))
+            file = _train(task, notify)
         for evaluation in task.evaluations:
             if not state.is_scored(evaluation):
-                tell(Stage(evaluation.name))
+                notify(Stage(evaluation.name))
                 _score(task, evaluation, file)
 
 
-def _train(task: Task, tell: Tell) -> Path:
+def _train(task: TrialTask, notify: Notify) -> Path:
     def watch(log: StudentLog, epochs: int) -> None:
-        tell(Epoch(log.epoch, epochs))
+        notify(Epoch(log.epoch, epochs))
 
-    recipe = task.cell.recipe
+    recipe = task.trial.recipe
     return train_student(
         recipe,
-        task.cell.teacher.load(recipe.image_size),
+        task.trial.teacher.load(recipe.image_size),
         task.folder / RUN,
         device=choose_device(task.device),
         source=ImageSource(task.data_dir),
@@ -113,15 +113,15 @@ def _train(task: Task, tell: Tell) -> Path:
     )
 
 
-def _score(task: Task, evaluation: Evaluation, network: Path) -> None:
+def _score(task: TrialTask, evaluation: Evaluation, network: Path) -> None:
     settings = replace(
         evaluation.settings,
         data_dir=task.data_dir,
         device=task.device,
         out=task.folder / evaluation.folder,
     )
-    if task.cell.row is None:  # what a user says of the teacher does not hold for the students
-        teacher = task.cell.teacher
+    if task.trial.row is None:  # options of the teacher do not hold for the students
+        teacher = task.trial.teacher
         settings = replace(
             settings,
             key=load_checkpoint(network, role="teacher", key=teacher.key).key or None,

@@ -1,4 +1,4 @@
-"""Finds before the first epoch whatever can be wrong with a study."""
+"""Validates a study before its first epoch."""
 
 from __future__ import annotations
 
@@ -38,44 +38,45 @@ from ferd_train.distillation.teacher_fit import (
 )
 from ferd_train.recipes.student import StudentRecipe
 from ferd_train.study.definition import Evaluation, Study, TeacherSource
-from ferd_train.study.status import CellState
+from ferd_train.study.status import TrialState
 
-#: What a study's folder says of itself.
+#: The record of a study in its folder.
 STUDY_RECORD = "study.json"
 
 
-def rehearse_study(
+def validate_study(
     study: Study,
-    of_all: Sequence[CellState],
-    wanted: Sequence[CellState],
+    of_all: Sequence[TrialState],
+    wanted: Sequence[TrialState],
     work: Path,
     *,
     device: str,
     data_dir: Path | None,
     download: bool,
 ) -> None:
-    """Load every teacher and data set, build every student, look at every folder; write nothing.
+    """Load every teacher and data set, build every student, check every folder; write nothing.
 
     Args:
-        study: what is asked for.
-        of_all: its cells.
-        wanted: those of them that are to be carried out.
+        study: as read.
+        of_all: its trials.
+        wanted: those to be run.
         work: folder of the study.
         device, data_dir, download: as of ``ferd-train study``.
 
     Raises:
-        UserError: something cannot work, or what the folder holds is of another study.
+        UserError: something cannot work, or the folder holds another study.
     """
     chosen = choose_device(device)
     with _placing(f"{study.file}: "):
         _require_same_measurement(study, work)
-        images = [_images(each, data_dir, download=download) for each in study.evaluations]
+        data = ImageSource(data_dir, download)
+        images = [_images(each, data) for each in study.evaluations]
         for source in study.teachers:
-            _rehearse_teacher(source, of_all, wanted, study, images, chosen, data_dir, download)
+            _validate_teacher(source, of_all, wanted, study, images, chosen, data)
 
 
 def write_record(study: Study, work: Path) -> None:
-    """Keep in the study's folder what evaluations mean there."""
+    """Record in the study's folder how evaluations measure."""
     known = _read_record(work)
     record = {
         "title": study.title,
@@ -85,20 +86,19 @@ def write_record(study: Study, work: Path) -> None:
     write_atomically(work / STUDY_RECORD, to_json(record).encode())
 
 
-def _rehearse_teacher(
+def _validate_teacher(
     source: TeacherSource,
-    of_all: Sequence[CellState],
-    wanted: Sequence[CellState],
+    of_all: Sequence[TrialState],
+    wanted: Sequence[TrialState],
     study: Study,
     images: Sequence[LabelledImages],
     device: DeviceChoice,
-    data_dir: Path | None,
-    download: bool,
+    data: ImageSource,
 ) -> None:
-    own = [state for state in of_all if state.cell.teacher == source]
-    rows = {state.cell.row.name: state.cell.row for state in own if state.cell.row}
+    own = [state for state in of_all if state.trial.teacher == source]
+    rows = {state.trial.row.name: state.trial.row for state in own if state.trial.row}
     load = cache(source.load)
-    alone = [state for state in own if state.cell.row is None]
+    alone = [state for state in own if state.trial.row is None]
     if alone:
         with _placing(f"teachers.{source.name}: "):
             sizes = [row.recipe.image_size for row in rows.values()]
@@ -109,16 +109,16 @@ def _rehearse_teacher(
     for row in rows.values():
         with _placing(f"{row.where}: teachers.{source.name}: "):
             intention = Intention(row.base, row.recipe, row.stated, study.dataset)
-            teacher = _fitting_teacher(intention, load, images, data_dir, download=download)
-            of_row = [state for state in own if state.cell.row == row and state in wanted]
+            teacher = _fitting_teacher(intention, load, images, data)
+            of_row = [state for state in own if state.trial.row == row and state in wanted]
             said = caution(intention, teacher, "to change that, write ", _as_table)
             if said and not all(state.is_trained() for state in of_row):
                 print(f"warning: {row.where}: teachers.{source.name}: {said}", file=sys.stderr)
-            shown = load_shown_images(row.recipe, teacher, ImageSource(data_dir, download))
+            shown = load_shown_images(row.recipe, teacher, data)
             for state in own:
-                # What is neither reported on nor continued may be as it likes.
+                # A run that is neither reported on nor continued may differ.
                 used = state in wanted or state.is_trained()
-                if state.cell.row == row and used and state.run.exists():
+                if state.trial.row == row and used and state.run.exists():
                     _require_same_run(state, teacher, shown, device)
 
 
@@ -126,19 +126,16 @@ def _fitting_teacher(
     intention: Intention,
     load: Callable[[int], FrozenTeacher],
     images: Sequence[LabelledImages],
-    data_dir: Path | None,
-    *,
-    download: bool,
+    data: ImageSource,
 ) -> FrozenTeacher:
-    """The teacher, once it is certain that a row's recipe and the images go with it.
+    """The teacher, if a row's recipe and the images fit it.
 
     Raises:
-        UserError: they do not; all that can be told at once is.
+        UserError: they do not; names everything that can be found at once.
     """
 
     def begin(recipe: StudentRecipe, teacher: FrozenTeacher) -> None:
-        shown = load_shown_images(recipe, teacher, ImageSource(data_dir, download))
-        validate_student(recipe, teacher, shown)
+        validate_student(recipe, teacher, load_shown_images(recipe, teacher, data))
 
     try:
         return require_fit(
@@ -165,11 +162,11 @@ def _as_table(changes: Mapping[str, str]) -> str:
 
 
 def _require_same_run(
-    state: CellState, teacher: FrozenTeacher, shown: ShownImages, device: DeviceChoice
+    state: TrialState, teacher: FrozenTeacher, shown: ShownImages, device: DeviceChoice
 ) -> None:
     try:
         with _one_thread():
-            student_run(state.cell.recipe, teacher, state.run, device=device, shown=shown)
+            student_run(state.trial.recipe, teacher, state.run, device=device, shown=shown)
     except UserError as reason:
         raise UserError(
             f"{reason} Or give the method another name, or remove {state.folder}."
@@ -177,35 +174,36 @@ def _require_same_run(
 
 
 def _require_same_teacher(
-    state: CellState, teacher: FrozenTeacher, evaluations: Sequence[Evaluation]
+    state: TrialState, teacher: FrozenTeacher, evaluations: Sequence[Evaluation]
 ) -> None:
-    digest = str(teacher.description["sha256"])
+    digest, name = str(teacher.description["sha256"]), state.trial.teacher.name
     for evaluation in evaluations:
         folder = state.evaluation(evaluation)
         before = look_up(read_manifest(folder) or {}, "checkpoint.sha256")
-        if before not in (None, digest):
-            raise UserError(
-                f"{folder / RECORD} is of another file of the teacher {state.cell.teacher.name} "
-                f"(sha256 {str(before)[:12]}, now {digest[:12]}). Give the teacher another name, "
-                f"or remove {state.folder}."
-            )
         key = look_up(read_manifest(folder) or {}, "checkpoint.key")
-        if before is not None and key is not None and key != (teacher.key or ""):
+        other = ""
+        if before not in (None, digest):
+            other = (
+                f"another file of the teacher {name} (sha256 {str(before)[:12]}, now {digest[:12]})"
+            )
+        elif before is not None and key is not None and key != (teacher.key or ""):
+            other = f"another network in the file of the teacher {name} ({key}, now {teacher.key})"
+        if other:
             raise UserError(
-                f"{folder / RECORD} is of another network in the file of the teacher "
-                f"{state.cell.teacher.name} ({key}, now {teacher.key}). Give the teacher another "
-                f"name, or remove {state.folder}."
+                f"{folder / RECORD} is of {other}. Give the teacher another name, or remove "
+                f"{state.folder}."
             )
 
 
-def _images(evaluation: Evaluation, data_dir: Path | None, *, download: bool) -> LabelledImages:
+def _images(evaluation: Evaluation, data: ImageSource) -> LabelledImages:
     with _placing(f"evaluations.{evaluation.name}: "):
-        settings = replace(evaluation.settings, data_dir=data_dir, download=download)
+        settings = evaluation.settings
+        settings = replace(settings, data_dir=data.data_dir, download=data.download)
         return read_inputs(settings).data
 
 
 def _require_same_measurement(study: Study, work: Path) -> None:
-    """A name of an evaluation stands for one way of measuring in a folder."""
+    """In a folder, an evaluation's name stands for one way of measuring."""
     record = _read_record(work)
     if record and record["dataset"] != study.dataset:
         raise UserError(
@@ -224,7 +222,7 @@ def _require_same_measurement(study: Study, work: Path) -> None:
 
 
 def _measurement(study: Study) -> dict[str, dict[str, Any]]:
-    """What decides the outcomes of each evaluation, as JSON has it."""
+    """The settings that decide the outcomes of each evaluation, as JSON has them."""
     return {
         each.name: json.loads(to_json(vars(replace(each.settings, dataset=None))))
         for each in study.evaluations
@@ -247,7 +245,7 @@ def _read_record(work: Path) -> Mapping[str, Any]:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """As the processes have it that carry out cells: it is part of a run's record."""
+    """As in the processes that run trials: the number is part of a run's record."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -11,7 +11,7 @@ import numpy as np
 from ferd_eval.io.json import to_json
 from ferd_eval.results.outcomes import Outcomes
 from ferd_train.config.recipe import to_toml
-from ferd_train.study.status import CellState
+from ferd_train.study.status import TrialState
 from tests.eval.metrics.simulated_run import simulate
 from tests.train.student_runs import tiny, write_teacher
 from tests.train.test_student_cli import data_file
@@ -61,7 +61,7 @@ def outcomes_of(seed: int, attacks: tuple[str, ...], per_class: int = 30) -> Out
     return simulate(NAMES, per_class=per_class, attacks=attacks, seed=seed)
 
 
-def pretend_trained(state: CellState, number: int, epochs: list[tuple[float, float]]) -> str:
+def pretend_trained(state: TrialState, number: int, epochs: list[tuple[float, float]]) -> str:
     """The record of a finished student, and the seconds of its epochs."""
     digest = f"{number:064x}"
     state.run.mkdir(parents=True)

@@ -12,12 +12,12 @@ import pytest
 from ferd_eval.models.checkpoint.load import load_checkpoint
 from ferd_train.study.parse import read_study
 from ferd_train.study.status import states
-from ferd_train.study.trial import Failed, Task
+from ferd_train.study.trial import Failed, TrialTask
 from tests.train.study.study_files import EVALUATIONS, HEAD, METHODS, lay_out, study_file
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'ferd[cluster]'")
 
-from ferd_train.study.ray_pool import carry_out_on_cluster  # noqa: E402 -- needs Ray
+from ferd_train.study.ray_pool import run_on_ray  # noqa: E402 -- needs Ray
 
 CELLS = ["small/teacher", *(f"small/{m}/seed-{s}" for m in ("ferd", "rslad") for s in (0, 1))]
 
@@ -60,9 +60,9 @@ def test_a_disk_that_is_not_shared_is_said(tmp_path):
     folder = lay_out(tmp_path / "files")
     read = read_study(study_file(folder, HEAD + METHODS + EVALUATIONS))
     state = states(read, tmp_path / "nowhere")[1]
-    task = Task(state.cell, read.evaluations, state.folder, folder, "cpu")
+    task = TrialTask(state.trial, read.evaluations, state.folder, folder, "cpu")
     seen = []
-    carry_out_on_cluster([task], tmp_path / "nowhere", "auto", lambda _, event: seen.append(event))
+    run_on_ray([task], tmp_path / "nowhere", "auto", lambda _, event: seen.append(event))
     (event,) = seen
     assert isinstance(event, Failed)
     assert "does not see" in event.reason
@@ -71,5 +71,5 @@ def test_a_disk_that_is_not_shared_is_said(tmp_path):
 
 
 def test_nothing_to_do_needs_no_cluster(tmp_path):
-    carry_out_on_cluster([], tmp_path, "127.0.0.1:1", lambda *_: None)
+    run_on_ray([], tmp_path, "127.0.0.1:1", lambda *_: None)
     assert not ray.is_initialized()

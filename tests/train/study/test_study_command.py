@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from ferd_eval.io.lock import sole_user
-from ferd_train.study import trial as cell_module
+from ferd_train.study import trial as trial_module
 from ferd_train.study.parse import read_study
-from ferd_train.study.process_pool import carry_out_all
+from ferd_train.study.process_pool import run_in_processes
 from ferd_train.study.status import states
-from ferd_train.study.trial import Done, Failed, Stage, Task, carry_out
+from ferd_train.study.trial import Done, Failed, Stage, TrialTask, run_trial
 from tests.train.student_runs import CODE, RESULT, write_teacher
 from tests.train.study.study_files import EVALUATIONS, HEAD, METHODS, lay_out, study_file
 from tests.train.test_student_cli import assert_one_line, call
@@ -287,21 +287,21 @@ def test_a_process_that_is_ended_costs_its_cell_alone(laid_out, tmp_path, monkey
     monkeypatch.chdir(laid_out)
     study = read_study(laid_out / "s.toml")
     tasks = [
-        Task(state.cell, study.evaluations[:1], state.folder, laid_out, "cpu")
+        TrialTask(state.trial, study.evaluations[:1], state.folder, laid_out, "cpu")
         for state in states(study, tmp_path)[:3]
     ]
     seen: list[tuple[str, object]] = []
 
     def watch(task, event):
-        seen.append((str(task.cell.path), event))
+        seen.append((str(task.trial.path), event))
         if isinstance(event, Stage) and task is tasks[1] and event.name == "run":
             for child in multiprocessing.active_children():
                 child.kill()
 
-    carry_out_all(tasks, 1, watch)
+    run_in_processes(tasks, 1, watch)
     ends = {path: event for path, event in seen if isinstance(event, Done | Failed)}
     assert [type(event) for event in ends.values()] == [Done, Failed, Done]
-    assert "ended by SIGKILL; if memory ran short" in ends[str(tasks[1].cell.path)].reason
+    assert "ended by SIGKILL; if memory ran short" in ends[str(tasks[1].trial.path)].reason
     assert not multiprocessing.active_children()
 
 
@@ -310,11 +310,11 @@ def test_a_bug_is_reported_with_its_traceback_in_the_log(laid_out, tmp_path, mon
         print("what it printed")
         raise RuntimeError("boom\nin two lines")
 
-    monkeypatch.setattr(cell_module, "train_student", broken)
+    monkeypatch.setattr(trial_module, "train_student", broken)
     study = read_study(laid_out / "s.toml")
     state = states(study, tmp_path)[1]
     told: list[object] = []
-    carry_out(Task(state.cell, study.evaluations, state.folder, None, "cpu"), told.append)
+    run_trial(TrialTask(state.trial, study.evaluations, state.folder, None, "cpu"), told.append)
     assert told[0] == Stage("run")
     assert isinstance(told[-1], Failed)
     assert told[-1].reason.startswith("RuntimeError: boom in two lines (the traceback is in ")

@@ -35,7 +35,7 @@ def folder(laid_out, tmp_path) -> Path:
 
 
 def paths(file: Path) -> list[str]:
-    return [str(cell.path) for cell in read_study(file).cells]
+    return [str(cell.path) for cell in read_study(file).trials]
 
 
 def test_methods_are_crossed_with_losses_and_seeds_and_teachers(folder):
@@ -45,7 +45,7 @@ def test_methods_are_crossed_with_losses_and_seeds_and_teachers(folder):
     study = read_study(file)
     names = ["ferd-own", "ferd-soft", "rslad-own", "rslad-soft"]
     assert [row.name for row in study.rows] == names
-    assert [str(cell.path) for cell in study.cells] == [
+    assert [str(cell.path) for cell in study.trials] == [
         "small/teacher",
         "big/teacher",
         *(
@@ -62,7 +62,7 @@ def test_methods_are_crossed_with_losses_and_seeds_and_teachers(folder):
     # What a loss sets comes last; what it leaves alone is the method's.
     assert recipes["rslad-soft"].loss.clean_weight == 0.25
     assert recipes["rslad-soft"].loss.attack_steps == 2
-    assert [cell.recipe.seed for cell in study.cells if cell.row] == [0] * 8 + [1] * 8
+    assert [cell.recipe.seed for cell in study.trials if cell.row] == [0] * 8 + [1] * 8
     assert study.baseline == "ferd-own"
     assert study.out == Path("reports/runs/study-s")
 
@@ -98,9 +98,9 @@ def test_what_is_set_for_all_gives_way_to_a_methods_own(folder):
 )
 def test_grids_may_be_partial(folder, selection, left):
     study = read_study(study_file(folder, f"{selection}\n{HEAD}{METHODS}{EVALUATIONS}"))
-    students = [cell for cell in study.cells if cell.row]
+    students = [cell for cell in study.trials if cell.row]
     assert {f"{cell.row.name} {cell.seed}" for cell in students} == left
-    assert study.cells[0].row is None
+    assert study.trials[0].row is None
 
 
 def test_a_teacher_need_not_be_scored(folder):
@@ -154,7 +154,7 @@ def test_the_ablations_are_those_of_the_paper():
     assert [row.recipe.ablation for row in study.rows] == [
         "none", "no-reweight", "no-fae", "no-utae", "no-fae-no-utae",
     ]  # fmt: skip
-    assert len(study.cells) == 16
+    assert len(study.trials) == 16
     assert {each.settings.eps for each in study.evaluations} == {"1/10"}
     assert study.rows[0].recipe.eps == Fraction(1, 10)
 
@@ -163,7 +163,7 @@ def test_the_laboratory_study_gives_all_methods_the_same_steps():
     study = read_study(ROOT / "studies/lab.toml")
     methods = [row.recipe.synthesis.method for row in study.rows]
     assert methods == ["ferd", "zskt", "cmi", "deepinv", "fast", "dfhl", "data"]
-    assert len(study.cells) == 1 + 7 * 3
+    assert len(study.trials) == 1 + 7 * 3
     assert len({_steps(row.recipe) for row in study.rows}) == 1
 
 
@@ -188,9 +188,9 @@ def test_the_example_of_the_docs_is_sound(tmp_path):
     study = read_study(study_file(tmp_path, first))
     rows = ["ferd-own", "ferd-rslad", "even-own", "even-rslad"]
     assert [row.name for row in study.rows] == rows
-    assert len(study.cells) == 2 + 2 * 4 * 3
+    assert len(study.trials) == 2 + 2 * 4 * 3
     partial = read_study(study_file(tmp_path, second + first))
-    students = {(cell.row.name, cell.seed) for cell in partial.cells if cell.row}
+    students = {(cell.row.name, cell.seed) for cell in partial.trials if cell.row}
     everyone = {(name, seed) for name in rows for seed in (0, 1, 2)}
     gone = {("even-rslad", 0), ("even-rslad", 1), ("even-rslad", 2), ("even-own", 2)}
     assert students == everyone - gone

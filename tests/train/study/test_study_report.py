@@ -12,10 +12,10 @@ from scipy import stats
 
 from ferd_eval.metrics import compare_methods
 from ferd_eval.results.outcomes import Outcomes
-from ferd_train.study.eta import forecast
+from ferd_train.study.eta import expected_seconds, time_left
 from ferd_train.study.parse import read_study
 from ferd_train.study.report import write_study_report
-from ferd_train.study.status import CellState, states
+from ferd_train.study.status import TrialState, states
 from tests.eval.metrics.simulated_run import simulate
 from tests.train.study.study_files import (
     accuracies,
@@ -53,23 +53,23 @@ PER_CLASS = {"full": 30, "few": 10}
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory) -> tuple[Path, list[CellState]]:
+def made(tmp_path_factory) -> tuple[Path, list[TrialState]]:
     """The teacher and two rows are complete; of the third one seed is, one failed, one is begun."""
     folder = lay_out(tmp_path_factory.mktemp("study") / "files")
     study = read_study(study_file(folder, TEXT))
     of_all = states(study, folder / "work")
     for number, state in enumerate(of_all):
-        row = state.cell.row
+        row = state.trial.row
         if row is None:
             digest, recipe = f"{number:064x}", {}
         else:
-            if row.name == "short" and state.cell.seed == 1:
+            if row.name == "short" and state.trial.seed == 1:
                 state.folder.mkdir(parents=True)
                 state.fail("it <b>diverged</b> | so")
                 continue
             digest = pretend_trained(state, number, [(2.0, 0.0), (1.0, number)])
-            recipe = {"arch": "a", "name": row.name, "seed": state.cell.seed}
-            if row.name == "short" and state.cell.seed == 2:
+            recipe = {"arch": "a", "name": row.name, "seed": state.trial.seed}
+            if row.name == "short" and state.trial.seed == 2:
                 continue
         for evaluation in study.evaluations:
             run = outcomes_of(number, ATTACKS[evaluation.name], PER_CLASS[evaluation.name])
@@ -79,11 +79,11 @@ def made(tmp_path_factory) -> tuple[Path, list[CellState]]:
     return page.parent, list(of_all)
 
 
-def runs_of(of_all: list[CellState], name: str | None, evaluation: str) -> dict[int, Outcomes]:
+def runs_of(of_all: list[TrialState], name: str | None, evaluation: str) -> dict[int, Outcomes]:
     return {
-        state.cell.seed or 0: Outcomes.load(state.folder / evaluation)
+        state.trial.seed or 0: Outcomes.load(state.folder / evaluation)
         for state in of_all
-        if (state.cell.row.name if state.cell.row else None) == name
+        if (state.trial.row.name if state.trial.row else None) == name
         and (state.folder / evaluation / "outcomes.parquet").exists()
     }
 
@@ -123,7 +123,7 @@ def test_means_and_intervals_are_those_of_the_outcomes(made):
 @pytest.mark.parametrize(("classes", "lowest"), [(20, 1), (100, 10)])
 def test_of_many_classes_the_lowest_tenth_stands_for_the_lowest(made, tmp_path, classes, lowest):
     study = read_study(made[0].parent.parent / "s.toml")
-    (teacher,) = (each for each in states(study, tmp_path) if each.cell.row is None)
+    (teacher,) = (each for each in states(study, tmp_path) if each.trial.row is None)
     run = simulate([f"class {k}" for k in range(classes)], per_class=97, attacks=("clean", "pgd"))
     pretend_scored(teacher.evaluation(study.evaluations[0]), run, "a" * 64, {})
     write_study_report(study, [teacher], tmp_path / "report")
@@ -135,7 +135,7 @@ def test_of_many_classes_the_lowest_tenth_stands_for_the_lowest(made, tmp_path, 
 def test_seconds_and_steps(made):
     folder, of_all = made
     rows = {row["row"]: row for row in read_csv(folder / "study.csv")}
-    numbers = [i for i, s in enumerate(of_all) if s.cell.row and s.cell.row.name == "plain"]
+    numbers = [i for i, s in enumerate(of_all) if s.trial.row and s.trial.row.name == "plain"]
     assert float(rows["plain"]["seconds making"]) == 3.0
     assert float(rows["plain"]["seconds learning"]) == statistics.mean(numbers)
     # (3 − 1) and (5 − 1) epochs of three steps.
@@ -240,31 +240,31 @@ def test_the_leaderboard_has_every_row_that_was_scored(made):
         }
 
 
-def test_a_forecast_goes_by_what_is_finished(made):
+def test_time_left_follows_from_finished_trials(made):
     _, of_all = made
     study = read_study(made[0].parent.parent / "s.toml")
-    by_name = {str(state.cell.path): state for state in of_all}
+    by_name = {str(state.trial.path): state for state in of_all}
     begun = next(state for path, state in by_name.items() if path.endswith("short/seed-2"))
     failed = next(state for path, state in by_name.items() if path.endswith("short/seed-1"))
     # One seed of the row is scored: 1.25 seconds an attack, two attacks an evaluation.
-    assert forecast([begun], of_all, study.evaluations).seconds == pytest.approx(2 * 2 * 1.25)
-    own = [s for s in of_all if s.cell.row and s.cell.row.name == "short" and s.is_trained()]
+    assert sum(expected_seconds([begun], of_all, study.evaluations)) == pytest.approx(2 * 2 * 1.25)
+    own = [s for s in of_all if s.trial.row and s.trial.row.name == "short" and s.is_trained()]
     trained = statistics.mean(state.training_time().total for state in own)
-    of_failed = forecast([failed], of_all, study.evaluations)
-    assert of_failed.seconds == pytest.approx(trained + 2 * 2 * 1.25)
-    assert of_failed.unknown == 0
-    assert of_failed.words(2) == f"about {of_failed.seconds / 2:.0f} s left"
-    nothing = forecast([failed], [failed], study.evaluations)
-    assert (nothing.seconds, nothing.unknown) == (0, 3)
-    assert nothing.words(1) == "time left not known yet"
+    of_failed = expected_seconds([failed], of_all, study.evaluations)
+    assert sum(of_failed) == pytest.approx(trained + 2 * 2 * 1.25)
+    assert time_left(of_failed, 2) == f"about {sum(of_failed) / 2:.0f} s left"
+    assert time_left([*of_failed, None], 2) == f"at least {sum(of_failed) / 2:.0f} s left"
+    nothing = expected_seconds([failed], [failed], study.evaluations)
+    assert nothing == [None] * 3
+    assert time_left(nothing, 1) == "time left not known yet"
 
 
 def test_outcomes_of_another_network_do_not_count(made, tmp_path):
     """A student trained anew is not what the old outcomes speak of."""
     _, of_all = made
-    state = next(s for s in of_all if s.cell.row and s.cell.row.name == "plain")
+    state = next(s for s in of_all if s.trial.row and s.trial.row.name == "plain")
     study = read_study(made[0].parent.parent / "s.toml")
-    elsewhere = CellState(state.cell, tmp_path / "cell")
+    elsewhere = TrialState(state.trial, tmp_path / "cell")
     digest = pretend_trained(elsewhere, 7, [(1.0, 1.0)])
     run, evaluation = outcomes_of(7, ATTACKS["full"]), study.evaluations[0]
     pretend_scored(elsewhere.evaluation(evaluation), run, "f" * 64, {"seed": 0})
