@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ferd_eval.attacks import Batch, KeyedRng, Passes, Threat, frozen
@@ -71,7 +71,7 @@ class Training(Trainer[EpochLog]):
 
     def __init__(self, recipe: TeacherRecipe, data: LabelledImages, device: torch.device) -> None:
         super().__init__(device)
-        self.recipe = recipe
+        self.recipe, self.peak_lr = recipe, recipe.lr
         # Mean loss of the current epoch, once its steps are done.
         self._mean_loss: float | None = None
         self._loss = ROBUST_LOSSES[recipe.loss](recipe)
@@ -84,28 +84,23 @@ class Training(Trainer[EpochLog]):
                 recipe.arch, num_classes=data.num_classes, in_channels=data.image_shape[0]
             )
             self._architecture = architecture
-            self._network = architecture.build().to(device)
-            self._network.to(memory_format=memory_format(recipe.precision, device))
-        check_network(self._network, data, torch.float32)
+            self.network = architecture.build().to(device)
+            self.network.to(memory_format=memory_format(recipe.precision, device))
+        self._steps = len(self._train_N) // recipe.batch_size or 1
+        self.phases = {
+            STEP: Phase(self._steps, recipe.inner_steps + 2),
+            VALIDATION_BATCH: self._validation.phase(recipe.batch_size),
+        }
+        check_network(self.network, data, torch.float32)
         average = get_ema_multi_avg_fn(recipe.ema_decay)  # type: ignore[no-untyped-call]
-        self._average = AveragedModel(self._network, multi_avg_fn=average, use_buffers=True)
+        self._average = AveragedModel(self.network, multi_avg_fn=average, use_buffers=True)
         self._optimizer = torch.optim.SGD(
-            self._network.parameters(),
+            self.network.parameters(),
             lr=recipe.lr,
             momentum=recipe.momentum,
             weight_decay=recipe.weight_decay,
             nesterov=recipe.momentum > 0,
         )
-
-    @property
-    def network(self) -> nn.Module:
-        """The network that learns."""
-        return self._network
-
-    @property
-    def peak_lr(self) -> float:
-        """Of the one-cycle schedule."""
-        return self.recipe.lr
 
     def epoch(self) -> EpochLog:
         """One pass over the training part, then the averaged network's validation figures."""
@@ -127,20 +122,6 @@ class Training(Trainer[EpochLog]):
         self._mean_loss = None
         self.logs.append(log)
         return log
-
-    @property
-    def phases(self) -> dict[str, Phase]:
-        """Phases of an epoch by name."""
-        recipe = self.recipe
-        return {
-            STEP: Phase(self._steps, recipe.inner_steps + 2),
-            VALIDATION_BATCH: self._validation.phase(recipe.batch_size),
-        }
-
-    @property
-    def _steps(self) -> int:
-        """Steps of the optimiser an epoch."""
-        return len(self._train_N) // self.recipe.batch_size or 1
 
     def _learn(self) -> float:
         """An epoch's steps; their mean loss."""
@@ -167,22 +148,22 @@ class Training(Trainer[EpochLog]):
             noise = KeyedRng(epoch_seed(recipe.seed, self.epochs_done), "augment", index_B)
             x_BCHW = crop_and_flip(x_BCHW, noise, recipe.crop_padding, recipe.flip)
         adv_BCHW = self._perturb(x_BCHW, y_B, index_B)
-        self._network.train()
+        self.network.train()
         self._optimizer.zero_grad(set_to_none=True)
-        loss = self._loss(self._network, x_BCHW, adv_BCHW, y_B)
+        loss = self._loss(self.network, x_BCHW, adv_BCHW, y_B)
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
-        self._average.update_parameters(self._network)
+        self._average.update_parameters(self.network)
         return loss.detach()
 
     def _perturb(self, x_BCHW: Tensor, y_B: Tensor, index_B: Tensor) -> Tensor:
         """The inner maximisation, against the network in evaluation mode."""
         recipe = self.recipe
-        with frozen(self._network), torch.no_grad():
-            clean_BK = self._network(x_BCHW)
+        with frozen(self.network), torch.no_grad():
+            clean_BK = self.network(x_BCHW)
         inner = self._loss.attack(recipe.inner_steps, recipe.inner_step)
         return inner.examples(
-            self._network,
+            self.network,
             Batch(x_BCHW, y_B, index_B, clean_BK),
             Threat(recipe.eps),
             seed=epoch_seed(recipe.seed, self.epochs_done),
@@ -191,14 +172,14 @@ class Training(Trainer[EpochLog]):
 
     def _state(self) -> dict[str, Any]:
         return {
-            "network": self._network.state_dict(),
+            "network": self.network.state_dict(),
             "average": self._average.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "mean_loss": self._mean_loss,
         }
 
     def _load(self, state: Mapping[str, Any]) -> None:
-        self._network.load_state_dict(state["network"])
+        self.network.load_state_dict(state["network"])
         self._average.load_state_dict(state["average"])
         self._optimizer.load_state_dict(state["optimizer"])
         self.logs = [EpochLog(**log) for log in state["logs"]]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ferd_eval.attacks import PGD, Batch, Threat, frozen
 from ferd_eval.errors import UserError
@@ -76,7 +76,7 @@ class StudentTraining(Trainer[StudentLog]):
                 except those that write.
         """
         super().__init__(device, workers)
-        self.recipe = recipe
+        self.recipe, self.peak_lr = recipe, recipe.distillation.lr
         # Of the current epoch, as far as it is done.
         self._figures: dict[str, Any] = {}
         self._share = workers.share(recipe.batch_size)
@@ -96,6 +96,8 @@ class StudentTraining(Trainer[StudentLog]):
                 advice=f"Take another student than {recipe.arch}, or set image_size.",
             )
         share_batch_norm(self.student, self._share)
+        self.network = self.student
+        self.phases = self._phases()
         self._reweighting = recipe.reweighting.build()
         self._vulnerability_K = torch.zeros(self._num_classes, dtype=torch.float64)
         self._synthesis = recipe.synthesis.build(
@@ -122,27 +124,13 @@ class StudentTraining(Trainer[StudentLog]):
             weight_decay=recipe.distillation.weight_decay,
         )
 
-    @property
-    def network(self) -> nn.Module:
-        """The student."""
-        return self.student
-
-    @property
-    def peak_lr(self) -> float:
-        """At the start of the cosine."""
-        return self.recipe.distillation.lr
-
-    @property
-    def phases(self) -> dict[str, Phase]:
-        """Phases of an epoch by name."""
-        recipe = self.recipe
-        phases = {}
+    def _phases(self) -> dict[str, Phase]:
+        recipe, phases = self.recipe, {}
         if recipe.synthesis.image_steps:
             phases[IMAGE_STEP] = Phase(recipe.synthesis.image_steps, 3)
-        learning = Phase(
+        phases[STUDENT_STEP] = Phase(
             recipe.distillation.steps, recipe.loss.pgd_steps + 3, begins=recipe.warmup + 1
         )
-        phases[STUDENT_STEP] = learning
         if self._validation is not None:
             phases[VALIDATION_BATCH] = self._validation.phase(recipe.batch_size)
         return phases

@@ -40,8 +40,14 @@ class Trainer(ABC, Generic[Log]):
     Attributes:
         logs: figures of the finished epochs.
         seams: where the run may be left within an epoch.
+        network: learns; a subclass sets it, as the next.
+        peak_lr: the recipe's learning rate.
+        phases: of an epoch by name, in order.
     """
 
+    network: nn.Module
+    peak_lr: float
+    phases: dict[str, Phase]
     #: The subject of messages, and the recipe's field of the learning rate.
     subject: ClassVar[str]
     lr_field: ClassVar[str]
@@ -51,21 +57,6 @@ class Trainer(ABC, Generic[Log]):
         self.seams = Seams(workers, device)
         self._device, self._workers = device, workers
         self._stopwatch = Stopwatch()
-
-    @property
-    @abstractmethod
-    def network(self) -> nn.Module:
-        """The network that learns."""
-
-    @property
-    @abstractmethod
-    def peak_lr(self) -> float:
-        """The recipe's learning rate."""
-
-    @property
-    @abstractmethod
-    def phases(self) -> dict[str, Phase]:
-        """Phases of an epoch by name, in order."""
 
     @property
     def epochs_done(self) -> int:
