@@ -1,1 +1,1 @@
-"""Trains robust teachers and, from them, students; what it writes, `ferd_eval` reads."""
+"""Trains robust teachers and distils students from them, for `ferd_eval` to score."""

@@ -1,4 +1,4 @@
-"""``python -m ferd_train``, the form that ``torchrun -m`` takes."""
+"""``python -m ferd_train``, as ``torchrun -m`` needs it."""
 
 from ferd_train.cli import main
 

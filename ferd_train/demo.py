@@ -1,4 +1,4 @@
-"""What ``demo`` does once torch may be loaded: a recipe cut short, and what to make of its end."""
+"""The work of ``demo``: a short recipe, and how to read its result."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NEXT = (
 
 
 def demonstrate(out: Path) -> None:
-    """Distil a student from the packaged teacher, score both, and say how to go on."""
+    """Distil a student from the packaged teacher, score both, and print the next step."""
     job = Distilling(
         teacher="demo", recipe="ferd-demo", out=out, score=True, dataset="demo", attacks="fast"
     )

@@ -1,9 +1,11 @@
-"""What ``student --dry-run`` says: what will be trained from what, and how long it will take."""
+"""The plan that ``student --dry-run`` prints, with its time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
@@ -14,19 +16,25 @@ from ferd_eval.evaluation.cost.model import TIMED_IMAGES, seconds_per_image
 from ferd_eval.evaluation.model_checks import as_images
 from ferd_eval.io.json import parse_json
 from ferd_eval.models import build_architecture
-from ferd_eval.runtime.device import DeviceChoice
+from ferd_eval.runtime.device import DeviceChoice, exact_arithmetic
 from ferd_eval.runtime.progress import duration
 from ferd_train.config.recipe import flat, text_of
 from ferd_train.distillation.run import ShownImages
 from ferd_train.distillation.teacher import FrozenTeacher
-from ferd_train.distillation.time import EpochTime, measure_epoch
+from ferd_train.distillation.trainer import StudentTraining
 from ferd_train.recipes.student import StudentRecipe
-from ferd_train.training.run_folder import RunFolder
+from ferd_train.training.run_folder import RunFolder, fitting_into_memory
+
+# Steps of two short epochs; their difference is the time of the steps between. Every fifth student
+# step is also one of ZSKT's generator.
+_FEW, _MORE = 1, 6
+# Images that the shortest epoch is first timed on, and seconds it may take with a whole batch.
+_SMALL_BATCH, _PATIENCE = 8, 60.0
 
 
 @dataclass(frozen=True, eq=False)
 class Scoring:
-    """How students and teacher will be attacked."""
+    """Attacks on students and teacher."""
 
     images: LabelledImages
     plan: Sequence[PlannedAttack]
@@ -34,16 +42,14 @@ class Scoring:
 
 @dataclass(frozen=True, eq=False)
 class StudentPlan:
-    """A job that has passed all checks.
+    """A validated job.
 
     Attributes:
         name: of the recipe.
         recipes: one for each seed.
         runs: their folders.
-        teacher: what is distilled.
         shown: real images that the runs see.
-        device: where they train.
-        scoring: None where nothing is to be scored.
+        scoring: None if nothing is scored.
     """
 
     name: str
@@ -55,7 +61,7 @@ class StudentPlan:
     scoring: Scoring | None
 
     def lines(self) -> Iterator[str]:
-        """The plan, line by line. Takes a few steps of training to tell the time."""
+        """The plan, line by line. Measures a few steps of training."""
         recipe, known, teacher = self.recipes[0], flat(self.recipes[0]), self.teacher
         shape = "×".join(map(str, teacher.image_shape))
         yield (
@@ -138,7 +144,7 @@ def _parts(epoch: EpochTime) -> str:
 
 
 def _epochs_done(run: RunFolder, recipe: StudentRecipe) -> int:
-    """Epochs that need not be done again."""
+    """Finished epochs."""
     if run.is_finished:
         return recipe.epochs
     if not run.state.exists():
@@ -151,3 +157,69 @@ def _standing(run: RunFolder, recipe: StudentRecipe, done: int) -> str:
     if run.is_finished:
         return "finished"
     return f"to be continued from epoch {done + 1} of {recipe.epochs}" if done else "to be trained"
+
+
+@dataclass(frozen=True)
+class EpochTime:
+    """Wall clock of an epoch, in seconds."""
+
+    making: float
+    learning: float
+
+    def run(self, recipe: StudentRecipe, epochs_done: int) -> float:
+        """Of the epochs left."""
+        taught = recipe.epochs - max(epochs_done, recipe.warmup)
+        return self.making * (recipe.epochs - epochs_done) + self.learning * taught
+
+
+def measure_epoch(
+    recipe: StudentRecipe, teacher: FrozenTeacher, shown: ShownImages, device: DeviceChoice
+) -> EpochTime:
+    """Take a few steps of images and of the student, on fewer images where a batch takes long.
+
+    Raises:
+        UserError: a batch does not fit into memory, or training diverged.
+    """
+    batch = min(_SMALL_BATCH, recipe.batch_size)
+    with exact_arithmetic(), fitting_into_memory(recipe.batch_size, device):
+        first = _short(recipe, teacher, shown, device, _FEW, batch)
+        share = recipe.batch_size / batch
+        if (first.making + first.learning) * share < _PATIENCE:
+            batch, share = recipe.batch_size, 1.0
+        short, longer = (
+            _short(recipe, teacher, shown, device, steps, batch) for steps in (_FEW, _MORE)
+        )
+    making = short.making
+    if "synthesis.steps" in flat(recipe):
+        steps = int(flat(recipe)["synthesis.steps"])
+        making = _scaled(short.making, longer.making, steps)
+    learning = _scaled(short.learning, longer.learning, recipe.distillation.steps)
+    return EpochTime(making * share, learning * share)
+
+
+def _scaled(short: float, longer: float, steps: int) -> float:
+    """By a straight line through both."""
+    step = max(longer - short, 0.0) / (_MORE - _FEW)
+    return short + step * (steps - _FEW)
+
+
+def _short(
+    recipe: StudentRecipe,
+    teacher: FrozenTeacher,
+    shown: ShownImages,
+    device: DeviceChoice,
+    steps: int,
+    batch: int,
+) -> EpochTime:
+    """An epoch of so many steps."""
+    changes = {"warmup": 0, "batch_size": batch, "distillation.steps": steps}
+    known = flat(recipe)
+    limits = {"synthesis.steps": steps, **recipe.synthesis.full_cost}
+    changes |= {name: value for name, value in limits.items() if name in known}
+    training = StudentTraining(
+        recipe.with_changes(changes), teacher, device.device, real=shown.real
+    )
+    with TemporaryDirectory() as folder:
+        training.begin(Path(folder, "bank"))
+        log = training.epoch()
+    return EpochTime(log.seconds_making, log.seconds_learning)

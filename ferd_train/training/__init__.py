@@ -1,1 +1,1 @@
-"""What all training loops share."""
+"""Parts shared by all training loops."""

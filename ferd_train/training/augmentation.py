@@ -1,4 +1,4 @@
-"""Random crops and mirror images, keyed like everything random. B batch, C × H × W pixels."""
+"""Random crops and flips, keyed. B batch, C × H × W pixels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ferd_train.config.checks import require_at_least
 
 @dataclass(frozen=True)
 class AugmentationRecipe:
-    """What happens to images before a network sees them.
+    """Augmentation of training images.
 
     Attributes:
         crop_padding: random-crop padding in pixels; 0 for no cropping.
@@ -28,7 +28,7 @@ class AugmentationRecipe:
         require_at_least(self, 0, "crop_padding")
 
     def __call__(self, x_BCHW: Tensor, seed: int, place_B: Tensor) -> Tensor:
-        """The images, moved and mirrored by their places in the batch."""
+        """Images shifted and flipped, keyed by their places in the batch."""
         noise = KeyedRng(seed, "augment", place_B)
         return crop_and_flip(x_BCHW, noise, self.crop_padding, self.flip)
 
@@ -42,8 +42,8 @@ def crop_and_flip(x_BCHW: Tensor, noise: KeyedRng, padding: int, flip: bool) -> 
         shift_B2 = (random_B3[:, :2] * (2 * padding + 1)).long()
         rows_BH = shift_B2[:, :1] + torch.arange(height, device=x_BCHW.device)
         columns_BW = shift_B2[:, 1:] + torch.arange(width, device=x_BCHW.device)
-        # Pixels counted through the padded image, so that one index finds them, and their gradients
-        # go back, in the order that convolutions want.
+        # Flat indices into the padded image: one gather, whose result and gradients have the
+        # memory layout that convolutions want.
         place_BP = (rows_BH[:, :, None] * padded.shape[3] + columns_BW[:, None, :]).flatten(1)
         place_BCP = place_BP[:, None].expand(-1, channels, -1)
         x_BCHW = padded.flatten(2).gather(2, place_BCP).view(x_BCHW.shape)

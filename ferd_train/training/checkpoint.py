@@ -1,4 +1,4 @@
-"""The file that an unfinished run continues from. Reading one executes nothing."""
+"""State file of an unfinished run. Reading it executes nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def write_state(file: Path, state: Mapping[str, Any]) -> None:
 
 
 def read_state(file: Path, load: Callable[[Mapping[str, Any]], None]) -> None:
-    """Hand what `write_state` wrote to `load`, which may raise anything at what it does not take.
+    """Pass a state file to `load`, which may raise anything if it does not fit.
 
     Raises:
         UserError: the file is damaged. It was written whole, so something else broke it, and

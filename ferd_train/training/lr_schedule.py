@@ -1,10 +1,10 @@
-"""How the learning rate moves over a run."""
+"""Learning rate schedules."""
 
 from __future__ import annotations
 
 import math
 
-#: Share of the run that the learning rate rises for.
+#: Share of the run with a rising learning rate.
 _RISE = 0.3
 
 

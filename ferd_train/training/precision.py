@@ -1,4 +1,4 @@
-"""With how many bits training computes. Figures of validation are always exact."""
+"""Arithmetic precision of training. Validation is always exact."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _bfloat16(device: torch.device) -> Iterator[None]:
         yield
 
 
-#: By the name a recipe calls it.
+#: By name, as in recipes.
 PRECISIONS: Mapping[str, Callable[[torch.device], AbstractContextManager[None]]] = {
     "float32": lambda device: exact_arithmetic(),
     "tf32": lambda device: _tf32(),
@@ -34,6 +34,6 @@ PRECISIONS: Mapping[str, Callable[[torch.device], AbstractContextManager[None]]]
 
 
 def memory_format(precision: str, device: torch.device) -> torch.memory_format:
-    """How weights lie: channels last where tensor cores compute, which read them so."""
+    """Channels last where tensor cores compute, contiguous elsewhere."""
     fast = device.type == "cuda" and precision != "float32"
     return torch.channels_last if fast else torch.contiguous_format

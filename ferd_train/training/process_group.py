@@ -1,13 +1,12 @@
-"""Several processes on one batch, such as ``torchrun`` starts them; usually there is one alone.
+"""Several processes on one batch, started by ``torchrun``; usually there is only one.
 
-Every process holds the same networks and its own rows of each batch. What is small, such as logits,
-is gathered, and all go on with the whole batch alike, each as if it were alone: a loss that comes
-of it is the whole batch's, and so is the gradient with respect to anything gathered. Images stay
-where they were made. Of gradients with respect to parameters each process finds the part that went
-through its own rows, until `sum_gradients`.
+Every process holds the same networks and its own rows of each batch. Small tensors, such as logits,
+are gathered, and each process continues with the whole batch as if it were alone: a loss of it is
+the whole batch's, and so is the gradient with respect to anything gathered. Images stay where they
+were made. Gradients with respect to parameters cover a process's own rows, until `sum_gradients`.
 
-All processes must call what communicates, in the same order. B the whole batch's rows, O the
-process's own.
+All processes must make the same communicating calls, in the same order. B the whole batch's rows,
+O the process's own.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ from torch.distributed.rendezvous import rendezvous
 from ferd_eval.errors import UserError
 from ferd_eval.runtime.device import DeviceChoice, choose_device
 
-# The first process may look at images or fetch some meanwhile.
+# The first process may validate or download images meanwhile.
 _PATIENCE = timedelta(hours=1)
-# Seconds in which a process that failed says why before another one's end gets it stopped.
+# Seconds for a failed process to say why, before the end of another stops it.
 _GRACE = 5
 
 
@@ -40,9 +39,9 @@ class Workers:
     """The processes that train one network, as one of them sees them.
 
     Attributes:
-        rank: this one's place among them.
-        count: how many there are; with one, nothing is sent and everything is as it was.
-        local_rank: place among those of the same machine, and number of the GPU if there are any.
+        rank: of this process.
+        count: of all; a single one sends nothing.
+        local_rank: rank on this machine, and number of the GPU if there are any.
     """
 
     rank: int = 0
@@ -51,14 +50,14 @@ class Workers:
 
     @property
     def is_first(self) -> bool:
-        """Whether it is for this process to write and to print."""
+        """Whether this process writes and prints."""
         return self.rank == 0
 
     def choose_device(self, wanted: str) -> DeviceChoice:
-        """As the benchmark's, but that each of several processes takes a GPU of its own.
+        """As the benchmark's, except that each of several processes takes its own GPU.
 
         Raises:
-            UserError: the device is absent, or one that several processes cannot share a batch on.
+            UserError: the device is missing, or cannot be shared by several processes.
         """
         if self.count == 1:
             return choose_device(wanted)
@@ -88,13 +87,13 @@ class Workers:
         return BatchShard(self, total)
 
     def wait(self) -> None:
-        """Until all have come this far."""
+        """Wait until all processes have called this."""
         if self.count > 1:
             distributed.all_reduce(torch.zeros(()))
 
     @contextmanager
     def in_turn(self) -> Iterator[None]:
-        """The first process goes through the block before the others do, who read what it wrote."""
+        """The first process runs the block before the others, who may read what it wrote."""
         if not self.is_first:
             self.wait()
         yield
@@ -109,11 +108,11 @@ class Workers:
         return total
 
     def any(self, *truths: bool) -> list[bool]:
-        """Of each, whether it is true for any process."""
+        """For each, whether it is true on any process."""
         return [bool(count) for count in self.sum(torch.tensor(truths, dtype=torch.int64))]
 
     def exchange(self, x_N: Tensor) -> list[Tensor]:
-        """What each process has, by rank: on the CPU, N of its own."""
+        """The tensors of all processes, by rank: on the CPU, N numbers of its own."""
         if self.count == 1:
             return [x_N]
         size_W = torch.zeros(self.count, dtype=torch.int64)
@@ -141,11 +140,11 @@ ALONE = Workers()
 
 @dataclass(frozen=True)
 class BatchShard:
-    """A process's own rows of a batch: consecutive ones, as many as the others have or one more.
+    """A process's own rows of a batch: consecutive, as many as the others have or one more.
 
     Attributes:
-        workers: who shares the batch.
-        total: its rows; not looked at where there is one process, who has them all.
+        workers: who share the batch.
+        total: its rows; ignored for a single process.
     """
 
     workers: Workers = ALONE
@@ -153,7 +152,7 @@ class BatchShard:
 
     @property
     def rows(self) -> slice:
-        """Where its own are."""
+        """The process's own."""
         if self.workers.count == 1:
             return slice(None)
         rank, count = self.workers.rank, self.workers.count
@@ -161,11 +160,11 @@ class BatchShard:
 
     @property
     def fraction(self) -> float:
-        """Its part of the batch, of 1."""
+        """Of the batch."""
         return 1.0 if self.workers.count == 1 else len(range(self.total)[self.rows]) / self.total
 
     def own(self, x_B: Tensor) -> Tensor:
-        """Its rows of what all processes have alike: B×… to O×… ."""
+        """Own rows of a tensor that all processes hold: B×… to O×… ."""
         return x_B[self.rows]
 
     def places(self, x_O: Tensor) -> Tensor:
@@ -183,10 +182,10 @@ class BatchShard:
         return gathered_B
 
     def normal(self, shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
-        """Standard normal numbers of this shape, O×…, its own of those for the whole batch.
+        """Standard normal numbers for the own rows, O×…, drawn for the whole batch.
 
         Args:
-            shape: of its own.
+            shape: of the own rows.
             like: dtype and device.
             generator: on that device, in the same state on all processes.
         """
@@ -203,7 +202,7 @@ WHOLE = BatchShard()
 
 
 class _Gather(torch.autograd.Function):
-    """Own rows among zeros, added up: shares may differ in size, and sums of zeros are exact."""
+    """Sums own rows among zeros: shards may differ in size, and adding zeros is exact."""
 
     @staticmethod
     def forward(ctx: Any, x_O: Tensor, share: BatchShard) -> Tensor:
@@ -221,10 +220,10 @@ class _Gather(torch.autograd.Function):
 
 @contextmanager
 def join() -> Iterator[Workers]:
-    """Those that ``torchrun`` started together, else this process alone.
+    """The processes that ``torchrun`` started together, else this one alone.
 
-    An error of one process ends them all: it leaves here on the process where it came first, to be
-    said once; the others end without a word.
+    An error of one process ends all: the first error is raised here, to be reported once; the other
+    processes end silently.
 
     Raises:
         SystemExit: another process failed before.

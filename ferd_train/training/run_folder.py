@@ -1,14 +1,14 @@
-"""A training run's folder: its record, its figures, its state and in the end its network."""
+"""A training run's folder: record, figures, state and finally the network."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ferd_eval.errors import UserError
 from ferd_eval.io.files import file_sha256, make_folder, write_atomically
@@ -21,7 +21,7 @@ from ferd_train.config.recipe import Recipe, to_toml
 # The order of the images comes from numpy; the order of sums from how many processes add them up.
 _TRAINING_ENVIRONMENT = (*ENVIRONMENT, "packages.numpy", "processes")
 
-#: What a run may be made from: path in the record to a digest, and what it is called.
+#: Sources of a run: path in the record to a digest, and how a run with another is called.
 _SOURCES = {
     "dataset.fingerprint": "on other data (fingerprint",
     "teacher.sha256": "of another teacher (sha256",
@@ -38,11 +38,10 @@ _READINGS = (
 
 
 class RunFolder:
-    """Where a run keeps everything. A killed run leaves a state, a finished one a network.
+    """A killed run leaves a state in its folder, a finished one a network.
 
     Attributes:
-        folder: the folder.
-        record: what ``manifest.json`` says.
+        record: content of ``manifest.json``.
         state: file to continue from.
         network: file of the finished network.
         is_finished: whether nothing is left to do.
@@ -52,12 +51,12 @@ class RunFolder:
     """
 
     def __init__(self, folder: Path, network: str, record: Mapping[str, Any]) -> None:
-        """Look at the folder; nothing is written before `begin`.
+        """Check the folder; nothing is written before `begin`.
 
         Args:
             folder: need not exist.
             network: name of the finished network's file.
-            record: of the run that is asked for.
+            record: of the run to begin or continue.
         """
         self.folder = folder
         self.state = folder / "state.pt"
@@ -161,39 +160,31 @@ def fitting_into_memory(batch_size: int, device: DeviceChoice) -> Iterator[None]
 
 
 def _require_same_training(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> None:
-    """Refuse another recipe or other sources, and to go on where the last bit would differ."""
+    """Refuse another recipe or other sources, and to continue where the last bit would differ."""
+
+    def refuse(held: str) -> NoReturn:
+        raise UserError(f"{folder} holds {held}. Choose another folder with --out.")
+
+    def changed(paths: Iterable[str]) -> Iterator[tuple[str, Any, Any]]:
+        for path in paths:
+            before, after = look_up(old, path) or None, look_up(new, path) or None
+            if before != after:
+                yield path, before, after
+
     if {*old["recipe"]} != {*new["recipe"]}:
-        raise UserError(
-            f"{folder} holds a run with a recipe of another kind. Choose another folder with --out."
-        )
+        refuse("a run with a recipe of another kind")
     for key, value in new["recipe"].items():
-        before = old["recipe"][key]
-        if before != value:
-            raise UserError(
-                f"{folder} holds a run with another recipe: {key} is {before}, asked for is "
-                f"{value}. Choose another folder with --out."
-            )
-    for path, what in _SOURCES.items():
-        before, after = look_up(old, path), look_up(new, path)
-        if before != after:
-            raise UserError(
-                f"{folder} holds a run {what} {str(before)[:12]}, now {str(after)[:12]}). Choose "
-                "another folder with --out."
-            )
-    for path in _READINGS:
-        before, after = look_up(old, path) or None, look_up(new, path) or None
-        if before != after:
-            raise UserError(
-                f"{folder} holds a run with the teacher read otherwise: {path} is {before}, asked "
-                f"for is {after}. Choose another folder with --out."
-            )
+        if (before := old["recipe"][key]) != value:
+            refuse(f"a run with another recipe: {key} is {before}, asked for is {value}")
+    for path, before, after in changed(_SOURCES):
+        refuse(f"a run {_SOURCES[path]} {str(before)[:12]}, now {str(after)[:12]})")
+    for path, before, after in changed(_READINGS):
+        refuse(f"a run with the teacher read otherwise: {path} is {before}, asked for is {after}")
     if old["status"] == "finished":
         return
-    for path in _TRAINING_ENVIRONMENT:
-        before, after = look_up(old, path), look_up(new, path)
-        if before != after:
-            raise UserError(
-                f"{folder} holds an unfinished run of another environment: {path} was {before} and "
-                f"is {after} now, so the result would be another. Continue it as it was begun, or "
-                "choose another folder with --out."
-            )
+    for path, before, after in changed(_TRAINING_ENVIRONMENT):
+        raise UserError(
+            f"{folder} holds an unfinished run of another environment: {path} was {before} and is "
+            f"{after} now, so the result would be another. Continue it as it was begun, or choose "
+            "another folder with --out."
+        )

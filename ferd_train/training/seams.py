@@ -1,8 +1,8 @@
-"""Places between the steps of an epoch, where a run may be left and be continued to the bit.
+"""Places between the steps of an epoch where a run may stop and later continue bit-exactly.
 
-A loop of steps goes over `Seams.steps`, to which it names all that its steps change and that is no
-part of the run's state otherwise. What is made before the loop is made again when the run is
-continued, then overwritten by what was kept.
+A loop of steps iterates over `Seams.steps` and names everything that its steps change and that is
+not in the run's state. Objects made before the loop are made again when the run continues, then
+overwritten from the saved state.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor
 from ferd_eval.runtime.signals import is_asked, take_time
 from ferd_train.training.process_group import ALONE, Workers
 
-#: Seconds from a signal in which a seam should come, else the run is left as it was kept last.
+#: Seconds to wait for a seam after a signal; then the run ends with its last saved state.
 PATIENCE = 20.0
 
 # Seconds between two states kept within an epoch.
@@ -28,16 +28,16 @@ _INTERVAL = 120.0
 
 
 class Remembering(Protocol):
-    """A network, an optimiser, or what can do as they do."""
+    """A network, an optimiser, or the like."""
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors, numbers and containers of them."""
 
     def load_state_dict(self, state_dict: dict[str, Any], /) -> Any:
-        """Go on from what `state_dict` gave."""
+        """Continue from `state_dict`."""
 
 
-#: What steps change: in place, a list of tensors in its items.
+#: An object that steps change in place; a list of tensors in its items.
 Part = Remembering | Tensor | torch.Generator | list[Tensor]
 
 
@@ -47,9 +47,8 @@ class Seam:
 
     Attributes:
         epoch: counted from 1.
-        phase: what its steps are called.
-        done: steps of it that are done.
-        steps: that it has.
+        phase: name of its steps.
+        done, steps: how many are done, and how many there are.
     """
 
     epoch: int
@@ -59,24 +58,24 @@ class Seam:
 
 
 class SeamWatcher(Protocol):
-    """Told of seams."""
+    """Notified of seams."""
 
     def at(self, seam: Seam) -> None:
-        """It was come to."""
+        """The run reached it."""
 
     def stopped(self, seam: Seam) -> None:
-        """The run is kept as of here, and left."""
+        """The run is saved here, and ends."""
 
 
 class Seams:
-    """The seams of one run. Unattended, they are passed over.
+    """The seams of one run. Nothing happens at them until `attend`.
 
     Attributes:
-        epoch: at hand, counted from 1; its steps follow.
+        epoch: the current one, counted from 1.
     """
 
     def __init__(self, workers: Workers = ALONE, device: torch.device | str = "cpu") -> None:
-        """Of processes that all come to the same seams, and compute on that device."""
+        """For processes that all reach the same seams, and compute on that device."""
         self.epoch = 0
         self._workers, self._device = workers, torch.device(device)
         self._keep: Callable[[], None] | None = None
@@ -86,26 +85,26 @@ class Seams:
         self._to_go_on_from: Mapping[str, Any] | None = None
 
     def attend(self, keep: Callable[[], None], watcher: SeamWatcher | None) -> None:
-        """From now on, keep the run every other minute, and leave it when that is asked for.
+        """From now on, save the run every two minutes, and stop it when a signal asks to.
 
         Args:
-            keep: writes the run's state, with `state` in it; called by the first process.
-            watcher: None for processes that say nothing.
+            keep: writes the run's state, including `state`; called by the first process.
+            watcher: None for silent processes.
         """
         self._keep, self._watcher = keep, watcher
 
     def steps(self, phase: str, count: int, parts: Mapping[str, Part]) -> Iterator[int]:
-        """Numbers of the steps that are left of a phase, counted from 0.
+        """Numbers of the steps left in a phase, counted from 0.
 
-        The last step is always among them, so what it leaves behind need not be kept.
+        The last step is always among them, so its leftovers need not be saved.
 
         Args:
-            phase: what its steps are called.
+            phase: name of its steps.
             count: its steps, 1 or more.
-            parts: all that they change and that is no part of the run's state otherwise.
+            parts: everything that they change and that is not in the run's state.
 
         Raises:
-            KeyboardInterrupt: somebody wants to stop; all up to here was kept.
+            KeyboardInterrupt: a signal asked to stop; everything up to here is saved.
         """
         begun = self._restored(phase, parts)
         for step in range(begun or 0, count):
@@ -117,22 +116,22 @@ class Seams:
 
     @property
     def goes_on(self) -> bool:
-        """Whether the epoch at hand was begun by an earlier process."""
+        """Whether an earlier process began the current epoch."""
         return self._to_go_on_from is not None
 
     def state(self) -> dict[str, Any] | None:
-        """The place within the epoch; None between two."""
+        """The place within the epoch; None between epochs."""
         self._kept_at = time.monotonic()
         return self._here
 
     def load_state(self, state: Mapping[str, Any] | None) -> None:
-        """Go on from what `state` gave, when its phase comes."""
+        """Continue from `state` when its phase comes."""
         if state is not None:
             own = state["parts"][self._workers.rank]
             self._to_go_on_from = {**state, "parts": _unpacked(own)}
 
     def _restored(self, phase: str, parts: Mapping[str, Part]) -> int | None:
-        """How many steps an earlier process did, with the parts as they then were; None if none."""
+        """Restore the parts, and return the steps that an earlier process did; None if none."""
         state, self._to_go_on_from = self._to_go_on_from, None
         if state is None:
             return None
@@ -146,7 +145,7 @@ class Seams:
             self._watcher.at(Seam(self.epoch, phase, done, steps))
 
     def _pause(self, phase: str, done: int, steps: int, parts: Mapping[str, Part]) -> None:
-        """Keep the run if it is time to, and leave it if that was asked of any process."""
+        """Save the run if it is time, and stop if any process was asked to."""
         if self._keep is None:
             return
         is_time = self._workers.is_first and time.monotonic() - self._kept_at >= _INTERVAL
@@ -167,14 +166,14 @@ class Seams:
 
 
 def _packed(parts: Mapping[str, Part]) -> Tensor:
-    """What parts remember, as bytes."""
+    """The state of parts, as bytes."""
     buffer = io.BytesIO()
     torch.save({name: _remembered(part) for name, part in parts.items()}, buffer)
     return torch.from_numpy(np.frombuffer(buffer.getvalue(), np.uint8).copy())
 
 
 def _unpacked(packed_N: Tensor) -> dict[str, Any]:
-    """What `_packed` packed; nothing in it is executed."""
+    """The inverse of `_packed`; nothing is executed."""
     buffer = io.BytesIO(packed_N.numpy().tobytes())
     remembered: dict[str, Any] = torch.load(buffer, map_location="cpu", weights_only=True)
     return remembered

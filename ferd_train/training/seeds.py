@@ -1,4 +1,4 @@
-"""All of a run's random numbers, keyed by seed, epoch and purpose, so that none is a state."""
+"""A run's random numbers, keyed by seed, epoch and purpose, so that they need no state."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Randomness:
 
     Attributes:
         run: the run's seed.
-        epoch: counted from 1; 0 for what comes before the first.
+        epoch: counted from 1; 0 before the first.
     """
 
     run: int
@@ -26,5 +26,5 @@ class Randomness:
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 
     def stream(self, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
-        """A generator of its own for one purpose."""
+        """A separate generator for one purpose."""
         return torch.Generator(device).manual_seed(self.seed(purpose))

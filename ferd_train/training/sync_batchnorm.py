@@ -1,6 +1,6 @@
-"""Batch normalisation that goes by the whole batch where several processes have a part of it.
+"""Batch normalisation over a batch that several processes share.
 
-Torch's own does so on GPUs alone. B batch, C channels, N positions.
+Torch's own works only on GPUs. B batch, C channels, N positions.
 """
 
 from __future__ import annotations
@@ -19,13 +19,12 @@ from ferd_train.training.process_group import BatchShard
 def pooled(mean_C: Tensor, variance_C: Tensor, share: BatchShard) -> tuple[Tensor, Tensor]:
     """Mean and biased variance over the whole batch, from those over a process's own rows.
 
-    Those of the parts are put together, for a mean of squares less the square of a mean would lose
-    digits.
+    Pools the shards' moments: a mean of squares minus a squared mean would lose digits.
     """
     workers = share.workers
     if workers.count == 1:
         return mean_C, variance_C
-    # The weights travel along, which spares a copy to the device.
+    # Sending the weights along saves a copy to the device.
     own_3C = torch.stack([mean_C, variance_C, torch.full_like(mean_C, share.fraction)])
     means_WC, variances_WC, weights_WC = workers.share(workers.count).gather(own_3C[None]).unbind(1)
     mean_C = (weights_WC * means_WC).sum(dim=0)
@@ -34,9 +33,9 @@ def pooled(mean_C: Tensor, variance_C: Tensor, share: BatchShard) -> tuple[Tenso
 
 
 def share_batch_norm(network: nn.Module, share: BatchShard) -> None:
-    """Let the layers inside a network go by the whole batch; with one process they do anyway.
+    """Replace batch norm layers by ones that normalise over the whole batch of several processes.
 
-    The layers are replaced. Parameters, buffers and their names stay.
+    Parameters, buffers and their names stay.
     """
     if share.workers.count == 1:
         return
@@ -47,7 +46,7 @@ def share_batch_norm(network: nn.Module, share: BatchShard) -> None:
 
 
 class SharedBatchNorm(_BatchNorm):
-    """In train mode, `layer` as it were if it saw the rows of all processes; else `layer`."""
+    """`layer`, which in train mode sees the rows of all processes."""
 
     def __init__(self, layer: _BatchNorm, share: BatchShard) -> None:
         """Take over a layer's parameters and buffers."""
@@ -75,7 +74,7 @@ class SharedBatchNorm(_BatchNorm):
 
     @torch.no_grad()
     def _keep(self, mean_C: Tensor, variance_C: Tensor) -> None:
-        """Move the running statistics, to the mean of all batches if there is no momentum."""
+        """Update running statistics; without momentum, to the mean of all batches."""
         if self.running_mean is None or self.running_var is None:
             return
         assert self.num_batches_tracked is not None
@@ -85,11 +84,11 @@ class SharedBatchNorm(_BatchNorm):
         self.running_var.lerp_(variance_C, factor)
 
     def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002
-        """Any will do, as the layers are those of networks that work."""
+        """Any will do: the layers come from working networks."""
 
 
 class _Normalisation(torch.autograd.Function):
-    """One exchange forward, of statistics, and one back, of the sums that they are known by."""
+    """One exchange forward, of statistics, and one backward, of their gradients' sums."""
 
     @staticmethod
     def forward(

@@ -1,4 +1,4 @@
-"""Figures on real images that no network was trained on, while training goes on.
+"""Figures on held-out real images during training.
 
 B batch, K classes, N images.
 """
@@ -19,10 +19,10 @@ from ferd_eval.errors import UserError
 from ferd_train.training.pace import Phase
 from ferd_train.training.seams import Seams
 
-#: What looking at some images is called.
+#: The phase of validation.
 VALIDATION_BATCH = "validation batch"
 
-# Images at a time, and steps of the attack on them.
+# Batch size, and steps of the attack.
 _AT_ONCE, _STEPS = 500, 10
 
 
@@ -44,7 +44,7 @@ class ValidationFigures:
 
 
 class Validation:
-    """Images held out, and the attack on them."""
+    """Held-out images, and the attack on them."""
 
     def __init__(
         self,
@@ -54,12 +54,12 @@ class Validation:
         device: torch.device,
         seed: int,
     ) -> None:
-        """`rows_N` of the data set are looked at; random starts are keyed by `seed`."""
+        """Of the rows `rows_N`; random starts are keyed by `seed`."""
         self._data, self._rows_N = data, rows_N
         self._eps, self._device, self._seed = eps, device, seed
 
     def phase(self, batch_size: int) -> Phase:
-        """What it costs after an epoch, in passes of batches of that size."""
+        """Its cost after an epoch, in passes of batches of that size."""
         return Phase(self._batches, (_STEPS + 1) * _AT_ONCE / batch_size)
 
     @property
@@ -67,7 +67,7 @@ class Validation:
         return -(-len(self._rows_N) // _AT_ONCE)
 
     def figures(self, network: nn.Module, seams: Seams) -> ValidationFigures:
-        """Attack a network, which is unchanged after; the run may be left between two batches."""
+        """Attack a network, which stays unchanged; the run may stop between two batches."""
         attack = PGD(steps=_STEPS, step_size=self._eps / 4)
         clean: list[Tensor] = []
         robust: list[Tensor] = []

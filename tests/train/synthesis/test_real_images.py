@@ -18,8 +18,7 @@ from ferd_train.synthesis.base import RealImages, Setting
 from ferd_train.synthesis.image_bank import Bank
 from ferd_train.training.process_group import BatchShard, Workers
 from ferd_train.training.seeds import Randomness
-from tests.conftest import Killed
-from tests.train.student_runs import CPU, figures, outcome, tiny, train
+from tests.train.student_runs import CPU, figures, tiny, train
 
 pytestmark = pytest.mark.usefixtures("same_code")
 
@@ -155,24 +154,6 @@ def test_data_free_runs_say_so(teacher_file, tmp_path):
     assert manifest["dataset"] is None
     with safe_open(network, "pt") as file:
         assert file.metadata()["ferd.training_images"] == manifest["training_images"]
-
-
-def test_a_killed_run_continues_to_the_bit(real_set, teacher_file, tmp_path, monkeypatch):
-    recipe = recipe_of(batch_size=7, distillation__steps=5)
-    whole = train(recipe, teacher_file, tmp_path / "whole").parent
-    save = StudentTraining.save
-
-    def save_and_die(self, file):
-        save(self, file)
-        if self.epochs_done == 2:
-            raise Killed
-
-    with monkeypatch.context() as patched:
-        patched.setattr(StudentTraining, "save", save_and_die)
-        with pytest.raises(Killed):
-            train(recipe, teacher_file, tmp_path / "killed")
-    killed = train(recipe, teacher_file, tmp_path / "killed").parent
-    assert outcome(killed) == outcome(whole)
 
 
 def test_other_data_is_another_run(real_set, teacher_file, tmp_path, monkeypatch):

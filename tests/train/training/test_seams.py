@@ -1,4 +1,4 @@
-"""A run that is left within an epoch continues to the bit, whatever makes images or teaches."""
+"""A run left or killed anywhere continues to the bit: the contract of every method and loss."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,9 @@ from ferd_train.adversarial_training.trainer import Training
 from ferd_train.cli import main
 from ferd_train.config.recipe import to_toml
 from ferd_train.distillation.trainer import StudentTraining
+from ferd_train.losses import LOSSES
 from ferd_train.recipes.student import StudentRecipe
+from ferd_train.synthesis import METHODS
 from ferd_train.training import seams
 from tests.conftest import Killed
 from tests.train.student_runs import CODE, STATE, figures, outcome, tiny
@@ -28,7 +31,7 @@ from tests.train.student_runs import train as train_student
 
 pytestmark = pytest.mark.usefixtures("same_code")
 
-#: Method and loss, and what else is changed.
+#: Every method and every loss at least once, with changes that add a state.
 STUDENTS = {
     "ferd": {},
     "ferd release": {"variant": "release", "loss__name": "absld", "reweighting__smoothing": 0.5},
@@ -49,7 +52,13 @@ STUDENTS = {
         "synthesis__renewed_at": 2,
     },
     "dfhl": {"synthesis__method": "dfhl", "loss__name": "dfhl"},
-    "data": {"synthesis__method": "data", "synthesis__dataset": "noise", "loss__name": "fair-ard"},
+    "data": {
+        "synthesis__method": "data",
+        "synthesis__dataset": "noise",
+        "loss__name": "fair-ard",
+        "batch_size": 7,  # passes over the 48 images end within a batch
+        "distillation__steps": 5,
+    },
 }
 
 #: What several of the methods have, at the size of a test.
@@ -79,6 +88,25 @@ def recipe_of(student: str) -> StudentRecipe:
     return recipe
 
 
+@pytest.fixture(scope="module")
+def whole(teacher_file, tmp_path_factory) -> Callable[[str], Path]:
+    """The uninterrupted run of a student, trained once."""
+
+    @cache
+    def trained(student: str) -> Path:
+        folder = tmp_path_factory.mktemp("whole") / "run"
+        train_student(recipe_of(student), teacher_file, folder)
+        return folder
+
+    return trained
+
+
+def test_every_method_and_loss_is_among_them():
+    recipes = [recipe_of(student) for student in STUDENTS]
+    assert {recipe.synthesis.method for recipe in recipes} == {*METHODS}
+    assert {recipe.loss.name for recipe in recipes} == {*LOSSES}
+
+
 @contextmanager
 def stopping_at_each_seam() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
@@ -102,9 +130,10 @@ def dying(owner: type, name: str, nth: int, *, before: bool) -> Iterator[None]:
         calls.append(1)
         if before and len(calls) == nth:
             raise Killed
-        original(*arguments, **named)
+        answer = original(*arguments, **named)
         if len(calls) == nth:
             raise Killed
+        return answer
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(owner, name, method)
@@ -123,27 +152,38 @@ def finished(begin) -> int:
 
 
 @pytest.mark.parametrize("student", STUDENTS)
-def test_a_student_stopped_at_every_step(student, teacher_file, tmp_path):
-    recipe = recipe_of(student)
-    train_student(recipe, teacher_file, tmp_path / "whole")
-    run = tmp_path / "run"
+def test_a_student_stopped_at_every_step(student, whole, teacher_file, tmp_path):
+    recipe, run = recipe_of(student), tmp_path / "run"
     with stopping_at_each_seam():
         stops = finished(lambda: train_student(recipe, teacher_file, run))
     epochs, learning, made = recipe.epochs, recipe.epochs - recipe.warmup, 3
     if student in ("zskt", "data"):
         made = 0
     # 12 images are validated in batches of 5 at most.
-    assert stops == epochs * (made + 3) + learning * 3
-    assert outcome(run) == outcome(tmp_path / "whole")
+    assert stops == epochs * (made + 3) + learning * recipe.distillation.steps
+    assert outcome(run) == outcome(whole(student))
     assert not (run / STATE).exists()
+
+
+@pytest.mark.parametrize("student", STUDENTS)
+def test_a_student_killed_after_two_epochs_and_before_its_steps(
+    student, whole, teacher_file, tmp_path
+):
+    recipe, run = recipe_of(student), tmp_path / "run"
+    for name, nth, before in (("save", 2, False), ("_learn", 1, True)):
+        with dying(StudentTraining, name, nth, before=before), pytest.raises(Killed):
+            train_student(recipe, teacher_file, run)
+    assert len(figures(run)) == 1  # the second epoch's are in the state alone
+    train_student(recipe, teacher_file, run)
+    assert outcome(run) == outcome(whole(student))
 
 
 @pytest.mark.parametrize("before", [True, False])
 @pytest.mark.parametrize("student", ["ferd", "deepinv", "data"])
-def test_a_student_killed_around_a_state_within_an_epoch(student, before, teacher_file, tmp_path):
-    recipe = recipe_of(student)
-    train_student(recipe, teacher_file, tmp_path / "whole")
-    run = tmp_path / "run"
+def test_a_student_killed_around_a_state_within_an_epoch(
+    student, before, whole, teacher_file, tmp_path
+):
+    recipe, run = recipe_of(student), tmp_path / "run"
     for nth in (3, 9, 2, 5):
         with (
             keeping_at_each_seam(),
@@ -152,7 +192,7 @@ def test_a_student_killed_around_a_state_within_an_epoch(student, before, teache
         ):
             train_student(recipe, teacher_file, run)
     train_student(recipe, teacher_file, run)
-    assert outcome(run) == outcome(tmp_path / "whole")
+    assert outcome(run) == outcome(whole(student))
 
 
 @pytest.mark.parametrize(
@@ -210,7 +250,7 @@ def test_seconds_of_an_epoch_are_those_of_all_who_worked_on_it(teacher_file, tmp
     assert [float(line.split(",")[column]) for line in text[1:]] == [0.0, 30.0, 30.0]
 
 
-def test_a_diverged_student_is_not_kept(teacher_file, tmp_path, monkeypatch):
+def test_a_diverged_student_is_not_kept(whole, teacher_file, tmp_path, monkeypatch):
     """The state within the epoch stays one that can be continued."""
     step, calls = torch.optim.SGD.step, []
 
@@ -221,19 +261,17 @@ def test_a_diverged_student_is_not_kept(teacher_file, tmp_path, monkeypatch):
             self.param_groups[0]["params"][0].data.fill_(torch.nan)
 
     recipe, run = recipe_of("ferd"), tmp_path / "run"
-    train_student(recipe, teacher_file, tmp_path / "whole")
     with monkeypatch.context() as patch, keeping_at_each_seam():
         patch.setattr(torch.optim.SGD, "step", spoiling)
         with pytest.raises(UserError, match=r"diverged in epoch 2 \(not finite: weights\)"):
             train_student(recipe, teacher_file, run)
     assert len(calls) == 2
     train_student(recipe, teacher_file, run)
-    assert outcome(run) == outcome(tmp_path / "whole")
+    assert outcome(run) == outcome(whole("ferd"))
 
 
-def test_states_from_before_there_were_seams_are_continued(teacher_file, tmp_path):
+def test_states_from_before_there_were_seams_are_continued(whole, teacher_file, tmp_path):
     recipe = recipe_of("cmi")
-    train_student(recipe, teacher_file, tmp_path / "whole")
     run = tmp_path / "run"
     with dying(StudentTraining, "save", 2, before=False), pytest.raises(Killed):
         train_student(recipe, teacher_file, run)
@@ -244,7 +282,7 @@ def test_states_from_before_there_were_seams_are_continued(teacher_file, tmp_pat
         del state["synthesis"][name]
     torch.save(state, run / STATE)
     train_student(recipe, teacher_file, run)
-    assert outcome(run) == outcome(tmp_path / "whole")
+    assert outcome(run) == outcome(whole("cmi"))
 
 
 _PROGRAM = f"""
