@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from ferd_eval.datasets.info import DatasetInfo, Layout, PublicDataset, Split
 from ferd_eval.datasets.labelled_images import LabelledImages
 from ferd_eval.errors import UserError
-from ferd_eval.io.array_pickle import read_array_pickle
 from ferd_eval.io.bounded import BoundedFile, existing
+from ferd_eval.io.numpy_pickle import read_array_pickle
 
 _PIXELS = 3 * 32 * 32
 # The published files hold at most 50 000 records; twice that bounds what a compressed one unpacks.

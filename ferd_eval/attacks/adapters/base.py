@@ -1,4 +1,4 @@
-"""What other people's attack packages are lent, and what they must not leave behind.
+"""Base of the adapters of third-party attacks: wrapped model, restored global state.
 
 B batch, P images that are classified correctly, K classes, C channels, H × W pixels.
 """
@@ -62,7 +62,7 @@ class WrappedModel(nn.Module):
 
 @contextmanager
 def isolated_globals(*loggers: str) -> Iterator[None]:
-    """Keep a package's traces to itself, also when it raises.
+    """Restore global state after a package ran, also when it raised.
 
     On leaving, the random states of Python and numpy and the trace functions are as before: the
     check for dynamic defences in AutoAttack ends with ``sys.settrace(None)``, which silently stops
@@ -91,25 +91,17 @@ def isolated_globals(*loggers: str) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class AdaptedSearch(Attack):
-    """One of AutoAttack's searches in somebody else's code. Subclasses write `find`.
-
-    As in ours, images that are misclassified anyway are left as they are. The packages do not tell
-    how far an image was when it fell, nor toward which class: steps are those of an image that
-    survives, and stages carry the family's name alone.
+class Adapter(Attack):
+    """A third-party package's counterpart of one of our attacks.
 
     Attributes:
-        engine: what ``--engine`` calls it.
-        original: the search of ours that it stands in for.
-        package: whose code is run.
-        version: the package's.
+        engine: its name for ``--engine``.
+        original: our attack, whose family, steps, targets and constants it keeps.
     """
 
     engine: ClassVar[str]
 
-    original: SearchAttack
-    package: str
-    version: str
+    original: Attack
 
     @property
     def family(self) -> str:  # type: ignore[override]
@@ -118,8 +110,36 @@ class AdaptedSearch(Attack):
 
     @property
     def steps(self) -> int:  # type: ignore[override]
-        """As the original."""
         return self.original.steps
+
+    def choose_targets(self, clean_logits_BK: Tensor, labels_B: Tensor) -> Tensor | None:
+        return self.original.choose_targets(clean_logits_BK, labels_B)
+
+    def passes_per_image(self, num_classes: int) -> tuple[int, int]:
+        """As the original, which the searches of the packages exceed a little."""
+        return self.original.passes_per_image(num_classes)
+
+    def constants(self, threat: Threat) -> Mapping[str, Any]:
+        return {**self.original.constants(threat), "engine": self.engine}
+
+
+@dataclass(frozen=True)
+class AdaptedSearch(Adapter):
+    """One of AutoAttack's searches in a package. Subclasses write `find`.
+
+    As in ours, images that are misclassified anyway are left as they are. The packages do not tell
+    when an image fell, nor toward which class: steps are those of an image that survives, and
+    stages carry the family's name alone.
+
+    Attributes:
+        original: our search.
+        package: whose code is run.
+        version: the package's.
+    """
+
+    original: SearchAttack
+    package: str
+    version: str
 
     @abstractmethod
     def find(self, network: nn.Module, problem: Problem) -> Tensor:
@@ -131,34 +151,28 @@ class AdaptedSearch(Attack):
         """
 
     def perturb(self, problem: Problem) -> Perturbed:
-        """Hand over what is classified correctly."""
         correct_B = problem.clean_logits_BK.argmax(dim=1) == problem.labels_B
         rows_P = correct_B.nonzero().squeeze(1)
         adv_BCHW = problem.x_BCHW.clone()
         if len(rows_P):
-            lent = problem.select(rows_P, None)
-            lent = replace(lent, x_BCHW=lent.x_BCHW.float().contiguous())
-            adv_BCHW[rows_P] = self.find(WrappedModel(problem), lent).to(adv_BCHW)
+            correct = problem.select(rows_P, None)
+            correct = replace(correct, x_BCHW=correct.x_BCHW.float().contiguous())
+            adv_BCHW[rows_P] = self.find(WrappedModel(problem), correct).to(adv_BCHW)
         targets = self.original.targets_among(problem.clean_logits_BK.shape[1])
         return Perturbed(
             adv_BCHW,
             correct_B.long() * (targets * self.original.search.steps),
-            tuple(self.family if correct else None for correct in correct_B.tolist()),
+            tuple(self.family if is_correct else None for is_correct in correct_B.tolist()),
         )
 
     def constants(self, threat: Threat) -> Mapping[str, Any]:
-        """As the original, and who ran it."""
         return {
-            **self.original.constants(threat),
+            **super().constants(threat),
             "random_numbers": "torch's global generator, seeded alike for every batch",
             "engine": self.engine,
             "package": self.package,
             "package_version": self.version,
         }
-
-    def passes_per_image(self, num_classes: int) -> tuple[int, int]:
-        """As the original, which the packages exceed a little."""
-        return self.original.passes_per_image(num_classes)
 
 
 def require_dlr(planned: PlannedAttack, num_classes: int) -> None:

@@ -9,10 +9,9 @@ B batch, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from importlib import metadata
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from ferd_eval.attacks import losses
 from ferd_eval.attacks.adapters.base import (
     AdaptedSearch,
+    Adapter,
     WrappedModel,
     isolated_globals,
     require_dlr,
@@ -30,7 +30,6 @@ from ferd_eval.attacks.base import Attack, Problem
 from ferd_eval.attacks.clean import Clean
 from ferd_eval.attacks.gradient import CW, FGSM, PGD, TargetedPGD
 from ferd_eval.attacks.plan import PlannedAttack
-from ferd_eval.attacks.threat import Threat
 from ferd_eval.errors import UserError
 
 INSTALL = "pip install --no-deps torchattacks"
@@ -80,28 +79,29 @@ def _counterpart(planned: PlannedAttack, num_classes: int) -> Attack | Cascade:
     return ThroughTorchattacks(attack)
 
 
-class ThroughTorchattacks(Attack):
+@dataclass(frozen=True)
+class ThroughTorchattacks(Adapter):
     """Runs torchattacks with the constants of one of our attacks.
 
     Its random start comes from torch's global generator, seeded alike for every batch; verdicts
     therefore depend on the batch size a little, as they do in torchattacks itself.
     """
 
-    def __init__(self, original: Attack) -> None:
-        if not isinstance(original, FGSM | PGD | CW | TargetedPGD):
+    engine = "torchattacks"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.original, FGSM | PGD | CW | TargetedPGD):
             raise UserError(
-                f"torchattacks has no counterpart of {type(original).__name__}; use "
+                f"torchattacks has no counterpart of {type(self.original).__name__}; use "
                 "--engine native for it."
             )
-        self.original = original
-        self.family = original.family
-        self.steps = original.steps
 
     def perturb(self, problem: Problem) -> Tensor:
         """Hand over network, constants and labels."""
         import torchattacks
 
         original, threat = self.original, problem.threat
+        assert isinstance(original, FGSM | PGD | CW | TargetedPGD)
         labels_B = problem.labels_B if problem.targets_B is None else problem.targets_B
         network: nn.Module = WrappedModel(problem)
         if isinstance(original, CW):
@@ -123,18 +123,6 @@ class ThroughTorchattacks(Attack):
                 attack.set_mode_targeted_by_label(quiet=True)
             adv_BCHW: Tensor = attack(problem.x_BCHW, labels_B)
         return adv_BCHW
-
-    def choose_targets(self, clean_logits_BK: Tensor, labels_B: Tensor) -> Tensor | None:
-        """As the original."""
-        return self.original.choose_targets(clean_logits_BK, labels_B)
-
-    def passes_per_image(self, num_classes: int) -> tuple[int, int]:
-        """As the original."""
-        return self.original.passes_per_image(num_classes)
-
-    def constants(self, threat: Threat) -> Mapping[str, Any]:
-        """As the original, and who ran it."""
-        return {**self.original.constants(threat), "engine": "torchattacks"}
 
 
 class SearchThroughTorchattacks(AdaptedSearch):

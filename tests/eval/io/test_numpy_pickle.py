@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ferd_eval.io.array_pickle import read_array_pickle
+from ferd_eval.io.numpy_pickle import read_array_pickle
 
 PATH = Path("test_batch")
 
