@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -37,14 +38,30 @@ def leaderboard(
     json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Put many runs in one table: best bold, second underlined, ≈ for ties inside the noise."""
-    from ferd_eval.cli.ranking import rank_runs
-
-    rank_runs(
-        runs,
-        reported=reported,
-        attacks=attacks,
-        sort=sort,
-        group_seeds=group_seeds,
-        out=out,
-        as_json=json,
+    from ferd_eval.datasets import list_datasets
+    from ferd_eval.errors import UserError
+    from ferd_eval.io.json import to_json
+    from ferd_eval.report.leaderboard import (
+        leaderboard,
+        read_reported,
+        record,
+        render_terminal,
+        write_leaderboard,
     )
+    from ferd_eval.report.leaderboard.read import read_scored_groups
+    from ferd_eval.runtime.console import console
+
+    published = None if reported is None else read_reported(reported)
+    groups = read_scored_groups(runs, group_seeds=group_seeds)
+    ids = list(dict.fromkeys(filter(None, map(str.strip, (attacks or "").split(",")))))
+    if attacks is not None and not ids:
+        raise UserError("--attacks names no attack. Give some with commas, such as clean,pgd,aa.")
+    classes = {info.name: info.num_classes for info in list_datasets() if info.num_classes}
+    board = leaderboard(groups, published, attacks=ids, sort=sort, num_classes=classes)
+    page = write_leaderboard(out, board)[-1]
+    if json:
+        print(to_json(record(board)), end="")
+        print(page, file=sys.stderr)
+    else:
+        console().print(render_terminal(board))
+        print(page)

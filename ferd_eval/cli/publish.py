@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,23 @@ def publish(
     ] = False,
 ) -> None:
     """Rank every run below REPORTS (not REPORTS/runs) on one page: REPORTS/published/index.html."""
-    from ferd_eval.cli.publishing import publish_runs
+    from ferd_eval.errors import UserError
+    from ferd_eval.report.published import PUBLISHED, contents, hub, search, stale, write_site
 
-    raise typer.Exit(publish_runs(reports, check=check))
+    found = search(reports)
+    for problem in found.problems:
+        print(f"left out: {problem}", file=sys.stderr)
+    if not found.runs:
+        raise UserError(
+            f"no published run below {reports} can be read. Put a run's scorecard.json and "
+            "manifest.json into a folder there."
+        )
+    files = contents(hub(found.runs))
+    if not check:
+        print(write_site(reports / PUBLISHED, files))
+        return
+    outdated = stale(reports / PUBLISHED, files)
+    if outdated:
+        print(f"{'; '.join(outdated)}. Run ferd-eval publish {reports}.", file=sys.stderr)
+    if outdated or found.problems:
+        raise typer.Exit(1)

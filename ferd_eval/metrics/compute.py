@@ -94,6 +94,14 @@ def scorecard(outcomes: Outcomes, groups: Mapping[str, tuple[str, ...]] | None =
     )
 
 
+def scores_of_counts(
+    n_K: NDArray[np.int64], correct_K: NDArray[np.int64], names: Sequence[str]
+) -> Scores:
+    """Figures from the counts of each class alone: no drops, and an empty confusion matrix."""
+    empty_KK = np.zeros((len(n_K), len(n_K)), dtype=np.int64)
+    return Scores(**_Tally(n_K, correct_K, None, empty_KK).figures(names))
+
+
 @dataclass(frozen=True, eq=False)
 class _Tally:
     """Counts of one attack: three by class (clean is None where unknown), and K × K."""
@@ -161,12 +169,28 @@ def _with_what_is_open(figures: Mapping[str, Any], left_open: Audit) -> dict[str
     ends = {
         "average": left_open.overall.low95, "lowest": least, "floor": left_open.floor95
     }  # fmt: skip
-    limits = {k: ends[f.open_end] for k, f in FIGURES.items() if f.limit and f.open_end}
-    lowered = {"figures": {**figures["figures"], **limits}}
+    changed = lowered(figures, ends)
     if not left_open.leaves_open:
-        return lowered
+        return {"figures": changed["figures"]}
     return {
-        **lowered,
+        **changed,
+        "per_class": tuple(
+            replace(each, wilson95=_down_to(each.wilson95, bound.low95), simultaneous95=None)
+            for each, bound in zip(figures["per_class"], left_open.per_class, strict=True)
+        ),
+    }
+
+
+def lowered(figures: Mapping[str, Any], ends: Mapping[str, float | None]) -> dict[str, Any]:
+    """Fields of `Scores` that change where part of the attack saw only a sample of the images.
+
+    Args:
+        figures: fields as if all of it had seen all images.
+        ends: `Figure.open_end` → the limit that allows for what was missed.
+    """
+    limits = {k: ends[f.open_end] for k, f in FIGURES.items() if f.limit and f.open_end}
+    return {
+        "figures": {**figures["figures"], **limits},
         "possibly_worst": None,
         "intervals": {
             f.interval_key: _down_to(figures["intervals"][f.interval_key], ends[f.open_end])
@@ -175,10 +199,6 @@ def _with_what_is_open(figures: Mapping[str, Any], left_open: Audit) -> dict[str
             for f in FIGURES.values()
             if f.interval
         },
-        "per_class": tuple(
-            replace(each, wilson95=_down_to(each.wilson95, bound.low95), simultaneous95=None)
-            for each, bound in zip(figures["per_class"], left_open.per_class, strict=True)
-        ),
     }
 
 

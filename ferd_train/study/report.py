@@ -12,7 +12,7 @@ from ferd_eval.metrics import Delta, SeedMean
 from ferd_eval.report.comparison.text import interval_ends, lowest_delta_of
 from ferd_eval.report.format import NOTHING, PRINTERS, difference, ratio_difference
 from ferd_eval.report.leaderboard import leaderboard, write_leaderboard
-from ferd_eval.report.leaderboard.build import TITLES, short_heading
+from ferd_eval.report.leaderboard.model import TITLES, short_heading
 from ferd_eval.report.run.csv import as_csv, guard
 from ferd_eval.runtime.progress import duration
 from ferd_train.study.comparisons import AgainstBaseline, against_baseline

@@ -9,7 +9,7 @@ from statistics import mean
 from ferd_eval.metrics import Scores, SeedMean, seed_mean
 from ferd_eval.metrics.figures import Figure, board_figures
 from ferd_eval.report.leaderboard import ScoredGroup
-from ferd_eval.report.leaderboard.read import read_rows
+from ferd_eval.report.leaderboard.read import read_scored_group
 from ferd_eval.results.outcomes import Outcomes
 from ferd_train.study.definition import TEACHER, Evaluation, MethodRow, Study, TeacherSource
 from ferd_train.study.status import TrialState
@@ -109,7 +109,7 @@ def _entries(own: Sequence[TrialState], study: Study) -> dict[str, ScoredGroup]:
         folders = [each.evaluation(evaluation) for each in own if each.is_scored(evaluation)]
         if folders:
             name = _board_name(own[0], evaluation, study)
-            entries[evaluation.name] = read_rows([(name, folders)])[0]
+            entries[evaluation.name] = read_scored_group(name, folders)
     return entries
 
 

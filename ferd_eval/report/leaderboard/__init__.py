@@ -1,6 +1,6 @@
 """Leaderboards: many runs in one table, rendered from one view in every format."""
 
-from ferd_eval.report.leaderboard.build import Leaderboard, Place, leaderboard
+from ferd_eval.report.leaderboard.build import leaderboard
 from ferd_eval.report.leaderboard.json import record
 from ferd_eval.report.leaderboard.model import ScoredGroup
 from ferd_eval.report.leaderboard.reported import PACKAGED, ReportedTables, read_reported
@@ -9,8 +9,6 @@ from ferd_eval.report.leaderboard.write import write_leaderboard
 
 __all__ = [
     "PACKAGED",
-    "Leaderboard",
-    "Place",
     "ReportedTables",
     "ScoredGroup",
     "leaderboard",

@@ -1,17 +1,27 @@
-"""What a leaderboard says, before any format: built once, rendered by every format."""
+"""Build a leaderboard: group rows by their images, compute figures, rank, sort."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from ferd_eval.errors import UserError, did_you_mean
-from ferd_eval.metrics import PairwiseTests, seed_mean
-from ferd_eval.metrics.figures import LOWEST, Figure, board_figures, lowest_figure, papers_figures
-from ferd_eval.report.format import NOTHING, PRINTERS, FormattedValue, Table
-from ferd_eval.report.leaderboard.model import ScoredGroup, apart, variants
+from ferd_eval.metrics import PairwiseTests, Scores, seed_mean
+from ferd_eval.metrics.figures import LOWEST, Figure, Unit, board_figures, lowest_figure
+from ferd_eval.report.format import PRINTERS, FormattedValue
+from ferd_eval.report.leaderboard.model import (
+    TITLES,
+    Board,
+    Column,
+    Leaderboard,
+    Place,
+    Row,
+    Score,
+    ScoredGroup,
+    short_heading,
+)
 from ferd_eval.report.leaderboard.notes import (
     constants_of_columns,
     notes,
@@ -20,438 +30,376 @@ from ferd_eval.report.leaderboard.notes import (
 )
 from ferd_eval.report.leaderboard.reported import Reported, ReportedTables
 
-#: Columns of a papers' table in their order, and what stands above them.
-TITLES: Mapping[str, str] = {
-    "clean": "Clean",
-    "fgsm": "FGSM",
-    "pgd": "PGD",
-    "cw": "CW∞",
-    "aa": "AA",
-    "aa-audited": "AA audited",
-}
-
-_NO_FIGURE = FormattedValue(None, NOTHING)
-
-
-class Place(StrEnum):
-    """Among the measured rows that can be compared, by the printed figure."""
-
-    BEST = "best"
-    SECOND = "second"
-    NONE = ""
-
-
-@dataclass(frozen=True)
-class Score:
-    """One figure of one row with its uncertainty.
-
-    Attributes:
-        low, high: 95 % interval for one network; of a mean over seeds, the figure ± `half`.
-        half: half the 95 % t interval over training seeds.
-        tied: whether the difference to the best may be 0; None for the best and where not tested.
-    """
-
-    figure: FormattedValue
-    low: FormattedValue = _NO_FIGURE
-    high: FormattedValue = _NO_FIGURE
-    half: FormattedValue = _NO_FIGURE
-    place: Place = Place.NONE
-    tied: bool | None = None
-
-    @property
-    def sure(self) -> str:
-        """The uncertainty in words of few letters; empty where there is none."""
-        if self.half.value is not None:
-            return f"± {self.half}"
-        return f"{self.low} to {self.high}" if self.low.value is not None else ""
-
-
-@dataclass(frozen=True, eq=False)
-class Column:
-    """One attack with one set of constants.
-
-    Attributes:
-        key: id of the attack, with what sets it apart where the table holds it more than once.
-        constants: None where nobody measured it.
-    """
-
-    key: str
-    attack: str
-    title: str
-    constants: Mapping[str, Any] | None
-
-
-@dataclass(frozen=True, eq=False)
-class Row:
-    """One network, method, or published row.
-
-    Attributes:
-        marks: short words on what to know of it: `!` where its attacks are in doubt.
-        seeds: networks behind it; 0 of a published row, which does not say.
-        scores: column key → figure key → score.
-    """
-
-    name: str
-    marks: tuple[str, ...]
-    seeds: int
-    scores: Mapping[str, Mapping[str, Score]]
-    reported: bool = False
-
-    @property
-    def label(self) -> str:
-        """Its marks as they stand behind the name."""
-        signs = "".join(mark for mark in self.marks if mark in "!†")
-        words = ", ".join(mark for mark in self.marks if mark not in "!†")
-        return signs + (" " if signs and words else "") + (f"({words})" if words else "")
-
-    def score(self, column: Column, figure: str) -> Score:
-        """A score, a dash where there is none."""
-        return self.scores.get(column.key, {}).get(figure, Score(_NO_FIGURE))
-
-
-@dataclass(frozen=True, eq=False)
-class Board:
-    """The rows that met the same images within the same ball, and what is published beside them.
-
-    Attributes:
-        worst: heading of the column of the lowest classes.
-        source: of the published rows.
-    """
-
-    title: str
-    dataset: str
-    images: int | None
-    eps: str
-    worst: str
-    worst_figure: str
-    columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
-    reported: tuple[Row, ...]
-    source: str
-    notes: tuple[str, ...]
-    tables: tuple[Table, ...]
-
-    @property
-    def figures(self) -> tuple[str, ...]:
-        """Keys of the figures under each attack; published rows alone have those of papers."""
-        return tuple(board_figures() if self.rows else papers_figures())
-
-    def heading(self, figure: str) -> str:
-        """Heading of a figure's column."""
-        return self.worst if figure == LOWEST else short_heading(figure)
-
-
-@dataclass(frozen=True, eq=False)
-class Leaderboard:
-    """One table for each set of images."""
-
-    title: str
-    boards: tuple[Board, ...]
-
 
 def leaderboard(
-    entries: Sequence[ScoredGroup],
+    groups: Sequence[ScoredGroup],
     reported: ReportedTables | None = None,
     *,
     attacks: Sequence[str] | None = None,
     sort: str | None = None,
     num_classes: Mapping[str, int] | None = None,
 ) -> Leaderboard:
-    """Rank networks and methods, each table within itself.
+    """Rank networks and methods, each board by itself.
 
     Args:
         attacks: ids to show, in this order; default: all, those of the papers first.
         sort: "ATTACK.FIGURE", a figure under the last attack that all rows met, "name" or "given";
             default: the lowest classes under that attack.
-        num_classes: of data sets that only published rows are of.
+        num_classes: of data sets that have published rows only.
 
     Raises:
         UserError: an attack or a figure is not there.
     """
-    assert entries, "a leaderboard needs at least one entry"
-    known = dict.fromkeys(attack for entry in entries for attack in entry.attacks)
+    assert groups, "a leaderboard needs at least one row"
     published = reported.rows if reported else ()
+    source = reported.source if reported else ""
+    met = dict.fromkeys(attack for group in groups for attack in group.attacks)
+    known = {*met, *(attack for row in published for attack in row.scores)}
     for attack in attacks or ():
-        if attack not in known and not any(attack in row.scores for row in published):
-            raise UserError(f"no run was scored under {attack!r}.{did_you_mean(attack, known)}")
-    order = _sort_key(sort, {*known, *(attack for row in published for attack in row.scores)})
-    tables: dict[tuple[str, ...], list[ScoredGroup]] = {}
-    for entry in entries:
-        tables.setdefault(entry.images, []).append(entry)
+        if attack not in known:
+            raise UserError(f"no run was scored under {attack!r}.{did_you_mean(attack, met)}")
+    sort_attack, sort_figure = _read_sort(sort, known)
+    by_images: dict[tuple[str, ...], list[ScoredGroup]] = {}
+    for group in groups:
+        by_images.setdefault(group.images, []).append(group)
     # Published rows stand below the runs of their data set that met the most images.
     below: dict[str, tuple[str, ...]] = {}
-    for key, those in sorted(tables.items(), key=lambda item: -_images(item[1][0])):
-        below.setdefault(_dataset(those[0]), key)
+    for images, those in sorted(by_images.items(), key=lambda item: -_images(item[1][0])):
+        below.setdefault(_dataset(those[0]), images)
     boards = []
-    for key, those in tables.items():
+    for images, those in by_images.items():
         name = _dataset(those[0])
-        own = [row for row in published if row.dataset == name] if below[name] == key else []
-        board = _board(those, own, reported.source if reported and own else "", attacks)
-        boards.append(replace(board, rows=order(board)))
+        beside = [row for row in published if row.dataset == name and below[name] == images]
+        board = _board(those, beside, source if beside else "", attacks)
+        boards.append(replace(board, rows=_sorted_rows(board, sort_attack, sort_figure)))
     for name in dict.fromkeys(row.dataset for row in published):
         if name not in below:
             own = [row for row in published if row.dataset == name]
             classes = (num_classes or {}).get(name)
-            boards.append(_published_board(name, own, reported, attacks, classes))
-    rows = len(entries)
-    return Leaderboard(f"Leaderboard of {rows} row{'s' * (rows > 1)}", tuple(boards))
+            boards.append(_published_board(name, own, source, attacks, classes))
+    return Leaderboard(f"Leaderboard of {len(groups)} row{'s' * (len(groups) > 1)}", tuple(boards))
 
 
 def _board(
-    entries: Sequence[ScoredGroup],
+    groups: Sequence[ScoredGroup],
     published: Sequence[Reported],
     source: str,
     attacks: Sequence[str] | None,
 ) -> Board:
-    first = entries[0]
-    figures = board_figures(len(first.runs[0].class_names))
-    columns = _columns(entries, published, attacks)
-    standings: list[PairwiseTests] = []
-    scores: list[dict[str, dict[str, Score]]] = [{} for _ in entries]
-    for column, members in columns:
-        if not members:
+    first = groups[0].runs[0]
+    figures = board_figures(len(first.class_names))
+    columns = _columns(groups, published, attacks)
+    scores: list[dict[str, dict[str, Score]]] = [{} for _ in groups]
+    unaligned = []
+    for column in columns:
+        those = [groups[i] for i in column.members]
+        if not those:
             continue
-        those = [entries[i] for i in members]
-        standing = PairwiseTests(those, column.attack)
-        standings.append(standing)
-        unranked = [_scores(each, column.attack, figures) for each in those]
-        ranked = _ranked(unranked, standing, figures)
-        for i, score in zip(members, ranked, strict=True):
-            scores[i][column.key] = score
-    eps = str((first.runs[0].manifest.get("threat") or {}).get("eps_text") or "")
-    shown = tuple(column for column, _ in columns)
-    images = _images(first)
-    attacked = any(column.attack != "clean" for column in shown)
+        tests = PairwiseTests(those, column.attack)
+        if not tests.same_images:
+            unaligned.append(column.attack)
+        ranked = _ranked(those, tests, figures)
+        for i, of in zip(column.members, ranked, strict=True):
+            scores[i][column.key] = of
+    eps = str((first.manifest.get("threat") or {}).get("eps_text") or "")
+    attacked = any(column.attack != "clean" for column in columns)
     budget = f", ε = {eps}" if eps else ", ε not known" if attacked else ""
+    images = _images(groups[0])
+    doubts = trust_table(groups)
     return Board(
-        title=f"{_dataset(first)}, {images} images{budget}",
-        dataset=_dataset(first),
+        title=f"{_dataset(groups[0])}, {images} images{budget}",
+        dataset=_dataset(groups[0]),
         images=images,
         eps=eps,
-        worst=figures[LOWEST].heading,
         worst_figure=figures[LOWEST].key,
-        columns=shown,
+        columns=columns,
         rows=tuple(
-            Row(entry.name, _marks(entry, shown), len(entry.runs), of)
-            for entry, of in zip(entries, scores, strict=True)
+            Row(group.name, _marks(group, columns), len(group.runs), of)
+            for group, of in zip(groups, scores, strict=True)
         ),
-        reported=_reported_rows(published, shown),
+        reported=_reported_rows(published, columns),
         source=source,
-        notes=notes(entries, columns, standings, source=source),
+        notes=notes(groups, columns, unaligned, source),
         tables=(
-            constants_of_columns(shown),
-            origin_table(entries),
-            *([table] if (table := trust_table(entries)) else []),
+            constants_of_columns(columns),
+            origin_table(groups),
+            *([doubts] if doubts.rows else []),
         ),
     )
+
+
+def _ranked(
+    groups: Sequence[ScoredGroup], tests: PairwiseTests, figures: Mapping[str, Figure]
+) -> list[dict[str, Score]]:
+    column = [
+        row_scores([card.attacks[tests.attack] for card in group.cards], figures)
+        for group in groups
+    ]
+    mark_places(column, figures, lambda best, i, key: tests.tied(best, i, figures[key]))
+    return column
 
 
 def _published_board(
     dataset: str,
     published: Sequence[Reported],
-    reported: ReportedTables | None,
+    source: str,
     attacks: Sequence[str] | None,
     classes: int | None,
 ) -> Board:
     """Published rows of a data set that no run was scored on."""
-    assert reported is not None
-    columns = tuple(column for column, _ in _columns((), published, attacks))
-    figure = lowest_figure(classes) if classes else None
+    columns = _columns((), published, attacks)
     return Board(
         title=f"{dataset}: published figures only",
         dataset=dataset,
         images=None,
         eps="",
-        worst=figure.heading if figure else short_heading(LOWEST),
-        worst_figure=figure.key if figure else "",
+        worst_figure=lowest_figure(classes).key if classes else "",
         columns=columns,
-        rows=(),
         reported=_reported_rows(published, columns),
-        source=reported.source,
-        notes=notes((), (), (), source=reported.source),
-        tables=(),
+        source=source,
+        notes=notes((), (), (), source),
     )
 
 
 def _columns(
-    entries: Sequence[ScoredGroup], published: Sequence[Reported], attacks: Sequence[str] | None
-) -> list[tuple[Column, list[int]]]:
-    """Columns, and the entries in each by place: an attack has as many as its constants differ."""
-    measured = [attack for entry in entries for attack in entry.attacks]
-    found = dict.fromkeys([*measured, *(attack for row in published for attack in row.scores)])
-    wanted = attacks or [a for a in TITLES if a in found] + [a for a in found if a not in TITLES]
-    columns: list[tuple[Column, list[int]]] = []
-    for attack in wanted:
-        met = {i: e.constants(attack) for i, e in enumerate(entries) if attack in e.attacks}
-        found_here = variants(met)
-        if not found_here:
-            columns.append((Column(attack, attack, TITLES.get(attack, attack), None), []))
-        for constants, members in found_here:
-            own = apart(constants, [other for other, _ in found_here])
-            key, title = (
-                f"{name} ({own})" if own else name for name in (attack, TITLES.get(attack, attack))
-            )
-            columns.append((Column(key, attack, title, constants), members))
-    return columns
+    groups: Sequence[ScoredGroup], published: Sequence[Reported], attacks: Sequence[str] | None
+) -> tuple[Column, ...]:
+    measured = [attack for group in groups for attack in group.attacks]
+    found = [*measured, *(attack for row in published for attack in row.scores)]
+    met = [{a: group.cards[0].attacks[a].constants for a in group.attacks} for group in groups]
+    return attack_columns(met, attacks or papers_first(found))
 
 
-def _scores(entry: ScoredGroup, attack: str, figures: Mapping[str, Figure]) -> dict[str, Score]:
-    """Figures of one entry under one attack, unranked."""
-    cards = [card.attacks[attack] for card in entry.cards]
-    scores = {}
-    for key, figure in figures.items():
-        printer = PRINTERS[figure.unit]
-        values = [card.figures[figure.key] for card in cards]
-        if figure.limit:
-            known = [value for value in values if value is not None]
-            scores[key] = Score(printer(min(known) if len(known) == len(cards) else None))
-            continue
-        scores[key] = _score(values, printer)
-        ends = cards[0].intervals.get(figure.interval_key)
-        if len(cards) == 1 and ends is not None:
-            scores[key] = replace(scores[key], low=printer(ends[0]), high=printer(ends[1]))
-    return scores
+def papers_first(attacks: Iterable[str]) -> list[str]:
+    """Each attack once, those of the papers' tables first."""
+    found = dict.fromkeys(attacks)
+    return [a for a in TITLES if a in found] + [a for a in found if a not in TITLES]
 
 
-def _score(
-    values: Sequence[float | None], printer: Callable[[float | None], FormattedValue]
-) -> Score:
-    if len(values) == 1:
-        return Score(printer(values[0]))
-    mean = seed_mean(values)
-    if mean.value is None or mean.half95 is None:
-        return Score(printer(mean.value))
-    return Score(
-        printer(mean.value),
-        low=printer(mean.value - mean.half95),
-        high=printer(mean.value + mean.half95),
-        half=printer(mean.half95),
+def attack_columns(
+    met: Sequence[Mapping[str, Mapping[str, Any]]], attacks: Sequence[str]
+) -> tuple[Column, ...]:
+    """An attack has a column for each set of constants that it ran with.
+
+    Args:
+        met: for each row, attack → constants.
+        attacks: in the order of the columns.
+    """
+    columns = []
+    for attack in attacks:
+        title = TITLES.get(attack, attack)
+        found = _variants({i: of[attack] for i, of in enumerate(met) if attack in of})
+        if not found:
+            columns.append(Column(attack, attack, title, None))
+        for constants, members in found:
+            own = _differing(constants, [other for other, _ in found])
+            suffix = f" ({own})" if own else ""
+            key = attack + suffix
+            columns.append(Column(key, attack, title + suffix, constants, tuple(members)))
+    return tuple(columns)
+
+
+def _variants(
+    constants: Mapping[int, Mapping[str, Any]],
+) -> list[tuple[dict[str, Any], list[int]]]:
+    """Group rows by constants that do not contradict each other; a missing one contradicts none.
+
+    Args:
+        constants: place of a row → its constants.
+
+    Returns:
+        The constants of each group and its places, in order of the first place.
+    """
+    known = {
+        i: {name: value for name, value in of.items() if value is not None}
+        for i, of in constants.items()
+    }
+    found: list[tuple[dict[str, Any], list[int]]] = []
+    for i in sorted(known, key=lambda i: (-len(known[i]), i)):
+        for together, members in found:
+            if all(together.get(name, value) == value for name, value in known[i].items()):
+                together |= known[i] | together
+                members.append(i)
+                break
+        else:
+            found.append((dict(known[i]), [i]))
+    for _, members in found:
+        members.sort()
+    return sorted(found, key=lambda item: item[1][0])
+
+
+def _differing(constants: Mapping[str, Any], variants: Sequence[Mapping[str, Any]]) -> str:
+    """Those constants in which the variants of an attack differ."""
+    names = [
+        name
+        for name in dict.fromkeys(name for each in variants for name in each)
+        if name not in ("eps_text", "step_size_text")  # repeat eps and step_size, for print
+        and len({str(each[name]) for each in variants if name in each}) > 1
+    ]
+    return ", ".join(
+        f"{'ε' if name == 'eps' else name.replace('_', ' ')} "
+        f"{constants.get(f'{name}_text', constants[name])}"
+        for name in names
+        if name in constants
     )
 
 
-def _ranked(
-    unranked: Sequence[dict[str, Score]],
-    standing: PairwiseTests,
+def row_scores(
+    cards: Sequence[Scores],
     figures: Mapping[str, Figure],
-) -> list[dict[str, Score]]:
-    """Mark the best and the second of each figure, and what may be no worse than the best."""
-    ranked = [dict(scores) for scores in unranked]
+    tidy: Callable[[float], float] = float,
+) -> dict[str, Score]:
+    """Figures of one network with intervals over images, or means over seeds; not ranked.
+
+    Args:
+        cards: one for each training seed.
+        figures: key on leaderboards → figure.
+        tidy: applied to each mean and end of an interval.
+    """
+
+    def show_as(unit: Unit, value: float | None) -> FormattedValue:
+        return PRINTERS[unit](None if value is None else tidy(value))
+
+    scores = {}
+    for key, figure in figures.items():
+        show = partial(show_as, figure.unit)
+        values = [card.figures[figure.key] for card in cards]
+        mean = seed_mean(values)
+        if mean.value is None:
+            scores[key] = Score(show(None))
+        elif figure.limit:
+            scores[key] = Score(show(min(value for value in values if value is not None)))
+        elif mean.half95 is not None:
+            value, half = mean.value, mean.half95
+            scores[key] = Score(show(value), show(value - half), show(value + half), show(half))
+        else:
+            interval = cards[0].intervals.get(figure.interval_key) if len(cards) == 1 else None
+            low, high = interval or (None, None)
+            scores[key] = Score(show(mean.value), show(low), show(high))
+    return scores
+
+
+def mark_places(
+    column: Sequence[dict[str, Score]],
+    figures: Mapping[str, Figure],
+    tied: Callable[[int, int, str], bool | None],
+    *,
+    with_interval: bool = False,
+) -> None:
+    """Mark, in place, the best and the second of each figure, and the ties with the best.
+
+    Args:
+        column: scores of each row under one attack.
+        figures: key on leaderboards → figure; limits get no place.
+        tied: whether two rows, given by their places, may be equal in a figure; best row first.
+        with_interval: rank only figures that have an interval.
+    """
     for key, figure in figures.items():
         if figure.limit:
             continue
-        values = [scores[key].figure.value for scores in unranked]
-        present = [i for i, value in enumerate(values) if value is not None]
-        if len(present) < 2:
-            continue
+        values = {
+            i: of[key].figure.value
+            for i, of in enumerate(column)
+            if of[key].low.value is not None or not with_interval
+        }
         sign = -1 if figure.more_is_better else 1
-        present.sort(key=lambda i: sign * (values[i] or 0.0))
-        printed = list(dict.fromkeys(unranked[i][key].figure.text for i in present))
-        marks = dict(zip(printed, (Place.BEST, Place.SECOND), strict=False))
-        for i in present:
-            score = unranked[i][key]
-            ranked[i][key] = replace(
-                score,
-                place=marks.get(score.figure.text, Place.NONE),
-                tied=None if i == present[0] else standing.tied(present[0], i, figure),
+        known = {i: sign * value for i, value in values.items() if value is not None}
+        ranked = sorted(known, key=known.__getitem__)
+        if len(ranked) < 2:
+            continue
+        printed = dict.fromkeys(column[i][key].figure.text for i in ranked)
+        places = dict(zip(printed, (Place.BEST, Place.SECOND), strict=False))
+        for i in ranked:
+            column[i][key] = replace(
+                column[i][key],
+                place=places.get(column[i][key].figure.text, Place.NONE),
+                tied=None if i == ranked[0] else tied(ranked[0], i, key),
             )
-    return ranked
 
 
-def _marks(entry: ScoredGroup, columns: Sequence[Column]) -> tuple[str, ...]:
-    marks = ["!"] if any(card.flags for card in entry.cards) else []
+def _marks(group: ScoredGroup, columns: Sequence[Column]) -> tuple[str, ...]:
     shown = {column.attack for column in columns}
-    if any(
-        scores.audit is not None and scores.audit.leaves_open
-        for card in entry.cards
-        for attack, scores in card.attacks.items()
-        if attack in shown
-    ):
-        marks.append("audited")
-    if any(run.manifest.get("engine") == "imported" for run in entry.runs):
-        marks.append("imported")
-    return tuple(marks)
+    marks = {
+        "!": any(card.flags for card in group.cards),
+        "audited": any(
+            scores.audit is not None and scores.audit.leaves_open and attack in shown
+            for card in group.cards
+            for attack, scores in card.attacks.items()
+        ),
+        "imported": any(run.manifest.get("engine") == "imported" for run in group.runs),
+    }
+    return tuple(mark for mark, holds in marks.items() if holds)
 
 
 def _reported_rows(published: Sequence[Reported], columns: Sequence[Column]) -> tuple[Row, ...]:
     """Published rows under the first column of each attack; never ranked."""
-    place: dict[str, str] = {}
-    for column in columns:
-        place.setdefault(column.attack, column.key)
+    key = {column.attack: column.key for column in reversed(columns)}
     return tuple(
         Row(
             row.name,
             ("†", *([f"Table {row.table}"] if row.table else [])),
             0,
             {
-                place[attack]: {key: Score(figure) for key, figure in of.items()}
+                key[attack]: {name: Score(figure) for name, figure in of.items()}
                 for attack, of in row.scores.items()
-                if attack in place
+                if attack in key
             },
             reported=True,
         )
         for row in published
-        if any(attack in place for attack in row.scores)
+        if any(attack in key for attack in row.scores)
     )
 
 
-def _sort_key(sort: str | None, attacks: Collection[str]) -> Callable[[Board], tuple[Row, ...]]:
-    """Read ``--sort``.
+def _read_sort(sort: str | None, attacks: Collection[str]) -> tuple[str, str]:
+    """Attack (or empty) and figure of ``--sort``; ``name`` and ``given`` come as figures.
 
     Raises:
         UserError: it names no figure, or an attack that is not there.
     """
+    if sort in ("name", "given"):
+        return "", sort
     figures = {name: key for key in board_figures() for name in (short_heading(key).lower(), key)}
     attack, dot, figure = (sort or LOWEST).rpartition(".")
-    if sort not in ("name", "given") and (figure.lower() not in figures or (dot and not attack)):
-        names = ("name", "given", *figures)
+    if figure.lower() not in figures or (dot and not attack):
         raise UserError(
             f"--sort {sort} is no column. Give ATTACK.FIGURE, such as pgd.worst, or one of "
-            f"{', '.join(names)}."
+            f"{', '.join(('name', 'given', *figures))}."
         )
-
     if attack and attack not in attacks:
         raise UserError(
             f"--sort {sort}: no column is of {attack!r}.{did_you_mean(attack, attacks)}"
         )
-
-    def in_order(board: Board) -> tuple[Row, ...]:
-        if sort == "given":
-            return board.rows
-        if sort == "name":
-            return tuple(sorted(board.rows, key=lambda row: row.name.casefold()))
-        column = _sorted_by(board, attack)
-        key = figures[figure.lower()]
-        sign = -1 if board_figures()[key].more_is_better else 1
-
-        def place(row: Row) -> tuple[bool, float]:
-            value = row.score(column, key).figure.value
-            return value is None, sign * (value or 0.0)
-
-        return tuple(sorted(board.rows, key=place))
-
-    return in_order
+    return attack, figures[figure.lower()]
 
 
-def _sorted_by(board: Board, attack: str) -> Column:
-    """The first column of an attack; without one, the last that all rows have."""
-    for column in board.columns:
-        if column.attack == attack:
-            return column
+def _sorted_rows(board: Board, attack: str, figure: str) -> tuple[Row, ...]:
+    """By the first column of the attack; without one, by the last that all rows have."""
+    if figure == "given":
+        return board.rows
+    if figure == "name":
+        return tuple(sorted(board.rows, key=lambda row: row.name.casefold()))
+    of_attack = [column for column in board.columns if column.attack == attack]
     shared = [c for c in board.columns if all(c.key in row.scores for row in board.rows)]
     measured = [c for c in board.columns if any(c.key in row.scores for row in board.rows)]
-    return (shared or measured or board.columns)[-1]
+    column = of_attack[0] if of_attack else (shared or measured or board.columns)[-1]
+    return by_figure(board.rows, column, figure)
 
 
-def short_heading(key: str) -> str:
-    """Heading of a figure's column where the number of classes is not known."""
-    board = board_figures()[key].board
-    assert board is not None
-    return board[1]
+def by_figure(rows: Sequence[Row], column: Column, figure: str) -> tuple[Row, ...]:
+    """The best row first, those without the figure last; ties stay in order."""
+    sign = -1 if board_figures()[figure].more_is_better else 1
+
+    def key(row: Row) -> tuple[bool, float]:
+        value = row.score(column, figure).figure.value
+        return value is None, sign * (value or 0.0)
+
+    return tuple(sorted(rows, key=key))
 
 
-def _dataset(entry: ScoredGroup) -> str:
-    return str(entry.runs[0].manifest["dataset"].get("name") or "data set without a name")
+def _dataset(group: ScoredGroup) -> str:
+    return str(group.runs[0].manifest["dataset"].get("name") or "data set without a name")
 
 
-def _images(entry: ScoredGroup) -> int:
-    return max(scores.n for scores in entry.cards[0].attacks.values())
+def _images(group: ScoredGroup) -> int:
+    return max(scores.n for scores in group.cards[0].attacks.values())

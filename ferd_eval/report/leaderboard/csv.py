@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator
 
 from ferd_eval.metrics.figures import LOWEST
-from ferd_eval.report.format import FormattedValue
-from ferd_eval.report.leaderboard.build import Board, Column, Leaderboard, Row
-from ferd_eval.report.run.csv import guard
+from ferd_eval.report.leaderboard.model import Board, Column, Leaderboard, Row
+from ferd_eval.report.render import CsvCell, csv_text
 
 COLUMNS = (
     "table", "dataset", "images", "eps", "row", "kind", "seeds", "marks", "attack", "column",
@@ -20,45 +17,35 @@ COLUMNS = (
 
 def long_csv(board: Leaderboard) -> str:
     """``value``, ``low``, ``high`` and ``half`` are fractions; printed is per cent, or NSD."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for each in board.boards:
-        for row in (*each.rows, *each.reported):
-            for column in each.columns:
-                writer.writerows(_lines(each, row, column))
-    return stream.getvalue()
+    lines = (
+        line
+        for each in board.boards
+        for row in (*each.rows, *each.reported)
+        for column in each.columns
+        for line in _lines(each, row, column)
+    )
+    return csv_text(COLUMNS, lines)
 
 
-def _lines(board: Board, row: Row, column: Column) -> Iterator[list[str]]:
-    images = "" if board.images is None else str(board.images)
+def _lines(board: Board, row: Row, column: Column) -> Iterator[list[CsvCell]]:
     for key in board.figures:
         score = row.score(column, key)
         if row.reported and score.figure.value is None:
             continue
+        figures = (score.figure, score.low, score.high, score.half)
         yield [
-            guard(board.title),
-            guard(board.dataset),
-            images,
-            guard(board.eps),
-            guard(row.name),
+            board.title,
+            board.dataset,
+            board.images,
+            board.eps,
+            row.name,
             "reported" if row.reported else "measured",
-            "" if row.reported else str(row.seeds),
+            None if row.reported else row.seeds,
             " ".join(row.marks),
-            guard(column.attack),
-            guard(column.key),
+            column.attack,
+            column.key,
             board.worst_figure or key if key == LOWEST else key,
-            *_both(score.figure),
-            *_both(score.low),
-            *_both(score.high),
-            *_both(score.half),
+            *(cell for figure in figures for cell in (figure.value, figure)),
             score.place,
-            "" if score.tied is None else str(int(score.tied)),
+            None if score.tied is None else int(score.tied),
         ]
-
-
-def _both(figure: FormattedValue) -> list[str]:
-    """Value and print; an ASCII minus and nothing for no value, as spreadsheets read."""
-    if figure.value is None:
-        return ["", ""]
-    return [repr(figure.value), figure.text.replace("\N{MINUS SIGN}", "-")]

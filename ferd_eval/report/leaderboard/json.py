@@ -1,15 +1,15 @@
-"""``leaderboard.json``: everything that a leaderboard says."""
+"""``leaderboard.json``: everything on a leaderboard."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from ferd_eval.report.format import FormattedValue
-from ferd_eval.report.leaderboard.build import Board, Leaderboard, Row, Score
+from ferd_eval.report.leaderboard.model import Board, Leaderboard, Row, Score
 
 
 def record(board: Leaderboard) -> dict[str, Any]:
-    """As dictionaries, lists, numbers, text and None; fractions, and figures as printed."""
+    """JSON form: values as fractions and as printed."""
     return {"title": board.title, "tables": [_board(each) for each in board.boards]}
 
 
@@ -21,12 +21,7 @@ def _board(board: Board) -> dict[str, Any]:
         "eps": board.eps or None,
         "worst": board.worst_figure or None,
         "columns": [
-            {
-                "key": column.key,
-                "attack": column.attack,
-                "title": column.title,
-                "constants": column.constants,
-            }
+            {name: getattr(column, name) for name in ("key", "attack", "title", "constants")}
             for column in board.columns
         ],
         "rows": [_row(board, row) for row in board.rows],
@@ -58,10 +53,11 @@ def _row(board: Board, row: Row) -> dict[str, Any]:
 
 
 def _score(score: Score) -> dict[str, Any]:
-    ends = {"low": score.low, "high": score.high, "half95": score.half}
     return {
         **_figure(score.figure),
-        **{name: _figure(end) for name, end in ends.items()},
+        "low": _figure(score.low),
+        "high": _figure(score.high),
+        "half95": _figure(score.half),
         "place": score.place or None,
         "tied_with_best": score.tied,
     }

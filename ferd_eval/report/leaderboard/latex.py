@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ferd_eval.io.escape import escape_latex as escape
-from ferd_eval.report.leaderboard.build import Board, Leaderboard, Place, Row, Score
-from ferd_eval.report.leaderboard.markdown import RULE
+from ferd_eval.report.leaderboard.model import RULE, Board, Leaderboard, Place, Row, Score
 
 _PLACED = {Place.BEST: r"\textbf{{{}}}", Place.SECOND: r"\underline{{{}}}", Place.NONE: "{}"}
 
@@ -56,9 +55,9 @@ def _row(board: Board, row: Row) -> Iterator[str]:
     scores = [row.score(column, figure) for column in board.columns for figure in board.figures]
     name = escape(row.name) + (f" {escape(row.label)}" if row.label else "")
     yield " & ".join([name, *map(_cell, scores)]) + r" \\"
-    if any(score.sure for score in scores):
-        sure = [rf"{{\tiny {escape(score.sure)}}}" if score.sure else "" for score in scores]
-        yield " & ".join(["", *sure]) + r" \\"
+    below = [score.interval and rf"{{\tiny {escape(score.interval)}}}" for score in scores]
+    if any(below):
+        yield " & ".join(["", *below]) + r" \\"
 
 
 def _cell(score: Score) -> str:

@@ -2,89 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from ferd_eval.io.escape import escape_markdown as escape
-from ferd_eval.report.format import FormattedValue, Table
-from ferd_eval.report.leaderboard.build import Board, Leaderboard, Place, Row, Score
+from ferd_eval.report.format import Table
+from ferd_eval.report.leaderboard.model import RULE, Board, Leaderboard, Place, Row, Score
+from ferd_eval.report.render import environment
 
 _PLACED = {Place.BEST: "**{}**", Place.SECOND: "<u>{}</u>", Place.NONE: "{}"}
-
-#: Between measured and published rows.
-RULE = "reported, not measured"
 
 
 def markdown(board: Leaderboard) -> str:
     """Render as GitHub-flavoured Markdown; names from files are escaped."""
     lines = [f"# {escape(board.title)}", ""]
     for each in board.boards:
-        lines += _board(each)
+        lines += [f"## {escape(each.title)}", "", *board_lines(each), ""]
+        lines += [f"- {escape(note)}" for note in each.notes]
+        lines.append("")
+        for table in each.tables:
+            lines += table_lines(table)
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _board(board: Board) -> Iterator[str]:
-    yield from (f"## {escape(board.title)}", "")
-    yield from ranking_lines(board)
-    yield ""
-    for note in board.notes:
-        yield f"- {escape(note)}"
-    yield ""
-    for table in board.tables:
-        yield from table_lines(table)
-
-
-def ranking_lines(board: Board, links: Mapping[str, str] | None = None) -> Iterator[str]:
-    """The rows of a leaderboard.
+def board_lines(board: Board, links: Mapping[str, str] | None = None) -> Iterator[str]:
+    """The rows of a board.
 
     Args:
-        links: name of a row → where it leads.
+        links: name of a row → its link.
     """
     headings = [
         f"{escape(column.title)} {board.heading(figure)}"
         for column in board.columns
         for figure in board.figures
     ]
-    yield _line(["Row", *headings])
-    yield _line(["---", *["---:"] * len(headings)])
+    yield _line("Row", *headings)
+    yield _line("---", *["---:"] * len(headings))
     for row in board.rows:
         yield _row(board, row, (links or {}).get(row.name, ""))
     if board.reported:
-        yield _line([f"*{RULE}*", *[""] * len(headings)])
+        yield _line(f"*{RULE}*", *[""] * len(headings))
     for row in board.reported:
         yield _row(board, row)
 
 
 def _row(board: Board, row: Row, link: str = "") -> str:
     name = f"[{escape(row.name)}]({link})" if link else escape(row.name)
-    return _line(
-        [
-            name + (f" {escape(row.label)}" if row.label else ""),
-            *(_cell(row.score(column, key)) for column in board.columns for key in board.figures),
-        ]
-    )
+    cells = (_cell(row.score(column, key)) for column in board.columns for key in board.figures)
+    return _line(name + (f" {escape(row.label)}" if row.label else ""), *cells)
 
 
 def _cell(score: Score) -> str:
     text = _PLACED[score.place].format(score.figure)
-    return ("≈ " if score.tied else "") + text + (f" ({score.sure})" if score.sure else "")
+    interval = f" ({score.interval})" if score.interval else ""
+    return ("≈ " if score.tied else "") + text + interval
+
+
+def _line(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def table_lines(table: Table, level: int = 3) -> Iterator[str]:
-    """A table under a heading of its own."""
+    """A table under its own heading."""
+    template = environment(html=False).get_template("table.md.j2")
     yield from (f"{'#' * level} {escape(table.title)}", "")
-    yield _line([escape(column) for column in table.columns])
-    numbers = [bool(table.rows) and isinstance(cell, FormattedValue) for cell in _first(table)]
-    yield _line(["---:" if number else "---" for number in numbers])
-    for row in table.rows:
-        yield _line([escape(cell) for cell in row])
+    yield from str(template.make_module().table(table)).splitlines()  # type: ignore[attr-defined]
     yield ""
-    if table.note:
-        yield from (escape(table.note), "")
-
-
-def _first(table: Table) -> Sequence[object]:
-    return table.rows[0] if table.rows else table.columns
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -1,36 +1,50 @@
-"""What a leaderboard ranks: a network, or a method by its networks of several training seeds."""
+"""What a leaderboard says, before any format: built once, rendered by every format."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
 from ferd_eval.metrics import Scorecard
+from ferd_eval.metrics.figures import FIGURES, LOWEST, board_figures, papers_figures
+from ferd_eval.report.format import NOTHING, FormattedValue, Table
 from ferd_eval.results.outcomes import Outcomes
 from ferd_eval.results.run_group import RunGroup
+
+#: Attacks in the order of the papers' tables, with their headings.
+TITLES: Mapping[str, str] = {
+    "clean": "Clean",
+    "fgsm": "FGSM",
+    "pgd": "PGD",
+    "cw": "CW∞",
+    "aa": "AA",
+    "aa-audited": "AA audited",
+}
+
+#: Between measured and published rows.
+RULE = "reported, not measured"
+
+_NO_FIGURE = FormattedValue(None, NOTHING)
 
 
 @dataclass(frozen=True, eq=False)
 class ScoredGroup(RunGroup):
-    """A row of a leaderboard: runs with the scorecard of each."""
+    """One row: runs with the scorecard of each."""
 
     cards: tuple[Scorecard, ...]
 
-    def constants(self, attack: str) -> Mapping[str, Any]:
-        """What the attack ran with."""
-        return self.cards[0].attacks[attack].constants
-
     @cached_property
     def images(self) -> tuple[str, ...]:
-        """What was attacked: equal for two entries only if they met the same images and ball."""
+        """`images_of` its runs."""
         return images_of(self.runs[0])
 
 
 def images_of(run: Outcomes) -> tuple[str, ...]:
-    """Data set, classes, images scored and ε, as one key."""
+    """Data set, classes, images scored and ε, as one key: runs with equal keys can be ranked."""
     data = run.manifest["dataset"]
     rows = run.table[["index", "label"]].drop_duplicates().sort_values(["index", "label"])
     digest = hashlib.sha256(rows.to_numpy(dtype="int64").tobytes())
@@ -44,53 +58,127 @@ def images_of(run: Outcomes) -> tuple[str, ...]:
     )
 
 
-#: Constants that say the same as another, for print.
-_FOR_PRINT = ("eps_text", "step_size_text")
+class Place(StrEnum):
+    """Among the measured rows that can be compared, by the printed figure."""
+
+    BEST = "best"
+    SECOND = "second"
+    NONE = ""
 
 
-def variants(
-    constants: Mapping[int, Mapping[str, Any]],
-) -> list[tuple[dict[str, Any], list[int]]]:
-    """Group places by constants that do not contradict each other.
+@dataclass(frozen=True)
+class Score:
+    """One figure of one row with its uncertainty.
 
-    What a record lacks, it may have.
-
-    Args:
-        constants: place of an entry → what its attack ran with.
-
-    Returns:
-        The constants of each group, and its places, in order of the first of them.
+    Attributes:
+        low, high: 95 % interval for one network; of a mean over seeds, the figure ± `half`.
+        half: half the 95 % t interval over training seeds.
+        tied: whether the difference to the best may be 0; None for the best and where not tested.
     """
-    found: list[tuple[dict[str, Any], list[int]]] = []
-    known = {i: _known(those) for i, those in constants.items()}
-    for i in sorted(known, key=lambda i: (-len(known[i]), i)):
-        for together, members in found:
-            if all(together.get(name, value) == value for name, value in known[i].items()):
-                together |= known[i] | together
-                members.append(i)
-                break
-        else:
-            found.append((dict(known[i]), [i]))
-    for _, members in found:
-        members.sort()
-    return sorted(found, key=lambda item: item[1][0])
+
+    figure: FormattedValue
+    low: FormattedValue = _NO_FIGURE
+    high: FormattedValue = _NO_FIGURE
+    half: FormattedValue = _NO_FIGURE
+    place: Place = Place.NONE
+    tied: bool | None = None
+
+    @property
+    def interval(self) -> str:
+        """``± 1.2`` or ``40.0 to 46.9``; empty where there is none."""
+        if self.half.value is not None:
+            return f"± {self.half}"
+        return f"{self.low} to {self.high}" if self.low.value is not None else ""
 
 
-def _known(constants: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in constants.items() if value is not None}
+@dataclass(frozen=True, eq=False)
+class Column:
+    """One attack with one set of constants.
+
+    Attributes:
+        key: the attack's id, and its differing constants where the table has several columns of it.
+        constants: None where nobody measured it.
+        members: places of the rows that met it, in the order in which the rows were given.
+    """
+
+    key: str
+    attack: str
+    title: str
+    constants: Mapping[str, Any] | None
+    members: tuple[int, ...] = ()
 
 
-def apart(constants: Mapping[str, Any], all_of_them: Sequence[Mapping[str, Any]]) -> str:
-    """What sets these constants apart from the others of the attack."""
-    differing = [
-        name
-        for name in dict.fromkeys(name for each in all_of_them for name in each)
-        if name not in _FOR_PRINT
-        and len({str(each[name]) for each in all_of_them if name in each}) > 1
-    ]
-    return ", ".join(
-        f"{'ε' if name == 'eps' else name.replace('_', ' ')} "
-        f"{constants.get(f'{name}_text', constants[name])}"
-        for name in differing
-        if name in constants
-    )
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One network, method, or published row.
+
+    Attributes:
+        marks: short remarks: `!` where its attacks are in doubt.
+        seeds: number of networks; 0 of a published row, which does not say.
+        scores: column key → figure key → score.
+    """
+
+    name: str
+    marks: tuple[str, ...]
+    seeds: int
+    scores: Mapping[str, Mapping[str, Score]]
+    reported: bool = False
+
+    @property
+    def label(self) -> str:
+        """The marks as printed behind the name."""
+        signs = "".join(mark for mark in self.marks if mark in "!†")
+        words = ", ".join(mark for mark in self.marks if mark not in "!†")
+        return signs + (" " if signs and words else "") + (f"({words})" if words else "")
+
+    def score(self, column: Column, figure: str) -> Score:
+        """A score, a dash where there is none."""
+        return self.scores.get(column.key, {}).get(figure, Score(_NO_FIGURE))
+
+
+@dataclass(frozen=True, eq=False)
+class Board:
+    """Rows scored on the same images within the same ball, and published rows beside them.
+
+    Attributes:
+        worst_figure: key of the figure of the lowest classes; empty where their number is unknown.
+        source: of the published rows.
+    """
+
+    title: str
+    dataset: str
+    images: int | None
+    eps: str
+    worst_figure: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...] = ()
+    reported: tuple[Row, ...] = ()
+    source: str = ""
+    notes: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """Keys of the figures under each attack; published rows alone have those of papers."""
+        return tuple(board_figures() if self.rows else papers_figures())
+
+    def heading(self, figure: str) -> str:
+        """Heading of a figure's column."""
+        if figure == LOWEST and self.worst_figure:
+            return FIGURES[self.worst_figure].heading
+        return short_heading(figure)
+
+
+def short_heading(key: str) -> str:
+    """Heading of a figure's column where the number of classes is not known."""
+    board = board_figures()[key].board
+    assert board is not None
+    return board[1]
+
+
+@dataclass(frozen=True, eq=False)
+class Leaderboard:
+    """One board for each set of images."""
+
+    title: str
+    boards: tuple[Board, ...]

@@ -1,4 +1,4 @@
-"""Figures that others have published: read as printed, never mixed with measured ones."""
+"""Published figures of others: read as printed, never mixed with measured ones."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Reported:
 
 @dataclass(frozen=True)
 class ReportedTables:
-    """Rows of one source, and what the source is."""
+    """Rows of one source, and its description."""
 
     source: str
     rows: tuple[Reported, ...]
@@ -51,7 +51,7 @@ def read_reported(spec: str) -> ReportedTables:
     """Read a CSV file in long form, or a packaged one by its name.
 
     Columns: dataset, method, attack, average, worst (per cent), nsd; student and table may be
-    there. Lines that start with # say what the source is.
+    there. Lines that start with # describe the source.
 
     Raises:
         UserError: there is no such file, or a column or figure is not as above.
@@ -66,7 +66,7 @@ def read_reported(spec: str) -> ReportedTables:
     try:
         columns, table = reader.fieldnames or (), list(reader)
     except csv.Error as reason:
-        raise UserError(f"{spec} is no table of cells ({reason}). Mend the file.") from reason
+        raise UserError(f"{spec} is no CSV table ({reason}). Mend the file.") from reason
     _check_columns(columns, spec)
     rows: dict[tuple[str, str, str], dict[str, Mapping[str, FormattedValue]]] = {}
     for number, row in enumerate(table, start=1):

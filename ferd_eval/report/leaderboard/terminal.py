@@ -9,8 +9,15 @@ from rich.text import Text
 
 from ferd_eval.metrics.figures import board_figures
 from ferd_eval.metrics.sanity.check import counted
-from ferd_eval.report.leaderboard.build import Board, Column, Leaderboard, Place, Row, Score
-from ferd_eval.report.leaderboard.markdown import RULE
+from ferd_eval.report.leaderboard.model import (
+    RULE,
+    Board,
+    Column,
+    Leaderboard,
+    Place,
+    Row,
+    Score,
+)
 
 _STYLES = {Place.BEST: "bold", Place.SECOND: "underline", Place.NONE: ""}
 
@@ -55,13 +62,13 @@ def _cells(board: Board, row: Row, column: Column) -> list[Text]:
         beside = board_figures()[figure].interval is not None
         cells.append(_figure(score, alone=not beside))
         if beside:
-            cells.append(Text(score.sure, style="dim"))
+            cells.append(Text(score.interval, style="dim"))
     return cells
 
 
 def _figure(score: Score, *, alone: bool) -> Text:
     text = Text("≈ " if score.tied else "")
     text.append(score.figure.text, style=_STYLES[score.place])
-    if alone and score.sure:
-        text.append(f" {score.sure}", style="dim")
+    if alone and score.interval:
+        text.append(f" {score.interval}", style="dim")
     return text

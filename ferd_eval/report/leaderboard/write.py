@@ -6,12 +6,15 @@ from pathlib import Path
 
 from ferd_eval.io.files import make_folder, write_atomically
 from ferd_eval.io.json import to_json
-from ferd_eval.report.leaderboard.build import Leaderboard
+from ferd_eval.report import render
 from ferd_eval.report.leaderboard.csv import long_csv
-from ferd_eval.report.leaderboard.html import page
 from ferd_eval.report.leaderboard.json import record
 from ferd_eval.report.leaderboard.latex import latex
 from ferd_eval.report.leaderboard.markdown import markdown
+from ferd_eval.report.leaderboard.model import RULE, Leaderboard
+
+#: Those of every page with boards.
+STYLE_AND_SCRIPT = {"styles": ("report.css", "leaderboard.css"), "scripts": ("sort.js",)}
 
 
 def write_leaderboard(folder: Path, board: Leaderboard) -> tuple[Path, ...]:
@@ -31,3 +34,8 @@ def write_leaderboard(folder: Path, board: Leaderboard) -> tuple[Path, ...]:
     for name, content in contents.items():
         write_atomically(folder / name, content.encode())
     return tuple(folder / name for name in contents)
+
+
+def page(board: Leaderboard) -> str:
+    """One self-contained HTML file that can be sorted; every name is escaped."""
+    return render.page("leaderboard.html.j2", **STYLE_AND_SCRIPT, board=board, rule=RULE)

@@ -1,24 +1,22 @@
 """Figures of one attack, computed anew from the counts of each class that a scorecard holds.
 
-Whoever publishes a scorecard can write any figure into it. What is shown is therefore what the
-counts give, by the same code for every run; figures that contradict them are refused.
+A published scorecard may state any figure. The pages print what the counts give, by the same code
+for every run; a scorecard whose figures contradict its counts is refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ferd_eval.errors import UserError
-from ferd_eval.metrics import possibly_worst
-from ferd_eval.metrics.dispersion import shares
-from ferd_eval.metrics.figures import WORST_CLASS, Figure, published_figures
-from ferd_eval.metrics.intervals import Interval
+from ferd_eval.metrics import Scores
+from ferd_eval.metrics.compute import lowered, scores_of_counts
+from ferd_eval.metrics.figures import WORST_CLASS, published_figures
 from ferd_eval.results.attack_id import eps_of
 from ferd_eval.results.manifest import look_up
 from ferd_eval.results.schema import Fields, number
@@ -30,36 +28,20 @@ _ROUNDING = 1e-6
 _DIGITS = 9
 
 
-@dataclass(frozen=True)
-class OpenEnds:
-    """Of an attack that in part saw only a sample: limits that allow for what it may have missed.
-
-    Attributes:
-        average: lower end of the 95 % interval of the average.
-        lowest: of the lowest class.
-        floor: with 95 % confidence every class is right at least this often.
-    """
-
-    average: float
-    lowest: float
-    floor: float
-
-
 @dataclass(frozen=True, eq=False)
-class ClassCounts:
-    """How many images of each class stand under one attack.
+class PublishedAttack:
+    """The figures of one attack, from the counts of each class.
 
     Attributes:
         attack: id as in the scorecard, such as ``pgd`` or ``pgd@2/255``.
-        open_ends: None where all of the attack saw all images.
+        scores: without the digits on which numerical libraries disagree.
+        is_open: whether part of the attack saw only a sample of the images.
     """
 
     attack: str
     constants: Mapping[str, Any]
-    class_names: tuple[str, ...]
-    n_K: NDArray[np.int64]
-    correct_K: NDArray[np.int64]
-    open_ends: OpenEnds | None
+    scores: Scores
+    is_open: bool
 
     @property
     def eps(self) -> float | None:
@@ -68,49 +50,34 @@ class ClassCounts:
 
     @property
     def is_clean(self) -> bool:
-        """Whether nobody attacked."""
+        """Whether the images were not attacked."""
         return self.attack == "clean"
 
     @property
-    def n(self) -> int:
-        """Images."""
-        return int(self.n_K.sum())
+    def sizes(self) -> tuple[int, ...]:
+        """Images of each class."""
+        return tuple(each.n for each in self.scores.per_class)
 
-    @cached_property
-    def accuracy(self) -> NDArray[np.float64]:
-        """Of each class; NaN without images."""
-        return shares(self.correct_K, self.n_K)
-
-    def value(self, figure: Figure) -> float | None:
-        """A figure over all classes, as far as an audit allows."""
-        if figure.limit and figure.open_end and self.open_ends is not None:
-            return stable(getattr(self.open_ends, figure.open_end))
-        value = figure.value(self.correct_K, self.n_K)
-        return None if value is None else stable(value)
-
-    def interval(self, figure: Figure) -> Interval | None:
-        """Its 95 % interval, which reaches down to what an audit may have missed."""
-        ends = figure.interval95(self.correct_K, self.n_K)
-        if ends is None:
-            return None
-        low, high = ends
-        if self.open_ends is not None:
-            low = min(low, getattr(self.open_ends, figure.open_end or "average"))
-        return stable(low), stable(high)
+    @property
+    def accuracies(self) -> tuple[float | None, ...]:
+        """Of each class; None without images."""
+        return tuple(each.accuracy for each in self.scores.per_class)
 
     @property
     def lowest(self) -> tuple[str, ...]:
-        """The classes that share the lowest accuracy."""
-        places = np.flatnonzero(self.accuracy == np.nanmin(self.accuracy))
-        return tuple(self.class_names[i] for i in places)
+        """Names of the classes that share the lowest accuracy."""
+        worst = self.scores.worst_class
+        assert worst is not None, "counts without an image are refused"
+        return self._names((worst.index, *worst.tied))
 
     @property
     def possibly_worst(self) -> tuple[str, ...] | None:
-        """Those that cannot be excluded as the lowest; None where part of the attack is open."""
-        if self.open_ends is not None:
-            return None
-        places = sorted(possibly_worst(self.correct_K, self.n_K).tolist())
-        return tuple(self.class_names[i] for i in places)
+        """Classes that cannot be excluded as the lowest; None where part of the attack is open."""
+        places = self.scores.possibly_worst
+        return None if places is None else self._names(sorted(places))
+
+    def _names(self, places: Sequence[int]) -> tuple[str, ...]:
+        return tuple(self.scores.per_class[i].name for i in places)
 
 
 def stable(value: float) -> float:
@@ -118,34 +85,45 @@ def stable(value: float) -> float:
     return round(value, _DIGITS)
 
 
-def read_counts(card: Fields, attack: str, class_names: Sequence[str]) -> ClassCounts:
+def _stable_scores(scores: Scores) -> Scores:
+    return replace(
+        scores,
+        figures={k: None if v is None else stable(v) for k, v in scores.figures.items()},
+        intervals={k: v and (stable(v[0]), stable(v[1])) for k, v in scores.intervals.items()},
+    )
+
+
+def read_attack(card: Fields, attack: str, class_names: Sequence[str]) -> PublishedAttack:
     """Read one attack of a scorecard.
 
     Raises:
         UserError: the counts are not there, or figures beside them contradict them.
     """
     where = f"{card.file}, {attack}"
-    scores = Fields(where, _object(card.object("attacks").get(attack), where))
-    per_class = scores.list("per_class")
+    stated = Fields(where, _object(card.object("attacks").get(attack), where))
+    per_class = stated.list("per_class")
     if [_name(each) for each in per_class] != list(class_names):
         raise UserError(
             f"{where}: the classes are not those of the data set. Copy the file from the run again."
         )
-    n_K = np.array([_count(each.get("n"), 1.0, where) for each in per_class], dtype=np.int64)
-    correct_K = np.array(
-        [
-            _count(each.get("accuracy") if n else 0.0, float(n), where)
-            for each, n in zip(per_class, n_K, strict=True)
-        ],
-        dtype=np.int64,
-    )
+    counts = []
+    for each in per_class:
+        n = _count(each.get("n"), 1.0, where)
+        counts.append((n, _count(each.get("accuracy") if n else 0.0, float(n), where)))
+    n_K, correct_K = np.array(counts, dtype=np.int64).reshape(-1, 2).T
     if not n_K.any() or (correct_K < 0).any() or (correct_K > n_K).any():
         raise UserError(f"{where}: the counts are impossible. Copy the file from the run again.")
-    constants = _object(scores.values.get("constants"), where)
-    ends = _open_ends(scores, len(class_names))
-    counts = ClassCounts(attack, constants, tuple(class_names), n_K, correct_K, ends)
-    _require_agreement(counts, scores)
-    return counts
+    constants = _object(stated.values.get("constants"), where)
+    scores = scores_of_counts(n_K, correct_K, class_names)
+    limits = _open_limits(stated, len(class_names))
+    if limits is not None:
+        scores = replace(scores, **lowered(vars(scores), limits))
+    found = PublishedAttack(attack, constants, _stable_scores(scores), limits is not None)
+    _require_agreement(found, stated)
+    target = stated.values.get("target")
+    if target is None or (isinstance(target, Mapping) and "sources" in target):
+        _require_confusion(n_K, correct_K, class_names, stated)
+    return found
 
 
 def _name(each: Any) -> Any:
@@ -172,11 +150,14 @@ def _count(value: Any, scale: float, where: str) -> int:
     return count
 
 
-def _open_ends(scores: Fields, num_classes: int) -> OpenEnds | None:
-    """Limits of an audited attack, as its scorecard has them; 0 where it does not say."""
-    if not isinstance(scores.values.get("audit"), Mapping):
+def _open_limits(stated: Fields, num_classes: int) -> dict[str, float] | None:
+    """`Figure.open_end` → the limit that allows for what an audit missed, 0 where it is not stated.
+
+    None where the whole attack saw all images.
+    """
+    if not isinstance(stated.values.get("audit"), Mapping):
         return None
-    audit = Fields(scores.file, scores.object("audit"))
+    audit = Fields(stated.file, stated.object("audit"))
     sampled, survivors = (
         audit.whole_or_none(f"overall.{name}") for name in ("sampled", "survivors")
     )
@@ -190,53 +171,40 @@ def _open_ends(scores: Fields, num_classes: int) -> OpenEnds | None:
         return max(min(known), 0.0) if known and len(classes) == num_classes else 0.0
 
     average = number(look_up(audit.values, "overall.low95")) or 0.0
-    return OpenEnds(max(average, 0.0), least("low95"), least("floor95"))
+    return {"average": max(average, 0.0), "lowest": least("low95"), "floor": least("floor95")}
 
 
-def _require_agreement(counts: ClassCounts, scores: Fields) -> None:
-    """What the scorecard says beside its counts is what they give.
+def _require_agreement(found: PublishedAttack, stated: Fields) -> None:
+    """The scorecard states what its counts give.
 
     Raises:
-        UserError: it is not; the message names the first figure that is other.
+        UserError: the message names the first figure that differs.
     """
-    worst = _object(scores.values.get(WORST_CLASS.key), scores.file)
-    if worst.get("name") not in counts.lowest:
-        name = f"{WORST_CLASS.key}.name"
-        raise _contradiction(name, worst.get("name"), counts.lowest[0], scores.file)
-    stated = {**scores.values, WORST_CLASS.key: worst.get("accuracy")}
-    _require_equal("n", stated.get("n"), counts.n, scores.file)
+    file, values, scores = stated.file, stated.values, found.scores
+    worst = _object(values.get(WORST_CLASS.key), file)
+    if worst.get("name") not in found.lowest:
+        raise _contradiction(f"{WORST_CLASS.key}.name", worst.get("name"), found.lowest[0], file)
+    values = {**values, WORST_CLASS.key: worst.get("accuracy")}
+    _require_equal("n", values.get("n"), scores.n, file)
     for figure in published_figures():
-        if not figure.limit or counts.open_ends is None:
-            own = counts.value(figure)
-            _require_equal(figure.key, stated.get(figure.key), own, scores.file)
-    if counts.open_ends is None:
-        _require_intervals(counts, scores)
-    if scores.values.get("target") is None or "sources" in _target(scores):
-        _require_confusion(counts, scores)
+        if not (figure.limit and found.is_open):
+            _require_equal(figure.key, values.get(figure.key), scores.figures[figure.key], file)
+        name = figure.interval_key
+        theirs, ours = values.get(name), scores.intervals.get(name)
+        if found.is_open or theirs is None or ours is None:
+            continue  # versions before 0.1.0 wrote no intervals
+        if not isinstance(theirs, list) or len(theirs) != 2:
+            raise _contradiction(name, theirs, ours, file)
+        for end, own in zip(theirs, ours, strict=True):
+            _require_equal(name, end, own, file)
 
 
-def _require_intervals(counts: ClassCounts, scores: Fields) -> None:
-    """Intervals, where the scorecard has them: versions before 0.1.0 was released do not."""
-    for figure in published_figures():
-        name, own = figure.interval_key, counts.interval(figure)
-        stated = scores.values.get(name)
-        if stated is None or own is None:
-            continue
-        if not isinstance(stated, list) or len(stated) != 2:
-            raise _contradiction(name, stated, own, scores.file)
-        for ours, theirs in zip(own, stated, strict=True):
-            _require_equal(name, theirs, ours, scores.file)
-
-
-def _target(scores: Fields) -> Mapping[str, Any]:
-    target = scores.values.get("target")
-    return target if isinstance(target, Mapping) else {}
-
-
-def _require_confusion(counts: ClassCounts, scores: Fields) -> None:
+def _require_confusion(
+    n_K: NDArray[np.int64], correct_K: NDArray[np.int64], names: Sequence[str], stated: Fields
+) -> None:
     """The matrix of an untargeted attack has the same counts on its rows and its diagonal."""
-    confusion = scores.list("confusion")
-    K = len(counts.n_K)
+    confusion = stated.list("confusion")
+    K = len(n_K)
     whole = all(
         isinstance(row, list)
         and len(row) == K
@@ -244,15 +212,12 @@ def _require_confusion(counts: ClassCounts, scores: Fields) -> None:
         for row in confusion
     )
     if len(confusion) != K or not whole:
-        raise UserError(f"{scores.file}: confusion is no table of counts. Copy the file again.")
-    for i, row in enumerate(confusion):
-        if sum(row) != counts.n_K[i] or row[i] != counts.correct_K[i]:
-            raise _contradiction(
-                f"confusion of {counts.class_names[i]}",
-                f"{row[i]} of {sum(row)}",
-                f"{counts.correct_K[i]} of {counts.n_K[i]}",
-                scores.file,
-            )
+        raise UserError(f"{stated.file}: confusion is no table of counts. Copy the file again.")
+    for i, (name, row) in enumerate(zip(names, confusion, strict=True)):
+        if (sum(row), row[i]) != (n_K[i], correct_K[i]):
+            said = f"{row[i]} of {sum(row)}"
+            own = f"{correct_K[i]} of {n_K[i]}"
+            raise _contradiction(f"confusion of {name}", said, own, stated.file)
 
 
 def _require_equal(name: str, stated: Any, own: float | None, where: str) -> None:

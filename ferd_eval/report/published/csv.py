@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ferd_eval.metrics.figures import WORST_CLASS, published_figures
-from ferd_eval.report.published.counts import ClassCounts
+from ferd_eval.report.published.counts import PublishedAttack
 from ferd_eval.report.published.index import Hub
 from ferd_eval.report.published.run import CodeState, PublishedRun
-from ferd_eval.report.run.csv import as_csv, guard
+from ferd_eval.report.render import csv_text
 
 _LOWEST, _POSSIBLY = f"{WORST_CLASS.key}_name", "possibly_worst"
 _BEFORE = (
@@ -31,13 +31,18 @@ def _columns() -> Iterator[str]:
 
 def results_csv(hub: Hub) -> str:
     """Values with six decimals: no spreadsheet needs more, and no library disagrees on them."""
-    return as_csv(_columns(), (_line(run, counts) for run in hub.runs for counts in run.attacks))
+    return csv_text(_columns(), (_line(run, of) for run in hub.runs for of in run.attacks))
 
 
-def _line(run: PublishedRun, counts: ClassCounts) -> list[str]:
-    place, training = run.place, run.training
-    possibly = counts.possibly_worst
-    texts = {
+def _line(run: PublishedRun, of: PublishedAttack) -> list[str]:
+    place, training, scores = run.place, run.training, of.scores
+    cells = {}
+    for figure in published_figures():
+        low, high = scores.intervals.get(figure.interval_key) or (None, None)
+        values = {"": scores.figures[figure.key], "_low": low, "_high": high}
+        for suffix, value in values.items():
+            cells[figure.key + suffix] = "" if value is None else f"{value:.6f}"
+    cells |= {
         "report": place.report,
         "network": str(place.network),
         "evaluation": place.evaluation,
@@ -53,35 +58,25 @@ def _line(run: PublishedRun, counts: ClassCounts) -> list[str]:
         "dataset": run.dataset,
         "selection": run.selection,
         "fingerprint": run.fingerprint,
-        "eps": "" if counts.eps is None else f"{counts.eps:.9g}",
-        "attack": counts.attack,
-        "n": str(counts.n),
-        _LOWEST: "; ".join(counts.lowest),
-        _POSSIBLY: "" if possibly is None else "; ".join(possibly),
-        "marks": " ".join(_marks(run, counts)),
+        "eps": "" if of.eps is None else f"{of.eps:.9g}",
+        "attack": of.attack,
+        "n": str(scores.n),
+        _LOWEST: "; ".join(of.lowest),
+        _POSSIBLY: "; ".join(of.possibly_worst or ()),
+        "marks": " ".join(_marks(run, of)),
         "ferd_eval": run.version,
         "scored": run.scored.day,
         "scored_commit": _commit(run.scored),
         "trained": training.code.day,
         "trained_commit": _commit(training.code),
     }
-    numbers = dict(_numbers(counts))
-    # What we computed is a number; all else is text of unknown hands.
-    return [numbers[name] if name in numbers else guard(texts[name]) for name in _columns()]
+    return [cells[name] for name in _columns()]
 
 
-def _numbers(counts: ClassCounts) -> Iterator[tuple[str, str]]:
-    for figure in published_figures():
-        low, high = counts.interval(figure) or (None, None)
-        value = counts.value(figure)
-        for suffix, number in {"": value, "_low": low, "_high": high}.items():
-            yield figure.key + suffix, "" if number is None else f"{number:.6f}"
-
-
-def _marks(run: PublishedRun, counts: ClassCounts) -> Iterator[str]:
+def _marks(run: PublishedRun, of: PublishedAttack) -> Iterator[str]:
     if run.flags:
         yield "in-doubt"
-    if counts.open_ends is not None:
+    if of.is_open:
         yield "audited"
     if run.imported:
         yield "imported"

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Self
 from urllib.parse import quote
 
 
-@dataclass(frozen=True)
-class Link:
+class Link(str):
     """Text that leads to a file or folder.
 
     Attributes:
-        path: below the folder of reports; empty where there is nothing to lead to.
+        href: as seen from the pages, in their folder below the reports; empty without a target.
     """
 
-    text: str
-    path: str
+    __slots__ = ("href",)
+    href: str
 
-    def __str__(self) -> str:
-        return self.text
-
-    @property
-    def href(self) -> str:
-        """As the page, in a folder of its own below the reports, has it; empty without a path."""
-        return href(self.path) if self.path else ""
+    def __new__(cls, text: str, path: str) -> Self:
+        """Link to a path below the folder of reports; an empty one leads nowhere."""
+        link = super().__new__(cls, text)
+        link.href = href(path) if path else ""
+        return link
 
 
 def href(path: str) -> str:

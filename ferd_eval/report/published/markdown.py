@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ferd_eval.io.escape import escape_markdown as escape
-from ferd_eval.report.format import Cell, FormattedValue
-from ferd_eval.report.leaderboard.markdown import ranking_lines, table_lines
-from ferd_eval.report.published.index import HOW_TO_ADD, TITLE, Hub, LinkedTable
+from ferd_eval.report.format import Cell, Table
+from ferd_eval.report.leaderboard.markdown import board_lines, table_lines
+from ferd_eval.report.published.index import HOW_TO_ADD, TITLE, Hub
 from ferd_eval.report.published.link import Link
 from ferd_eval.report.published.ranking import Ranking
 
@@ -19,7 +19,7 @@ def markdown(hub: Hub) -> str:
     for each in hub.rankings:
         lines += _ranking(each)
     lines += _linked(hub.origins)
-    if hub.doubts is not None:
+    if hub.doubts.rows:
         lines += table_lines(hub.doubts, level=2)
     return "\n".join(lines).rstrip() + "\n"
 
@@ -27,8 +27,8 @@ def markdown(hub: Hub) -> str:
 def _ranking(ranking: Ranking) -> Iterator[str]:
     yield from (f"## {escape(ranking.title)}", "")
     if ranking.methods is not None:
-        yield from ("### Methods", "", *ranking_lines(ranking.methods), "")
-    yield from ("### Networks", "", *ranking_lines(ranking.networks, ranking.links), "")
+        yield from ("### Methods", "", *board_lines(ranking.methods), "")
+    yield from ("### Networks", "", *board_lines(ranking.networks, ranking.links), "")
     for note in ranking.notes:
         yield f"- {escape(note)}"
     yield ""
@@ -36,7 +36,7 @@ def _ranking(ranking: Ranking) -> Iterator[str]:
     yield from table_lines(ranking.constants)
 
 
-def _linked(table: LinkedTable) -> Iterator[str]:
+def _linked(table: Table) -> Iterator[str]:
     yield from (f"## {escape(table.title)}", "")
     yield f"| {' | '.join(map(escape, table.columns))} |"
     yield f"|{'---|' * len(table.columns)}"
@@ -47,7 +47,6 @@ def _linked(table: LinkedTable) -> Iterator[str]:
         yield from (escape(table.note), "")
 
 
-def _cell(cell: Cell | Link) -> str:
-    if isinstance(cell, Link) and cell.href:
-        return f"[{escape(cell.text)}]({cell.href})"
-    return escape(cell if isinstance(cell, FormattedValue) else str(cell))
+def _cell(cell: Cell) -> str:
+    linked = isinstance(cell, Link) and cell.href
+    return f"[{escape(cell)}]({linked})" if linked else escape(cell)

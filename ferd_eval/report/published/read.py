@@ -9,13 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
-
 from ferd_eval._version import __version__
 from ferd_eval.errors import UserError
 from ferd_eval.io.files import file_sha256
 from ferd_eval.metrics import scorecard
-from ferd_eval.report.published.counts import ClassCounts, read_counts
+from ferd_eval.report.published.counts import PublishedAttack, read_attack
 from ferd_eval.report.published.run import CodeState, Place, PublishedRun, Training
 from ferd_eval.results.manifest import RECORD, look_up
 from ferd_eval.results.outcomes import ATTACK_ID, OUTCOMES, Outcomes
@@ -23,21 +21,21 @@ from ferd_eval.results.schema import Fields
 
 _PAGE, _README = "report.html", "README.md"
 
-#: What the record of a scoring run has, and what that of a training run has.
+#: Fields of the record of a scoring run, and of a training run.
 SCORING, TRAINING = frozenset({"attacks", "status"}), frozenset({"recipe", "status"})
 
 _COMMIT = re.compile("[0-9a-f]{7,64}")
 _DAY = re.compile(r"(\d{4}-\d\d-\d\d)T")
 
-#: What a recipe says of the method, in the order in which a reader asks.
-_TOLD = ("variant", "ablation", "synthesis.method", "loss.name")
+#: Recipe fields that name the method.
+_METHOD_FIELDS = ("variant", "ablation", "synthesis.method", "loss.name")
 
 
 def read_run(reports: Path, place: Place) -> PublishedRun:
-    """Read one scorecard and what lies beside it.
+    """Read one scorecard and the files beside it.
 
     Args:
-        reports: the folder of all reports.
+        reports: folder of all reports.
 
     Raises:
         UserError: it is damaged, or files contradict each other.
@@ -45,7 +43,7 @@ def read_run(reports: Path, place: Place) -> PublishedRun:
     file = reports / place.file
     card = Fields.read(file, str(place.file))
     names = card.texts("dataset.class_names")
-    attacks = tuple(read_counts(card, attack, names) for attack in _attacks(card))
+    attacks = tuple(read_attack(card, attack, names) for attack in _attacks(card))
     record = _scoring_record(file, place)
     if record is not None:
         _require_same(card, record)
@@ -86,10 +84,10 @@ def _attacks(card: Fields) -> tuple[str, ...]:
 
 
 def _version(card: Fields) -> str:
-    """The version of ferd_eval, whose protocol this is.
+    """The version of ferd_eval that scored.
 
     Raises:
-        UserError: there is none, or it is of a later protocol than this code knows.
+        UserError: there is none, or it is later than this one.
     """
     version = card.text("versions.ferd_eval")
     theirs, ours = (_numbers(each) for each in (version, __version__))
@@ -122,7 +120,7 @@ def _scoring_record(file: Path, place: Place) -> Fields | None:
 
 
 def _record(file: Path, called: str, fields: frozenset[str]) -> Fields | None:
-    """A record with these fields; None where there is none, or one of another kind."""
+    """A record with these fields, if there is one."""
     if not file.is_file():
         return None
     record = Fields.read(file, called)
@@ -177,7 +175,7 @@ def _require_weights(reports: Path, place: Place, card: Fields, training: Fields
     """Whether the checkpoint is published.
 
     Raises:
-        UserError: a file of its name is, with another content.
+        UserError: a file of its name has another digest.
     """
     named = [card.text_or_none("checkpoint.path")]
     named += [training.text_or_none("result.file")] if training else []
@@ -199,7 +197,7 @@ def _require_weights(reports: Path, place: Place, card: Fields, training: Fields
     return found
 
 
-def _require_outcomes(folder: Path, place: Place, attacks: tuple[ClassCounts, ...]) -> None:
+def _require_outcomes(folder: Path, place: Place, attacks: tuple[PublishedAttack, ...]) -> None:
     """Published outcomes give the counts of the scorecard.
 
     Raises:
@@ -208,14 +206,12 @@ def _require_outcomes(folder: Path, place: Place, attacks: tuple[ClassCounts, ..
     again = "Make the scorecard again with ferd-eval report, and copy both."
     try:
         made = scorecard(Outcomes.load(folder)).attacks
-        same = tuple(made) == tuple(each.attack for each in attacks) and all(
-            np.array_equal([one.n for one in made[each.attack].per_class], each.n_K)
-            and np.array_equal(
-                [round((one.accuracy or 0.0) * one.n) for one in made[each.attack].per_class],
-                each.correct_K,
-            )
-            for each in attacks
-        )
+        theirs = [(each.attack, each.sizes, each.accuracies) for each in attacks]
+        ours = [
+            (attack, *zip(*((each.n, each.accuracy) for each in scores.per_class), strict=True))
+            for attack, scores in made.items()
+        ]
+        same = ours == theirs
     except (UserError, KeyError, TypeError, ValueError, AttributeError, IndexError) as reason:
         said = " ".join(str(reason).replace(f"{folder}/", "").split())[:200]
         raise UserError(
@@ -226,8 +222,8 @@ def _require_outcomes(folder: Path, place: Place, attacks: tuple[ClassCounts, ..
 
 
 def _training(training: Fields | None, scoring: Fields | None, place: Place) -> Training:
-    """By the training record, else by what the scoring run found inside the checkpoint."""
-    recipe: Mapping[str, Any] | None = None
+    """From the training record, else from the checkpoint's own record in the scoring run."""
+    recipe: Mapping[str, Any] = {}
     teacher = teacher_sha256 = ""
     seed = None
     if training is not None:
@@ -237,24 +233,20 @@ def _training(training: Fields | None, scoring: Fields | None, place: Place) -> 
         teacher_sha256 = training.digest_or_none("teacher.sha256") or ""
     elif scoring is not None:
         found = look_up(scoring.values, "checkpoint.recipe")
-        recipe = found if isinstance(found, Mapping) else None
+        recipe = found if isinstance(found, Mapping) else {}
         seed = scoring.whole_or_none("checkpoint.recipe.seed")
         teacher_sha256 = scoring.digest_or_none("checkpoint.teacher_sha256") or ""
+    words = [recipe.get(key) for key in _METHOD_FIELDS]
+    named = dict.fromkeys(w for w in words if isinstance(w, str) and w and w != "none")
     return Training(
         seed=place.seed if seed is None else seed,
-        recipe=_told(recipe or {}),
+        recipe=", ".join(named),
         constants=_digest(recipe) if recipe else "",
         teacher=teacher,
         teacher_sha256=teacher_sha256,
-        real_images=(recipe or {}).get("synthesis.method") == "data",
+        real_images=recipe.get("synthesis.method") == "data",
         code=_code_state(training),
     )
-
-
-def _told(recipe: Mapping[str, Any]) -> str:
-    words = [recipe.get(key) for key in _TOLD]
-    told = dict.fromkeys(w for w in words if isinstance(w, str) and w and w != "none")
-    return ", ".join(told)
 
 
 def _digest(recipe: Mapping[str, Any]) -> str:

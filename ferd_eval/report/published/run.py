@@ -1,4 +1,4 @@
-"""One network under one evaluation, as a published folder holds it."""
+"""One evaluation of one network, as a published folder holds it."""
 
 from __future__ import annotations
 
@@ -6,20 +6,17 @@ import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from ferd_eval.report.published.counts import ClassCounts
+from ferd_eval.report.published.counts import PublishedAttack
 
 _SEED = re.compile(r"seed[-_]?(\d+)", re.IGNORECASE)
 
-#: What a study calls the folder of a teacher's own evaluations.
-_TEACHER = "teacher"
-
-#: What it calls the folder of a training run.
-_RUN = "run"
+#: A study's folders of a teacher's own evaluations, and of a training run.
+_TEACHER, _RUN = "teacher", "run"
 
 
 @dataclass(frozen=True)
 class Place:
-    """What the path of a scorecard says; all paths are seen from the folder of reports.
+    """The path of a scorecard and what it says; all paths are relative to the folder of reports.
 
     Attributes:
         file: of the scorecard.
@@ -29,12 +26,12 @@ class Place:
 
     @property
     def report(self) -> str:
-        """The published report that it belongs to: the first folder."""
+        """Its published report: the first folder."""
         return self.file.parts[0]
 
     @property
     def network(self) -> PurePosixPath:
-        """The folder of all that belongs to this network."""
+        """The network's folder."""
         parts = self.file.parent.parts
         seeds = [i for i, part in enumerate(parts) if _SEED.fullmatch(part)]
         if seeds:
@@ -45,19 +42,18 @@ class Place:
 
     @property
     def method(self) -> str:
-        """The network's folder without its seed: what it shares with those of other seeds."""
-        parts = [part for part in self.network.parts if not _SEED.fullmatch(part)]
-        return "/".join(parts)
+        """The network's folder without the seed, shared by its other seeds."""
+        return "/".join(part for part in self.network.parts if not _SEED.fullmatch(part))
 
     @property
     def training(self) -> tuple[PurePosixPath, ...]:
-        """Where the record of its training, and the network itself, may lie."""
+        """Folders where its training record and the network itself may lie."""
         beside = [self.file.parent.parent / _RUN] if len(self.file.parts) > 2 else []
         return tuple(dict.fromkeys([self.network / _RUN, self.network, *beside]))
 
     @property
     def evaluation(self) -> str:
-        """What is below the network's folder, such as ``full``; empty where nothing is."""
+        """Path below the network's folder, such as ``full``; may be empty."""
         below = self.file.parent.relative_to(self.network).parts
         named = self.file.name.removesuffix("scorecard.json").rstrip("-")
         return "/".join([*below, *([named] if named else [])])
@@ -71,11 +67,11 @@ class Place:
 
 @dataclass(frozen=True)
 class CodeState:
-    """Which code did something, and when; empty where nobody recorded it.
+    """Commit and day; empty where not recorded.
 
     Attributes:
         day: ISO date.
-        dirty: whether the code had changes beside the commit.
+        dirty: whether the code had uncommitted changes.
     """
 
     commit: str = ""
@@ -89,12 +85,12 @@ class CodeState:
 
 @dataclass(frozen=True)
 class Training:
-    """What the network's own record says of its training; None and empty where nobody did.
+    """The network's training; None and empty where not recorded.
 
     Attributes:
-        recipe: how students were taught, in few words.
-        constants: digest of the whole recipe but its seed: one method has one.
-        real_images: whether it learned from images of a data set.
+        recipe: the method in few words.
+        constants: digest of the recipe without its seed.
+        real_images: whether it learned from a data set's images.
     """
 
     seed: int | None = None
@@ -108,15 +104,15 @@ class Training:
 
 @dataclass(frozen=True, eq=False)
 class PublishedRun:
-    """A scorecard with what is recorded beside it.
+    """A scorecard with the records beside it.
 
     Attributes:
-        key: which network of the file it is; empty where there is one.
-        weights: whether the checkpoint itself is published; its digest was then checked.
+        key: of the network in its file; empty where the file holds one.
+        weights: whether the checkpoint is published, with this digest.
         flags: signs that the attacks are in doubt, from the run's own checks.
         imported: whether another tool made the predictions.
-        outcomes: whether the outcomes are published; the counts were then made again from them.
-        readme, page: paths, seen from the folder of reports; empty where there is none.
+        outcomes: whether the outcomes are published, with these counts.
+        readme, page: paths relative to the folder of reports; empty where there is none.
     """
 
     place: Place
@@ -124,7 +120,7 @@ class PublishedRun:
     selection: str
     fingerprint: str
     class_names: tuple[str, ...]
-    attacks: tuple[ClassCounts, ...]
+    attacks: tuple[PublishedAttack, ...]
     sha256: str
     key: str
     architecture: str
@@ -141,4 +137,4 @@ class PublishedRun:
     @property
     def images(self) -> int:
         """That were scored."""
-        return max(each.n for each in self.attacks)
+        return max(each.scores.n for each in self.attacks)

@@ -1,4 +1,4 @@
-"""What is published below a folder of reports, and what is there but cannot stand."""
+"""Find the published runs below a folder of reports, and the files that must be left out."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ferd_eval.report.published.run import Place, PublishedRun
 from ferd_eval.results.manifest import RECORD, look_up
 from ferd_eval.results.schema import Fields
 
-#: Where the pages are written, inside the folder of reports.
+#: Folder of the pages, inside the folder of reports.
 PUBLISHED = "published"
 
-#: Folders of reports that are not published: runs of one's own, and the pages themselves.
+#: Folders that are not searched: the user's own runs, and the pages.
 _NOT_PUBLISHED = ("runs", PUBLISHED)
 
 _CARD = "scorecard.json"
@@ -24,11 +24,10 @@ _CARD = "scorecard.json"
 
 @dataclass(frozen=True)
 class Found:
-    """What a search found.
+    """Published runs in the order of their paths.
 
     Attributes:
-        runs: in the order of their paths.
-        problems: one line for each folder or file that is left out: what, and the next step.
+        problems: one line for each folder or file left out: why, and the next step.
     """
 
     runs: tuple[PublishedRun, ...]
@@ -66,7 +65,7 @@ def search(reports: Path) -> Found:
 def _walk(
     reports: Path,
 ) -> tuple[list[PurePosixPath], list[tuple[PurePosixPath, Fields]], list[str]]:
-    """Scorecards, records, and what is wrong; nothing is followed out of the reports."""
+    """Scorecards, records and problems; links are not followed."""
     cards: list[PurePosixPath] = []
     records: list[tuple[PurePosixPath, Fields]] = []
     problems: list[str] = []
@@ -100,7 +99,7 @@ def _walk(
 def _without_scores(
     cards: list[PurePosixPath], records: list[tuple[PurePosixPath, Fields]], scored_sha256: set[str]
 ) -> list[str]:
-    """Folders of runs that lack what is published of a run; scores may lie anywhere."""
+    """Problems of runs without a scorecard; that of a trained network may lie anywhere."""
     scored = {card.parent for card in cards}
     trained = {folder for card in cards for folder in Place(card).training}
     problems = []

@@ -1,4 +1,4 @@
-"""The pages over everything published: what they hold, and whether those that are there hold it."""
+"""The pages over everything published: their contents, and whether the written ones are current."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ferd_eval.io.files import make_folder, write_atomically
+from ferd_eval.report import render
+from ferd_eval.report.leaderboard.write import STYLE_AND_SCRIPT
 from ferd_eval.report.published.csv import results_csv
-from ferd_eval.report.published.html import page
-from ferd_eval.report.published.index import Hub
+from ferd_eval.report.published.index import HOW_TO_ADD, TITLE, Hub
 from ferd_eval.report.published.markdown import markdown
 
 
@@ -21,8 +22,15 @@ def contents(hub: Hub) -> Mapping[str, bytes]:
     }
 
 
+def page(hub: Hub) -> str:
+    """One self-contained HTML file; every name is escaped, and links stay below the reports."""
+    return render.page(
+        "published.html.j2", **STYLE_AND_SCRIPT, hub=hub, title=TITLE, how_to_add=HOW_TO_ADD
+    )
+
+
 def write_site(folder: Path, files: Mapping[str, bytes]) -> Path:
-    """Write the files; the path of the page is returned.
+    """Write the files; return the path of the page.
 
     Raises:
         UserError: the folder cannot be written.
@@ -34,7 +42,7 @@ def write_site(folder: Path, files: Mapping[str, bytes]) -> Path:
 
 
 def stale(folder: Path, files: Mapping[str, bytes]) -> tuple[str, ...]:
-    """What is not as it would be written, each in a few words."""
+    """Files that are missing, stale or foreign, each in a few words."""
     found = []
     for name, content in sorted(files.items()):
         file = folder / name

@@ -106,13 +106,6 @@ def _attack_rows(shown: AttackView, scope: str, grouping: str) -> Iterator[_Figu
 guard = escape_formula
 
 
-def value_and_print(figure: FormattedValue) -> list[str]:
-    """In full precision, and as the report prints it."""
-    if figure.value is None:
-        return ["", ""]
-    return [repr(figure.value), figure.text.replace("\N{MINUS SIGN}", "-")]
-
-
 def as_csv(heading: Iterable[str], rows: Iterable[list[str]]) -> str:
     """Cells that are already escaped, under their headings."""
     stream = io.StringIO()

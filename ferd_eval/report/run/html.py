@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from jinja2 import Environment
 from markupsafe import Markup
 
 from ferd_eval.io.escape import script_json
@@ -13,7 +12,6 @@ from ferd_eval.metrics import Profile
 from ferd_eval.metrics.figures import AVERAGE, WORST_CLASS
 from ferd_eval.report import render
 from ferd_eval.report.format import Table
-from ferd_eval.report.render import template_text as template_text
 from ferd_eval.report.run.model import AttackView, Heatmap, RunView, View
 
 #: Ticks of an axis from 0 to 100 %: where, as a share of it, and what stands there.
@@ -131,8 +129,3 @@ def _ticks(at: Sequence[float], texts: Sequence[str]) -> list[tuple[float, str]]
         if all(apart(tick, other) for other in kept):
             kept.append(tick)
     return kept
-
-
-def environment() -> Environment:
-    """Templates of HTML."""
-    return render.environment(html=True)

@@ -110,7 +110,7 @@ def test_a_folder_with_nothing_published_is_a_mistake(
 
 def test_it_needs_no_torch(command: Any) -> None:
     code = (
-        "import sys; from ferd_eval.cli.publishing import publish_runs; from pathlib import Path; "
-        "publish_runs(Path('reports'), check=False); assert 'torch' not in sys.modules"
+        "import sys; from ferd_eval.cli import app, run; "
+        "assert run(app, ['publish'], 'ferd-eval') == 0; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)

@@ -258,7 +258,7 @@ def test_marks_go_by_the_intervals(publish: Publish, tmp_path: Path) -> None:
                 apart = ends[name][2] < ends[best][1]
                 assert score.tied is not apart
                 seen.add(apart)
-            assert score.sure == f"{100 * ends[name][1]:.1f} to {100 * ends[name][2]:.1f}"
+            assert score.interval == f"{100 * ends[name][1]:.1f} to {100 * ends[name][2]:.1f}"
     assert seen == {True, False}
 
 
