@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ferd_eval.errors import UserError, did_you_mean
 from ferd_eval.metrics.confusion.matrix import ErrorPattern, finite
 from ferd_eval.metrics.confusion.target_bias import ErrorShift, TargetEffect
 from ferd_eval.metrics.confusion.targeted import TargetedSuccess
@@ -163,10 +164,27 @@ class Scorecard:
         return plain
 
     def plot(self, attack: str) -> Figure:
-        """Draw each class's accuracy under an attack, see `ferd_eval.metrics.plot.class_chart`."""
+        """Draw each class's accuracy under an attack with its 95 % interval, the worst in red.
+
+        Raises:
+            UserError: matplotlib is missing, or no such attack was run.
+        """
         from ferd_eval.metrics.plot import class_chart
 
-        return class_chart(self, attack)
+        if attack not in self.attacks:
+            known = did_you_mean(attack, self.attacks)
+            raise UserError(f"no attack of this run is called {attack!r}.{known}")
+        scores = self.attacks[attack]
+        worst, classes = scores.worst_class, scores.per_class
+        title = f"{self.dataset.get('name', '')} under {attack}".strip()
+        return class_chart(
+            title if worst is None else f"{title}: worst class {worst.name}",
+            [each.name for each in classes],
+            [each.accuracy for each in classes],
+            [each.wilson95 for each in classes],
+            lowest=() if worst is None else (worst.index, *worst.tied),
+            average=scores.average,
+        )
 
 
 def _plain(value: Any) -> Any:

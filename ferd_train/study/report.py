@@ -13,7 +13,7 @@ from ferd_eval.report.comparison.text import interval_ends, lowest_delta_of
 from ferd_eval.report.format import NOTHING, PRINTERS, difference, ratio_difference
 from ferd_eval.report.leaderboard import leaderboard, write_leaderboard
 from ferd_eval.report.leaderboard.model import TITLES, short_heading
-from ferd_eval.report.run.csv import as_csv, guard
+from ferd_eval.report.render import CsvCell, csv_text
 from ferd_eval.runtime.progress import duration
 from ferd_train.study.comparisons import AgainstBaseline, against_baseline
 from ferd_train.study.definition import Study, TeacherSource
@@ -237,19 +237,19 @@ def _study_csv(report: StudyReport) -> str:
             name = f"{column.attack} {_heading(figure)}"
             heading += [name, f"{name} half95", f"{name} seeds"]
     heading += ["student steps", "seconds making", "seconds learning"]
-    return as_csv(heading, [_study_line(row, report.columns) for row in report.rows])
+    return csv_text(heading, [_study_line(row, report.columns) for row in report.rows])
 
 
-def _study_line(row: TableRow, shown: Sequence[AttackColumn]) -> list[str]:
+def _study_line(row: TableRow, shown: Sequence[AttackColumn]) -> list[CsvCell]:
     method, loss = (row.row.method, row.row.loss) if row.row else ("", "")
-    cells = [guard(text) for text in (row.teacher.name, row.name, method, loss)]
-    cells += [str(len(row.states)), str(len(row.trained))] if row.row else ["", ""]
+    cells: list[CsvCell] = [row.teacher.name, row.name, method, loss]
+    cells += [len(row.states), len(row.trained)] if row.row else [None, None]
     for column in shown:
         for figure in shown_figures():
             found, seeds = row.figure(column, figure)
-            cells += [_number(found.value), _number(found.half95), str(seeds) if seeds else ""]
-    cells.append(str(row.row.student_steps) if row.row else "")
-    return cells + [_number(each) for each in row.seconds() or (None, None)]
+            cells += [found.value, found.half95, seeds or None]
+    cells.append(row.row.student_steps if row.row else None)
+    return [*cells, *(row.seconds() or (None, None))]
 
 
 def _comparisons_csv(report: StudyReport) -> str:
@@ -260,19 +260,15 @@ def _comparisons_csv(report: StudyReport) -> str:
         for name in ("average", "worst", "nsd debiased")
         for end in ("", " low", " high")
     ]
-    return as_csv([*heading, "why not"], [_comparison_line(each) for each in report.comparisons])
+    return csv_text([*heading, "why not"], [_comparison_line(each) for each in report.comparisons])
 
 
-def _comparison_line(each: AgainstBaseline) -> list[str]:
+def _comparison_line(each: AgainstBaseline) -> list[CsvCell]:
     names = [each.row.teacher.name, each.row.name, each.baseline.name, each.column.attack]
-    cells = [*map(guard, [*names, each.column.evaluation.name]), " ".join(map(str, each.seeds))]
+    cells: list[CsvCell] = [*names, each.column.evaluation.name, " ".join(map(str, each.seeds))]
     if each.found is None:
-        return [*cells, *[""] * 10, guard(each.why_not)]
+        return [*cells, *[None] * 10, each.why_not]
     cells.append(str(each.found.verdict))
     for delta in (each.found.average, lowest_delta_of(each.found), each.found.nsd):
-        cells += [_number(value) for value in (delta.value, *(delta.interval95 or (None, None)))]
+        cells += [delta.value, *(delta.interval95 or (None, None))]
     return [*cells, ""]
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else repr(value)

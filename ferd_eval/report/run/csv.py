@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
-from ferd_eval.io.escape import escape_formula
 from ferd_eval.report.format import FormattedValue, whole
 from ferd_eval.report.render import CsvCell, csv_text
 from ferd_eval.report.run.model import AttackView, ClassFigures, RunView, View
@@ -100,16 +97,3 @@ def _attack_rows(shown: AttackView, scope: str, grouping: str) -> Iterator[_Figu
         }
         for metric, figure in figures.items():
             yield _Figure(shown.id, scope, grouping, line.index, line.name, metric, figure)
-
-
-#: Name used by boards and studies until they take `csv_text`.
-guard = escape_formula
-
-
-def as_csv(heading: Iterable[str], rows: Iterable[list[str]]) -> str:
-    """Cells that are already escaped, under their headings."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([guard(name) for name in heading])
-    writer.writerows(rows)
-    return stream.getvalue()
