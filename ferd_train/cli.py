@@ -94,14 +94,14 @@ def teacher(
     )
     for caution in data.cautions:
         print(f"warning: {caution}", file=sys.stderr)
-    with watching() as watcher, after_what_is_at_hand("step", PATIENCE):
+    with watching() as reporter, after_what_is_at_hand("step", PATIENCE):
         file = train_teacher(
             wanted,
             out,
             device=chosen,
             data=data,
-            watch=partial(_note_epoch, watcher),
-            watcher=watcher,
+            watch=partial(_note_epoch, reporter),
+            reporter=reporter,
         )
     print(file)
 
@@ -297,11 +297,11 @@ def _parse_seeds(text: str | None) -> tuple[int, ...]:
     return seeds
 
 
-def _note_epoch(watcher: ProgressReporter, log: EpochLog, epochs: int) -> None:
+def _note_epoch(reporter: ProgressReporter, log: EpochLog, epochs: int) -> None:
     from ferd_eval.runtime.progress import duration
 
     left = duration(log.seconds * (epochs - log.epoch))
-    watcher.note(
+    reporter.note(
         f"epoch {log.epoch}/{epochs}  loss {log.train_loss:.3f}  validation: clean "
         f"{log.validation_clean:.1%}, PGD-10 {log.validation_pgd:.1%}, worst class "
         f"{log.validation_pgd_worst_class:.1%}  {duration(log.seconds)}, {left} left"

@@ -98,7 +98,7 @@ class Killed(Exception):  # noqa: N818
 
 
 class StopAfter:
-    """A watcher that stops the run once it has finished so many units; 0 never stops it."""
+    """A reporter that stops the run once it has finished so many units; 0 never stops it."""
 
     def __init__(self, units: int) -> None:
         self.left = units

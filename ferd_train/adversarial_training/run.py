@@ -27,7 +27,7 @@ def train_teacher(
     download: bool = False,
     data: LabelledImages | None = None,
     watch: Callable[[EpochLog, int], None] = lambda log, epochs: None,
-    watcher: ProgressReporter | None = None,
+    reporter: ProgressReporter | None = None,
 ) -> Path:
     """Train, or continue training, and return the path of the saved network.
 
@@ -41,7 +41,7 @@ def train_teacher(
         data_dir, download: where the data set is, and whether to fetch a missing one.
         data: training images, in place of the recipe's data set.
         watch: called after each epoch with its figures and the number of epochs.
-        watcher: told of each step.
+        reporter: told of each step.
 
     Raises:
         UserError: data or network are not available, the folder holds another run or a damaged
@@ -53,7 +53,7 @@ def train_teacher(
     if data is None:
         data = load_dataset(recipe.dataset, data_dir, split="train", download=download)
     with sole_user(out):
-        return _train(recipe, out, device, data, watch, watcher or ProgressReporter())
+        return _train(recipe, out, device, data, watch, reporter or ProgressReporter())
 
 
 def _train(
@@ -62,7 +62,7 @@ def _train(
     device: DeviceChoice,
     data: LabelledImages,
     watch: Callable[[EpochLog, int], None],
-    watcher: ProgressReporter,
+    reporter: ProgressReporter,
 ) -> Path:
     """Train what is left, in a locked folder."""
     facts = {
@@ -77,7 +77,7 @@ def _train(
         training = Training(recipe, data, device.device)
         training.resume(run.state)
         run.begin(recipe)
-        progress = RunProgress(watcher, recipe.arch, training.phases, recipe.epochs)
+        progress = RunProgress(reporter, recipe.arch, training.phases, recipe.epochs)
         training.complete(
             run,
             recipe.epochs,

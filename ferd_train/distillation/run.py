@@ -59,7 +59,7 @@ def train_student(
     device: DeviceChoice,
     source: ImageSource | None = None,
     watch: Callable[[StudentLog, int], None] = lambda log, epochs: None,
-    watcher: ProgressReporter | None = None,
+    reporter: ProgressReporter | None = None,
     workers: Workers = ALONE,
 ) -> Path:
     """Distil a student, or continue to, and return the path of the saved network.
@@ -74,7 +74,7 @@ def train_student(
         device: where to train.
         source: of real images, if the recipe wants any.
         watch: called after each epoch with its figures and the number of epochs.
-        watcher: told of each step.
+        reporter: told of each step.
         workers: processes that all call this with the same arguments, and share each batch and the
             folder. The first alone writes and watches.
 
@@ -87,12 +87,12 @@ def train_student(
     """
     with workers.in_turn():  # the first one may have to fetch them
         shown = load_shown_images(recipe, teacher, source or ImageSource())
-    watcher = watcher or ProgressReporter()
+    reporter = reporter or ProgressReporter()
     if workers.is_first:
         for caution in shown.cautions:
-            watcher.note(f"warning: {caution}")
+            reporter.note(f"warning: {caution}")
     with sole_user(out, below=(BANK,)) if workers.is_first else nullcontext():
-        return _train(recipe, teacher, out, device, shown, watch, watcher, workers)
+        return _train(recipe, teacher, out, device, shown, watch, reporter, workers)
 
 
 def _train(
@@ -102,7 +102,7 @@ def _train(
     device: DeviceChoice,
     shown: ShownImages,
     watch: Callable[[StudentLog, int], None],
-    watcher: ProgressReporter,
+    reporter: ProgressReporter,
     workers: Workers,
 ) -> Path:
     """Train what is left, in a locked folder."""
@@ -131,8 +131,8 @@ def _train(
         progress = None
         if workers.is_first:
             if not charts.installed():
-                watcher.note(NO_CHARTS)
-            progress = RunProgress(watcher, f"seed {recipe.seed}", training.phases, recipe.epochs)
+                reporter.note(NO_CHARTS)
+            progress = RunProgress(reporter, f"seed {recipe.seed}", training.phases, recipe.epochs)
 
         def after_epoch(log: StudentLog) -> None:
             pictures.refresh(training.logs, training.bank)

@@ -15,12 +15,12 @@ class RunProgress:
     """Reports each step: where the run is, and the time left."""
 
     def __init__(
-        self, watcher: ProgressReporter, title: str, phases: Mapping[str, Phase], epochs: int
+        self, reporter: ProgressReporter, title: str, phases: Mapping[str, Phase], epochs: int
     ) -> None:
         """Of a new or continued run with these phases in each of its epochs, in order."""
-        self._watcher, self._epochs = watcher, epochs
+        self._reporter, self._epochs = reporter, epochs
         self._pace, self._begun = Pace(phases, epochs), False
-        watcher.start(title)
+        reporter.start(title)
 
     def at(self, seam: Seam) -> None:
         """Count what was done since the last seam."""
@@ -29,12 +29,12 @@ class RunProgress:
             return
         left = self._pace.left(seam)
         if not self._begun:
-            self._watcher.skip(max(self._pace.done(seam) - passed, 0.0), left)
+            self._reporter.skip(max(self._pace.done(seam) - passed, 0.0), left)
             self._begun = True
-        self._watcher.advance(self._words(seam), passed, left)
+        self._reporter.advance(self._words(seam), passed, left)
 
     def stopped(self, seam: Seam) -> None:
-        self._watcher.note(f"stopped in {self._words(seam)}; all up to there is kept.")
+        self._reporter.note(f"stopped in {self._words(seam)}; all up to there is kept.")
 
     def _words(self, seam: Seam) -> str:
         return f"epoch {seam.epoch}/{self._epochs}, {seam.phase} {seam.done}/{seam.steps}"

@@ -94,7 +94,7 @@ def test_without_matplotlib_one_line_says_so(teacher_file, tmp_path, monkeypatch
         def note(self, text: str) -> None:
             noted.append(text)
 
-    train(tiny(seed=3), teacher_file, tmp_path / "run", watcher=Noting())
+    train(tiny(seed=3), teacher_file, tmp_path / "run", reporter=Noting())
     assert noted == [NO_CHARTS]
     assert "pip install 'ferd[plots]'" in NO_CHARTS
     assert drawn(tmp_path / "run") == {"images.png"}

@@ -67,8 +67,8 @@ def test_the_first_estimate_comes_after_a_few_steps(monkeypatch):
     monkeypatch.setattr("ferd_eval.runtime.progress.time.monotonic", lambda: now[0])
     monkeypatch.setattr("ferd_train.training.pace.time.monotonic", lambda: now[0])
     written = io.StringIO()
-    watcher = SparseLines(Console(file=written, width=200))
-    progress = RunProgress(watcher, "seed 0", {"step": Phase(100, 1)}, epochs=2)
+    reporter = SparseLines(Console(file=written, width=200))
+    progress = RunProgress(reporter, "seed 0", {"step": Phase(100, 1)}, epochs=2)
     for done in range(4):
         progress.at(Seam(1, "step", done, 100))
         now[0] += 6
