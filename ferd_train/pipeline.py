@@ -133,8 +133,8 @@ def distil(job: Distilling, closing: Sequence[str] = ()) -> None:
                 return
             del plan  # with its images, which each run loads for itself
             shown = watching() if workers.is_first else nullcontext(ProgressReporter())
-            with shown as watcher, after_what_is_at_hand("step", PATIENCE):
-                students = [_train(each, teacher, job, workers, watcher) for each in recipes]
+            with shown as reporter, after_what_is_at_hand("step", PATIENCE):
+                students = [_train(each, teacher, job, workers, reporter) for each in recipes]
         if job.score and workers.is_first:
             _score(job, recipe, file, teacher.key, students, _scored_on(job, teacher))
             print(*_verdicts(job.out / "report", teacher, students), *closing, sep="\n")
@@ -247,7 +247,7 @@ def _train(
     teacher: FrozenTeacher,
     job: Distilling,
     workers: Workers,
-    watcher: ProgressReporter,
+    reporter: ProgressReporter,
 ) -> Path:
     device = workers.choose_device(job.device)
     if workers.is_first:
@@ -259,8 +259,8 @@ def _train(
         job.folder(recipe.seed),
         device=device,
         source=job.source,
-        watch=partial(_note_epoch, watcher),
-        watcher=watcher,
+        watch=partial(_note_epoch, reporter),
+        reporter=reporter,
         workers=workers,
     )
 
@@ -321,7 +321,7 @@ def _verdicts(report: Path, teacher: FrozenTeacher, students: Sequence[Path]) ->
             yield f"no verdict on {student}: {reason}"
 
 
-def _note_epoch(watcher: ProgressReporter, log: StudentLog, epochs: int) -> None:
+def _note_epoch(reporter: ProgressReporter, log: StudentLog, epochs: int) -> None:
     heaviest = max(range(len(log.class_weights)), key=log.class_weights.__getitem__)
     parts = [f"epoch {log.epoch}/{epochs}"]
     if log.generator_loss is not None:
@@ -337,4 +337,4 @@ def _note_epoch(watcher: ProgressReporter, log: StudentLog, epochs: int) -> None
     parts.append(duration(log.seconds))
     if log.student_loss is not None:  # a warm-up epoch says nothing of the others
         parts.append(f"{duration(log.seconds * (epochs - log.epoch))} left")
-    watcher.note("  ".join(parts))
+    reporter.note("  ".join(parts))
