@@ -237,4 +237,9 @@ class Fields:
 
 def number(value: Any) -> float | None:
     """A finite number, None where it is none."""
-    return float(value) if _is_number(value) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # a whole number of hundreds of digits
+        return None
