@@ -277,7 +277,7 @@ WRONG = [
     ({"synthesis.bottleneck.beta": "inf"}, "synthesis.bottleneck: beta is inf"),
     ({"synthesis.bottleneck.lr": "inf"}, "synthesis.bottleneck: lr is inf"),
     ({"synthesis.bottleneck.noise": "channels"}, "Did you mean channel?"),
-    ({"synthesis.lambda_bn": -1}, "lambda_bn is -1.0; give 0 or more"),
+    ({"synthesis.lambda_bn": -1}, "lambda_bn is -1.0; give 0 <= lambda_bn < 1e30"),
     ({"synthesis.adversarial": "k"}, "synthesis: no adversarial is called 'k'"),
     ({f"synthesis.lambda_{term}": 0 for term in ("adv", "bn", "oh", "uni")}, "are all 0"),
     ({"synthesis.match_student": "both"}, "synthesis.match_student is 'both'; give true or false"),

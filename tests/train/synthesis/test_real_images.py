@@ -122,6 +122,7 @@ def test_what_is_held_out_is_never_learnt_from(real_set, teacher_file, tmp_path,
     assert len(seen) == 3 * 9 * 8
 
 
+@pytest.mark.usefixtures("with_charts")
 def test_a_run_says_what_it_learnt_from_and_makes_nothing(real_set, teacher_file, tmp_path):
     out = tmp_path / "run"
     network = train(recipe_of(), teacher_file, out)

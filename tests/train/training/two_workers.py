@@ -124,7 +124,7 @@ def everything(folder: Path, workers: Workers) -> None:
         train(run, folder / run, workers)
     with (
         mock.patch("ferd_train.distillation.trainer.share_batch_norm"),
-        mock.patch("ferd_train.synthesis.methods.ferd.share_batch_norm"),
+        mock.patch("ferd_train.synthesis.components.generator.share_batch_norm"),
     ):
         train("ferd", folder / "apart", workers)
     for run in ("ferd", "dfhl", "absld"):
