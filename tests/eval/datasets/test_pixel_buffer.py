@@ -50,7 +50,7 @@ def test_a_disk_without_room_is_said_in_one_line(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's accounts")
 def test_scoring_takes_less_memory_than_the_images(tmp_path):
-    """262 MiB of pixels, 1050 MiB once they are numbers in [0, 1]; both attacks meet all of them."""
+    """262 MiB of pixels, four times that as numbers in [0, 1]; both attacks meet all of them."""
     folder, side, count = tmp_path / "set", 256, 1400
     for name in ("a", "b"):
         (folder / name).mkdir(parents=True)
