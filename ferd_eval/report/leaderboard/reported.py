@@ -66,7 +66,7 @@ def read_reported(spec: str) -> ReportedTables:
     try:
         columns, table = reader.fieldnames or (), list(reader)
     except csv.Error as reason:
-        raise UserError(f"{spec} is no CSV table ({reason}). Mend the file.") from reason
+        raise UserError(f"{spec} is no table of cells ({reason}). Mend the file.") from reason
     _check_columns(columns, spec)
     rows: dict[tuple[str, str, str], dict[str, Mapping[str, FormattedValue]]] = {}
     for number, row in enumerate(table, start=1):
