@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ferd_eval._lazy import lazily
 from ferd_eval._version import __version__
 
 if TYPE_CHECKING:
@@ -38,27 +38,20 @@ __all__ = [
     "write_report",
 ]
 
-_HOME = {
-    "Attack": "attacks",
-    "Classifier": "models",
-    "LabelledImages": "datasets",
-    "Outcomes": "results.outcomes",
-    "Problem": "attacks",
-    "Threat": "attacks",
-    "UserError": "errors",
-    "build_classifier": "models",
-    "load_checkpoint": "models.checkpoint.load",
-    "load_dataset": "datasets",
-    "score": "evaluation.evaluate",
-    "scorecard": "metrics",
-    "write_report": "report",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__ = lazily(
+    __name__,
+    {
+        "attacks": "Attack Problem Threat",
+        "datasets": "LabelledImages load_dataset",
+        "errors": "UserError",
+        "evaluation.evaluate": "score",
+        "metrics": "scorecard",
+        "models": "Classifier build_classifier",
+        "models.checkpoint.load": "load_checkpoint",
+        "report": "write_report",
+        "results.outcomes": "Outcomes",
+    },
+)
 
 
 def __dir__() -> list[str]:

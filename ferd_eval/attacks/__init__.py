@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ferd_eval._lazy import lazily
 from ferd_eval.attacks.registry import DEFAULT_ATTACKS, GROUPS, PRESETS
 
 if TYPE_CHECKING:
@@ -50,23 +50,19 @@ __all__ = [
     "plan_attacks",
 ]  # fmt: skip
 
-_HOMES = {
-    "attacks.autoattack.batched_search": "Search SlotState",
-    "attacks.autoattack.cascade": "Cascade draw_sample",
-    "attacks.autoattack.ensemble": "SearchAttack alone audited",
-    "attacks.base": "Attack Batch Perturbed Problem Verdicts",
-    "attacks.clean": "Clean",
-    "attacks.gradient": "CW FGSM PGD TargetedPGD",
-    "attacks.keyed_rng": "KeyedRng",
-    "attacks.passes": "Passes",
-    "attacks.plan": "PlannedAttack make_attack plan_attacks",
-    "attacks.threat": "Threat",
-    "models.frozen": "frozen",
-}
-
-
-def __getattr__(name: str) -> Any:
-    for module, names in _HOMES.items():
-        if name in names.split():
-            return getattr(import_module(f"ferd_eval.{module}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazily(
+    __name__,
+    {
+        "attacks.autoattack.batched_search": "Search SlotState",
+        "attacks.autoattack.cascade": "Cascade draw_sample",
+        "attacks.autoattack.ensemble": "SearchAttack alone audited",
+        "attacks.base": "Attack Batch Perturbed Problem Verdicts",
+        "attacks.clean": "Clean",
+        "attacks.gradient": "CW FGSM PGD TargetedPGD",
+        "attacks.keyed_rng": "KeyedRng",
+        "attacks.passes": "Passes",
+        "attacks.plan": "PlannedAttack make_attack plan_attacks",
+        "attacks.threat": "Threat",
+        "models.frozen": "frozen",
+    },
+)
