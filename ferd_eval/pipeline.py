@@ -97,17 +97,16 @@ class _Work:
         folders = [root / each.name if several else root for each in models]
         return cls(config, models, inputs, device, several, root, folders)
 
-    @property
     def statuses(self) -> list[str | None]:
-        """Status of the run in each folder; None where there is none."""
+        """Status of the run in each folder, as it is now; None where there is none."""
         return [(read_manifest(folder) or {}).get("status") for folder in self.folders]
 
-    def forecast(self) -> Forecast | None:
+    def forecast(self, statuses: Sequence[str | None]) -> Forecast | None:
         """Cost of the unfinished runs; None where that cannot be timed here."""
         if self.config.is_remote:
             return None
-        statuses = zip(self.models, self.statuses, strict=True)
-        unfinished = [model.classifier for model, status in statuses if status != "finished"]
+        pairs = zip(self.models, statuses, strict=True)
+        unfinished = [model.classifier for model, status in pairs if status != "finished"]
         data, plan = self.inputs.data, self.inputs.plan
         return forecast(unfinished, data, plan, self.device.device, self.config.batch)
 
@@ -130,10 +129,11 @@ class _Work:
 def plan_checkpoints(files: Sequence[Path], config: EvalConfig, *, as_json: bool) -> None:
     """Print what scoring would do and cost; nothing is written or fetched."""
     work = _Work.prepare(files, replace(config, download=False))
-    ahead = work.forecast()
+    now = work.statuses()
+    ahead = work.forecast(now)
     statuses = {
         str(folder): {None: "new", "running": "continued"}.get(status, str(status))
-        for folder, status in zip(work.folders, work.statuses, strict=True)
+        for folder, status in zip(work.folders, now, strict=True)
     }
     data, plan = work.inputs.data, work.inputs.plan
     if as_json:
@@ -203,8 +203,8 @@ def score_checkpoints(
             reporter.note(f"warning: {caution}")
         for folder in dict.fromkeys([root, *work.folders]):
             stack.enter_context(sole_user(folder, below=("adversarial",), note=reporter.note))
-        statuses = work.statuses
-        ahead = work.forecast()
+        statuses = work.statuses()
+        ahead = work.forecast(statuses)
         if ahead and ahead.is_worth_saying and None in statuses:
             reporter.note(ahead.sentence)
         seconds = iter(ahead.seconds if ahead else ())
