@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
+
+PROGRAM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 class Chromium:

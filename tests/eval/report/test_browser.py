@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +12,8 @@ import pytest
 from ferd_eval.metrics import scorecard
 from ferd_eval.report import Run, percent, view, write_report
 from ferd_eval.report.run.model import RunView
-from tests.eval.report.chromium import Chromium
+from tests.eval.report.chromium import PROGRAM, Chromium
 
-PROGRAM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no chromium on this machine")
 
 BARS = """[...document.querySelectorAll("article:not([hidden]) .bars li")].map((li) =>
@@ -75,16 +72,6 @@ LANES = """[...document.querySelectorAll(".pairs .lane")].map((lane) => {
   return [at(ends.left), at((mark.left + mark.right) / 2), at(ends.right)]; })"""
 TABLE = """[...document.querySelectorAll("table.sortable")].find((table) =>
   table.tHead.textContent.startsWith("Class"))"""
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    try:
-        browser = Chromium(str(PROGRAM), tmp_path_factory.mktemp("profile"))
-    except OSError as reason:
-        pytest.skip(f"chromium does not run here: {reason}")
-    yield browser
-    browser.close()
 
 
 def write(folder: Path, *runs: Any) -> tuple[Path, RunView]:

@@ -7,48 +7,14 @@ import pytest
 
 from ferd_eval import UserError, score
 from ferd_eval.cli import main
-from ferd_eval.runtime.progress import ProgressReporter
-from tests.conftest import TinyNet, tiny_data
+from tests.conftest import TinyNet
+from tests.eval.evaluation.execution.conftest import ASKED, Notes
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'ferd[cluster]'")
 
 from ferd_eval.evaluation.execution.ray_executor import RayExecutor  # noqa: E402 -- needs Ray
 
-ASKED = {"attacks": "pgd,apgd-ce", "threat": "0.06", "batch_size": 64}
-
-
-class Notes(ProgressReporter):
-    def __init__(self):
-        self.lines: list[str] = []
-
-    def note(self, text):
-        self.lines.append(text)
-
-
-@pytest.fixture
-def data():
-    return tiny_data(300)
-
-
-@pytest.fixture
-def notes():
-    return Notes()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """The network's order of additions is that of one thread in all processes."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(autouse=True)
-def _small_units(monkeypatch):
-    monkeypatch.setattr("ferd_eval.evaluation.run_manifest.search_unit", lambda *_: 32)
+pytestmark = pytest.mark.usefixtures("one_thread", "small_shards")
 
 
 def test_a_lost_machine_costs_nothing_but_time(data, tmp_path, notes, capsys):

@@ -9,49 +9,15 @@ import pandas as pd
 import pytest
 
 from ferd_eval import UserError, score
-from ferd_eval.runtime.progress import ProgressReporter
-from tests.conftest import Killed, StopAfter, TinyNet, tiny_data
+from tests.conftest import Killed, StopAfter, TinyNet
 from tests.eval.evaluation.execution.cluster_attacks import KillsItsWorker, Wrong
+from tests.eval.evaluation.execution.conftest import ASKED
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'ferd[cluster]'")
 
 from ferd_eval.evaluation.execution.ray_executor import RayExecutor  # noqa: E402 -- needs Ray
 
-ASKED = {"attacks": "pgd,apgd-ce", "threat": "0.06", "batch_size": 64}
-
-
-class Notes(ProgressReporter):
-    def __init__(self):
-        self.lines: list[str] = []
-
-    def note(self, text):
-        self.lines.append(text)
-
-
-@pytest.fixture
-def data():
-    return tiny_data(300)
-
-
-@pytest.fixture
-def notes():
-    return Notes()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """The network's order of additions is that of one thread in all processes."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(autouse=True)
-def _small_units(monkeypatch):
-    monkeypatch.setattr("ferd_eval.evaluation.run_manifest.search_unit", lambda *_: 32)
+pytestmark = pytest.mark.usefixtures("one_thread", "small_shards")
 
 
 @pytest.fixture(scope="module")

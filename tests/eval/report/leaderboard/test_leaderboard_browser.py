@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +18,8 @@ from ferd_eval.report.leaderboard import (
     read_reported,
     write_leaderboard,
 )
-from tests.eval.report.chromium import Chromium
+from tests.eval.report.chromium import PROGRAM, Chromium
 
-PROGRAM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no chromium on this machine")
 
 ROWS = """[...document.querySelectorAll(".board .%s tr")].map((row) => row.cells[0].firstChild
@@ -32,16 +29,6 @@ HEAD = """(() => { const head = document.querySelector(".board thead tr:last-chi
   const button = head.querySelector("button"); button.scrollIntoView({ inline: "center" });
   const box = button.getBoundingClientRect();
   return [box.x + box.width / 2, box.y + box.height / 2]; })()"""
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    try:
-        browser = Chromium(str(PROGRAM), tmp_path_factory.mktemp("profile"))
-    except OSError as reason:
-        pytest.skip(f"chromium does not run here: {reason}")
-    yield browser
-    browser.close()
 
 
 @pytest.fixture

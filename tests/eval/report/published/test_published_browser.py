@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
 from urllib.parse import unquote
 
 import pytest
 
 from tests.conftest import ROOT
-from tests.eval.report.chromium import Chromium
+from tests.eval.report.chromium import PROGRAM, Chromium
 
-PROGRAM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no chromium on this machine")
 
 PAGE = ROOT / "reports" / "published" / "index.html"
@@ -24,16 +21,6 @@ HEAD = """(() => { const head = document.querySelector(".board thead tr:last-chi
   const button = head.querySelector("button"); button.scrollIntoView({ inline: "center" });
   const box = button.getBoundingClientRect();
   return [box.x + box.width / 2, box.y + box.height / 2]; })()"""
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    try:
-        browser = Chromium(str(PROGRAM), tmp_path_factory.mktemp("profile"))
-    except OSError as reason:
-        pytest.skip(f"chromium does not run here: {reason}")
-    yield browser
-    browser.close()
 
 
 @pytest.mark.parametrize("width", [390, 1280])
