@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -17,6 +17,13 @@ def write_atomically(file: Path, content: bytes) -> None:
     """Write the whole file or nothing: a temporary neighbour, flushed to disk, then renamed."""
     with writing_atomically(file) as stream:
         stream.write(content)
+
+
+def write_texts(folder: Path, contents: Mapping[str, str]) -> tuple[Path, ...]:
+    """Write each file of a folder, by name, as `write_atomically`; return their paths."""
+    for name, content in contents.items():
+        write_atomically(folder / name, content.encode())
+    return tuple(folder / name for name in contents)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ferd_eval.io.escape import escape_markdown as escape
+from ferd_eval.io.escape import escape_markdown
 from ferd_eval.io.files import make_folder, write_atomically
 from ferd_eval.metrics import Delta, SeedMean
 from ferd_eval.report.comparison.text import interval_ends, lowest_delta_of
@@ -70,7 +70,7 @@ def _gather(study: Study, of_all: Sequence[TrialState]) -> StudyReport:
 
 
 def _markdown(report: StudyReport) -> str:
-    lines = [f"# {escape(report.study.title)}", "", _summary(report), ""]
+    lines = [f"# {escape_markdown(report.study.title)}", "", _summary(report), ""]
     lines += _unfinished(report)
     for teacher in report.study.teachers:
         lines += _teacher(report, teacher)
@@ -95,25 +95,25 @@ def _unfinished(report: StudyReport) -> Iterator[str]:
         if states:
             yield from (f"## {title}", "")
             for state, reason in states:
-                yield f"- {escape(str(state.trial.path))}: {escape(reason)}"
+                yield f"- {escape_markdown(str(state.trial.path))}: {escape_markdown(reason)}"
             yield ""
 
 
 def _teacher(report: StudyReport, teacher: TeacherSource) -> Iterator[str]:
     rows = [row for row in report.rows if row.teacher == teacher]
-    yield from (f"## Teacher {escape(teacher.name)}", "")
+    yield from (f"## Teacher {escape_markdown(teacher.name)}", "")
     headings = ["row", "seeds", "student steps", "making", "learning"]
     headings[2:2] = [
         f"{_title(column)} {_heading(figure)}"
         for column in report.columns
         for figure in shown_figures()
     ]
-    yield _line(map(escape, headings))
+    yield _line(map(escape_markdown, headings))
     yield _line(["---"] + ["---:"] * (len(headings) - 1))
     for row in rows:
         yield _line(_cells(row, report.columns))
     yield ""
-    yield from (f"- {escape(note)}" for note in _notes(report))
+    yield from (f"- {escape_markdown(note)}" for note in _notes(report))
     yield ""
     own = [each for each in report.comparisons if each.row.teacher == teacher]
     yield from _verdicts(own, report.columns)
@@ -122,7 +122,7 @@ def _teacher(report: StudyReport, teacher: TeacherSource) -> Iterator[str]:
 
 
 def _cells(row: TableRow, shown: Sequence[AttackColumn]) -> Iterator[str]:
-    yield escape(row.name)
+    yield escape_markdown(row.name)
     yield NOTHING if row.row is None else f"{len(row.trained)} of {len(row.states)}"
     for column in shown:
         for figure in shown_figures():
@@ -163,13 +163,15 @@ def _verdicts(own: Sequence[AgainstBaseline], shown: Sequence[AttackColumn]) -> 
     """One table of a teacher's."""
     if not any(each.found for each in own):
         return
-    yield from (f"### Verdicts: against {escape(own[0].baseline.name)}", "")
-    yield _line(["row", *(escape(_title(column)) for column in shown)])
+    yield from (f"### Verdicts: against {escape_markdown(own[0].baseline.name)}", "")
+    yield _line(["row", *(escape_markdown(_title(column)) for column in shown)])
     yield _line(["---"] * (1 + len(shown)))
     found = {(each.row.name, each.column): each.found for each in own}
     for name in dict.fromkeys(each.row.name for each in own):
         verdicts = [found.get((name, column)) for column in shown]
-        yield _line([escape(name), *(str(each.verdict) if each else NOTHING for each in verdicts)])
+        yield _line(
+            [escape_markdown(name), *(str(each.verdict) if each else NOTHING for each in verdicts)]
+        )
     yield ""
 
 
@@ -177,7 +179,10 @@ def _against(comparisons: Sequence[AgainstBaseline], column: AttackColumn) -> It
     if not comparisons:
         return
     baseline = comparisons[0].baseline.name
-    yield from (f"### {escape(_title(column))}: difference to {escape(baseline)}", "")
+    yield from (
+        f"### {escape_markdown(_title(column))}: difference to {escape_markdown(baseline)}",
+        "",
+    )
     found = [each for each in comparisons if each.found is not None]
     if found:
         yield _line(["row", "seeds", "average", "worst", "NSD", "better", "worse", "verdict"])
@@ -193,20 +198,20 @@ def _against(comparisons: Sequence[AgainstBaseline], column: AttackColumn) -> It
     if len(found) < len(comparisons):
         for each in comparisons:
             if each.found is None:
-                yield f"- not compared: {escape(each.why_not)}"
+                yield f"- not compared: {escape_markdown(each.why_not)}"
         yield ""
 
 
 def _comparison_cells(each: AgainstBaseline) -> Iterator[str]:
     assert each.found is not None
     found = each.found
-    yield escape(each.row.name)
+    yield escape_markdown(each.row.name)
     yield ", ".join(map(str, each.seeds))
     yield _delta(found.average, found.margin)
     yield _delta(lowest_delta_of(found), found.margin)
     yield _delta(found.nsd, as_ratio=True)
     for classes in (found.better, found.worse):
-        yield escape(", ".join(found.per_class[k].name for k in classes) or "none")
+        yield escape_markdown(", ".join(found.per_class[k].name for k in classes) or "none")
     yield str(found.verdict)
 
 

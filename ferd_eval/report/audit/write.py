@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ferd_eval.io.files import write_atomically
+from ferd_eval.io.files import write_texts
 from ferd_eval.io.json import to_json
 from ferd_eval.report import render
 from ferd_eval.report.audit.appendix import appendix
@@ -26,6 +26,4 @@ def write_appendix(folder: Path, run: Run) -> tuple[Path, ...]:
         "audit.html": render.page("audit.html.j2", styles=("report.css",), appendix=made),
         "audit.json": to_json(made.data),
     }
-    for name, content in contents.items():
-        write_atomically(folder / name, content.encode())
-    return tuple(folder / name for name in contents)
+    return write_texts(folder, contents)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ferd_eval.io.files import make_folder, write_atomically
+from ferd_eval.io.files import make_folder, write_texts
 from ferd_eval.io.json import to_json
 from ferd_eval.report import render
 from ferd_eval.report.comparison.build import comparison_view
@@ -33,9 +33,7 @@ def write_comparison(folder: Path, report: ComparisonReport) -> tuple[Path, ...]
         "compare.html": comparison_page(view),
     }
     make_folder(folder)
-    for name, content in contents.items():
-        write_atomically(folder / name, content.encode())
-    return tuple(folder / name for name in contents)
+    return write_texts(folder, contents)
 
 
 def comparison_page(view: ComparisonView) -> str:

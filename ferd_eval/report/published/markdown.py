@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ferd_eval.io.escape import escape_markdown as escape
+from ferd_eval.io.escape import escape_markdown
 from ferd_eval.report.format import Cell, Table
 from ferd_eval.report.leaderboard.markdown import board_lines, table_lines
 from ferd_eval.report.published.index import HOW_TO_ADD, TITLE, Hub
@@ -25,28 +25,28 @@ def markdown(hub: Hub) -> str:
 
 
 def _ranking(ranking: Ranking) -> Iterator[str]:
-    yield from (f"## {escape(ranking.title)}", "")
+    yield from (f"## {escape_markdown(ranking.title)}", "")
     if ranking.methods is not None:
         yield from ("### Methods", "", *board_lines(ranking.methods), "")
     yield from ("### Networks", "", *board_lines(ranking.networks, ranking.links), "")
     for note in ranking.notes:
-        yield f"- {escape(note)}"
+        yield f"- {escape_markdown(note)}"
     yield ""
     yield from table_lines(ranking.lowest)
     yield from table_lines(ranking.constants)
 
 
 def _linked(table: Table) -> Iterator[str]:
-    yield from (f"## {escape(table.title)}", "")
-    yield f"| {' | '.join(map(escape, table.columns))} |"
+    yield from (f"## {escape_markdown(table.title)}", "")
+    yield f"| {' | '.join(map(escape_markdown, table.columns))} |"
     yield f"|{'---|' * len(table.columns)}"
     for row in table.rows:
         yield f"| {' | '.join(map(_cell, row))} |"
     yield ""
     if table.note:
-        yield from (escape(table.note), "")
+        yield from (escape_markdown(table.note), "")
 
 
 def _cell(cell: Cell) -> str:
     linked = isinstance(cell, Link) and cell.href
-    return f"[{escape(cell)}]({linked})" if linked else escape(cell)
+    return f"[{escape_markdown(cell)}]({linked})" if linked else escape_markdown(cell)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ferd_eval.errors import UserError
-from ferd_eval.io.files import write_atomically
+from ferd_eval.io.files import write_texts
 from ferd_eval.io.json import to_json
 from ferd_eval.report import render
 from ferd_eval.report.run.build import view
@@ -57,11 +57,10 @@ def write_report(folder: Path | str | Results, runs: Results | Path | str) -> tu
             f"cannot create the report folder {folder}: {reason.strerror or reason}. "
             "Choose another one."
         ) from reason
-    for name, content in contents.items():
-        write_atomically(folder / name, content.encode())
+    written = write_texts(folder, contents)
     # A folder of one run that has become one of several keeps no figures of the one.
     (folder / _SCORECARD_FILES[len(runs) == 1]).unlink(missing_ok=True)
-    return tuple(folder / name for name in contents)
+    return written
 
 
 def scorecard_file(runs: Sequence[Run]) -> str:
