@@ -29,6 +29,21 @@ def require_kind(value: object, kinds: type | UnionType, what: str, wanted: str)
         raise UserError(f"{what} is of type {type(value).__name__}; give {wanted}.")
 
 
+def message_of(error: BaseException, most: int | None = None) -> str:
+    """What an exception of other code says, on one line; its type where it says nothing.
+
+    Args:
+        most: characters; None for all.
+    """
+    return " ".join(str(error).split())[:most] or type(error).__name__
+
+
+def brief(error: BaseException, most: int = 160) -> str:
+    """Type and message of an exception of other code, on one line."""
+    text = " ".join(str(error).split())[:most]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
 def did_you_mean(value: str, known: Iterable[str]) -> str:
     """Return ``" Did you mean X?"`` for the closest known name, else the list of known names."""
     names = list(known)

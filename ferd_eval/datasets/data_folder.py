@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ferd_eval.datasets.info import DatasetInfo, Layout, PublicDataset, Split
-from ferd_eval.errors import UserError
+from ferd_eval.errors import UserError, message_of
 
 ENVIRONMENT = "FERD_DATA"
 
@@ -114,7 +114,7 @@ def download_dataset(info: DatasetInfo, folder: Path, split: Split) -> None:
         import torchvision.datasets as source
     except (ImportError, OSError, RuntimeError) as error:
         raise UserError(
-            f"--download needs torchvision, which does not import here ({_one_line(error)}): "
+            f"--download needs torchvision, which does not import here ({message_of(error)}): "
             f"install a torchvision that matches your torch, or unpack {info.url} into {folder}."
         ) from error
     try:
@@ -126,10 +126,6 @@ def download_dataset(info: DatasetInfo, folder: Path, split: Split) -> None:
             )
     except (OSError, RuntimeError, ValueError, EOFError) as error:
         raise UserError(
-            f"could not download {info.name} into {folder} ({_one_line(error)}): check the "
+            f"could not download {info.name} into {folder} ({message_of(error)}): check the "
             f"connection and the folder, or unpack {info.url} there by hand."
         ) from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -11,7 +11,7 @@ import torch
 
 from ferd_eval.attacks import Attack, PlannedAttack, plan_attacks
 from ferd_eval.datasets import LabelledImages, list_datasets, load_dataset
-from ferd_eval.errors import UserError
+from ferd_eval.errors import UserError, brief
 from ferd_eval.evaluation.config import EvalConfig
 from ferd_eval.evaluation.evaluate import as_threats, require_own_names
 from ferd_eval.evaluation.model_checks import check_network, need_gradient, wrong_class_count
@@ -21,7 +21,7 @@ from ferd_eval.models.checkpoint.load import Checkpoint, load_checkpoint
 from ferd_eval.models.checkpoint.training_metadata import training_record
 from ferd_eval.results.class_groups import read_groups
 from ferd_eval.runtime.device import DeviceChoice
-from ferd_eval.runtime.plugins import brief, load_user_code
+from ferd_eval.runtime.plugins import load_user_code
 
 
 @dataclass(frozen=True)

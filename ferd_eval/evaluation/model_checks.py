@@ -17,13 +17,12 @@ from torch import Tensor, nn
 
 from ferd_eval.attacks import PlannedAttack, frozen
 from ferd_eval.datasets import LabelledImages, list_datasets
-from ferd_eval.errors import UserError, listed
+from ferd_eval.errors import UserError, brief, listed
 from ferd_eval.metrics.sanity.check import LEVEL, excess_p
 from ferd_eval.metrics.sanity.clean import near_chance
 from ferd_eval.models import NORMALIZATIONS, Classifier, ModelFacts, build_classifier
 from ferd_eval.models.checkpoint.load import Checkpoint
 from ferd_eval.runtime.device import is_out_of_memory
-from ferd_eval.runtime.plugins import brief
 
 
 def dtype_of(model: nn.Module) -> torch.dtype:

@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ferd_eval.errors import UserError
+from ferd_eval.errors import UserError, message_of
 from ferd_eval.io.bounded import require_memory, unreadable
 
 #: Pictures deflate to a tenth at best; blank ones to a thousandth, and so do bombs. Arrays below
@@ -44,10 +44,9 @@ def open_npz(path: Path) -> Iterator[NpzArchive]:
     except OSError as error:
         raise unreadable(path, error) from error
     except Exception as error:  # zip and npy readers raise whatever their parsers tripped over
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
-            f"{path} ({path.stat().st_size} bytes) is not a whole npz archive ({reason}); "
-            "save it again with np.savez."
+            f"{path} ({path.stat().st_size} bytes) is not a whole npz archive "
+            f"({message_of(error)}); save it again with np.savez."
         ) from error
 
 

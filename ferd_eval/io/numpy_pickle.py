@@ -24,7 +24,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ferd_eval.errors import UserError
+from ferd_eval.errors import UserError, message_of
 from ferd_eval.io.inert_values import InertValue, StandIn
 
 # Booleans, integers, floating point and text; complex numbers, dates, records and objects stay
@@ -185,9 +185,8 @@ def read_array_pickle(content: bytes | bytearray, path: Path) -> dict[str, Any]:
             for key, value in described.items()
         }
     except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(
-            f"{path} is not a whole pickle of CIFAR's python layout ({reason}); "
+            f"{path} is not a whole pickle of CIFAR's python layout ({message_of(error, 200)}); "
             "unpack the archive again."
         ) from error
 

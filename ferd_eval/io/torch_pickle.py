@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
+from ferd_eval.errors import message_of
+
 #: Bytes of one number by the name of its storage; others count as one byte.
 _ITEM_BYTES = {
     "DoubleStorage": 8, "FloatStorage": 4, "HalfStorage": 2, "BFloat16Storage": 2,
@@ -148,8 +150,7 @@ class _Walk:
         except _TooCostly as reason:
             raise ValueError(f"{reason}, so it would take more than it holds") from None
         except Exception as reason:  # whatever the parsers tripped over
-            said = " ".join(str(reason).split()) or type(reason).__name__
-            raise ValueError(f"its pickle is damaged: {said[:100]}") from reason
+            raise ValueError(f"its pickle is damaged: {message_of(reason, 100)}") from reason
         return self._storages
 
     def _step(self, name: str, argument: Any) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
-from ferd_eval.errors import UserError, require_kind
+from ferd_eval.errors import UserError, message_of, require_kind
 from ferd_eval.io.files import file_sha256, make_folder, write_atomically
 from ferd_eval.io.json import parse_json, with_checksum, without_checksum
 from ferd_eval.results.schema import require_record
@@ -130,7 +130,7 @@ def _reading(file: Path) -> Iterator[None]:
     except UserError as reason:
         raise UserError(f"{file}: {reason}") from reason
     except Exception as reason:
-        said = " ".join(str(reason).split())[:300] or type(reason).__name__
+        said = message_of(reason, 300)
         raise UserError(
             f"{file.parent} cannot be read as a run: {said}. "
             "Remove the folder and score the checkpoint again."
@@ -146,7 +146,7 @@ def read_table(file: Path) -> pd.DataFrame:
     try:
         return conform(_read_table(file))
     except Exception as reason:  # a damaged file can make the parser raise almost anything
-        said = " ".join(str(reason).split())[:300] or type(reason).__name__
+        said = message_of(reason, 300)
         raise UserError(
             f"{file} cannot be read as outcomes of a run: {said.removesuffix('.')}. Copy it again, "
             "or save predictions as CSV: index, label, pred, attack."

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ferd_eval.errors import UserError, did_you_mean
+from ferd_eval.errors import UserError, brief, did_you_mean
 
 #: Prefix of the module names of the user's files.
 MODULE_PREFIX = "ferd_user_file_"
@@ -54,12 +54,6 @@ def load_user_code(spec: str, flag: str) -> UserCode:
         hint = did_you_mean(name, own) if own else " It defines no function or class."
         raise UserError(f"{flag} {spec}: {path.name} has no {name}.{hint}")
     return UserCode(value, path, name, sha256)
-
-
-def brief(error: BaseException) -> str:
-    """An exception of the user's code on one line."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:160]}" if text else type(error).__name__
 
 
 def _import_file(path: Path, sha256: str, who: str) -> ModuleType:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ferd_eval.errors import UserError
+from ferd_eval.errors import UserError, message_of
 from ferd_eval.io.files import write_atomically
 
 
@@ -36,6 +36,6 @@ def read_state(file: Path, load: Callable[[Mapping[str, Any]], None]) -> None:
     except Exception as reason:  # the readers raise whatever their parsers tripped over
         raise UserError(
             f"{file} ({file.stat().st_size} bytes) is damaged, the run cannot be continued "
-            f"from it ({' '.join(str(reason).split())[:100] or type(reason).__name__}). Delete "
+            f"from it ({message_of(reason, 100)}). Delete "
             "it and run the same command to start again from the first epoch."
         ) from reason

@@ -17,14 +17,13 @@ from torch import Tensor, nn
 
 from ferd_eval.attacks import Attack, Batch, Passes, SearchAttack, Threat, Verdicts, frozen
 from ferd_eval.datasets import LabelledImages
-from ferd_eval.errors import UserError
+from ferd_eval.errors import UserError, brief
 from ferd_eval.evaluation.execution.batchnorm_fusion import Fusion, fuse_batchnorm
 from ferd_eval.evaluation.execution.rows import concatenate, rows_of
 from ferd_eval.evaluation.model_checks import as_images, as_logits
 from ferd_eval.evaluation.shards import Shard
 from ferd_eval.runtime.device import is_out_of_memory
 from ferd_eval.runtime.malloc import give_back_freed_memory
-from ferd_eval.runtime.plugins import brief
 
 #: Images on which a network with fused batch norms is compared with itself.
 _COMPARED = 64

@@ -17,10 +17,10 @@ from typing import Any
 
 from torch import nn
 
-from ferd_eval.errors import UserError
+from ferd_eval.errors import UserError, brief
 from ferd_eval.models.architectures.base import ArchitectureRow
 from ferd_eval.models.normalization import NORMALIZATIONS, Normalization
-from ferd_eval.runtime.plugins import brief, load_user_code
+from ferd_eval.runtime.plugins import load_user_code
 
 _IMAGENET = NORMALIZATIONS["imagenet"]
 

@@ -18,7 +18,7 @@ import safetensors
 import torch
 from torch import Tensor
 
-from ferd_eval.errors import UserError, listed
+from ferd_eval.errors import UserError, brief, listed
 from ferd_eval.io.inert_values import OLD_NAMES, PYTHON_STAND_INS
 from ferd_eval.io.json import is_text
 from ferd_eval.io.numpy_pickle import NUMPY_STAND_INS
@@ -70,12 +70,6 @@ def refuse(path: Path, what: str, command: str = "") -> NoReturn:
     if command:
         raise UserError(f"{message}: {command}")
     raise UserError(message if message.endswith((".", "?", "'")) else f"{message}.")
-
-
-def brief(error: BaseException) -> str:
-    """Type and message of an error, on one line."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:120]}" if text else type(error).__name__
 
 
 def check_file(path: Path) -> int:
@@ -155,7 +149,10 @@ def read_safetensors(path: Path, size: int) -> tuple[dict[str, Tensor], dict[str
         try:
             header = json.loads(stream.read(length))
         except (ValueError, RecursionError) as error:
-            refuse(path, f"has a damaged safetensors header ({brief(error)}); fetch the file again")
+            refuse(
+                path,
+                f"has a damaged safetensors header ({brief(error, 120)}); fetch the file again",
+            )
     if not isinstance(header, dict):
         refuse(path, "has a damaged safetensors header; fetch the file again")
     try:
@@ -165,7 +162,7 @@ def read_safetensors(path: Path, size: int) -> tuple[dict[str, Tensor], dict[str
     except OSError:
         raise
     except Exception as error:
-        refuse(path, f"is damaged safetensors ({brief(error)}); fetch the file again")
+        refuse(path, f"is damaged safetensors ({brief(error, 120)}); fetch the file again")
     if not tensors:
         refuse(path, "holds no tensors")
     return tensors, metadata
@@ -196,7 +193,7 @@ def read_torch(path: Path, size: int, format_: Format) -> object:
             _refuse_globals(path, offenders)
         refuse(
             path,
-            f"is a damaged or truncated torch file ({brief(error)}); fetch the file again",
+            f"is a damaged or truncated torch file ({brief(error, 120)}); fetch the file again",
         )
 
 
@@ -210,7 +207,7 @@ def _check_zip(path: Path, size: int) -> None:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, struct.error) as error:
-        refuse(path, f"is a truncated or damaged zip archive ({brief(error)}); fetch it again")
+        refuse(path, f"is a truncated or damaged zip archive ({brief(error, 120)}); fetch it again")
     names = [entry.filename for entry in entries]
     _require_weights(path, names)
     if any(entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 for entry in entries):

@@ -14,11 +14,10 @@ from types import MappingProxyType
 
 from torch import Tensor
 
-from ferd_eval.errors import UserError, require_kind
+from ferd_eval.errors import UserError, brief, require_kind
 from ferd_eval.io.files import file_sha256
 from ferd_eval.models.checkpoint.formats import (
     Format,
-    brief,
     check_file,
     read_safetensors,
     read_torch,
@@ -111,7 +110,7 @@ def load_checkpoint(
         refuse(path, f"cannot be read ({error.strerror or error})")
     except Exception as error:
         # A parser met bytes that none of the checks below foresaw: still the user's file, not us.
-        refuse(path, f"is not a readable checkpoint ({brief(error)}); fetch the file again")
+        refuse(path, f"is not a readable checkpoint ({brief(error, 120)}); fetch the file again")
 
 
 def _load(path: Path, role: Role, key: str | None) -> Checkpoint:
