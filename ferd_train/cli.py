@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="ferd-train",
     help="Train robust teachers, and distil robust students from them without data.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -67,7 +66,7 @@ def teacher(
     seed: Annotated[int | None, typer.Option(help="Random seed.")] = None,
     device: _Device = "auto",
 ) -> None:
-    """Train a robust network from data by adversarial training (PGD-AT or TRADES)."""
+    """Train a robust network from data, by PGD-AT or TRADES."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("a teacher is trained by one process; start it without torchrun.")
     from ferd_train.recipes import find_teacher_recipe
@@ -152,10 +151,11 @@ def student(
         bool, typer.Option("--dry-run", help="Print the plan and how long it takes; write nothing.")
     ] = False,
 ) -> None:
-    """Distil a robust student from a teacher alone, without its data (FERD and its baselines).
+    """Distil a robust student from a teacher, without its data.
 
-    Another way of making images: --set synthesis.method=NAME; another loss: --set loss.name=NAME;
-    names: ferd-train ls methods, ferd-train ls losses. Method data alone uses real images.
+    Choose another method of making images by --set synthesis.method=NAME (ferd-train ls methods)
+    and another loss by --set loss.name=NAME (ferd-train ls losses). Only the method data uses
+    real images.
 
     On several GPUs: torchrun --nproc-per-node N -m ferd_train student ...
     """
@@ -214,7 +214,7 @@ def study(
         bool, typer.Option("--dry-run", help="Print what is done and what is left; write nothing.")
     ] = False,
 ) -> None:
-    """Train and score methods × losses × seeds × teachers, and report which differ.
+    """Train and compare methods × losses × seeds × teachers.
 
     Killed at any moment, the same command continues it. A network that cannot be trained is
     reported by name; the others go on, and the exit status is 1.
@@ -245,7 +245,7 @@ def demo(
         "reports/runs/ferd-demo"
     ),
 ) -> None:
-    """Distil a student from the packaged teacher and score both (about five minutes)."""
+    """Distil a student from the packaged teacher and score both."""
     from ferd_train.demo import demonstrate
 
     demonstrate(out)
@@ -257,7 +257,7 @@ def ls(
         str, typer.Argument(metavar="[recipes|methods|losses]", show_default=False)
     ] = "recipes",
 ) -> None:
-    """List the recipes, the methods of making images, or the students' losses."""
+    """List recipes, methods of making images, or students' losses."""
     from ferd_train.losses.registry import LOSSES
     from ferd_train.recipes import STUDENT_RECIPES, TEACHER_RECIPES, summary
     from ferd_train.synthesis.registry import METHODS

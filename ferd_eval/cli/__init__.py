@@ -24,7 +24,6 @@ from ferd_eval.runtime.command_line import run
 app = typer.Typer(
     name="ferd-eval",
     help="How evenly an image classifier resists adversarial attack across its classes.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -35,7 +35,10 @@ def compare(
         ),
     ] = None,
 ) -> None:
-    """Compare B with A on the same images: one verdict, every difference with its interval."""
+    """Compare B with A on the same images.
+
+    One verdict, and every difference with its interval.
+    """
     from ferd_eval.io.json import to_json
     from ferd_eval.report.comparison.build import comparison_view
     from ferd_eval.report.comparison.compare import ComparisonRequest, compare_runs

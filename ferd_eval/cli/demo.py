@@ -17,7 +17,7 @@ def demo(
     ),
     json: Annotated[bool, typer.Option("--json", help="Print the scorecards as JSON.")] = False,
 ) -> None:
-    """Score two packaged networks on 1000 packaged images (about half a minute)."""
+    """Score two packaged networks on 1000 packaged images."""
     from ferd_eval.models.demo import demo_checkpoints
     from ferd_eval.pipeline import score_checkpoints
 

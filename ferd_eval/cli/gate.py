@@ -28,7 +28,10 @@ def gate(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
 ) -> None:
-    """Exit 0 if the run shows it with 95 % confidence, 1 if not, 2 if command or run are bad."""
+    """Check a run against limits, for continuous integration.
+
+    Exit 0 if it meets them with 95 % confidence, 1 if not, 2 if the command or the run is bad.
+    """
     from ferd_eval.io.json import to_json
     from ferd_eval.report.gate import judge
 

@@ -75,7 +75,10 @@ def import_(
     ] = False,
     **flags: Any,
 ) -> None:
-    """Make a run of another tool's predictions, or of adversarial images such as AutoAttack's."""
+    """Make a run of predictions or images from another tool.
+
+    Images are adversarial ones, such as those that AutoAttack saves.
+    """
     command = ["ferd-eval", *sys.argv[1:]]
     if checkpoint is not None:
         _refuse({"name": name}, "goes with predictions: with --checkpoint the file says it")

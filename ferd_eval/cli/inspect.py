@@ -23,7 +23,7 @@ def inspect(
     json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
     **flags: Any,
 ) -> None:
-    """Say what a checkpoint holds, how that was decided, and what was ignored."""
+    """Show what a checkpoint holds and how it is read."""
     from ferd_eval.io.json import to_json
 
     described = _describe(checkpoint, **flags)

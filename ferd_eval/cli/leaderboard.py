@@ -37,7 +37,10 @@ def leaderboard(
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("reports/leaderboard"),
     json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Put many runs in one table: best bold, second underlined, ≈ for ties inside the noise."""
+    """Rank many runs in one table.
+
+    The best is bold, the second underlined; ≈ marks ties inside the noise.
+    """
     from ferd_eval.datasets import list_datasets
     from ferd_eval.errors import UserError
     from ferd_eval.io.json import to_json

@@ -20,7 +20,10 @@ def publish(
         ),
     ] = False,
 ) -> None:
-    """Rank every run below REPORTS (not REPORTS/runs) on one page: REPORTS/published/index.html."""
+    """Rank all runs below REPORTS on one page.
+
+    The page is REPORTS/published/index.html; runs below REPORTS/runs are left out.
+    """
     from ferd_eval.errors import UserError
     from ferd_eval.report.published import PUBLISHED, contents, hub, search, stale, write_site
 

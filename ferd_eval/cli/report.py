@@ -22,7 +22,7 @@ def report(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the scorecard as JSON.")] = False,
 ) -> None:
-    """Write all reports of a finished run again, from its outcomes."""
+    """Write the reports of a finished run again, from its outcomes."""
     from ferd_eval.report.api import report_folder
 
     report_folder(folder, groups, audit=audit, as_json=json)

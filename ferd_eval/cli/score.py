@@ -32,7 +32,7 @@ def score(
     ] = False,
     **flags: Any,
 ) -> None:
-    """Attack each checkpoint and report how evenly its classes resist.
+    """Attack checkpoints; report how evenly their classes resist.
 
     Killed at any moment, the same command goes on where it stopped and ends with the same result.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 import typer
@@ -22,19 +22,23 @@ MISTAKE, INTERRUPTED = 2, 130
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG)
 
 
-def run(app: Callable[..., object], arguments: Sequence[str], program: str) -> int:
+def run(app: typer.Typer, arguments: Sequence[str], program: str) -> int:
     """Run a typer app: mistakes are one line and status 2, never a traceback.
 
     ``--debug`` anywhere on the line shows the traceback instead.
     """
     debug = "--debug" in arguments
+    words = [word for word in arguments if word != "--debug"]
+    command = typer.main.get_command(app)
+    # rich takes 0.2 s to import, too long for a list of commands; their own help is worth it.
+    command.rich_markup_mode = None  # type: ignore[attr-defined]
     keep_freed_memory()
     # Processes of torchrun must end at once when told to.
     alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
     try:
         with terminating_as_interrupting() if alone else nullcontext():
-            status = app(
-                [word for word in arguments if word != "--debug"],
+            status = command(
+                words or ["--help"],
                 standalone_mode=False,
                 prog_name=program,
             )
@@ -59,9 +63,9 @@ def run(app: Callable[..., object], arguments: Sequence[str], program: str) -> i
         say = getattr(mistake, "format_message", None)
         if debug or say is None:
             raise
-        if not say():  # no arguments at all: typer has shown the help
-            return MISTAKE
         return _complain(f"{say()} Try {program} --help.")
+    if not words:
+        return MISTAKE
     if status == INTERRUPTED:  # older versions of typer raise, newer ones return it
         print(
             "\ninterrupted: finished work is kept; run the same command again to continue.",
