@@ -45,10 +45,8 @@ from ferd_eval.models.checkpoint.load import Checkpoint, load_checkpoint
 from ferd_eval.report import Run, view
 from ferd_eval.report.api import read_run
 from ferd_eval.report.leaderboard.reported import ReportedTables, read_reported
-from ferd_eval.report.published import hub, search
-from ferd_eval.report.published.csv import results_csv
-from ferd_eval.report.published.markdown import markdown as published_markdown
-from ferd_eval.report.render import markdown
+from ferd_eval.report.published import contents, hub, search
+from ferd_eval.report.render import text as rendered
 from ferd_eval.results.class_groups import read_groups
 from ferd_eval.results.importing import Predictions, read_predictions
 from ferd_eval.results.outcomes import Outcomes, conform
@@ -445,7 +443,7 @@ def _runs() -> tuple[Reader, ...]:
 
     def shown(folder: Path) -> object:
         found = read_run(folder)
-        return found if markdown("report.md.j2", view=view([found])).encode() else None
+        return found if rendered("report.md.j2", view=view([found])).encode() else None
 
     keys = tuple(json.dumps(key).encode() for key in run.manifest)
     return (
@@ -468,8 +466,8 @@ def _published(run: Outcomes) -> tuple[Reader, ...]:
         found = search(folder)
         if not found.runs:
             raise UserError("; ".join(found.problems))
-        made = hub(found.runs)
-        return published_markdown(made).encode() + results_csv(made).encode()
+        made = contents(hub(found.runs))
+        return made["index.md"] + made["results.csv"]
 
     return tuple(
         Reader(

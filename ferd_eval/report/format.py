@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Self
+from urllib.parse import quote
 
 from ferd_eval.metrics.figures import Unit
 
@@ -123,6 +125,30 @@ def _signed(value: float, digits: int) -> str:
     if text.startswith("-"):
         return text[1:] if not text.strip("-0.") else "\N{MINUS SIGN}" + text[1:]
     return text
+
+
+class Link(str):
+    """A cell's text that leads to a file or folder.
+
+    Attributes:
+        href: as `href`; empty without a target.
+    """
+
+    __slots__ = ("href",)
+    href: str
+
+    def __new__(cls, text: str, path: str) -> Self:
+        """Link to a path below the folder of reports; an empty one leads nowhere."""
+        link = super().__new__(cls, text)
+        link.href = href(path) if path else ""
+        return link
+
+
+def href(path: str) -> str:
+    """A path below the folder of reports, seen from a folder in it; no name can lead elsewhere."""
+    parts = path.split("/")
+    assert not {"", ".", ".."} & {*parts}, f"{path} is no path below the reports"
+    return "../" + "/".join(quote(part, safe="") for part in parts)
 
 
 #: Text stays text (and is escaped); a FormattedValue is right-aligned and sorts by value.

@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ferd_eval.io.escape import escape_formula, escape_markdown
+from ferd_eval.io.escape import escape_formula, escape_latex, escape_markdown
 from ferd_eval.report.format import FormattedValue
 
 CsvCell = str | float | FormattedValue | None
@@ -20,9 +20,9 @@ CsvCell = str | float | FormattedValue | None
 
 @cache
 def environment(*, html: bool) -> Environment:
-    """Templates of HTML, which escape whatever is not marked as safe, or of Markdown.
+    """Templates of HTML, which escape whatever is not marked as safe, or of Markdown and LaTeX.
 
-    The filter `md` escapes for Markdown; `nb` keeps numbers and their units on one line.
+    The filters `md` and `tex` escape for these; `nb` keeps numbers and their units on one line.
     """
     made = Environment(
         loader=PackageLoader("ferd_eval.report", "templates"),
@@ -32,14 +32,14 @@ def environment(*, html: bool) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=not html,
     )
-    made.filters |= {"md": escape_markdown, "nb": keep_units, "zipped": zip}
+    made.filters |= {"md": escape_markdown, "tex": escape_latex, "nb": keep_units, "zipped": zip}
     made.tests["figure"] = lambda cell: isinstance(cell, FormattedValue)
     return made
 
 
-def markdown(template: str, **context: Any) -> str:
-    """Render GitHub-flavoured Markdown; names from files are escaped by the template."""
-    return environment(html=False).get_template(template).render(context)
+def text(template: str, **context: Any) -> str:
+    """Render Markdown or LaTeX; the template escapes names from files."""
+    return environment(html=False).get_template(template).render(context).rstrip() + "\n"
 
 
 def page(template: str, *, styles: Sequence[str], scripts: Sequence[str] = (), **of: Any) -> str:

@@ -22,7 +22,7 @@ def write_appendix(folder: Path, run: Run) -> tuple[Path, ...]:
     """
     made = appendix(run)
     contents = {
-        "audit.md": render.markdown("audit.md.j2", appendix=made),
+        "audit.md": render.text("audit.md.j2", appendix=made),
         "audit.html": render.page("audit.html.j2", styles=("report.css",), appendix=made),
         "audit.json": to_json(made.data),
     }

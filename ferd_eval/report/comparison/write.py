@@ -28,7 +28,7 @@ def write_comparison(folder: Path, report: ComparisonReport) -> tuple[Path, ...]
     view = comparison_view(report)
     contents = {
         "compare.json": to_json(record(report)),
-        "compare.md": render.markdown("compare.md.j2", view=view),
+        "compare.md": render.text("compare.md.j2", view=view),
         "compare.csv": comparison_csv(view),
         "compare.html": comparison_page(view),
     }

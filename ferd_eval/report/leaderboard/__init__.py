@@ -1,15 +1,12 @@
 """Leaderboards: many runs in one table, rendered from one view in every format."""
 
 from ferd_eval.report.leaderboard.build import leaderboard
-from ferd_eval.report.leaderboard.json import record
 from ferd_eval.report.leaderboard.model import ScoredGroup
-from ferd_eval.report.leaderboard.reported import PACKAGED, ReportedTables, read_reported
+from ferd_eval.report.leaderboard.reported import read_reported
 from ferd_eval.report.leaderboard.terminal import render_terminal
-from ferd_eval.report.leaderboard.write import write_leaderboard
+from ferd_eval.report.leaderboard.write import record, write_leaderboard
 
 __all__ = [
-    "PACKAGED",
-    "ReportedTables",
     "ScoredGroup",
     "leaderboard",
     "read_reported",

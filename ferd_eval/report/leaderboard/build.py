@@ -30,6 +30,12 @@ from ferd_eval.report.leaderboard.notes import (
 )
 from ferd_eval.report.leaderboard.reported import Reported, ReportedTables
 
+#: Scores of the rows of a column, by figure.
+Ranked = list[dict[str, Score]]
+
+#: Whether two rows of a column, the best first, may be equal in a figure; None if not tested.
+Tied = Callable[[int, int, str], bool | None]
+
 
 def leaderboard(
     groups: Sequence[ScoredGroup],
@@ -89,18 +95,16 @@ def _board(
     first = groups[0].runs[0]
     figures = board_figures(len(first.class_names))
     columns = _columns(groups, published, attacks)
-    scores: list[dict[str, dict[str, Score]]] = [{} for _ in groups]
     unaligned = []
-    for column in columns:
-        those = [groups[i] for i in column.members]
-        if not those:
-            continue
-        tests = PairwiseTests(those, column.attack)
-        if not tests.same_images:
+
+    def tests(column: Column, places: Sequence[int], _: Ranked) -> Tied:
+        found = PairwiseTests([groups[i] for i in places], column.attack)
+        if not found.same_images:
             unaligned.append(column.attack)
-        ranked = _ranked(those, tests, figures)
-        for i, of in zip(column.members, ranked, strict=True):
-            scores[i][column.key] = of
+        return lambda best, i, key: found.tied(best, i, figures[key])
+
+    members = [[card.attacks for card in group.cards] for group in groups]
+    scores = ranked_scores(members, columns, figures, tests)
     eps = str((first.manifest.get("threat") or {}).get("eps_text") or "")
     attacked = any(column.attack != "clean" for column in columns)
     budget = f", ε = {eps}" if eps else ", ε not known" if attacked else ""
@@ -126,17 +130,6 @@ def _board(
             *([doubts] if doubts.rows else []),
         ),
     )
-
-
-def _ranked(
-    groups: Sequence[ScoredGroup], tests: PairwiseTests, figures: Mapping[str, Figure]
-) -> list[dict[str, Score]]:
-    column = [
-        row_scores([card.attacks[tests.attack] for card in group.cards], figures)
-        for group in groups
-    ]
-    mark_places(column, figures, lambda best, i, key: tests.tied(best, i, figures[key]))
-    return column
 
 
 def _published_board(
@@ -244,18 +237,45 @@ def _differing(constants: Mapping[str, Any], variants: Sequence[Mapping[str, Any
     )
 
 
-def row_scores(
-    cards: Sequence[Scores],
+def ranked_scores(
+    members: Sequence[Sequence[Mapping[str, Scores]]],
+    columns: Sequence[Column],
     figures: Mapping[str, Figure],
+    tests: Callable[[Column, Sequence[int], Ranked], Tied],
     tidy: Callable[[float], float] = float,
-) -> dict[str, Score]:
-    """Figures of one network with intervals over images, or means over seeds; not ranked.
+    *,
+    with_interval: bool = False,
+) -> list[dict[str, dict[str, Score]]]:
+    """Figures of each row by column, with the best, the second, and the ties with the best marked.
 
     Args:
-        cards: one for each training seed.
-        figures: key on leaderboards → figure.
+        members: for each row attack → scores of its networks, one for each training seed.
+        figures: key on leaderboards → figure; limits get no place.
+        tests: of the rows in a column, given by their places, and their figures.
         tidy: applied to each mean and end of an interval.
+        with_interval: rank only figures that have an interval.
     """
+    found: list[dict[str, dict[str, Score]]] = [{} for _ in members]
+    for column in columns:
+        if not column.members:
+            continue
+        ranked = [
+            _row_scores([scores[column.attack] for scores in members[i]], figures, tidy)
+            for i in column.members
+        ]
+        tied = tests(column, column.members, ranked)
+        for key, figure in figures.items():
+            if not figure.limit:
+                _mark_places(ranked, key, figure, tied, with_interval=with_interval)
+        for i, of in zip(column.members, ranked, strict=True):
+            found[i][column.key] = of
+    return found
+
+
+def _row_scores(
+    cards: Sequence[Scores], figures: Mapping[str, Figure], tidy: Callable[[float], float]
+) -> dict[str, Score]:
+    """Figures of one network with intervals over images, or means over seeds; not ranked."""
 
     def show_as(unit: Unit, value: float | None) -> FormattedValue:
         return PRINTERS[unit](None if value is None else tidy(value))
@@ -279,42 +299,28 @@ def row_scores(
     return scores
 
 
-def mark_places(
-    column: Sequence[dict[str, Score]],
-    figures: Mapping[str, Figure],
-    tied: Callable[[int, int, str], bool | None],
-    *,
-    with_interval: bool = False,
+def _mark_places(
+    ranked: Ranked, key: str, figure: Figure, tied: Tied, *, with_interval: bool
 ) -> None:
-    """Mark, in place, the best and the second of each figure, and the ties with the best.
-
-    Args:
-        column: scores of each row under one attack.
-        figures: key on leaderboards → figure; limits get no place.
-        tied: whether two rows, given by their places, may be equal in a figure; best row first.
-        with_interval: rank only figures that have an interval.
-    """
-    for key, figure in figures.items():
-        if figure.limit:
-            continue
-        values = {
-            i: of[key].figure.value
-            for i, of in enumerate(column)
-            if of[key].low.value is not None or not with_interval
-        }
-        sign = -1 if figure.more_is_better else 1
-        known = {i: sign * value for i, value in values.items() if value is not None}
-        ranked = sorted(known, key=known.__getitem__)
-        if len(ranked) < 2:
-            continue
-        printed = dict.fromkeys(column[i][key].figure.text for i in ranked)
-        places = dict(zip(printed, (Place.BEST, Place.SECOND), strict=False))
-        for i in ranked:
-            column[i][key] = replace(
-                column[i][key],
-                place=places.get(column[i][key].figure.text, Place.NONE),
-                tied=None if i == ranked[0] else tied(ranked[0], i, key),
-            )
+    """Mark, in place, the best and the second of a figure, and the ties with the best."""
+    values = {
+        i: of[key].figure.value
+        for i, of in enumerate(ranked)
+        if of[key].low.value is not None or not with_interval
+    }
+    sign = -1 if figure.more_is_better else 1
+    known = {i: sign * value for i, value in values.items() if value is not None}
+    order = sorted(known, key=known.__getitem__)
+    if len(order) < 2:
+        return
+    printed = dict.fromkeys(ranked[i][key].figure.text for i in order)
+    places = dict(zip(printed, (Place.BEST, Place.SECOND), strict=False))
+    for i in order:
+        ranked[i][key] = replace(
+            ranked[i][key],
+            place=places.get(ranked[i][key].figure.text, Place.NONE),
+            tied=None if i == order[0] else tied(order[0], i, key),
+        )
 
 
 def _marks(group: ScoredGroup, columns: Sequence[Column]) -> tuple[str, ...]:

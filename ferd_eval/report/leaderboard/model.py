@@ -1,4 +1,4 @@
-"""What a leaderboard says, before any format: built once, rendered by every format."""
+"""Types of a leaderboard: built once, rendered by every format."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from ferd_eval.metrics import Scorecard
 from ferd_eval.metrics.figures import FIGURES, LOWEST, board_figures, papers_figures
-from ferd_eval.report.format import NOTHING, FormattedValue, Table
+from ferd_eval.report.format import EMPTY, FormattedValue, Table
 from ferd_eval.results.outcomes import Outcomes
 from ferd_eval.results.run_group import RunGroup
 
@@ -27,8 +27,6 @@ TITLES: Mapping[str, str] = {
 
 #: Between measured and published rows.
 RULE = "reported, not measured"
-
-_NO_FIGURE = FormattedValue(None, NOTHING)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,9 +75,9 @@ class Score:
     """
 
     figure: FormattedValue
-    low: FormattedValue = _NO_FIGURE
-    high: FormattedValue = _NO_FIGURE
-    half: FormattedValue = _NO_FIGURE
+    low: FormattedValue = EMPTY
+    high: FormattedValue = EMPTY
+    half: FormattedValue = EMPTY
     place: Place = Place.NONE
     tied: bool | None = None
 
@@ -116,6 +114,7 @@ class Row:
         marks: short remarks: `!` where its attacks are in doubt.
         seeds: number of networks; 0 of a published row, which does not say.
         scores: column key → figure key → score.
+        href: where the name leads, on pages; empty for nowhere.
     """
 
     name: str
@@ -123,6 +122,7 @@ class Row:
     seeds: int
     scores: Mapping[str, Mapping[str, Score]]
     reported: bool = False
+    href: str = ""
 
     @property
     def label(self) -> str:
@@ -133,7 +133,7 @@ class Row:
 
     def score(self, column: Column, figure: str) -> Score:
         """A score, a dash where there is none."""
-        return self.scores.get(column.key, {}).get(figure, Score(_NO_FIGURE))
+        return self.scores.get(column.key, {}).get(figure, Score(EMPTY))
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,6 +161,10 @@ class Board:
     def figures(self) -> tuple[str, ...]:
         """Keys of the figures under each attack; published rows alone have those of papers."""
         return tuple(board_figures() if self.rows else papers_figures())
+
+    def scores(self, row: Row) -> list[Score]:
+        """Cells of a row, column by column."""
+        return [row.score(column, key) for column in self.columns for key in self.figures]
 
     def heading(self, figure: str) -> str:
         """Heading of a figure's column."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ferd_eval.report.format import NOTHING, Cell, Table, whole
+from ferd_eval.report.format import NOTHING, Cell, Link, Table, whole
 from ferd_eval.report.leaderboard.notes import doubts_table
-from ferd_eval.report.published.link import Link
 from ferd_eval.report.published.ranking import Ranking, rankings
 from ferd_eval.report.published.run import PublishedRun
 

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from typing import NamedTuple
 
 from ferd_eval.metrics.comparison.methods import FEWEST_SEEDS
 from ferd_eval.metrics.figures import LOWEST, WORST_CLASS, Figure, board_figures
-from ferd_eval.report.format import NOTHING, Table
+from ferd_eval.report.format import NOTHING, Table, href
 from ferd_eval.report.leaderboard.build import (
+    Ranked,
+    Tied,
     attack_columns,
     by_figure,
-    mark_places,
     papers_first,
-    row_scores,
+    ranked_scores,
 )
-from ferd_eval.report.leaderboard.model import Board, Column, Row, Score
+from ferd_eval.report.leaderboard.model import Board, Column, Row
 from ferd_eval.report.leaderboard.notes import constants_of_columns
 from ferd_eval.report.published.counts import PublishedAttack, stable
-from ferd_eval.report.published.link import href
 from ferd_eval.report.published.run import PublishedRun
 from ferd_eval.results.attack_id import preset_of
 
@@ -38,24 +38,16 @@ class Network:
     attacks: Mapping[str, PublishedAttack]
 
 
-@dataclass(frozen=True, eq=False)
-class Ranking:
+class Ranking(NamedTuple):
     """Networks that can be compared, and nothing else.
 
     Attributes:
         methods: means over training seeds; None where no method has enough.
-        networks: every network by itself.
-        links: name of a row of `networks` → its folder, seen from the page.
-        lowest: the lowest classes of each network.
+        networks: every network by itself, with notes and tables about both.
     """
 
-    title: str
     methods: Board | None
     networks: Board
-    links: Mapping[str, str]
-    notes: tuple[str, ...]
-    lowest: Table
-    constants: Table
 
 
 def rankings(runs: Sequence[PublishedRun]) -> tuple[Ranking, ...]:
@@ -63,10 +55,11 @@ def rankings(runs: Sequence[PublishedRun]) -> tuple[Ranking, ...]:
     together: dict[tuple[object, ...], list[tuple[PublishedRun, dict[str, PublishedAttack]]]] = {}
     for run in runs:
         for eps, attacks in _by_eps(run).items():
-            key = (run.dataset, run.fingerprint, run.class_names, _sizes(attacks), eps)
+            sizes = next(iter(attacks.values())).sizes
+            key = (run.dataset, run.fingerprint, run.class_names, sizes, eps)
             together.setdefault(key, []).append((run, attacks))
     found = [_ranking(_networks(those)) for those in together.values()]
-    found.sort(key=lambda r: (r.networks.dataset, -(r.networks.images or 0), r.title))
+    found.sort(key=lambda r: (r.networks.dataset, -(r.networks.images or 0), r.networks.title))
     return tuple(found)
 
 
@@ -79,10 +72,6 @@ def _by_eps(run: PublishedRun) -> dict[str, dict[str, PublishedAttack]]:
             eps = "unknown" if each.eps is None else f"{each.eps:.9g}"
             found.setdefault(eps, dict(clean))[preset_of(each.attack)] = each
     return found or {"": clean}
-
-
-def _sizes(attacks: Mapping[str, PublishedAttack]) -> tuple[int, ...]:
-    return next(iter(attacks.values())).sizes
 
 
 def _networks(
@@ -98,8 +87,7 @@ def _networks(
             clean_alike = shared <= {"clean"} and all(
                 before.attacks[a].accuracies == attacks[a].accuracies for a in shared
             )
-            same = (before.run.sha256, before.run.key) == (run.sha256, run.key)
-            if clean_alike and same:
+            if clean_alike and (before.run.sha256, before.run.key) == (run.sha256, run.key):
                 found[name] = replace(before, attacks={**before.attacks, **attacks})
                 continue
             name = str(run.place.file.parent)
@@ -109,28 +97,26 @@ def _networks(
 
 def _ranking(networks: Sequence[Network]) -> Ranking:
     first = networks[0].run
+    images = sum(next(iter(networks[0].attacks.values())).sizes)
     figures = board_figures(len(first.class_names))
-    columns = _columns(networks)
     eps = _eps_text([a for each in networks for a in each.attacks.values() if not a.is_clean])
-    images = sum(_sizes(networks[0].attacks))
     selection = f" ({first.selection})" if first.selection not in ("", "all") else ""
     budget = f"ε = {eps}" if eps else "no attack"
-    title = f"{first.dataset}, {images} images{selection}, {budget}"
-
-    def board(groups: Mapping[str, Sequence[int]]) -> Board:
-        rows = _in_order(_rows(groups, networks, columns, figures), columns)
-        return Board(title, first.dataset, images, eps, figures[LOWEST].key, columns, rows)
-
     methods = _methods(networks)
-    each = board({network.name: (i,) for i, network in enumerate(networks)})
+    board = Board(
+        title=f"{first.dataset}, {images} images{selection}, {budget}",
+        dataset=first.dataset,
+        images=images,
+        eps=eps,
+        worst_figure=figures[LOWEST].key,
+        columns=_columns(networks),
+        notes=_notes(networks, methods, figures[LOWEST]),
+    )
+    each = _with_rows(board, {of.name: (i,) for i, of in enumerate(networks)}, networks, figures)
+    tables = _lowest_classes(each, networks), constants_of_columns(board.columns)
     return Ranking(
-        title,
-        board(methods) if methods else None,
-        each,
-        {network.name: href(str(network.run.place.network)) for network in networks},
-        _notes(networks, methods, figures[LOWEST]),
-        _lowest_classes([row.name for row in each.rows], networks, columns),
-        constants_of_columns(columns),
+        _with_rows(board, methods, networks, figures) if methods else None,
+        replace(each, tables=tables),
     )
 
 
@@ -158,46 +144,63 @@ def _methods(networks: Sequence[Network]) -> dict[str, tuple[int, ...]]:
     groups: dict[tuple[str, ...], list[int]] = {}
     for i, network in enumerate(networks):
         run = network.run
-        key = (run.place.method, run.training.constants, run.training.teacher_sha256)
         if run.training.seed is not None:
+            key = (run.place.method, run.training.constants, run.training.teacher_sha256)
             groups.setdefault(key, []).append(i)
     found: dict[str, tuple[int, ...]] = {}
     for (name, *_), places in groups.items():
         seeds = {networks[i].run.training.seed for i in places}
-        if len(seeds) == len(places) >= FEWEST_SEEDS and name not in found:
-            found[name] = tuple(places)
+        if len(seeds) == len(places) >= FEWEST_SEEDS:
+            found.setdefault(name, tuple(places))
     return found
 
 
-def _rows(
+def _with_rows(
+    board: Board,
     groups: Mapping[str, Sequence[int]],
     networks: Sequence[Network],
-    columns: Sequence[Column],
     figures: Mapping[str, Figure],
-) -> list[Row]:
-    """One network, or the mean over a method's; without the attacks that one of them lacks.
+) -> Board:
+    """One network a row, or the mean over a method's; without the attacks that one of them lacks.
 
+    The lowest classes under the last column that most rows have come first; ties go by name.
     Outcomes may not be published, so nothing is paired here. Two intervals that do not overlap
     are a difference; two that do may still be one, which `ferd-eval compare` can tell.
     """
-    scores: dict[str, dict[str, dict[str, Score]]] = {name: {} for name in groups}
-    for column in columns:
-        names = [name for name, places in groups.items() if {*places} <= {*column.members}]
-        of_rows = [
-            row_scores(
-                [networks[i].attacks[column.attack].scores for i in groups[name]], figures, stable
-            )
-            for name in names
-        ]
-        mark_places(of_rows, figures, partial(_overlap, of_rows), with_interval=True)
-        for name, of in zip(names, of_rows, strict=True):
-            scores[name][column.key] = of
-    rows = []
-    for name, places in groups.items():
-        several = (f"{len(places)} seeds",) if len(places) > 1 else ()
-        marks = _marks([networks[i] for i in places]) + several
-        rows.append(Row(name, marks, len(places), scores[name]))
-    return rows
+    those = [[networks[i] for i in places] for places in groups.values()]
+    columns = tuple(
+        replace(
+            column,
+            members=tuple(r for r, at in enumerate(groups.values()) if {*at} <= {*column.members}),
+        )
+        for column in board.columns
+    )
+    members = [[{a: of.scores for a, of in n.attacks.items()} for n in group] for group in those]
+    scores = ranked_scores(members, columns, figures, _overlaps, stable, with_interval=True)
+    rows = [
+        Row(
+            name,
+            _marks(group) + ((f"{len(group)} seeds",) if len(group) > 1 else ()),
+            len(group),
+            of,
+            href=href(str(group[0].run.place.network)) if len(group) == 1 else "",
+        )
+        for name, group, of in zip(groups, those, scores, strict=True)
+    ]
+    most = max(len(column.members) for column in columns)
+    decisive = [column for column in columns if len(column.members) == most][-1]
+    in_order = by_figure(sorted(rows, key=lambda row: row.name), decisive, LOWEST)
+    return replace(board, rows=in_order)
+
+
+def _overlaps(column: Column, places: Sequence[int], ranked: Ranked) -> Tied:
+    def tied(first: int, second: int, figure: str) -> bool:
+        one, other = ranked[first][figure], ranked[second][figure]
+        ends = (one.low.value, one.high.value, other.low.value, other.high.value)
+        low, high, other_low, other_high = (0.0 if end is None else end for end in ends)
+        return low <= other_high and other_low <= high
+
+    return tied
 
 
 def _marks(those: Sequence[Network]) -> tuple[str, ...]:
@@ -210,39 +213,19 @@ def _marks(those: Sequence[Network]) -> tuple[str, ...]:
     return tuple(mark for mark, holds in marks.items() if holds)
 
 
-def _overlap(rows: Sequence[Mapping[str, Score]], first: int, second: int, figure: str) -> bool:
-    one, other = rows[first][figure], rows[second][figure]
-    ends = (one.low.value, one.high.value, other.low.value, other.high.value)
-    low, high, other_low, other_high = (0.0 if end is None else end for end in ends)
-    return low <= other_high and other_low <= high
-
-
-def _in_order(rows: Sequence[Row], columns: Sequence[Column]) -> tuple[Row, ...]:
-    """By the lowest classes under the last column that most rows have; ties by name."""
-    times = {c.key: sum(c.key in row.scores for row in rows) for c in columns}
-    decisive = [c for c in columns if times[c.key] == max(times.values())][-1]
-    return by_figure(sorted(rows, key=lambda row: row.name), decisive, LOWEST)
-
-
-def _lowest_classes(
-    names: Sequence[str], networks: Sequence[Network], columns: Sequence[Column]
-) -> Table:
+def _lowest_classes(board: Board, networks: Sequence[Network]) -> Table:
     """The lowest class of each sample, and which others may be it."""
     places = {network.name: i for i, network in enumerate(networks)}
+
+    def cell(name: str, column: Column) -> str:
+        met = places[name] in column.members
+        return _lowest(networks[places[name]].attacks[column.attack]) if met else NOTHING
+
     return Table(
         "Which class is lowest",
-        ("Network", *(column.title for column in columns)),
+        ("Network", *(column.title for column in board.columns)),
         tuple(
-            (
-                name,
-                *(
-                    _lowest(networks[places[name]].attacks[column.attack])
-                    if places[name] in column.members
-                    else NOTHING
-                    for column in columns
-                ),
-            )
-            for name in names
+            (row.name, *(cell(row.name, column) for column in board.columns)) for row in board.rows
         ),
         "The lowest of the sample; in brackets the others that cannot be excluded, with 95 % "
         "confidence.",
@@ -260,20 +243,28 @@ def _lowest(of: PublishedAttack) -> str:
     return f"{lowest} ({', '.join(others) if len(others) <= 3 else f'{len(others)} others'})"
 
 
+#: Mark of a row → its note.
+_MARKS = {
+    "!": "! marks networks whose attacks are in doubt; the signs are listed below.",
+    "audited": "Audited: part of the attack saw a sample only; the figure may be too high.",
+    "imported": "Imported: another tool made the predictions; its attack is not recorded.",
+    "real images": "Real images: learned from a data set's own images, not data-free.",
+}
+
+
 def _notes(
     networks: Sequence[Network], methods: Mapping[str, Sequence[int]], worst: Figure
 ) -> tuple[str, ...]:
     """What a reader must know, the most needed first."""
     lowest = worst.heading.lower()
     truly = "class" if worst is WORST_CLASS else "tenth of the classes"
-    notes = []
-    if methods:
-        counts = sorted({len(those) for those in methods.values()})
-        notes.append(
-            f"Methods: mean over {' or '.join(map(str, counts))} training seeds ± half the 95 % t "
-            "interval over seeds. Two or fewer seeds are no row there."
-        )
-    notes += [
+    counts = " or ".join(map(str, sorted({len(those) for those in methods.values()})))
+    about_methods = (
+        f"Methods: mean over {counts} training seeds ± half the 95 % t interval over seeds. Two "
+        "or fewer seeds are no row there."
+    )
+    return (
+        *([about_methods] if methods else []),
         f"Networks: the intervals (95 %) are for other images like these; that of the {lowest} is "
         f"of the {truly} that truly is lowest. A network is a checkpoint, not a method.",
         "Accuracy in per cent. Best bold, second underlined, by the printed figure. ≈: the "
@@ -283,14 +274,5 @@ def _notes(
         "deviation over classes ÷ their mean, falls whenever the mean rises.",
         "Floor: with 95 % confidence every class is right at least this often under the attack; "
         "of several seeds, every class of each of their networks.",
-    ]
-    marks = {mark for network in networks for mark in _marks([network])}
-    if "!" in marks:
-        notes.append("! marks networks whose attacks are in doubt; the signs are listed below.")
-    if "audited" in marks:
-        notes.append("Audited: part of the attack saw a sample only; the figure may be too high.")
-    if "imported" in marks:
-        notes.append("Imported: another tool made the predictions; its attack is not recorded.")
-    if "real images" in marks:
-        notes.append("Real images: learned from a data set's own images, not data-free.")
-    return tuple(notes)
+        *(note for mark, note in _MARKS.items() if mark in _marks(networks)),
+    )

@@ -78,6 +78,11 @@ class CodeState:
     dirty: bool = False
     day: str = ""
 
+    @property
+    def full(self) -> str:
+        """The whole commit, and whether there were changes."""
+        return self.commit + ("+changes" if self.dirty else "")
+
     def __str__(self) -> str:
         state = self.commit[:10] + (" with changes" if self.dirty else "")
         return ", ".join(part for part in (self.day, state) if part) or "–"

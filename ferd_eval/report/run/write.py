@@ -45,7 +45,7 @@ def write_report(folder: Path | str | Results, runs: Results | Path | str) -> tu
     rendered = view(runs)
     contents = {
         scorecard_file(runs): _rows_on_lines(to_json(scorecards(runs))),
-        "report.md": render.markdown("report.md.j2", view=rendered),
+        "report.md": render.text("report.md.j2", view=rendered),
         "report.csv": long_csv(rendered),
         "report_wide.csv": wide_csv(rendered),
         "report.html": page(rendered),
