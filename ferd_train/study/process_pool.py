@@ -10,10 +10,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from queue import SimpleQueue
 from threading import Thread
@@ -61,7 +63,7 @@ class _Process:
     """Runs one trial at a time."""
 
     def __init__(self, task: TrialTask) -> None:
-        context = multiprocessing.get_context("spawn")
+        context = _context()
         self.connection, theirs = context.Pipe()
         self._process: BaseProcess = context.Process(target=_work, args=(theirs,), daemon=True)
         with _interrupts_ignored():
@@ -108,8 +110,19 @@ def _interrupts_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+def _context() -> SpawnContext | ForkServerContext:
+    """On Linux a server imports torch once and is forked, in place of an import per process."""
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    # torch imports its compiler when the first optimizer is made.
+    context.set_forkserver_preload([run_trial.__module__, "torch._dynamo"])
+    return context
+
+
 def _work(connection: Connection) -> None:
     """Main function of the process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server may have been started elsewhere
     torch.set_num_threads(1)
     tasks: SimpleQueue[TrialTask] = SimpleQueue()
     Thread(target=_listen, args=(connection, tasks), daemon=True).start()

@@ -8,7 +8,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -16,12 +15,15 @@ from pathlib import Path
 import pytest
 
 from ferd_eval.io.lock import sole_user
+from ferd_train.study import process_pool
 from ferd_train.study import trial as trial_module
 from ferd_train.study.parse import read_study
 from ferd_train.study.process_pool import run_in_processes
 from ferd_train.study.status import states
 from ferd_train.study.trial import Done, Failed, Stage, TrialTask, run_trial
-from tests.train.student_runs import CODE, RESULT, write_teacher
+from tests.train.processes import Command
+from tests.train.processes import work as work_without_charts
+from tests.train.student_runs import RESULT, write_teacher
 from tests.train.study.study_files import EVALUATIONS, HEAD, METHODS, lay_out, study_file
 from tests.train.test_student_cli import assert_one_line, call
 
@@ -33,13 +35,10 @@ pytestmark = pytest.mark.usefixtures("same_code")
 GOOD = [f"small/{name}/seed-{seed}" for name in ("ferd", "rslad") for seed in (0, 1)]
 EVERY = ["small/teacher", *GOOD]
 
-_PROGRAM = f"""
-import ferd_eval.results.manifest
-ferd_eval.results.manifest.code_state = lambda: {CODE}
-from ferd_train.cli import main
-if __name__ == "__main__":
-    main()
-"""
+
+@pytest.fixture(autouse=True)
+def same_processes(monkeypatch) -> None:
+    monkeypatch.setattr(process_pool, "_work", work_without_charts)
 
 
 @pytest.fixture(scope="module")
@@ -50,25 +49,14 @@ def laid_out(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(laid_out) -> tuple[Path, subprocess.CompletedProcess[str]]:
+def finished(laid_out) -> tuple[Path, tuple[int, str, str]]:
     """All that can be done is done, and one student failed."""
-    done = subprocess.run(
-        [sys.executable, program(laid_out), *words(laid_out, laid_out / "work")],
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    return laid_out / "work", done
+    return laid_out / "work", Command(words(laid_out, laid_out / "work")).end()
 
 
 @pytest.fixture
 def copied(finished, tmp_path) -> Path:
     return Path(shutil.copytree(finished[0], tmp_path / "work"))
-
-
-def program(folder: Path) -> Path:
-    """The command; commits made meanwhile stop none of the processes that it starts."""
-    file = folder / "program.py"
-    file.write_text(_PROGRAM)
-    return file
 
 
 def words(folder: Path, work: Path, *more: str) -> list[str]:
@@ -99,11 +87,11 @@ def snapshot(folder: Path) -> dict[Path, int]:
 
 @pytest.mark.slow
 def test_a_cell_that_fails_is_reported_and_the_others_go_on(finished):
-    work, done = finished
-    assert done.returncode == 1, done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stdout == f"{work / 'report/study.md'}\n"
-    last = done.stderr.splitlines()[-1]
+    work, (status, out, err) = finished
+    assert status == 1, err
+    assert "Traceback" not in err
+    assert out == f"{work / 'report/study.md'}\n"
+    last = err.splitlines()[-1]
     assert last.startswith("failed: small/bad/seed-0: the student diverged in epoch 2")
     page = (work / "report/study.md").read_text(encoding="utf-8")
     assert "5 of 6 networks are finished, 1 failed, 0 are missing." in page
@@ -117,7 +105,7 @@ def test_a_cell_that_fails_is_reported_and_the_others_go_on(finished):
     assert (rows["bad"]["trained"], rows["bad"]["fgsm avg"]) == ("0", "")
     assert rows["ferd"]["trained"] == "2"
     assert (work / "report/leaderboard.html").is_file()
-    assert [line for line in done.stderr.splitlines() if line.startswith("[1/6]")]
+    assert [line for line in err.splitlines() if line.startswith("[1/6]")]
 
 
 @pytest.mark.slow
@@ -164,31 +152,25 @@ def test_several_at_once_end_the_same(laid_out, finished, tmp_path, capsys):
     assert outcome(work) == without(outcome(finished[0]), "/ferd/")
 
 
-def start(folder: Path, work: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, program(folder), *words(folder, work, "--only", "rslad")],
-        text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+def start(folder: Path, work: Path) -> Command:
+    return Command(words(folder, work, "--only", "rslad"))
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments_it_ends_the_same(laid_out, finished, tmp_path):
+def test_killed_at_random_moments_it_ends_the_same(laid_out, finished, tmp_path, capsys):
     generator, work, kills = random.Random(3), tmp_path / "work", 0
     for _ in range(3):
-        process = start(laid_out, work)
-        assert process.stderr is not None
+        command = start(laid_out, work)
         for _ in range(generator.randrange(1, 4)):  # lines of progress: work is going on
-            process.stderr.readline()
+            command.stderr.readline()
         time.sleep(generator.uniform(0, 0.5))
-        process.kill()
+        command.kill()
         # The pipes close when the last process of the study has gone, not only the first.
-        process.communicate(timeout=60)
-        kills += process.returncode == -signal.SIGKILL
+        status, _, _ = command.end()
+        kills += status == -signal.SIGKILL
     assert kills == 3
-    process = start(laid_out, work)
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
+    status, _, err = call(capsys, *words(laid_out, work, "--only", "rslad"))
+    assert status == 0, err
     assert outcome(work) == without(outcome(finished[0]), "/ferd/")
     ours, whole = ({row["row"]: row for row in table(each)} for each in (work, finished[0]))
     assert ours == {name: whole[name] for name in ("teacher", "rslad")} | {
@@ -197,19 +179,17 @@ def test_killed_at_random_moments_it_ends_the_same(laid_out, finished, tmp_path)
 
 
 @pytest.mark.slow
-def test_ctrl_c_stops_all_and_says_how_to_go_on(laid_out, finished, tmp_path):
+def test_ctrl_c_stops_all_and_says_how_to_go_on(laid_out, finished, tmp_path, capsys):
     work = tmp_path / "work"
-    process = start(laid_out, work)
-    assert process.stderr is not None
-    process.stderr.readline()
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process
-    out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (130, "")
+    command = start(laid_out, work)
+    command.stderr.readline()
+    os.killpg(command.pid, signal.SIGINT)  # as a terminal does: to every process
+    status, out, err = command.end()
+    assert (status, out) == (130, "")
     assert "Traceback" not in err
     assert err.splitlines()[-1].startswith("interrupted: finished work is kept; run the same")
-    process = start(laid_out, work)
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
+    status, _, err = call(capsys, *words(laid_out, work, "--only", "rslad"))
+    assert status == 0, err
     assert outcome(work) == without(outcome(finished[0]), "/ferd/")
 
 
