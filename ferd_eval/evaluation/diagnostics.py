@@ -3,7 +3,8 @@
 Carlini et al., "On evaluating adversarial robustness" (2019), §5; Athalye et al., "Obfuscated
 gradients give a false sense of security" (ICML 2018), §3.1; Croce & Hein (ICML 2020), whose
 software makes some of these checks. `ferd_eval.metrics.sanity.network_checks` judges the
-measurements, without torch. S images of the sample, B batch, K classes, C channels, H × W pixels.
+measurements, without torch. S images of the sample, B batch, K classes, T numbers of steps,
+C channels, H × W pixels.
 """
 
 from __future__ import annotations
@@ -19,16 +20,30 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ferd_eval.attacks import PGD, Batch, Passes, Threat, Verdicts, frozen, losses
+from ferd_eval.attacks import (
+    PGD,
+    Attack,
+    Batch,
+    Passes,
+    Problem,
+    Threat,
+    Verdicts,
+    frozen,
+    losses,
+)
 from ferd_eval.attacks.autoattack.apgd import dlr_to_target
+from ferd_eval.attacks.base import Objective
 from ferd_eval.attacks.pixel_bounds import DISTANCES, distance_inside, inside
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.evaluation.model_checks import as_images
 from ferd_eval.io.epsilon import format_quantity
 from ferd_eval.runtime.device import is_out_of_memory
 
-#: Images diagnosed, over all classes.
+#: Most images diagnosed, over all classes.
 SAMPLE = 256
+
+#: Passes that an image of the sample costs, a backward pass as two: with gradients, and without.
+PASSES = {True: 112, False: 3}
 
 #: Images sent through again, each alone.
 _ALONE = 8
@@ -56,11 +71,12 @@ def diagnose(
     device: torch.device,
     by_gradient: bool = True,
     sample: int = SAMPLE,
+    most: int = SAMPLE,
 ) -> dict[str, Any]:
     """Measure signs of gradient masking on a few images; the network is left as it was.
 
-    The images are the first of each class in data-set order, in proportion to the classes, rounded
-    up: every class that has images counts. Random numbers are those of a run with this seed.
+    The images are the first of each class in data-set order, in proportion to the classes. Random
+    numbers are those of a run with this seed.
 
     Args:
         model: maps images in [0, 1], B×C×H×W, to logits B×K, on `device`.
@@ -70,7 +86,8 @@ def diagnose(
         batch_size: images per pass at most; halved when memory runs out.
         device: where the network is.
         by_gradient: whether to measure gradients; False where no attack takes any.
-        sample: images, up to one more a class; all where there are fewer.
+        sample: images to begin with; all where there are fewer.
+        most: images to measure anew where something looks odd.
 
     Returns:
         ``manifest["diagnosis"]``: counts with their n, overall and by class, in plain lists and
@@ -79,32 +96,68 @@ def diagnose(
     Raises:
         RuntimeError: not even one image fits into memory, or the network itself fails.
     """
-    rows = _first_of_each_class(data, sample)
-    x_SCHW = as_images(data.images_NCHW[rows], model, device)
-    labels_S = torch.from_numpy(data.labels_N[rows]).to(device)
-    indices_S = torch.from_numpy(data.indices_N[rows]).to(device)
-    size = min(batch_size, len(rows))
-    while True:
-        measurement = _Measurement(
-            model, x_SCHW, labels_S, indices_S, data.num_classes, threat, seed, size
+
+    def measured(size: int) -> dict[str, Any]:
+        rows = _first_of_each_class(data, size)
+        images = as_images(data.images_NCHW[rows], model, device)
+        labels_S, indices_S = (
+            torch.from_numpy(each_N[rows]).to(device) for each_N in (data.labels_N, data.indices_N)
         )
-        try:
-            return measurement.measure(by_gradient=by_gradient and data.num_classes > 1)
-        except (RuntimeError, MemoryError) as error:
-            if size == 1 or not is_out_of_memory(error):
-                raise
-        size //= 2
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
+        at_once = min(batch_size, len(rows))
+        while True:
+            measurement = _Measurement(
+                model, images, labels_S, indices_S, data.num_classes, threat, seed, at_once
+            )
+            try:
+                return measurement.measure(by_gradient=by_gradient and data.num_classes > 1)
+            except (RuntimeError, MemoryError) as error:
+                if at_once == 1 or not is_out_of_memory(error):
+                    raise
+            at_once //= 2
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    first = measured(sample)
+    if first["images"] >= min(most, len(data)) or not _looks_odd(first):
+        return first
+    second = measured(most)
+    cost = {key: spent + first["cost"][key] for key, spent in second["cost"].items()}
+    return {**second, "cost": cost}
+
+
+def _looks_odd(diagnosis: Mapping[str, Any]) -> bool:
+    """Whether more images may say something else: attacks seem to lack grip on some of these."""
+    if diagnosis["loss"] is None:
+        return False
+    climbs = diagnosis["loss"]["count"] == diagnosis["loss"]["n"]
+    stuck = any(tally["count"] for tally in diagnosis["zero_gradients"].values())
+    return stuck or diagnosis["far"]["count"] > 0 or not climbs
 
 
 def _first_of_each_class(data: LabelledImages, size: int) -> NDArray[np.int64]:
-    """Positions in the data set, ascending."""
-    if size >= len(data):
-        return np.arange(len(data))
-    quota_K = -(-data.class_counts * size // len(data))
-    chosen = [np.flatnonzero(data.labels_N == k)[:quota] for k, quota in enumerate(quota_K)]
-    return np.sort(np.concatenate(chosen))
+    """Positions in the data set, ascending: one of each class, then in proportion."""
+    share_N = np.empty(len(data))
+    for k, count in enumerate(data.class_counts):
+        share_N[data.labels_N == k] = np.arange(count) / max(count, 1)
+    return np.sort(np.argsort(share_N, kind="stable")[:size])
+
+
+@dataclass(frozen=True)
+class _Climb(PGD):
+    """PGD that keeps the loss before each step, so that one walk tells it for every length."""
+
+    before_TB: list[Tensor] = field(default_factory=list, compare=False, repr=False)
+
+    def objective(self, problem: Problem) -> Objective:
+        """Cross-entropy, as PGD."""
+        plain = super().objective(problem)
+
+        def kept(logits_BK: Tensor) -> Tensor:
+            loss_B = plain(logits_BK)
+            self.before_TB.append(loss_B.detach())
+            return loss_B
+
+        return kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,8 +192,8 @@ class _Measurement:
             }
             if by_gradient:
                 measured |= self._clean_gradients(batches)
-                measured["far"] = self._far(batches)
-                measured["loss"] = self._loss_over_steps(batches)
+                measured["loss"], right_S = self._loss_over_steps(batches)
+                measured["far"] = self._far(batches, right_S)
         cost = {"forward": self.passes.forward, "backward": self.passes.backward}
         return {**measured, "cost": {"seconds": time.perf_counter() - began, **cost}}
 
@@ -179,14 +232,13 @@ class _Measurement:
         }
         for batch in batches:
             x_BCHW, labels_B = batch.x_BCHW, batch.labels_B
-            for name, loss in _LOSSES.items():
-                gradient_BCHW = self._gradient(x_BCHW, labels_B, loss)
+            gradients = self._gradients(x_BCHW, labels_B, _LOSSES)
+            for name, gradient_BCHW in gradients.items():
                 usable_BCHW = gradient_BCHW.isfinite() & (gradient_BCHW != 0)
                 lacking[name].append(~usable_BCHW.flatten(1).any(dim=1))
-                if loss is losses.margin:
-                    cut_BCHW = gradient_BCHW == 0
             near_BCHW = inside(x_BCHW, distance or DISTANCES[0])
-            cut_BCHW &= self._gradient(near_BCHW, labels_B, losses.margin) != 0
+            (near_BCHW,) = self._gradients(near_BCHW, labels_B, _MARGIN).values()
+            cut_BCHW = (gradients["margin"] == 0) & (near_BCHW != 0)
             for name, where_BCHW in _places(x_BCHW).items():
                 for counted_K, those_BCHW in zip(
                     pixels_2K[name], (where_BCHW, cut_BCHW & where_BCHW), strict=True
@@ -200,48 +252,63 @@ class _Measurement:
             },
         }
 
-    def _gradient(self, x_BCHW: Tensor, labels_B: Tensor, loss: Loss) -> Tensor:
-        """The network's own gradient at exactly these images, B×C×H×W."""
+    def _gradients(
+        self, x_BCHW: Tensor, labels_B: Tensor, losses_by_name: Mapping[str, Loss]
+    ) -> dict[str, Tensor]:
+        """The network's own gradients at exactly these images, B×C×H×W each."""
         leaf_BCHW = x_BCHW.detach().requires_grad_()
         self.passes.forward += len(leaf_BCHW)
-        self.passes.backward += len(leaf_BCHW)
-        value_B = loss(self.model(leaf_BCHW), labels_B)
-        (gradient_BCHW,) = torch.autograd.grad(value_B.sum(), leaf_BCHW)
-        return gradient_BCHW
+        self.passes.backward += len(leaf_BCHW) * len(losses_by_name)
+        logits_BK = self.model(leaf_BCHW)
+        return {
+            name: torch.autograd.grad(
+                loss(logits_BK, labels_B).sum(), leaf_BCHW, retain_graph=True
+            )[0]
+            for name, loss in losses_by_name.items()
+        }
 
-    def _far(self, batches: Sequence[Batch]) -> dict[str, Any]:
-        """Images that survive PGD in a ball of four times the radius."""
-        far = Threat(min(4 * self.threat.eps, Fraction(1)))
-        right_S = torch.cat(
-            [self._pgd(_STEPS[-1], b, far).adv_pred_R == b.labels_B for b in batches]
-        )
-        eps = {"eps": far.radius, "eps_text": format_quantity(far.eps)}
-        return {**eps, **self._tally(right_S)}
-
-    def _loss_over_steps(self, batches: Sequence[Batch]) -> dict[str, Any]:
-        """Cross-entropy where PGD ends, by its steps from one start; and survivors of the most."""
-        ends = [[self._end_of(steps, batch) for batch in batches] for steps in _STEPS]
-        loss_TS = torch.stack([torch.cat([loss_B for loss_B, _ in each]) for each in ends]).cpu()
-        loss_TS, labels_S = loss_TS.double(), self.labels_S.cpu()
+    def _loss_over_steps(self, batches: Sequence[Batch]) -> tuple[dict[str, Any], Tensor]:
+        """Cross-entropy on PGD's way, and which images survive, S."""
+        right, losses_TB = [], []
+        for batch in batches:
+            climb = _Climb(steps=_STEPS[-1])
+            end = self._attack(climb, batch, self.threat)
+            right.append(end.adv_pred_R == batch.labels_B)
+            last_B = losses.cross_entropy(self._forward(end.adv_RCHW), batch.labels_B)
+            before = [climb.before_TB[steps] for steps in _STEPS[:-1]]
+            losses_TB.append(torch.stack([*before, last_B]))
+        right_S, loss_TS = torch.cat(right), torch.cat(losses_TB, dim=1).cpu().double()
+        labels_S = self.labels_S.cpu()
         sum_TK = torch.zeros(len(_STEPS), self.num_classes, dtype=loss_TS.dtype)
         sum_TK.index_add_(1, labels_S, loss_TS)
         by_class_TK = sum_TK / torch.bincount(labels_S, minlength=self.num_classes)
-        return {
+        loss = {
             "steps": list(_STEPS),
             "mean": _numbers(loss_TS.mean(dim=1)),
             "mean_by_class": [_numbers(mean_K) for mean_K in by_class_TK],
-            "standing": sum(int(right_B.sum()) for _, right_B in ends[-1]),
+            "standing": int(right_S.sum()),
             **self._tally(loss_TS[-1] > loss_TS[0], labels_S),
         }
+        return loss, right_S
 
-    def _end_of(self, steps: int, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Loss where PGD ends, and whether the image survives, both B."""
-        end = self._pgd(steps, batch, self.threat)
-        loss_B = losses.cross_entropy(self._forward(end.adv_RCHW), batch.labels_B)
-        return loss_B, end.adv_pred_R == batch.labels_B
+    def _far(self, batches: Sequence[Batch], right_S: Tensor) -> dict[str, Any]:
+        """Images that survive PGD in a ball of four times the radius too.
 
-    def _pgd(self, steps: int, batch: Batch, threat: Threat) -> Verdicts:
-        return PGD(steps=steps)(self.model, batch, threat, seed=self.seed, passes=self.passes)
+        Those that fell in the run's own ball, which lies inside, need no second attack.
+        """
+        far = Threat(min(4 * self.threat.eps, Fraction(1)))
+        right = []
+        for batch, right_B in zip(batches, torch.split(right_S, self.size), strict=True):
+            if right_B.any():
+                rest = Batch(*(part[right_B] for part in vars(batch).values()))
+                end = self._attack(PGD(steps=_STEPS[-1]), rest, far)
+                right_B = right_B.masked_scatter(right_B, end.adv_pred_R == rest.labels_B)
+            right.append(right_B)
+        eps = {"eps": far.radius, "eps_text": format_quantity(far.eps)}
+        return {**eps, **self._tally(torch.cat(right))}
+
+    def _attack(self, attack: Attack, batch: Batch, threat: Threat) -> Verdicts:
+        return attack(self.model, batch, threat, seed=self.seed, passes=self.passes)
 
     def _batches(self, logits_SK: Tensor) -> list[Batch]:
         parts = (self.x_SCHW, self.labels_S, self.indices_S, logits_SK)
@@ -293,9 +360,10 @@ def _dlr_to_runner_up(logits_BK: Tensor, labels_B: Tensor) -> Tensor:
     return dlr_to_target(logits_BK, labels_B, others_BK.argmax(dim=1))
 
 
+_MARGIN: Mapping[str, Loss] = {"margin": losses.margin}
 _LOSSES: Mapping[str, Loss] = {
     "cross-entropy": losses.cross_entropy,
-    "margin": losses.margin,
+    **_MARGIN,
     "targeted DLR": _dlr_to_runner_up,
 }
 

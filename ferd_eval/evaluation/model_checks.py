@@ -185,8 +185,8 @@ def wrong_class_count(logits: int, data: LabelledImages) -> str:
     )
 
 
-#: Images looked at, spread over the set.
-_SAMPLE = 128
+#: Images tried, spread over the set: one in so many, but at least the second and at most the third.
+_TRIED, _FEWEST, _MOST = 8, 32, 128
 
 #: Gain in clean accuracy from which another reading is worth a warning.
 _GAIN = 0.05
@@ -266,7 +266,8 @@ def _try(
     data: LabelledImages,
     device: torch.device,
 ) -> CleanTrial | None:
-    rows = np.linspace(0, len(data) - 1, min(_SAMPLE, len(data))).astype(np.int64)
+    count = min(max(len(data) // _TRIED, _FEWEST), _MOST, len(data))
+    rows = np.linspace(0, len(data) - 1, count).astype(np.int64)
     x_BCHW = as_images(data.images_NCHW[rows], classifier, device)
     labels_B = torch.from_numpy(data.labels_N[rows]).to(device)
     normalizations = {"": facts.normalization}

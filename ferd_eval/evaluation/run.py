@@ -18,7 +18,7 @@ from ferd_eval.errors import UserError
 from ferd_eval.evaluation.attack_run import AttackRun
 from ferd_eval.evaluation.config import EvalConfig
 from ferd_eval.evaluation.cost.eta import Remaining
-from ferd_eval.evaluation.diagnostics import SAMPLE
+from ferd_eval.evaluation.diagnostics import PASSES, SAMPLE
 from ferd_eval.evaluation.execution.executor import Diagnose, Executor, ScheduledTask, TaskBatches
 from ferd_eval.evaluation.execution.rows import concatenate
 from ferd_eval.evaluation.execution.worker import EvalContext
@@ -32,7 +32,9 @@ from ferd_eval.results.manifest import RECORD, look_up, read_manifest, require_s
 from ferd_eval.results.outcomes import Outcomes, conform
 from ferd_eval.runtime.progress import ProgressReporter
 
-#: Diagnose one image in so many, but at least `_FEWEST_DIAGNOSED`, so that diagnostics stay cheap.
+#: Diagnostics may take this share of the run's passes, and look at one image in so many, both
+#: with a fewest number of images. The second counts alone where something looks odd.
+_SHARE, _FEWEST = 0.03, 8
 _DIAGNOSED, _FEWEST_DIAGNOSED = 10, 32
 
 
@@ -178,8 +180,11 @@ class EvalRun:
         if "diagnosis" in manifest:
             foresee()
         else:
-            sample = min(max(len(self.data) // _DIAGNOSED, _FEWEST_DIAGNOSED), SAMPLE)
-            yield [ScheduledTask(context, Diagnose(largest, by_gradient, sample), keep)]
+            most = min(max(len(self.data) // _DIAGNOSED, _FEWEST_DIAGNOSED), SAMPLE)
+            run = Remaining(self.plan, len(self.data), self.data.num_classes)
+            run.guess(largest.eps, standing=0.0)
+            sample = min(max(int(_SHARE * run.left() / PASSES[by_gradient]), _FEWEST), most)
+            yield [ScheduledTask(context, Diagnose(largest, by_gradient, sample, most), keep)]
 
     def _finish(self, manifest: Mapping[str, Any], attacks: Sequence[AttackRun]) -> None:
         tables = [attack.table for attack in attacks if attack.table is not None]

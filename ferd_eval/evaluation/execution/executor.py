@@ -54,11 +54,13 @@ class Diagnose:
         threat: the run's largest ball.
         by_gradient: whether to measure what takes gradients.
         sample: images looked at.
+        most: images looked at where something looks odd.
     """
 
     threat: Threat
     by_gradient: bool
     sample: int
+    most: int
 
     def do(self, worker: Worker) -> dict[str, Any]:
         """``diagnosis``, and ``folding`` where batch norms were fused."""
@@ -72,6 +74,7 @@ class Diagnose:
             device=worker.device,
             by_gradient=self.by_gradient,
             sample=self.sample,
+            most=self.most,
         )
         return {"diagnosis": diagnosis, **({"folding": fusion.describe()} if fusion else {})}
 

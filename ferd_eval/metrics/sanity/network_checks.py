@@ -29,7 +29,7 @@ _NO_GRADIENT = 0.05
 #: Accuracy at 4ε that needs no explanation; chance, where that is more, needs none either.
 _FAR_ACCURACY = 0.05
 
-#: Fewer images than this do not show that a loss rises, even where it does on nine of ten.
+#: Fewer images than this may not show that a loss rises, even where it does on nine of ten.
 _FEWEST = 30
 
 Diagnosis = Mapping[str, Any]
@@ -150,11 +150,11 @@ def _far(diagnosis: Diagnosis, names: Sequence[str]) -> Finding:
 
 def _loss(diagnosis: Diagnosis, names: Sequence[str]) -> Finding:
     tally = diagnosis["loss"]
-    if tally["n"] < _FEWEST:
-        return Finding(None, f"{images(tally['n'])} are too few to tell.")
     *before, last = tally["steps"]
     # The sign test against "as often down as up": overall a rise must be seen, in a class a fall.
     flat = float(excess_p(tally["count"], tally["n"], 0.5)) >= LEVEL
+    if flat and tally["n"] < _FEWEST:
+        return Finding(None, f"{images(tally['n'])} are too few to tell.")
     still_K = np.subtract(tally["n_by_class"], tally["count_by_class"])
     those = pick(names, map(int, excess(still_K, tally["n_by_class"], 0.5)[1]))
     course = " → ".join("∞" if each is None else f"{each:.3g}" for each in tally["mean"])

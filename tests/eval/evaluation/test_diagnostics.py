@@ -89,8 +89,8 @@ def test_the_sample_is_the_first_of_each_class_in_proportion():
     seen = []
     model = Around(TinyNet(), before=lambda x: (seen.append(x), x)[1])
     tally = look(model, data, batch_size=1000, sample=40, by_gradient=False)["softmax"]
-    assert tally["n_by_class"] == [20, 12, 7, 2]
-    firsts = [np.flatnonzero(data.labels_N == k)[:n] for k, n in enumerate((20, 12, 7, 2))]
+    assert tally["n_by_class"] == [20, 12, 6, 2]
+    firsts = [np.flatnonzero(data.labels_N == k)[:n] for k, n in enumerate((20, 12, 6, 2))]
     expected = data.images_NCHW[np.sort(np.concatenate(firsts))].astype(np.float32) / 255
     np.testing.assert_array_equal(seen[0], expected)
 
@@ -108,12 +108,14 @@ def test_passes_are_counted_and_the_network_is_left_as_it_was():
     model.conv.weight.requires_grad_(False)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     state = torch.random.get_rng_state()
-    cost = diagnose(
+    diagnosis = diagnose(
         model, tiny_data(50), Threat(EPS), seed=0, batch_size=16, device=torch.device("cpu")
-    )["cost"]
+    )
+    cost, survivors = diagnosis["cost"], diagnosis["loss"]["standing"]
     assert cost["forward"] == model.forwards
     # Of each image, and of two random ones at four distances from the ends of the pixel range.
-    assert cost["backward"] == 50 * (3 + 1 + 20 + 1 + 5 + 10 + 20) + 2 * 4
+    assert cost["backward"] == 50 * (3 + 1 + 20) + survivors * 20 + 2 * 4
+    assert 0 < survivors < 50
     assert cost["seconds"] > 0
     assert model.training
     assert [p.requires_grad for p in model.parameters()][:2] == [False, True]
@@ -285,8 +287,30 @@ def test_shattered_gradients_do_not_climb():
     assert found(RowSums(), "Loss over steps", data, eps="0.08").status == "ok"
 
 
-def test_few_images_do_not_tell_whether_a_loss_rises():
-    assert found(TinyNet(), "Loss over steps", tiny_data(8)).status == "not measured"
+@pytest.mark.parametrize(("images", "status"), [(6, "not measured"), (8, "ok")])
+def test_a_few_images_tell_that_a_loss_rises_only_if_all_do(images, status):
+    assert found(TinyNet(), "Loss over steps", tiny_data(images)).status == status
+
+
+def test_more_images_are_measured_only_where_something_looks_odd():
+    data = rows_data([0.1] * K)
+    assert look(RowSums(), data, sample=8, most=40)["images"] == 8
+    rounded = Around(RowSums(), before=lambda x: torch.round(x * 32) / 32)
+    grown, whole = (look(rounded, data, sample=n, most=40) for n in (8, 40))
+    assert grown["cost"].pop("forward") > whole["cost"].pop("forward")
+    assert {**grown, "cost": 0} == {**whole, "cost": 0}
+    assert whole["images"] == 40
+
+
+@pytest.mark.parametrize(("images", "attacks"), [(64, "pgd"), (1000, "clean,fgsm,pgd")])
+def test_a_run_spends_little_on_it(images, attacks):
+    """At most 3 % of the passes or 8 images, where nothing looks odd."""
+    data = tiny_data(images)
+    manifest = score(TinyNet(), data, attacks, "0.2").manifest
+    run = [sum(each[key] for each in manifest["cost"].values()) for key in ("forward", "backward")]
+    cost = manifest["diagnosis"]["cost"]
+    share = (cost["forward"] + 2 * cost["backward"]) / (run[0] + 2 * run[1])
+    assert manifest["diagnosis"]["images"] == 8 or share <= 0.03
 
 
 def test_a_network_that_is_frozen_already_can_be_looked_at():
