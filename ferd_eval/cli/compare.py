@@ -42,8 +42,8 @@ def compare(
     from ferd_eval.io.json import to_json
     from ferd_eval.report.comparison.build import comparison_view
     from ferd_eval.report.comparison.compare import ComparisonRequest, compare_runs
-    from ferd_eval.report.comparison.json import record
     from ferd_eval.report.comparison.terminal import render_comparison
+    from ferd_eval.report.comparison.write import record
     from ferd_eval.runtime.console import console
 
     asked = ComparisonRequest(a, b, reference, attack, margin, out, pair_seeds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +15,8 @@ from ferd_eval.errors import UserError
 from ferd_eval.evaluation.config import RUN, EvalConfig, flag
 
 _IMAGES = "Adversarial images"
+
+_run = partial(typer.Option, rich_help_panel=RUN)
 
 
 @config_options(
@@ -30,32 +33,23 @@ def import_(
             "file of adversarial images (pt, npy or npz).",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the run.", rich_help_panel=RUN)],
+    out: Annotated[Path, _run(help="Folder of the run.")],
     attack: Annotated[
         str | None,
-        typer.Option(
-            help="Name of the attack (clean for none) if the files do not say; default for images: "
-            "aa.",
-            rich_help_panel=RUN,
-        ),
+        _run(help="Attack's name if the files do not say: clean for none; default for images: aa."),
     ] = None,
     eps: Annotated[
         str | None,
-        typer.Option(
-            help="L∞ radius of the attacks, as 8/255. Images are checked against it; default there:"
-            " the data set's.",
-            rich_help_panel=RUN,
+        _run(
+            help="L∞ radius of the attacks, as 8/255; images are checked against it, by default "
+            "against the data set's."
         ),
     ] = None,
     dataset: Annotated[
-        str | None,
-        typer.Option(
-            help="A name of `ls datasets`, for its class names or its images.", rich_help_panel=RUN
-        ),
+        str | None, _run(help="A name of `ls datasets`, for its class names or its images.")
     ] = None,
     classes: Annotated[
-        str | None,
-        typer.Option(help="Class names: a file with one a line, or a,b,c.", rich_help_panel=RUN),
+        str | None, _run(help="Class names: a file with one a line, or a,b,c.")
     ] = None,
     name: Annotated[
         str | None,
@@ -70,9 +64,7 @@ def import_(
             metavar="CKPT", help="The network that the images attack.", rich_help_panel=_IMAGES
         ),
     ] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print the scorecard as JSON.", rich_help_panel=RUN)
-    ] = False,
+    json: Annotated[bool, _run("--json", help="Print the scorecard as JSON.")] = False,
     **flags: Any,
 ) -> None:
     """Make a run of predictions or images from another tool.

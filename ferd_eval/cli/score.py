@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,24 +12,18 @@ import typer
 from ferd_eval.cli.options import config_options
 from ferd_eval.evaluation.config import RUN, EvalConfig
 
+_run = partial(typer.Option, rich_help_panel=RUN)
+
 
 @config_options()
 def score(
     checkpoints: Annotated[
         list[Path], typer.Argument(metavar="CKPT...", help="Files of weights; never executed.")
     ],
-    config: Annotated[
-        Path | None,
-        typer.Option(help="TOML file with any of these options.", rich_help_panel=RUN),
-    ] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print the scorecard as JSON.", rich_help_panel=RUN)
-    ] = False,
+    config: Annotated[Path | None, _run(help="TOML file with any of these options.")] = None,
+    json: Annotated[bool, _run("--json", help="Print the scorecard as JSON.")] = False,
     dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run", help="Say what would run and how long; write nothing.", rich_help_panel=RUN
-        ),
+        bool, _run("--dry-run", help="Say what would run and how long; write nothing.")
     ] = False,
     **flags: Any,
 ) -> None:

@@ -37,9 +37,15 @@ def percent(fraction: float | None) -> FormattedValue:
     return _formatted(fraction, 1, 100)
 
 
-def span(ends: tuple[float, float] | None) -> FormattedValue:
+def ends(interval: tuple[float, float] | None) -> tuple[FormattedValue, FormattedValue]:
+    """Both ends of an interval in per cent; empty without one."""
+    low, high = interval or (None, None)
+    return percent(low), percent(high)
+
+
+def span(interval: tuple[float, float] | None) -> FormattedValue:
     """An interval in per cent, ``40.0 to 46.9``; its value, by which it sorts, is the lower end."""
-    return between(*map(percent, ends or (None, None)))
+    return between(*ends(interval))
 
 
 def between(low: FormattedValue, high: FormattedValue) -> FormattedValue:

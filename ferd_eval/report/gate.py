@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,12 @@ from ferd_eval.metrics import AttackScores, class_drops, class_floors
 from ferd_eval.metrics.comparison.circumstances import circumstances
 from ferd_eval.metrics.sanity.check import classes, counted
 from ferd_eval.report import Run, as_run
-from ferd_eval.report.format import percent
+from ferd_eval.report.format import percent, percent_end
 from ferd_eval.report.run.text import headline_attack
 from ferd_eval.results.attack_id import eps_of
 from ferd_eval.results.manifest import environment, look_up
 from ferd_eval.results.outcomes import Outcomes
 from ferd_eval.results.run_folder import find_runs
-
-#: Numbers that differ only beyond so many digits count as equal.
-_MOST_DIGITS = 6
 
 
 @dataclass(frozen=True)
@@ -67,12 +64,15 @@ class Verdict:
     @property
     def passed(self) -> bool:
         """Whether every requirement is shown for every class."""
-        return not self.without_images and all(each.passed for each in self._findings)
+        return not self.without_images and all(
+            each.passed for each in (self.floor, self.max_drop) if each
+        )
 
     @property
     def line(self) -> str:
         """The verdict and its reason on one line."""
-        said = [each.sentence for each in sorted(self._findings, key=lambda each: each.passed)]
+        findings = [each for each in (self.floor, self.max_drop) if each]
+        said = [each.sentence for each in sorted(findings, key=lambda each: each.passed)]
         if empty := self.without_images:
             said = [f"{classes(empty)} without images, of which nothing is shown", *said]
         line = f"{'pass' if self.passed else 'fail'}: {'; '.join(said)}."
@@ -86,10 +86,6 @@ class Verdict:
     def to_dict(self) -> dict[str, Any]:
         """The verdict as values that JSON has."""
         return {"pass": self.passed, "reason": self.line, **asdict(self)}
-
-    @property
-    def _findings(self) -> tuple[Finding, ...]:
-        return tuple(each for each in (self.floor, self.max_drop) if each is not None)
 
 
 @dataclass(frozen=True)
@@ -129,12 +125,8 @@ def judge(
     if found.is_one_run:
         return judge_run(runs[0], floor, max_drop, attack)
     within = folder if folder.is_dir() else folder.parent
-    return Verdicts(
-        {
-            one_line(str(run.relative_to(within))): judge_run(run, floor, max_drop, attack)
-            for run in runs
-        }
-    )
+    names = {run: one_line(str(run.relative_to(within))) for run in runs}
+    return Verdicts({name: judge_run(run, floor, max_drop, attack) for run, name in names.items()})
 
 
 def judge_run(folder: Path, floor: str | None, max_drop: str | None, attack: str | None) -> Verdict:
@@ -158,23 +150,20 @@ def judge_run(folder: Path, floor: str | None, max_drop: str | None, attack: str
         tuple(each.name for each in scores.per_class if each.n == 0),
         run.scorecard.flags,
         circumstances(outcomes.manifest),
-        _elsewhere(outcomes),
+        tuple(_elsewhere(outcomes)),
     )
 
 
-def _elsewhere(outcomes: Outcomes) -> tuple[str, ...]:
+#: Releases that may move figures: name → place in the record.
+_RELEASES = {"torch": "packages.torch", "timm": "packages.timm", "ferd_eval": "ferd_eval"}
+
+
+def _elsewhere(outcomes: Outcomes) -> Iterator[str]:
     """``torch 2.11.0 (here 2.14.1)``: releases that a new run here would not use."""
-    here = environment()
-    paths = {"torch": "packages.torch", "timm": "packages.timm", "ferd_eval": "ferd_eval"}
-    versions = {
-        name: (look_up(outcomes.manifest, path), look_up(here, path))
-        for name, path in paths.items()
-    }
-    return tuple(
-        f"{name} {there} (here {ours})"
-        for name, (there, ours) in versions.items()
-        if there and ours and there != ours
-    )
+    for name, path in _RELEASES.items():
+        there, here = look_up(outcomes.manifest, path), look_up(environment(), path)
+        if there and here and there != here:
+            yield f"{name} {there} (here {here})"
 
 
 def _read(folder: Path) -> tuple[Outcomes, Run]:
@@ -196,7 +185,7 @@ def _read(folder: Path) -> tuple[Outcomes, Run]:
 def _choose(run: Run, folder: Path, attack: str | None) -> str:
     known = run.scorecard.attacks
     if attack is None:
-        strongest = headline_attack(run.scorecard, run.manifest)
+        strongest = headline_attack(run)
         if strongest is None:
             raise UserError(
                 f"{folder} holds no attack, only {', '.join(known) or 'nothing'}. Score with "
@@ -212,7 +201,6 @@ def _choose(run: Run, folder: Path, attack: str | None) -> str:
 
 def _floor(scores: AttackScores, attack: str, asked: float) -> Finding:
     shown = scores.floor95
-    assert shown is not None
     limits = class_floors(scores)
     lowest = min(
         (each for each in scores.per_class if each.n),
@@ -220,22 +208,21 @@ def _floor(scores: AttackScores, attack: str, asked: float) -> Finding:
     )
     assert lowest.accuracy is not None
     assert lowest.wilson95 is not None
-    passed = shown >= asked
     under = "without an attack" if attack == "clean" else f"under {attack}"
     if eps_of(attack, scores.constants) is None:
         under += " at an ε that nobody stated"
     sentence = (
-        f"{under} every class is right at least {_against(shown, asked)} % of the time with 95 % "
-        f"confidence; the floor asked for is {_against(asked, shown)} %"
+        f"{under} every class is right at least {percent_end(shown, (asked,))} % of the time with "
+        f"95 % confidence; the floor asked for is {percent_end(asked, (shown,))} %"
     )
-    if not passed:
+    if shown < asked:
         low, high = map(percent, lowest.wilson95)
         may = ", and more images may show it" if lowest.accuracy > asked else ""
         sentence += (
             f"; lowest is {lowest.name} at {percent(lowest.accuracy)} % of {lowest.n} images "
             f"(95 % interval {low} to {high}){may}"
         )
-    return Finding(asked, shown, passed, lowest.name, lowest.n, lowest.accuracy, sentence)
+    return Finding(asked, shown, shown >= asked, lowest.name, lowest.n, lowest.accuracy, sentence)
 
 
 def _max_drop(outcomes: Outcomes, folder: Path, attack: str, asked: float) -> Finding:
@@ -251,18 +238,17 @@ def _max_drop(outcomes: Outcomes, folder: Path, attack: str, asked: float) -> Fi
     shown, drop = largest.at_most, largest.drop
     assert shown is not None
     assert drop is not None
-    passed = shown <= asked
     sentence = (
-        f"from clean to {attack} no class loses more than {_against(shown, asked)} points with "
-        f"95 % confidence; allowed are {_against(asked, shown)}"
+        f"from clean to {attack} no class loses more than {percent_end(shown, (asked,))} points "
+        f"with 95 % confidence; allowed are {percent_end(asked, (shown,))}"
     )
-    if not passed:
+    if shown > asked:
         may = ", and more images may show it" if drop < asked else ""
         sentence += (
             f"; the limit is that of {largest.name}, which loses {percent(drop)} on {largest.n} "
             f"images{may}"
         )
-    return Finding(asked, shown, passed, largest.name, largest.n, drop, sentence)
+    return Finding(asked, shown, shown <= asked, largest.name, largest.n, drop, sentence)
 
 
 def _fraction(flag: str, text: str | None) -> float | None:
@@ -278,11 +264,3 @@ def _fraction(flag: str, text: str | None) -> float | None:
         hint = f" Did you mean {number}%?" if not sign and 1 < value < 100 else ""
         raise UserError(f"{flag} is {text!r}; give a share between 0 and 1, as 0.20 or 20%.{hint}")
     return value
-
-
-def _against(value: float, other: float) -> str:
-    """A fraction in per cent, with as many digits as tell it from the other."""
-    for digits in range(1, _MOST_DIGITS):
-        if f"{100 * value:.{digits}f}" != f"{100 * other:.{digits}f}" or value == other:
-            break
-    return f"{100 * value:.{1 if value == other else digits}f}"

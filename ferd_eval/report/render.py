@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ferd_eval.io.escape import escape_formula, escape_latex, escape_markdown
-from ferd_eval.report.format import FormattedValue
+from ferd_eval.report.format import FormattedValue, percent, span
 
 CsvCell = str | float | FormattedValue | None
 
@@ -33,6 +33,7 @@ def environment(*, html: bool) -> Environment:
         keep_trailing_newline=not html,
     )
     made.filters |= {"md": escape_markdown, "tex": escape_latex, "nb": keep_units, "zipped": zip}
+    made.filters |= {"percent": percent, "span": span}
     made.tests["figure"] = lambda cell: isinstance(cell, FormattedValue)
     return made
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ferd_eval.attacks.registry import BLACK_BOX, WHITE_BOX, access_of
 from ferd_eval.errors import listed
+from ferd_eval.io.files import write_texts
+from ferd_eval.io.json import to_json
 from ferd_eval.metrics import AttackScores, Scorecard, TargetedSuccess
 from ferd_eval.metrics.figures import WORST_CLASS, board_figures
+from ferd_eval.report import render
 from ferd_eval.report.audit.crosswalk import crosswalk
 from ferd_eval.report.audit.not_measured import epsilons, unmeasured
 from ferd_eval.report.format import NOTHING, Cell, Table, percent, ratio, span, whole
@@ -100,14 +104,32 @@ class Appendix:
     data: Mapping[str, Any]
 
 
+def write_appendix(folder: Path, run: Run) -> tuple[Path, ...]:
+    """Write ``audit.md``, ``audit.html`` and ``audit.json`` of one run into its folder.
+
+    Returns:
+        The files written.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    made = appendix(run)
+    contents = {
+        "audit.md": render.text("audit.md.j2", appendix=made),
+        "audit.html": render.page("audit.html.j2", styles=("report.css",), appendix=made),
+        "audit.json": to_json(made.data),
+    }
+    return write_texts(folder, contents)
+
+
 def appendix(run: Run) -> Appendix:
     """Build the appendix of one run from its scorecard and its record, whatever that holds."""
     card, manifest = run.scorecard, run.manifest
-    headline = headline_attack(card, manifest)
+    headline = headline_attack(run)
     facts = {label: look_up(manifest, path) for label, path in {**IDENTITY, **_OPTIONAL}.items()}
     unknown = [label for label in IDENTITY if facts[label] in (None, "", [], {})]
     threat = threat_model(card, manifest)
-    gaps = unmeasured(card, manifest, unknown)
+    gaps = list(unmeasured(card, manifest, unknown))
     crossings = crosswalk(card, headline, len(gaps), unknown)
     cost = cost_table(manifest)
     constants = {attack: scores.constants for attack, scores in card.attacks.items()}
@@ -142,7 +164,7 @@ def appendix(run: Run) -> Appendix:
         ),
         Section(
             "What was not measured",
-            points=tuple(f"{gap.what}: {gap.detail.removesuffix('.')}." for gap in gaps),
+            points=tuple(f"{what}: {detail.removesuffix('.')}." for what, detail in gaps),
         ),
         Section("Limits", points=_LIMITS),
         Section(
@@ -156,7 +178,7 @@ def appendix(run: Run) -> Appendix:
                 Table(
                     "Crosswalk",
                     ("Framework", "Item", "What it asks", "Evidence in this run", "Leaves open"),
-                    tuple(astuple(each) for each in crossings),
+                    tuple(tuple(row.values()) for row in crossings),
                 ),
             ),
         ),
@@ -174,9 +196,9 @@ def appendix(run: Run) -> Appendix:
         "checks": [
             dict(zip(("name", "status", "statement"), each, strict=True)) for each in checks
         ],
-        "not_measured": [asdict(gap) for gap in gaps],
+        "not_measured": [{"what": what, "detail": detail} for what, detail in gaps],
         "limits": list(_LIMITS),
-        "crosswalk": [asdict(each) for each in crossings],
+        "crosswalk": crossings,
     }
     return Appendix(f"Audit appendix: {run.name}", sections, data)
 
@@ -232,30 +254,31 @@ def fact_text(value: Any) -> str:
 
 
 def _figures_table(card: Scorecard) -> Table:
+    rows: list[dict[str, Cell]] = []
+    for attack, scores in card.attacks.items():
+        worst = scores.worst_class
+        rows.append(
+            {
+                "Attack": attack,
+                "Images": whole(scores.n),
+                "Average": percent(scores.average),
+                "95 % interval": str(span(scores.average95)),
+                "Lowest class": worst.name if worst else NOTHING,
+                "Its accuracy": percent(worst.accuracy if worst else None),
+                "True lowest, 95 %": str(span(scores.worst_class95)),
+                "95 % floor": percent(scores.floor95),
+                "NSD": ratio(scores.nsd),
+                "Could be the worst": listed(_suspects(scores)) or NOTHING,
+            }
+        )
     return Table.of(
         "Figures",
-        (_figures_row(attack, scores) for attack, scores in card.attacks.items()),
+        rows,
         "Accuracy in per cent. True lowest: an interval for the accuracy of the class that truly "
         "is lowest, whichever it is. 95 % floor: with 95 % confidence every class is at least this "
         "accurate under the attack. Could be the worst: the classes that cannot be excluded as the "
         "lowest, with 95 % confidence.",
     )
-
-
-def _figures_row(attack: str, scores: AttackScores) -> dict[str, Cell]:
-    worst = scores.worst_class
-    return {
-        "Attack": attack,
-        "Images": whole(scores.n),
-        "Average": percent(scores.average),
-        "95 % interval": str(span(scores.average95)),
-        "Lowest class": worst.name if worst else NOTHING,
-        "Its accuracy": percent(worst.accuracy if worst else None),
-        "True lowest, 95 %": str(span(scores.worst_class95)),
-        "95 % floor": percent(scores.floor95),
-        "NSD": ratio(scores.nsd),
-        "Could be the worst": listed(_suspects(scores)) or NOTHING,
-    }
 
 
 def _figures(scores: AttackScores) -> dict[str, Any]:

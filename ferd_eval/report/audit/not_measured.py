@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ferd_eval.attacks.registry import BLACK_BOX, access_of
@@ -20,7 +19,6 @@ _USUAL = {
     "cw": "CW∞, the margin loss",
     "aa": "AutoAttack, the strongest attack here",
 }
-
 
 #: Not measured by any run under attack.
 _NEVER_ATTACKED = {
@@ -41,28 +39,32 @@ _NEVER = {
 }
 
 
-@dataclass(frozen=True)
-class Gap:
-    """Something that was not measured, and the consequence for this run."""
-
-    what: str
-    detail: str
+#: What was not measured, and the consequence for this run.
+_Gaps = Iterator[tuple[str, str]]
 
 
-def unmeasured(card: Scorecard, manifest: Mapping[str, Any], unknown: Sequence[str]) -> list[Gap]:
+def unmeasured(card: Scorecard, manifest: Mapping[str, Any], unknown: Sequence[str]) -> _Gaps:
     """List the gaps: those of this run first, those of any run of this package last.
 
     Args:
         unknown: facts about the run that its record does not hold.
     """
-    found = (
-        _images(card, manifest),
-        _attacks(card),
-        _checks(card),
-        _record(card, manifest, unknown),
-        _never(card),
-    )
-    return [Gap(what, detail) for gaps in found for what, detail in gaps]
+    yield from _images(card, manifest)
+    yield from _attacks(card)
+    for check in card.trust.checks:
+        if check.status == "not measured":
+            yield f"Check “{check.name}”", check.statement
+    yield from _record(card, manifest, unknown)
+    groupings = f" and these groupings of classes: {listed(list(card.groups))}"
+    yield from {
+        "Other trainings of the same method": "this is one checkpoint; how much a method's figures "
+        "vary from training to training needs several",
+        "Training data": "whether these images, or near copies, were trained on; bias and errors "
+        "in labels",
+        "Groups of people, places or devices": "figures are split by classes"
+        f"{groupings if card.groups else ''}, not by who or what is in the image",
+        **_NEVER,
+    }.items()
 
 
 def epsilons(card: Scorecard) -> list[str]:
@@ -75,21 +77,17 @@ def epsilons(card: Scorecard) -> list[str]:
     return [found[eps] for eps in sorted(found)]
 
 
-_Gaps = Iterator[tuple[str, str]]
-
-
 def _images(card: Scorecard, manifest: Mapping[str, Any]) -> _Gaps:
     selection = card.dataset.get("selection")
     first = next(iter(card.attacks.values()))
-    if selection is None:
-        detail = f"{first.n} images were scored; whether the data set has more was not recorded"
-        yield "Images that were not scored", detail
-    elif selection != "all":
-        detail = (
-            f"only a part of the data set was taken: {selection} ({first.n} images in all); the "
-            "rest of it was not looked at"
+    if selection != "all":
+        yield (
+            "Images that were not scored",
+            f"{first.n} images were scored; whether the data set has more was not recorded"
+            if selection is None
+            else f"only a part of the data set was taken: {selection} ({first.n} images in all); "
+            "the rest of it was not looked at",
         )
-        yield "Images that were not scored", detail
     if empty := [each.name for each in first.per_class if each.n == 0]:
         yield "Classes without images", f"nothing is known of {listed(empty)}"
     if look_up(manifest, "status") not in (None, "finished"):
@@ -106,75 +104,55 @@ def _attacks(card: Scorecard) -> _Gaps:
     for attack, scores in card.attacks.items():
         yield from _partly(attack, scores)
     if not any(isinstance(scores.target, TargetedSuccess) for scores in card.attacks.values()):
-        detail = "no attack aimed at chosen classes (--attacks clean,targeted)"
-        yield "Which class an attacker can reach", detail
+        yield (
+            "Which class an attacker can reach",
+            "no attack aimed at chosen classes (--attacks clean,targeted)",
+        )
+    tried = "no change was tried" if families == {"clean"} else "the ε that was tried is not known"
     if known := epsilons(card):
         tried = f"only ε = {', '.join(known)} was tried"
-    elif families == {"clean"}:
-        tried = "no change was tried"
-    else:
-        tried = "the ε that was tried is not known"
     yield "Other sizes of change", tried
     yield from _NEVER_ATTACKED.items()
     beyond = "beyond Square's queries, " if any(BLACK_BOX in access_of(f) for f in families) else ""
-    detail = f"{beyond}images transferred from other networks, and searches by queries alone"
-    yield "Attackers who do not know the weights", detail
+    yield (
+        "Attackers who do not know the weights",
+        f"{beyond}images transferred from other networks, and searches by queries alone",
+    )
 
 
 def _partly(attack: str, scores: AttackScores) -> _Gaps:
     """Where an attack's images were stored rounded, or part of it saw only a sample."""
-    if stored_in := scores.constants.get("stored_in"):
-        tolerance = 255 * float(scores.constants.get("rounding_tolerance") or 0)
-        detail = (
+    constants = scores.constants
+    if stored_in := constants.get("stored_in"):
+        tolerance = 255 * float(constants.get("rounding_tolerance") or 0)
+        yield (
+            f"The images of {attack} as the attack made them",
             f"they were stored in {stored_in}, which may move a pixel by {tolerance:.2f}/255 and "
-            f"undo part of the attack; {scores.constants.get('moved_back_to_eps') or 0} of them "
-            "lay beyond ε by that and were moved back to it"
+            f"undo part of the attack; {constants.get('moved_back_to_eps') or 0} of them lay "
+            "beyond ε by that and were moved back to it",
         )
-        yield f"The images of {attack} as the attack made them", detail
     if scores.audit is not None and scores.audit.leaves_open:
         bound = scores.audit.overall
-        detail = (
+        yield (
+            f"Part of {attack}",
             f"FAB and Square attacked {bound.sampled} of {bound.survivors} survivors; with 95 % "
             f"confidence at least {percent(bound.lower)} % of all images would have stood had they "
-            "attacked all"
+            "attacked all",
         )
-        yield f"Part of {attack}", detail
-
-
-def _checks(card: Scorecard) -> _Gaps:
-    for check in card.trust.checks:
-        if check.status == "not measured":
-            yield f"Check “{check.name}”", check.statement
 
 
 def _record(card: Scorecard, manifest: Mapping[str, Any], unknown: Sequence[str]) -> _Gaps:
     if manifest.get("engine") == "imported":
-        detail = (
+        yield (
+            "How the attacks were run",
             "the predictions were imported: the attacks' constants, device, precision and code are "
             "those of another tool and are known only as far as stated; versions and commit below "
-            "are those of the program that imported them"
+            "are those of the program that imported them",
         )
-        yield "How the attacks were run", detail
     if unknown:
         yield "Facts the record does not hold", ", ".join(unknown)
     if card.seed is not None:
-        detail = f"one seed ({card.seed}); another may break a few images more"
-        yield "Other random starts", detail
-
-
-def _never(card: Scorecard) -> _Gaps:
-    yield (
-        "Other trainings of the same method",
-        "this is one checkpoint; how much a method's figures vary from training to training needs "
-        "several",
-    )
-    yield (
-        "Training data",
-        "whether these images, or near copies, were trained on; bias and errors in labels",
-    )
-    groups = "classes"
-    if card.groups:
-        groups += f" and these groupings of classes: {listed(list(card.groups))}"
-    detail = f"figures are split by {groups}, not by who or what is in the image"
-    yield "Groups of people, places or devices", detail
-    yield from _NEVER.items()
+        yield (
+            "Other random starts",
+            f"one seed ({card.seed}); another may break a few images more",
+        )

@@ -18,7 +18,7 @@ from ferd_eval.report.comparison.model import ComparisonReport, Reference
 from ferd_eval.report.comparison.seed_pairing import SeedPairs, pair_seeds
 from ferd_eval.report.comparison.text import headline
 from ferd_eval.report.comparison.write import write_comparison
-from ferd_eval.report.run.text import strongest
+from ferd_eval.report.run.text import is_within_threat
 from ferd_eval.results.manifest import look_up
 from ferd_eval.results.outcomes import Outcomes
 from ferd_eval.results.run_group import RunGroup, read_run_groups
@@ -129,11 +129,7 @@ def _shared(first: RunGroup, second: RunGroup) -> list[str]:
 
 
 def _choose(first: RunGroup, second: RunGroup, asked: str | None) -> str:
-    """The attack asked for, else the strongest over both sides within its ε.
-
-    Raises:
-        UserError: it is not shared, or not the same attack on both sides.
-    """
+    """The attack asked for, else the strongest of both; refuse one not shared or not the same."""
     shared = _shared(first, second)
     if not shared:
         ours, theirs = (", ".join(side.runs[0].attacks) for side in (first, second))
@@ -164,10 +160,9 @@ def _strongest(sides: Sequence[RunGroup], attacks: Sequence[str]) -> str | None:
     average = {
         attack: sum(_right(run, attack) / len(side.runs) for side in sides for run in side.runs)
         for attack in attacks
+        if is_within_threat(attack, manifest["attacks"][attack] or {}, manifest)
     }
-    return strongest(
-        average, {attack: manifest["attacks"][attack] or {} for attack in attacks}, manifest
-    )
+    return min(average, key=average.__getitem__, default=None)
 
 
 def _right(run: Outcomes, attack: str) -> float:
@@ -195,37 +190,28 @@ def _owners(sides: Sequence[RunGroup]) -> list[str]:
 def _reference(
     pairs: SeedPairs, reference: RunGroup, attack: str, asked: ComparisonRequest
 ) -> Reference:
-    """Compare both sides with a third, under the attack of the verdict.
-
-    Raises:
-        UserError: it was not scored under it, or has two runs.
-    """
+    """Compare both sides with a third; refuse one without the verdict's attack, or of two runs."""
+    name, sides = reference.name, (pairs.first, pairs.second)
     if not all(attack in run.attacks for run in reference.runs):
         raise UserError(
-            f"--reference {reference.name} was not scored under {attack}. Score it, or give "
-            "--attack one that all share."
+            f"--reference {name} was not scored under {attack}. Score it, or give --attack one "
+            "that all share."
         )
-    found = mismatch([*pairs.first.runs, *reference.runs], attack)
-    if found is not None:
-        raise UserError(
-            f"--reference: {attack} is not the same attack: "
-            f"{_in_words(found, [pairs.first, reference])}."
-        )
+    if found := mismatch([*pairs.first.runs, *reference.runs], attack):
+        said = _in_words(found, [pairs.first, reference])
+        raise UserError(f"--reference: {attack} is not the same attack: {said}.")
     if len(reference.runs) == 2:
-        raise UserError(
-            f"--reference {reference.name} has 2 runs. Give one, or {FEWEST_SEEDS} or more."
-        )
-    several = max(len(reference.runs), len(pairs.first.runs)) > 1
-    both = (pairs.first, pairs.second)
-    to_first, to_second = (_to_reference(reference, side, attack, asked) for side in both)
+        raise UserError(f"--reference {name} has 2 runs. Give one, or {FEWEST_SEEDS} or more.")
+    single = len(reference.runs) == 1, len(pairs.first.runs) == 1
     note = ""
-    if several and len(reference.runs) == 1:
-        note = f"{reference.name} is one network and taken as it is."
-    elif several and len(pairs.first.runs) == 1:
+    if single == (True, False):
+        note = f"{name} is one network and taken as it is."
+    elif single == (False, True):
         note = f"{pairs.first.name} and {pairs.second.name} are one network each, taken as it is."
-    elif several:
-        said = (pair_seeds(reference, side, asked.pair_seeds).said for side in both)
-        note = " ".join(dict.fromkeys(said))
+    elif single == (False, False):
+        said_of_each = (pair_seeds(reference, side, asked.pair_seeds).said for side in sides)
+        note = " ".join(dict.fromkeys(said_of_each))
+    to_first, to_second = (_to_reference(reference, side, attack, asked) for side in sides)
     return Reference(reference, to_first, to_second, note)
 
 
@@ -238,21 +224,15 @@ def _to_reference(
     them, so that only the other side's seeds vary.
     """
     counts = len(reference.runs), len(side.runs)
-    if counts == (1, 1) or min(counts) > 1:
-        several = min(counts) > 1
-        pairs = (
-            pair_seeds(reference, side, asked.pair_seeds)
-            if several
-            else SeedPairs(reference, side, False, "")
-        )
-        return _compare(pairs, attack, asked.margin)
-    return compare_methods(
-        reference.runs * (counts[1] if counts[0] == 1 else 1),
-        side.runs * (counts[0] if counts[1] == 1 else 1),
-        attack,
-        by_seed=True,
-        margin=asked.margin,
+    if min(counts) > 1:
+        return _compare(pair_seeds(reference, side, asked.pair_seeds), attack, asked.margin)
+    if counts == (1, 1):
+        return compare(reference.runs[0], side.runs[0], attack, asked.margin)
+    theirs, ours = (
+        reference.runs * (max(counts) // counts[0]),
+        side.runs * (max(counts) // counts[1]),
     )
+    return compare_methods(theirs, ours, attack, by_seed=True, margin=asked.margin)
 
 
 def _warnings(sides: Sequence[RunGroup], attack: str) -> Iterator[str]:

@@ -63,52 +63,33 @@ class ComparisonReport:
         return (self.first, self.second, *([self.reference.group] if self.reference else []))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Line:
-    """Both sides, their difference (second − first) and its interval."""
+    """A figure over all classes, or a class, of both sides.
 
-    first: FormattedValue
-    second: FormattedValue
-    difference: FormattedValue
-    low95: FormattedValue
-    high95: FormattedValue
+    Attributes:
+        key: of a figure; empty for a class.
+        figures: metric of ``compare.csv`` → its value: first, second, difference (second − first)
+            and the ends of its interval; of a class with n and p.
+        index: of a class.
+        finding: of a class: "higher" or "lower" beyond chance after Holm's correction, else empty.
+    """
+
+    name: str
+    figures: Mapping[str, FormattedValue]
+    key: str = ""
+    index: int = -1
+    finding: str = ""
 
     @property
     def interval(self) -> FormattedValue:
         """Both ends; it sorts by the lower."""
-        return between(self.low95, self.high95)
+        return between(self.figures["low95"], self.figures["high95"])
 
-    @property
-    def figures(self) -> Mapping[str, FormattedValue]:
-        """Metric of ``compare.csv`` → its value."""
-        return {key: each for key, each in vars(self).items() if isinstance(each, FormattedValue)}
-
-
-@dataclass(frozen=True)
-class DeltaLine(Line):
-    """A figure over all classes."""
-
-    detectable: FormattedValue
-    key: str
-    name: str
-
-
-@dataclass(frozen=True)
-class ClassDeltaLine(Line):
-    """One class.
-
-    Attributes:
-        finding: "higher" or "lower" beyond chance after Holm's correction, else empty.
-        reference: accuracy of the reference; None where there is none.
-    """
-
-    p: FormattedValue
-    p_holm: FormattedValue
-    reference: FormattedValue | None
-    n: FormattedValue
-    index: int
-    name: str
-    finding: str
+    def cells(self, *metrics: str) -> tuple[FormattedValue, ...]:
+        """Figures by their metrics, of which "interval" is both ends."""
+        figures = {**self.figures, "interval": self.interval}
+        return tuple(figures[metric] for metric in metrics)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +101,7 @@ class ComparisonView:
         headline: the verdict with its reason.
         sentences: on certainty.
         taken_alone: why classes whose own interval leaves out 0 are not beyond chance.
+        more: figures that are no `Line`: key → metric → value.
         classes: by their difference, those without images last.
         reach: half the width of a chart that holds every interval, a fraction.
         by_attack: attack → average and lowest class, or tenth.
@@ -138,11 +120,10 @@ class ComparisonView:
     taken_alone: str
     split_sentence: str
     warnings: tuple[str, ...]
-    overall: tuple[DeltaLine, ...]
-    raw_nsd: tuple[FormattedValue, FormattedValue, FormattedValue]
-    split: tuple[FormattedValue, FormattedValue] | None
-    classes: tuple[ClassDeltaLine, ...]
+    overall: tuple[Line, ...]
+    more: Mapping[str, Mapping[str, FormattedValue]]
+    classes: tuple[Line, ...]
     reach: float
-    by_attack: Mapping[str, tuple[DeltaLine, DeltaLine]]
-    to_reference: Mapping[str, tuple[DeltaLine, ...]]
+    by_attack: Mapping[str, tuple[Line, Line]]
+    to_reference: Mapping[str, tuple[Line, ...]]
     tables: Mapping[str, Table]

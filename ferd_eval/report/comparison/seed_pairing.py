@@ -42,37 +42,26 @@ def pair_seeds(first: RunGroup, second: RunGroup, asked: bool | None) -> SeedPai
             f"--pair-seeds needs as many runs on both sides; {first.name} has {len(first.runs)}, "
             f"{second.name} {len(second.runs)}. Give those of the same seeds, or --no-pair-seeds."
         )
-    ours, theirs = first.recorded_seeds, second.recorded_seeds
-    same_seeds = (
-        ours is not None
-        and theirs is not None
-        and len({*ours}) == len(ours)
-        and sorted(ours) == sorted(theirs)
-    )
-    if same_seeds:
-        assert ours is not None
-        assert theirs is not None
+    ours, theirs = first.recorded_seeds or (), second.recorded_seeds or ()
+    if ours and len({*ours}) == len(ours) and sorted(ours) == sorted(theirs):
         ordered = second.in_order([theirs.index(seed) for seed in ours])
-        if asked or ordered.teachers == first.teachers:
-            seeds = listed(tuple(map(str, ours)))
-            said = f"Differences are taken seed by seed (training seeds {seeds})."
-            return SeedPairs(first, ordered, True, said)
-        return _apart(first, second, "the teachers are not the same")
+        if not asked and ordered.teachers != first.teachers:
+            return _apart(first, second, "the teachers are not the same")
+        seeds = listed(tuple(map(str, ours)))
+        said = f"Differences are taken seed by seed (training seeds {seeds})."
+        return SeedPairs(first, ordered, True, said)
     if asked:
         said = "Differences are taken run by run in the order given, as asked for by --pair-seeds."
         return SeedPairs(first, second, True, said)
-    return _apart(first, second, _why_not(first, second))
-
-
-def _why_not(first: RunGroup, second: RunGroup) -> str:
-    for side in (first, second):
-        if side.recorded_seeds is None:
-            return (
-                f"the runs of {side.name} do not record their training seeds; --pair-seeds pairs "
-                "them in the order given"
-            )
-    ours, theirs = (", ".join(map(str, side.recorded_seeds or ())) for side in (first, second))
-    return f"the training seeds are {ours} of {first.name} and {theirs} of {second.name}"
+    for side, seeds_known in ((first, ours), (second, theirs)):
+        if not seeds_known:
+            why = f"the runs of {side.name} do not record their training seeds; --pair-seeds pairs "
+            return _apart(first, second, f"{why}them in the order given")
+    of_both = " and ".join(
+        f"{', '.join(map(str, seeds_known))} of {side.name}"
+        for side, seeds_known in ((first, ours), (second, theirs))
+    )
+    return _apart(first, second, f"the training seeds are {of_both}")
 
 
 def _apart(first: RunGroup, second: RunGroup, reason: str) -> SeedPairs:

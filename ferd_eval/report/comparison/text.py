@@ -221,10 +221,10 @@ def taken_alone(found: Comparison) -> str:
     )
 
 
-def split(report: ComparisonReport) -> str:
+def split(found: Comparison) -> str:
     """The reason why the NSD differs."""
-    nsd, parts = report.comparison.nsd, report.comparison.nsd_split
-    if nsd.value is None and None in report.comparison.nsd_raw:
+    nsd, parts = found.nsd, found.nsd_split
+    if nsd.value is None and None in found.nsd_raw:
         return "NSD is not compared: where no image is right it has no value."
     if nsd.value is None:
         return "NSD is not compared: it has no value on one side, or a class has a single image."

@@ -79,10 +79,22 @@ def leaderboard(
         board = _board(those, beside, source if beside else "", attacks)
         boards.append(replace(board, rows=_sorted_rows(board, sort_attack, sort_figure)))
     for name in dict.fromkeys(row.dataset for row in published):
-        if name not in below:
+        if name not in below:  # no run was scored on it
             own = [row for row in published if row.dataset == name]
-            classes = (num_classes or {}).get(name)
-            boards.append(_published_board(name, own, source, attacks, classes))
+            columns, classes = _columns((), own, attacks), (num_classes or {}).get(name)
+            boards.append(
+                Board(
+                    title=f"{name}: published figures only",
+                    dataset=name,
+                    images=None,
+                    eps="",
+                    worst_figure=lowest_figure(classes).key if classes else "",
+                    columns=columns,
+                    reported=_reported_rows(own, columns),
+                    source=source,
+                    notes=notes((), (), (), source),
+                )
+            )
     return Leaderboard(f"Leaderboard of {len(groups)} row{'s' * (len(groups) > 1)}", tuple(boards))
 
 
@@ -129,28 +141,6 @@ def _board(
             origin_table(groups),
             *([doubts] if doubts.rows else []),
         ),
-    )
-
-
-def _published_board(
-    dataset: str,
-    published: Sequence[Reported],
-    source: str,
-    attacks: Sequence[str] | None,
-    classes: int | None,
-) -> Board:
-    """Published rows of a data set that no run was scored on."""
-    columns = _columns((), published, attacks)
-    return Board(
-        title=f"{dataset}: published figures only",
-        dataset=dataset,
-        images=None,
-        eps="",
-        worst_figure=lowest_figure(classes).key if classes else "",
-        columns=columns,
-        reported=_reported_rows(published, columns),
-        source=source,
-        notes=notes((), (), (), source),
     )
 
 
@@ -358,11 +348,7 @@ def _reported_rows(published: Sequence[Reported], columns: Sequence[Column]) -> 
 
 
 def _read_sort(sort: str | None, attacks: Collection[str]) -> tuple[str, str]:
-    """Attack (or empty) and figure of ``--sort``; ``name`` and ``given`` come as figures.
-
-    Raises:
-        UserError: it names no figure, or an attack that is not there.
-    """
+    """Attack (or empty) and figure of ``--sort``, ``name`` or ``given``; refuse others."""
     if sort in ("name", "given"):
         return "", sort
     figures = {name: key for key in board_figures() for name in (short_heading(key).lower(), key)}

@@ -18,15 +18,18 @@ from ferd_eval.results.manifest import look_up
 #: Names listed in a sentence; the rest are counted.
 _MOST_NAMES = 6
 
-_WORST = {
-    WORST_CLASS: "Worst class is the lowest of this sample; it is picked after the fact and "
-    "tends to look worse than it is.",
-    WORST_10PCT: "Worst 10 % is the mean of the lowest tenth of the classes in this sample; "
-    "they are picked after the fact and tend to look worse than they are.",
-}
-_INTERVAL = {
-    WORST_CLASS: "the class that truly is lowest, whichever it is",
-    WORST_10PCT: "the tenth of the classes that truly is lowest",
+#: Figure of the lowest classes → how to read it, and the subject of its interval.
+_LOWEST = {
+    WORST_CLASS: (
+        "Worst class is the lowest of this sample; it is picked after the fact and tends to look "
+        "worse than it is.",
+        "the class that truly is lowest, whichever it is",
+    ),
+    WORST_10PCT: (
+        "Worst 10 % is the mean of the lowest tenth of the classes in this sample; they are picked "
+        "after the fact and tend to look worse than they are.",
+        "the tenth of the classes that truly is lowest",
+    ),
 }
 
 
@@ -49,7 +52,6 @@ def notes(
         found += _missing(groups, columns)
         found += _not_ranked(columns, unaligned)
         found += _in_doubt(groups)
-        found += _other_circumstances(groups)
     if source:
         found.append(
             f"† Reported, not measured: {source.rstrip('.')}. Such rows stand apart and are never "
@@ -59,28 +61,24 @@ def notes(
 
 
 def _how_to_read(groups: Sequence[ScoredGroup]) -> Iterator[str]:
-    worst = lowest_figure(len(groups[0].runs[0].class_names))
-    yield "Accuracy in per cent." + (
-        " The best is bold and the second underlined, by the printed "
-        "figure. ≈ is not told from the best: the 95 % interval of the difference, paired by "
-        "image, holds 0 (for NSD, less what chance adds to it). Each difference stands for "
-        "itself, without a correction for many rows."
-        if len(groups) > 1
-        else ""
+    sizes = [len(group.runs) for group in groups]
+    lowest, truly_lowest = _LOWEST[lowest_figure(len(groups[0].runs[0].class_names))]
+    ranked = (
+        " The best is bold and the second underlined, by the printed figure. ≈ is not told from "
+        "the best: the 95 % interval of the difference, paired by image, holds 0 (for NSD, less "
+        "what chance adds to it). Each difference stands for itself, without a correction for "
+        "many rows."
     )
-    yield _WORST[worst]
-    if any(len(group.runs) == 1 for group in groups):
+    yield "Accuracy in per cent." + ranked * (len(groups) > 1)
+    yield lowest
+    if 1 in sizes:
         yield (
             "Intervals (95 %) beside the figures of one network are for other images like these; "
-            f"the one of the lowest is that of {_INTERVAL[worst]}."
+            f"the one of the lowest is that of {truly_lowest}."
         )
     yield (
         "Floor: with 95 % confidence every class is right at least this often under the attack"
-        + (
-            "; of several seeds, every class of each of their networks."
-            if any(len(group.runs) > 1 for group in groups)
-            else "."
-        )
+        f"{'; of several seeds, every class of each of their networks' * (max(sizes) > 1)}."
     )
     yield (
         "NSD: standard deviation over classes divided by their mean; it falls whenever the mean "
@@ -93,10 +91,10 @@ def _seeds(groups: Sequence[ScoredGroup]) -> Iterator[str]:
     few = [group for group in groups if 1 < len(group.runs) < FEWEST_SEEDS]
     single = len(groups) > len(methods) + len(few)
     if methods:
+        names = listed([f"{group.name}: {len(group.runs)}" for group in methods], _MOST_NAMES)
         yield (
-            "±: half the 95 % t interval of the mean over training seeds ("
-            + listed([f"{group.name}: {len(group.runs)}" for group in methods], _MOST_NAMES)
-            + "). Between such rows ≈ goes by the seeds and the images."
+            f"±: half the 95 % t interval of the mean over training seeds ({names}). Between such "
+            "rows ≈ goes by the seeds and the images."
         )
     for group in few:
         yield (
@@ -146,7 +144,9 @@ def _not_ranked(columns: Sequence[Column], unaligned: Sequence[str]) -> Iterator
 
 
 def _in_doubt(groups: Sequence[ScoredGroup]) -> Iterator[str]:
+    """Warnings, audits and imports; then versions, precisions and engines that differ."""
     cards = [card for group in groups for card in group.cards]
+    runs = [run for group in groups for run in group.runs]
     if any(card.flags for card in cards):
         yield "! marks rows whose attacks are in doubt; the signs are listed below."
     audits = [scores.audit for card in cards for scores in card.attacks.values()]
@@ -155,16 +155,12 @@ def _in_doubt(groups: Sequence[ScoredGroup]) -> Iterator[str]:
             "Audited: part of the attack saw only a sample of the images, so the figure may be too "
             "high; the run's own report says by how much."
         )
-    if any(run.manifest.get("engine") == "imported" for group in groups for run in group.runs):
+    if any(run.manifest.get("engine") == "imported" for run in runs):
         yield (
             "Imported: predictions that another tool made; what the attack did is not recorded "
             "here."
         )
-
-
-def _other_circumstances(groups: Sequence[ScoredGroup]) -> Iterator[str]:
-    """Versions, precisions and engines that differ; they may move figures by themselves."""
-    for what, values in differing([run for group in groups for run in group.runs]).items():
+    for what, values in differing(runs).items():
         known = list(dict.fromkeys(value for value in values if value is not None))
         yield (
             f"{what} is not the same for all rows ({listed(known, _MOST_NAMES)}), which may move "

@@ -49,7 +49,9 @@ def read_scored_groups(arguments: Sequence[str], *, group_seeds: bool) -> list[S
         else:
             runs = [run for those in each.found for run in those.runs if run not in twins]
             rows += [("", of) for of in (by_method(runs) if group_seeds else [(r,) for r in runs])]
-    _require_once([folder for _, folders in rows for folder in folders])
+    times = Counter(folder.resolve() for _, folders in rows for folder in folders)
+    if twice := [folder for folder, count in times.items() if count > 1]:
+        raise UserError(f"{twice[0]} is given more than once. Give each run one time.")
     groups = [_group(folders, name or str(folders[0])) for name, folders in rows]
     names = _names(rows, groups)
     scored = [
@@ -131,11 +133,7 @@ def _scored(name: str, folders: Sequence[Path], group: RunGroup) -> ScoredGroup:
 
 
 def _card(folder: Path, run: Outcomes) -> Scorecard:
-    """Figures of a run.
-
-    Raises:
-        UserError: its record or its table is damaged; the message names it.
-    """
+    """Figures of a run; refuse a damaged record or table by its name."""
     try:
         card = scorecard(run)
         images_of(run)
@@ -152,24 +150,17 @@ def _card(folder: Path, run: Outcomes) -> Scorecard:
 
 
 def _require_one_measurement(group: ScoredGroup) -> None:
-    """The runs of a row met the same images and attacks, each with its own training seed.
-
-    Raises:
-        UserError: they did not.
-    """
+    """Refuse a row whose runs met other images or attacks, or share a training seed."""
     apart = "Score them alike, or give each a row of its own."
-    first, *others = group.runs
-    for other in others:
-        if group.images != images_of(other):
-            raise UserError(
-                f"the runs of {group.name} were not scored on the same images within the same ε. "
-                f"{apart}"
-            )
-        for attack in group.attacks:
-            if first.manifest["attacks"][attack] != other.manifest["attacks"][attack]:
-                raise UserError(
-                    f"the runs of {group.name} met {attack} with other constants. {apart}"
-                )
+    first, *others = (run.manifest["attacks"] for run in group.runs)
+    if any(group.images != images_of(run) for run in group.runs[1:]):
+        raise UserError(
+            f"the runs of {group.name} were not scored on the same images within the same ε. "
+            f"{apart}"
+        )
+    for attack in group.attacks:
+        if any(first[attack] != other[attack] for other in others):
+            raise UserError(f"the runs of {group.name} met {attack} with other constants. {apart}")
     if not group.attacks:
         raise UserError(f"the runs of {group.name} share no attack. {apart}")
     known = [seed for seed in group.seeds if seed is not None]
@@ -180,18 +171,8 @@ def _require_one_measurement(group: ScoredGroup) -> None:
         )
 
 
-def _require_once(folders: Sequence[Path]) -> None:
-    times = Counter(folder.resolve() for folder in folders)
-    if twice := [folder for folder, count in times.items() if count > 1]:
-        raise UserError(f"{twice[0]} is given more than once. Give each run one time.")
-
-
 def _names(rows: Sequence[tuple[str, Sequence[Path]]], groups: Sequence[RunGroup]) -> list[str]:
-    """The user's name of each row, else a distinct one.
-
-    Raises:
-        UserError: the user gave a name twice.
-    """
+    """The user's name of each row, else a distinct one; refuse a name given twice."""
     given = Counter(name for name, _ in rows if name)
     if twice := [name for name, times in given.items() if times > 1]:
         raise UserError(f"the name {twice[0]!r} is given to two rows. Give each its own.")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ferd_eval.errors import UserError
 from ferd_eval.metrics.figures import Unit, papers_figures
-from ferd_eval.report.format import NOTHING, FormattedValue
+from ferd_eval.report.format import EMPTY, FormattedValue
 
 #: Published tables that come with the package: what ``--reported`` takes → file.
 PACKAGED: Mapping[str, str] = {"paper": "ferd.csv", "ferd": "ferd.csv"}
@@ -70,31 +70,22 @@ def read_reported(spec: str) -> ReportedTables:
     _check_columns(columns, spec)
     rows: dict[tuple[str, str, str], dict[str, Mapping[str, FormattedValue]]] = {}
     for number, row in enumerate(table, start=1):
+        where = f"{spec}: data row {number}"
         if None in row or None in row.values():
-            raise UserError(
-                f"{spec}: data row {number} has more or fewer cells than the heading. "
-                "Mend the file."
-            )
+            raise UserError(f"{where} has more or fewer cells than the heading. Mend the file.")
         words = {key: (row.get(key) or "").strip() for key in (*_REQUIRED, *_OPTIONAL)}
+        dataset, attack = words["dataset"], words["attack"]
         name = words["method"] + (f" ({words['student']})" if words["student"] else "")
-        scores = rows.setdefault((words["dataset"], words["table"], name), {})
-        if words["attack"] in scores:
+        scores = rows.setdefault((dataset, name, words["table"]), {})
+        if attack in scores:
             raise UserError(
-                f"{spec}: data row {number} repeats {name} under {words['attack']} on "
-                f"{words['dataset']}. Keep one of the two."
+                f"{where} repeats {name} under {attack} on {dataset}. Keep one of the two."
             )
-        scores[words["attack"]] = {
-            key: _figure(words[key], key, f"{spec}: data row {number}") for key in _FIGURES
-        }
+        scores[attack] = {key: _figure(words[key], key, where) for key in _FIGURES}
     if not rows:
         raise UserError(f"{spec} holds no rows. Give a CSV file with {', '.join(_REQUIRED)}.")
-    return ReportedTables(
-        " ".join(comments) or Path(spec).name,
-        tuple(
-            Reported(dataset, name, table, scores)
-            for (dataset, table, name), scores in rows.items()
-        ),
-    )
+    found = tuple(Reported(*key, scores) for key, scores in rows.items())
+    return ReportedTables(" ".join(comments) or Path(spec).name, found)
 
 
 def _read(file: Path) -> str:
@@ -125,7 +116,7 @@ def _check_columns(found: Iterable[str], spec: str) -> None:
 def _figure(text: str, key: str, where: str) -> FormattedValue:
     """The digits as they stand in the source; the value is a fraction, or the NSD itself."""
     if not text:
-        return FormattedValue(None, NOTHING)
+        return EMPTY
     as_ratio = _FIGURES[key].unit is Unit.RATIO
     if not _NUMBER.fullmatch(text) or (not as_ratio and Decimal(text) > 100):
         wanted = "a number such as 0.337" if as_ratio else "per cent, from 0 to 100"

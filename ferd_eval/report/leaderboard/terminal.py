@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from ferd_eval.metrics.figures import board_figures
 from ferd_eval.metrics.sanity.check import counted
-from ferd_eval.report.leaderboard.model import (
-    RULE,
-    Board,
-    Column,
-    Leaderboard,
-    Place,
-    Row,
-    Score,
-)
+from ferd_eval.report.leaderboard.model import RULE, Board, Column, Leaderboard, Place, Row
+from ferd_eval.report.terminal import plain_table
 
 _STYLES = {Place.BEST: "bold", Place.SECOND: "underline", Place.NONE: ""}
 
@@ -33,13 +25,12 @@ def render_terminal(board: Leaderboard) -> RenderableType:
             continue
         for column in each.columns:
             parts += [Text(column.title, style="bold"), _table(each, column), Text()]
-        parts += [Text(note, style="dim") for note in each.notes]
-        parts.append(Text())
+        parts += [*(Text(note, style="dim") for note in each.notes), Text()]
     return Group(*parts)
 
 
 def _table(board: Board, column: Column) -> RichTable:
-    table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    table = plain_table()
     table.add_column("Row", overflow="fold", min_width=12)
     for figure in board.figures:
         table.add_column(board.heading(figure), justify="right", no_wrap=True)
@@ -56,19 +47,15 @@ def _table(board: Board, column: Column) -> RichTable:
 
 
 def _cells(board: Board, row: Row, column: Column) -> list[Text]:
+    """The name, and each figure with its interval, in a column of its own where it needs room."""
     cells = [Text(f"{row.name} {row.label}".rstrip())]
     for figure in board.figures:
         score = row.score(column, figure)
-        beside = board_figures()[figure].interval is not None
-        cells.append(_figure(score, alone=not beside))
-        if beside:
+        text = Text("≈ " if score.tied else "")
+        text.append(score.figure.text, style=_STYLES[score.place])
+        cells.append(text)
+        if board_figures()[figure].interval:
             cells.append(Text(score.interval, style="dim"))
+        elif score.interval:
+            text.append(f" {score.interval}", style="dim")
     return cells
-
-
-def _figure(score: Score, *, alone: bool) -> Text:
-    text = Text("≈ " if score.tied else "")
-    text.append(score.figure.text, style=_STYLES[score.place])
-    if alone and score.interval:
-        text.append(f" {score.interval}", style="dim")
-    return text

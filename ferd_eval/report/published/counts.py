@@ -85,14 +85,6 @@ def stable(value: float) -> float:
     return round(value, _DIGITS)
 
 
-def _stable_scores(scores: Scores) -> Scores:
-    return replace(
-        scores,
-        figures={k: None if v is None else stable(v) for k, v in scores.figures.items()},
-        intervals={k: v and (stable(v[0]), stable(v[1])) for k, v in scores.intervals.items()},
-    )
-
-
 def read_attack(card: Fields, attack: str, class_names: Sequence[str]) -> PublishedAttack:
     """Read one attack of a scorecard.
 
@@ -102,7 +94,8 @@ def read_attack(card: Fields, attack: str, class_names: Sequence[str]) -> Publis
     where = f"{card.file}, {attack}"
     stated = Fields(where, _object(card.object("attacks").get(attack), where))
     per_class = stated.list("per_class")
-    if [_name(each) for each in per_class] != list(class_names):
+    names = [each.get("name") if isinstance(each, Mapping) else None for each in per_class]
+    if names != list(class_names):
         raise UserError(
             f"{where}: the classes are not those of the data set. Copy the file from the run again."
         )
@@ -118,16 +111,15 @@ def read_attack(card: Fields, attack: str, class_names: Sequence[str]) -> Publis
     limits = _open_limits(stated, len(class_names))
     if limits is not None:
         scores = replace(scores, **lowered(vars(scores), limits))
-    found = PublishedAttack(attack, constants, _stable_scores(scores), limits is not None)
+    figures = {k: None if v is None else stable(v) for k, v in scores.figures.items()}
+    intervals = {k: v and (stable(v[0]), stable(v[1])) for k, v in scores.intervals.items()}
+    scores = replace(scores, figures=figures, intervals=intervals)
+    found = PublishedAttack(attack, constants, scores, limits is not None)
     _require_agreement(found, stated)
     target = stated.values.get("target")
     if target is None or (isinstance(target, Mapping) and "sources" in target):
         _require_confusion(n_K, correct_K, class_names, stated)
     return found
-
-
-def _name(each: Any) -> Any:
-    return each.get("name") if isinstance(each, Mapping) else None
 
 
 def _object(value: Any, where: str) -> Mapping[str, Any]:
@@ -175,11 +167,7 @@ def _open_limits(stated: Fields, num_classes: int) -> dict[str, float] | None:
 
 
 def _require_agreement(found: PublishedAttack, stated: Fields) -> None:
-    """The scorecard states what its counts give.
-
-    Raises:
-        UserError: the message names the first figure that differs.
-    """
+    """Refuse a scorecard that states other figures than its counts give; name the first."""
     file, values, scores = stated.file, stated.values, found.scores
     worst = _object(values.get(WORST_CLASS.key), file)
     if worst.get("name") not in found.lowest:
@@ -205,18 +193,17 @@ def _require_confusion(
     """The matrix of an untargeted attack has the same counts on its rows and its diagonal."""
     confusion = stated.list("confusion")
     K = len(n_K)
-    whole = all(
+    is_table = len(confusion) == K and all(
         isinstance(row, list)
         and len(row) == K
         and all(isinstance(cell, int) and 0 <= cell < 2**53 for cell in row)
         for row in confusion
     )
-    if len(confusion) != K or not whole:
+    if not is_table:
         raise UserError(f"{stated.file}: confusion is no table of counts. Copy the file again.")
     for i, (name, row) in enumerate(zip(names, confusion, strict=True)):
         if (sum(row), row[i]) != (n_K[i], correct_K[i]):
-            said = f"{row[i]} of {sum(row)}"
-            own = f"{correct_K[i]} of {n_K[i]}"
+            said, own = f"{row[i]} of {sum(row)}", f"{correct_K[i]} of {n_K[i]}"
             raise _contradiction(f"confusion of {name}", said, own, stated.file)
 
 

@@ -36,7 +36,25 @@ class Hub:
 
 def hub(runs: Sequence[PublishedRun]) -> Hub:
     """Rank what can be compared, and list the origin of everything."""
-    return Hub(tuple(runs), _reports(runs), rankings(runs), _origins(runs), _doubts(runs))
+    doubts = tuple(
+        (str(run.place.network), run.place.evaluation or NOTHING, flag)
+        for run in runs
+        for flag in run.flags
+    )
+    origins = Table.of(
+        "Where the figures come from",
+        map(_origin, runs),
+        "Trained, Scored: day and commit of this code, as the run's own record has them; a dash "
+        "where no record is published. * the checkpoint itself is published and has this digest; "
+        "† the outcomes are, and give these counts.",
+    )
+    return Hub(
+        tuple(runs),
+        _reports(runs),
+        rankings(runs),
+        origins,
+        doubts_table(("Network", "Evaluation"), doubts),
+    )
 
 
 def _reports(runs: Sequence[PublishedRun]) -> Table:
@@ -82,16 +100,6 @@ def _span(days: Sequence[str]) -> str:
     return known[0] if len(known) == 1 else f"{known[0]} to {known[-1]}"
 
 
-def _origins(runs: Sequence[PublishedRun]) -> Table:
-    return Table.of(
-        "Where the figures come from",
-        map(_origin, runs),
-        "Trained, Scored: day and commit of this code, as the run's own record has them; a dash "
-        "where no record is published. * the checkpoint itself is published and has this digest; "
-        "† the outcomes are, and give these counts.",
-    )
-
-
 def _origin(run: PublishedRun) -> dict[str, Cell]:
     place, training = run.place, run.training
     teacher = " ".join(part for part in (training.teacher, training.teacher_sha256[:12]) if part)
@@ -109,14 +117,3 @@ def _origin(run: PublishedRun) -> dict[str, Cell]:
         "Scored": str(run.scored),
         "Report": Link("README" if run.readme else NOTHING, run.readme),
     }
-
-
-def _doubts(runs: Sequence[PublishedRun]) -> Table:
-    return doubts_table(
-        ("Network", "Evaluation"),
-        tuple(
-            (str(run.place.network), run.place.evaluation or NOTHING, flag)
-            for run in runs
-            for flag in run.flags
-        ),
-    )

@@ -84,13 +84,10 @@ def _attacks(card: Fields) -> tuple[str, ...]:
 
 
 def _version(card: Fields) -> str:
-    """The version of ferd_eval that scored.
-
-    Raises:
-        UserError: there is none, or it is later than this one.
-    """
+    """The version of ferd_eval that scored; refuse none, and one later than this."""
     version = card.text("versions.ferd_eval")
-    theirs, ours = (_numbers(each) for each in (version, __version__))
+    found = [re.match(r"(\d{1,6})\.(\d{1,6})\.(\d{1,6})", each) for each in (version, __version__)]
+    theirs, ours = (each and tuple(map(int, each.groups())) for each in found)
     if theirs is None or (ours is not None and theirs > ours):
         raise UserError(
             f"{card.file}: made by ferd_eval {version[:40]}, this is {__version__}. "
@@ -99,17 +96,8 @@ def _version(card: Fields) -> str:
     return version
 
 
-def _numbers(version: str) -> tuple[int, ...] | None:
-    found = re.match(r"(\d{1,6})\.(\d{1,6})\.(\d{1,6})", version)
-    return tuple(map(int, found.groups())) if found else None
-
-
 def _scoring_record(file: Path, place: Place) -> Fields | None:
-    """The record of the scoring run, if it is published.
-
-    Raises:
-        UserError: it is damaged, or says that the run is unfinished.
-    """
+    """The scoring run's record, if published; refuse a damaged one or an unfinished run."""
     name = file.name.removesuffix("scorecard.json") + RECORD
     record = _record(file.with_name(name), str(place.file.with_name(name)), SCORING)
     if record is not None and record.text_or_none("status") != "finished":
@@ -128,33 +116,27 @@ def _record(file: Path, called: str, fields: frozenset[str]) -> Fields | None:
 
 
 def _require_same(card: Fields, record: Fields) -> None:
-    """Scorecard and record are of one run.
-
-    Raises:
-        UserError: they are not.
-    """
-    for path in ("checkpoint.sha256", "dataset.fingerprint", "seed", "ferd_eval"):
-        here = "versions.ferd_eval" if path == "ferd_eval" else path
-        if look_up(card.values, here) != look_up(record.values, path):
-            raise _not_one_run(card, record, path)
+    """Refuse a scorecard and a record of different runs."""
+    both = {path: path for path in ("checkpoint.sha256", "dataset.fingerprint", "seed")}
+    differing = [
+        path
+        for path, here in {**both, "ferd_eval": "versions.ferd_eval"}.items()
+        if look_up(card.values, here) != look_up(record.values, path)
+    ]
     recorded = record.object("attacks")
-    for attack, scores in card.object("attacks").items():
-        if (look_up(scores, "constants") or {}) != (recorded.get(attack) or {}):
-            raise _not_one_run(card, record, f"what {attack} ran with")
-
-
-def _not_one_run(card: Fields, record: Fields, what: str) -> UserError:
-    return UserError(
-        f"{card.file} and {record.file} differ in {what}. Copy both from the same run."
-    )
+    differing += [
+        f"what {attack} ran with"
+        for attack, scores in card.object("attacks").items()
+        if (look_up(scores, "constants") or {}) != (recorded.get(attack) or {})
+    ]
+    if differing:
+        raise UserError(
+            f"{card.file} and {record.file} differ in {differing[0]}. Copy both from the same run."
+        )
 
 
 def _training_record(reports: Path, place: Place, digest: str) -> Fields | None:
-    """The record of the training run, if it is published.
-
-    Raises:
-        UserError: it is damaged, unfinished, or of another network.
-    """
+    """The training run's record, if published; refuse a damaged, unfinished or other one."""
     for folder in place.training:
         record = _record(reports / folder / RECORD, str(folder / RECORD), TRAINING)
         if record is None:
@@ -172,11 +154,7 @@ def _training_record(reports: Path, place: Place, digest: str) -> Fields | None:
 
 
 def _require_weights(reports: Path, place: Place, card: Fields, training: Fields | None) -> bool:
-    """Whether the checkpoint is published.
-
-    Raises:
-        UserError: a file of its name has another digest.
-    """
+    """Whether the checkpoint is published; refuse a file of its name with another digest."""
     named = [card.text_or_none("checkpoint.path")]
     named += [training.text_or_none("result.file")] if training else []
     names = {re.split(r"[\\/]", name)[-1] for name in named if name} - {"", ".", ".."}
@@ -198,11 +176,7 @@ def _require_weights(reports: Path, place: Place, card: Fields, training: Fields
 
 
 def _require_outcomes(folder: Path, place: Place, attacks: tuple[PublishedAttack, ...]) -> None:
-    """Published outcomes give the counts of the scorecard.
-
-    Raises:
-        UserError: they do not, or cannot be read.
-    """
+    """Refuse published outcomes that cannot be read, or give other counts than the scorecard."""
     again = "Make the scorecard again with ferd-eval report, and copy both."
     try:
         made = scorecard(Outcomes.load(folder)).attacks
@@ -238,20 +212,17 @@ def _training(training: Fields | None, scoring: Fields | None, place: Place) -> 
         teacher_sha256 = scoring.digest_or_none("checkpoint.teacher_sha256") or ""
     words = [recipe.get(key) for key in _METHOD_FIELDS]
     named = dict.fromkeys(w for w in words if isinstance(w, str) and w and w != "none")
+    own = {key: value for key, value in recipe.items() if key != "seed"}
+    digest = hashlib.sha256(json.dumps(own, sort_keys=True, default=str).encode()).hexdigest()
     return Training(
         seed=place.seed if seed is None else seed,
         recipe=", ".join(named),
-        constants=_digest(recipe) if recipe else "",
+        constants=digest if recipe else "",
         teacher=teacher,
         teacher_sha256=teacher_sha256,
         real_images=recipe.get("synthesis.method") == "data",
         code=_code_state(training),
     )
-
-
-def _digest(recipe: Mapping[str, Any]) -> str:
-    own = {key: value for key, value in recipe.items() if key != "seed"}
-    return hashlib.sha256(json.dumps(own, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _code_state(record: Fields | None) -> CodeState:

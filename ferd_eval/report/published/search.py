@@ -47,19 +47,19 @@ def search(reports: Path) -> Found:
             f"{reports} is a run itself. Copy it into a folder of reports, such as "
             f"reports/mine/{reports.resolve().name}, and type ferd-eval publish reports."
         )
-    cards, records, problems = _walk(reports)
     runs: list[PublishedRun] = []
     known: dict[tuple[object, ...], str] = {}
+    cards, records, problems = _walk(reports)
     for card in cards:
         try:
             run = read_run(reports, Place(card))
             _require_new(run, known)
         except UserError as reason:
-            problems.append(one_line(str(reason)))
+            problems.append(str(reason))
         else:
             runs.append(run)
     problems += _without_scores(cards, records, {run.sha256 for run in runs})
-    return Found(tuple(runs), tuple(sorted(problems)))
+    return Found(tuple(runs), tuple(sorted(map(one_line, problems))))
 
 
 def _walk(
@@ -71,16 +71,15 @@ def _walk(
     problems: list[str] = []
     for at, folders, files in os.walk(reports):
         here = PurePosixPath(Path(at).relative_to(reports).as_posix())
-        if here == PurePosixPath():
-            folders[:] = [name for name in folders if name not in _NOT_PUBLISHED]
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        hidden = {name for name in folders if name.startswith(".")}
+        hidden |= {*_NOT_PUBLISHED} if not here.parts else set()
+        links = {name for name in (*folders, *files) if (Path(at) / name).is_symlink()}
         problems += [
-            one_line(f"{here / name} is a link. Put a copy of the file or folder there.")
-            for name in sorted([*folders, *files])
-            if (Path(at) / name).is_symlink()
+            f"{here / name} is a link. Put a copy of the file or folder there."
+            for name in sorted(links - (hidden & {*folders}))
         ]
-        folders[:] = [name for name in folders if not (Path(at) / name).is_symlink()]
-        real = sorted(name for name in files if not (Path(at) / name).is_symlink())
+        folders[:] = sorted({*folders} - hidden - links)
+        real = sorted({*files} - links)
         found = [here / name for name in real if name == _CARD or name.endswith(f"-{_CARD}")]
         if found and not here.parts:
             problems.append(f"{found[0]} is in no folder of a report. Give it a folder of its own.")
@@ -88,11 +87,9 @@ def _walk(
         cards += found
         if RECORD in real and here.parts:
             try:
-                record = Fields.read(Path(at) / RECORD, str(here / RECORD))
+                records.append((here, Fields.read(Path(at) / RECORD, str(here / RECORD))))
             except UserError as reason:
-                problems.append(one_line(str(reason)))
-                continue
-            records.append((here, record))
+                problems.append(str(reason))
     return cards, records, problems
 
 
@@ -118,15 +115,11 @@ def _without_scores(
             problems.append(
                 f"{folder} holds a training run without scores. Score its network, or take it away."
             )
-    return [one_line(problem) for problem in problems]
+    return problems
 
 
 def _require_new(run: PublishedRun, known: dict[tuple[object, ...], str]) -> None:
-    """A network is published once in its method, under an attack on the same images.
-
-    Raises:
-        UserError: it stands there twice: as another seed it would count twice.
-    """
+    """Refuse a method's network published twice on the same images: it would count twice."""
     network = (run.place.method, run.sha256, run.key, run.fingerprint)
     keys: list[tuple[object, ...]] = [
         (*network, each.attack, str(sorted(each.constants.items(), key=str)))

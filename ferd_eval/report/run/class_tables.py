@@ -5,25 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ferd_eval.metrics import AttackScores, Profile, Scores
-from ferd_eval.report.format import NOTHING, Cell, Table, between, percent, span, whole
+from ferd_eval.report.format import NOTHING, Cell, Table, percent, span, whole
 from ferd_eval.report.run.model import AttackView
 
 
 def class_table(attacks: Mapping[str, AttackView], shown: str) -> Table:
     """One row for each class: the attack shown, with interval and drop, then the others."""
     others = [attack for attack in attacks if attack != shown]
+    of = attacks[shown]
     rows: tuple[tuple[Cell, ...], ...] = tuple(
         (
-            line.name,
-            line.n,
-            line.accuracy,
-            between(line.low, line.high),
-            between(line.least, line.most),
-            {True: "yes", False: "no", None: NOTHING}[line.possibly_worst],
-            line.drop,
-            *(attacks[other].classes[line.index].accuracy for other in others),
+            each.name,
+            whole(each.n),
+            percent(each.accuracy),
+            span(each.wilson95),
+            span(each.simultaneous95),
+            {True: "yes", False: "no", None: NOTHING}[of.is_suspect(each)],
+            percent(each.drop),
+            *(percent(attacks[other].scores.per_class[each.index].accuracy) for other in others),
         )
-        for line in attacks[shown].lowest_first
+        for each in of.lowest_first
     )
     return Table(
         "Classes",

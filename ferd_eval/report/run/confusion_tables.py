@@ -5,28 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ferd_eval.metrics import AttackScores, ErrorPattern, TargetConfusion, TargetedSuccess
-from ferd_eval.report.format import NOTHING, Cell, Table, percent, ratio, whole
-from ferd_eval.report.run.model import ClassFigures
+from ferd_eval.report.format import NOTHING, Cell, FormattedValue, Table, percent, ratio, whole
 
 
-def error_figures(pattern: ErrorPattern) -> ClassFigures:
-    """Name and figures of each class, as the source and as the target of errors."""
-    return tuple(
-        (
-            source.name,
-            {
-                "errors_from": whole(source.errors),
-                "error_entropy": ratio(source.entropy),
-                "error_entropy_corrected": ratio(source.entropy_corrected),
-                "top_target": whole(source.top_target),
-                "top_target_share": percent(source.top_share),
-                "errors_into": whole(target.errors),
-                "share_of_errors": percent(target.share),
-                "false_positive_rate": percent(target.false_positive_rate),
-            },
-        )
+def error_figures(pattern: ErrorPattern) -> list[dict[str, FormattedValue]]:
+    """Metric → figure of each class, as the source and as the target of errors."""
+    return [
+        {
+            "errors_from": whole(source.errors),
+            "error_entropy": ratio(source.entropy),
+            "error_entropy_corrected": ratio(source.entropy_corrected),
+            "top_target": whole(source.top_target),
+            "top_target_share": percent(source.top_share),
+            "errors_into": whole(target.errors),
+            "share_of_errors": percent(target.share),
+            "false_positive_rate": percent(target.false_positive_rate),
+        }
         for source, target in zip(pattern.sources, pattern.targets, strict=True)
-    )
+    ]
 
 
 def confusion_table(attacks: Mapping[str, AttackScores]) -> Table | None:
@@ -79,7 +75,7 @@ def error_table(scores: AttackScores, attack: str) -> Table | None:
         f"Errors class by class under {attack}",
         (
             {
-                "Class": name,
+                "Class": sources[i].name,
                 "Errors": figures["errors_from"],
                 "Most often taken for": top(scores.target, i),
                 "Share": figures["top_target_share"],
@@ -88,7 +84,7 @@ def error_table(scores: AttackScores, attack: str) -> Table | None:
                 "Share of all errors it receives": figures["share_of_errors"],
                 "False positives": figures["false_positive_rate"],
             }
-            for i, (name, figures) in enumerate(error_figures(scores.target))
+            for i, figures in enumerate(error_figures(scores.target))
         ),
         "Entropy: 1 when the errors of a class spread evenly over all others, 0 when all go to "
         "one (Miller–Madow corrected). Shares and false positives in per cent.",

@@ -2,40 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
 
-from ferd_eval.report.format import FormattedValue, whole
+from ferd_eval.metrics import ErrorPattern, TargetExcess
+from ferd_eval.metrics.confusion.target_bias import ShareChange
+from ferd_eval.report.format import FormattedValue, ends, percent, whole
 from ferd_eval.report.render import CsvCell, csv_text
-from ferd_eval.report.run.model import AttackView, ClassFigures, RunView, View
+from ferd_eval.report.run.confusion_tables import error_figures
+from ferd_eval.report.run.model import AttackView, RunView, View
+from ferd_eval.report.run.summary_tables import overall_figures
+from ferd_eval.report.run.targets import class_figures, toward_figures
 
-LONG_COLUMNS = (
+_LONG_COLUMNS = (
     "run", "attack", "scope", "grouping", "index", "name", "metric", "value", "printed",
 )  # fmt: skip
 
-
-class _Figure(NamedTuple):
-    """One figure of a run: its place and its printed value."""
-
-    attack: str
-    scope: str
-    grouping: str
-    place: int | str
-    name: str
-    metric: str
-    printed: FormattedValue
+_Rows = Iterator[tuple[CsvCell, ...]]
 
 
 def long_csv(view: View) -> str:
     """One row for each figure: ``value`` as in ``scorecard.json``, ``printed`` as in the report."""
-    return csv_text(
-        LONG_COLUMNS,
-        (
-            (run.name, *each[:-1], each.printed.value, each.printed)
-            for run in view.runs
-            for each in _run_figures(run)
-        ),
-    )
+    return csv_text(_LONG_COLUMNS, (row for run in view.runs for row in _long_rows(run)))
 
 
 def wide_csv(view: View) -> str:
@@ -50,50 +37,46 @@ def wide_csv(view: View) -> str:
 
 def _wide_rows(run: RunView, attacks: tuple[str, ...]) -> Iterator[list[CsvCell]]:
     for i, name in enumerate(run.class_names):
-        row: list[CsvCell] = [run.name, i, name, run.shown.classes[i].n]
+        row: list[CsvCell] = [run.name, i, name, whole(run.shown.scores.per_class[i].n)]
         for attack in attacks:
-            if attack in run.attacks:
-                line = run.attacks[attack].classes[i]
-                row += [line.accuracy, line.low, line.high]
-            else:
-                row += [None, None, None]
+            of = run.attacks[attack].scores.per_class[i] if attack in run.attacks else None
+            row += [percent(of.accuracy), *ends(of.wilson95)] if of else [None, None, None]
         yield row
 
 
-def _run_figures(run: RunView) -> Iterator[_Figure]:
+def _long_rows(run: RunView) -> _Rows:
     for attack, shown in run.attacks.items():
-        yield from _attack_rows(shown, "class", "")
-        yield from _class_rows(attack, run.errors.get(attack, ()))
-        if run.targets:
-            for metric, figure in run.targets.overall.get(attack, {}).items():
-                yield _Figure(attack, "overall", "", "", "", metric, figure)
-            yield from _class_rows(attack, run.targets.by_class.get(attack, ()))
+        scores = run.run.scorecard.attacks[attack]
+        yield from _attack_rows(run.name, shown, "class", "")
+        errors = error_figures(scores.target) if isinstance(scores.target, ErrorPattern) else []
+        classes = [each.name for each in scores.per_class]
+        for i, (name, figures) in enumerate(zip(classes, errors, strict=False)):
+            yield from _rows(figures, run.name, attack, "class", "", i, name)
+        if scores.toward is not None:
+            overall = toward_figures(scores.toward)
+            targets: tuple[TargetExcess | ShareChange, ...] = scores.toward.per_target
+            yield from _rows(overall, run.name, attack, "overall", "", "", "")
+            for i, each in enumerate(targets):
+                yield from _rows(class_figures(each), run.name, attack, "class", "", i, each.name)
     for grouping, of in run.groups.items():
         for shown in of.values():
-            yield from _attack_rows(shown, "group", grouping)
+            yield from _attack_rows(run.name, shown, "group", grouping)
 
 
-def _class_rows(attack: str, classes: ClassFigures) -> Iterator[_Figure]:
-    for i, (name, figures) in enumerate(classes):
-        for metric, figure in figures.items():
-            yield _Figure(attack, "class", "", i, name, metric, figure)
-
-
-def _attack_rows(shown: AttackView, scope: str, grouping: str) -> Iterator[_Figure]:
+def _attack_rows(run: str, shown: AttackView, scope: str, grouping: str) -> _Rows:
     """Figures over all classes (with a grouping: over its groups), then of each."""
-    for metric, figure in shown.overall.items():
-        yield _Figure(shown.id, "overall", grouping, "", "", metric, figure)
-    for line in shown.classes:
-        suspect = None if line.possibly_worst is None else int(line.possibly_worst)
-        figures = {
-            "n": line.n,
-            "accuracy": line.accuracy,
-            "wilson95_low": line.low,
-            "wilson95_high": line.high,
-            "simultaneous95_low": line.least,
-            "simultaneous95_high": line.most,
-            "possibly_worst": whole(suspect),
-            "drop": line.drop,
-        }
-        for metric, figure in figures.items():
-            yield _Figure(shown.id, scope, grouping, line.index, line.name, metric, figure)
+    yield from _rows(overall_figures(shown.scores), run, shown.id, "overall", grouping, "", "")
+    for each in shown.scores.per_class:
+        suspect = shown.is_suspect(each)
+        figures = {"n": whole(each.n), "accuracy": percent(each.accuracy)}
+        for name in ("wilson95", "simultaneous95"):
+            low, high = ends(getattr(each, name))
+            figures |= {f"{name}_low": low, f"{name}_high": high}
+        figures["possibly_worst"] = whole(None if suspect is None else int(suspect))
+        figures["drop"] = percent(each.drop)
+        yield from _rows(figures, run, shown.id, scope, grouping, each.index, each.name)
+
+
+def _rows(figures: Mapping[str, FormattedValue], *start: CsvCell) -> _Rows:
+    for metric, figure in figures.items():
+        yield *start, metric, figure.value, figure

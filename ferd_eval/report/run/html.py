@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from ferd_eval.io.escape import script_json
-from ferd_eval.metrics import Profile
+from ferd_eval.metrics import Profile, TargetedSuccess
 from ferd_eval.metrics.figures import AVERAGE, WORST_CLASS
 from ferd_eval.report import render
-from ferd_eval.report.format import Table
-from ferd_eval.report.run.model import AttackView, Heatmap, RunView, View
+from ferd_eval.report.format import Table, ends, percent
+from ferd_eval.report.run.model import AttackView, RunView, View
 
 #: Ticks of an axis from 0 to 100 %: where, as a share of it, and what stands there.
 _HUNDRED = tuple((percent / 100, str(percent)) for percent in (0, 25, 50, 75, 100))
@@ -23,6 +25,7 @@ _AXIS, _CHARACTER, _ROOM = 300, 7, 6
 
 def page(view: View) -> str:
     """Render the report; the charts' data is embedded once as JSON."""
+    charts = chart_data(view)
     return render.page(
         "report.html.j2",
         styles=("report.css",),
@@ -30,7 +33,8 @@ def page(view: View) -> str:
         view=view,
         profiles=[_profile_lines(run) for run in view.runs],
         hundred=_HUNDRED,
-        data=Markup(script_json(chart_data(view))),
+        charts=charts,
+        data=Markup(script_json(charts)),
     )
 
 
@@ -40,46 +44,82 @@ def chart_data(view: View) -> dict[str, Any]:
 
 
 def _run_data(run: RunView) -> dict[str, Any]:
+    scores = run.run.scorecard.attacks
     return {
         "name": run.name,
         "classes": run.class_names,
         "shown": run.shown.id,
         "attacks": {attack: _attack_data(shown) for attack, shown in run.attacks.items()},
-        "confusions": {attack: _map_data(of) for attack, of in run.confusions.items()},
-        "successes": {attack: _map_data(of) for attack, of in run.successes.items()},
+        "confusions": {attack: _confusion_map(of.confusion) for attack, of in scores.items()},
+        "successes": {
+            attack: _success_map(of.target)
+            for attack, of in scores.items()
+            if isinstance(of.target, TargetedSuccess)
+        },
     }
 
 
 def _attack_data(shown: AttackView) -> dict[str, Any]:
     """Columns over classes: value, lower and upper end, clean value, and their printed forms."""
-    lines = shown.classes
+    classes = shown.scores.per_class
+    clean = [shown.clean(each) for each in classes]
+    printed = [
+        (percent(each.accuracy), *ends(each.wilson95), percent(without))
+        for each, without in zip(classes, clean, strict=True)
+    ]
+    accuracy, low, high, _ = zip(*printed, strict=True)
     return {
-        "n": [line.n.value for line in lines],
-        "accuracy": [line.accuracy.value for line in lines],
-        "low": [line.low.value for line in lines],
-        "high": [line.high.value for line in lines],
-        "clean": [line.clean.value for line in lines],
-        "worst": [line.possibly_worst for line in lines],
-        "text": [
-            [line.accuracy.text, line.low.text, line.high.text, line.clean.text] for line in lines
-        ],
+        "n": [each.n for each in classes],
+        "accuracy": [figure.value for figure in accuracy],
+        "low": [figure.value for figure in low],
+        "high": [figure.value for figure in high],
+        "clean": clean,
+        "worst": [shown.is_suspect(each) for each in classes],
+        "text": [[figure.text for figure in of_class] for of_class in printed],
     }
 
 
-def _map_data(of: Heatmap) -> dict[str, Any]:
+def _confusion_map(counts_KK: NDArray[np.int64]) -> dict[str, Any]:
+    n_K = counts_KK.sum(axis=1)
+    off_KK = counts_KK * ~np.eye(len(counts_KK), dtype=bool)
+    rate_KK = off_KK / np.maximum(n_K, 1)[:, None]
+    return _heatmap(counts_KK, n_K, rate_KK)
+
+
+def _success_map(target: TargetedSuccess) -> dict[str, Any]:
+    success_KK = np.nan_to_num(target.success)
+    hits_KK = np.rint(success_KK * target.attempts).astype(np.int64)
+    return _heatmap(hits_KK, target.attempts, success_KK)
+
+
+def _heatmap(
+    counts_KK: NDArray[np.int64], out_of: NDArray[np.int64], rate_KK: NDArray[np.float64]
+) -> dict[str, Any]:
+    """A K × K picture: counts, their totals, and the highest rate.
+
+    Args:
+        out_of: K totals of the rows, or K × K totals of the cells.
+
+    Returns:
+        ``cells`` holds source, target and count in turn, where the count is not 0.
+    """
+    sources, targets = np.nonzero(counts_KK)
+    cells = np.stack([sources, targets, counts_KK[sources, targets]], axis=1)
+    peak = percent(float(rate_KK.max(initial=0)))
     return {
-        "cells": [number for cell in of.cells for number in cell],
-        "outOf": of.out_of,
-        "peak": of.peak.value,
-        "peakText": of.peak.text,
+        "cells": cells.ravel().tolist(),
+        "outOf": out_of.tolist(),
+        "peak": peak.value,
+        "peakText": peak.text,
     }
 
 
 def _profile_lines(run: RunView) -> list[dict[str, Any]]:
     """Geometry of the ε profiles on a 100 × 100 canvas; clean images stand at ε = 0."""
+    profiles = run.run.scorecard.profile.values()
     return [
         _lines(profile, table, run)
-        for profile, table in zip(run.profiles.values(), run.profile_tables, strict=True)
+        for profile, table in zip(profiles, run.tables["profiles"], strict=True)
     ]
 
 
@@ -96,7 +136,7 @@ def _lines(profile: Profile, table: Table, run: RunView) -> dict[str, Any]:
         )
 
     def start(key: str) -> float | None:
-        return clean.overall[key].value if clean else None
+        return clean.scores.figures[key] if clean else None
 
     return {
         "table": table,
@@ -107,7 +147,7 @@ def _lines(profile: Profile, table: Table, run: RunView) -> dict[str, Any]:
             {
                 "name": name,
                 "points": points(
-                    clean.classes[i].accuracy.value if clean else None,
+                    clean.scores.per_class[i].accuracy if clean else None,
                     (each[i] for each in profile.per_class),
                 ),
             }

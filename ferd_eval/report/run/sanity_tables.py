@@ -69,8 +69,10 @@ def gap_table(gap: AttackGap) -> Table:
     )
 
 
-def audit_table(attack: str, audit: Audit, names: Sequence[str]) -> Table:
-    """One row over all images and one for each class that has survivors."""
+def audit_table(attack: str, audit: Audit | None, names: Sequence[str]) -> Table | None:
+    """One row over all images and one for each class that has survivors; None if all were seen."""
+    if audit is None or not audit.leaves_open:
+        return None
     bounds = [("all", audit.overall), *zip(names, audit.per_class, strict=True)]
     return Table.of(
         f"What {attack} leaves open",

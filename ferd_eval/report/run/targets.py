@@ -2,97 +2,139 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ferd_eval.errors import listed
 from ferd_eval.metrics import AttackScores, ErrorShift, TargetEffect, TargetExcess
+from ferd_eval.metrics.confusion.target_bias import ShareChange
 from ferd_eval.metrics.sanity.check import counted
-from ferd_eval.report.format import FormattedValue, Table, percent, span, whole
-from ferd_eval.report.run.model import ClassFigures, TargetsView
+from ferd_eval.report.format import (
+    Cell,
+    FormattedValue,
+    Table,
+    between,
+    difference,
+    ends,
+    percent,
+    probability,
+    whole,
+)
 
 QUESTION = "Are some classes easier to be attacked into?"
 
 #: Classes named in a sentence; the rest are counted.
 _MOST_NAMES = 3
 
-_Interval = tuple[float, float] | None
+#: Heading of a table → metric of ``report.csv``; of an interval, without its ends.
+_EFFECT_COLUMNS = {
+    "Images": "target_n",
+    "Reached it": "target_success",
+    "95 % interval": "target_success95",
+    "Excess": "target_excess",
+    "Interval of the excess": "target_excess95",
+    "Taken for it, clean": "target_clean_rate",
+    "Share of clean errors": "target_clean_share",
+}
 
 
-def targets_view(attacks: Mapping[str, AttackScores]) -> TargetsView | None:
-    """Gather the answers of one run's attacks; None where there is none."""
+def targets_tables(attacks: Mapping[str, AttackScores]) -> list[Table]:
+    """Answers of one run's attacks, then the figures of those that aimed, and of the strongest.
+
+    Nothing where no attack says anything.
+    """
     toward = {attack: scores.toward for attack, scores in attacks.items()}
     effects = {a: effect for a, effect in toward.items() if isinstance(effect, TargetEffect)}
     shifts = {a: shift for a, shift in toward.items() if isinstance(shift, ErrorShift)}
     if not effects and not shifts:
-        return None
+        return []
     strongest = min(shifts, key=lambda attack: attacks[attack].average or 0.0, default=None)
-    return TargetsView(
-        answers=_answers(effects, shifts),
-        tables=(
-            *(_effect_table(attack, effect) for attack, effect in effects.items()),
-            *([_shift_table(strongest, shifts[strongest])] if strongest is not None else []),
-        ),
-        overall={
-            attack: {"target_images": whole(effect.images), "target_p": p_value(effect.p)}
-            for attack, effect in effects.items()
+    return [
+        _answers(effects, shifts),
+        *(_effect_table(attack, effect) for attack, effect in effects.items()),
+        *([_shift_table(strongest, shifts[strongest])] if strongest is not None else []),
+    ]
+
+
+def toward_figures(found: TargetEffect | ErrorShift) -> dict[str, FormattedValue]:
+    """Metric → figure over all classes."""
+    if isinstance(found, TargetEffect):
+        return {"target_images": whole(found.images), "target_p": probability(found.p)}
+    total = percent(found.total_variation)
+    return {"share_total_variation": total, "share_p": probability(found.p)}
+
+
+def class_figures(each: TargetExcess | ShareChange) -> dict[str, FormattedValue]:
+    """Metric → figure of one class."""
+    if isinstance(each, ShareChange):
+        return {
+            "share_clean": percent(each.clean_share),
+            "share_change": percent(each.change),
+            **_ends("share_change95", each.change95),
         }
-        | {
-            attack: {
-                "share_total_variation": percent(shift.total_variation),
-                "share_p": p_value(shift.p),
-            }
-            for attack, shift in shifts.items()
-        },
-        by_class={attack: _effect_figures(effect) for attack, effect in effects.items()}
-        | {attack: _shift_figures(shift) for attack, shift in shifts.items()},
-    )
+    return {
+        "target_n": whole(each.n),
+        "target_success": percent(each.success),
+        **_ends("target_success95", each.success95),
+        "target_excess": percent(each.excess),
+        **_ends("target_excess95", each.excess95),
+        "target_clean_rate": percent(each.clean_rate),
+        "target_clean_share": percent(each.clean_share),
+    }
 
 
-def effect_sentence(attack: str, effect: TargetEffect) -> str:
-    """Say whether a targeted attack succeeds more toward some classes."""
-    if not (effect.easier or effect.harder):
-        open_to = _widest(each.excess95 for each in effect.per_target)
+def _ends(metric: str, interval: tuple[float, float] | None) -> dict[str, FormattedValue]:
+    low, high = ends(interval)
+    return {f"{metric}_low": low, f"{metric}_high": high}
+
+
+def _effect_answer(attack: str, effect: TargetEffect) -> str:
+    """Whether a targeted attack succeeds more toward some classes."""
+    of = effect.per_target
+    points = [each.excess or 0.0 for each in of]
+    up, down = _in_order(effect.easier, effect.harder, points)
+    if not up and not down:
         return (
             f"Not shown: under {attack} no class is reached more or less often than the other "
-            f"classes aimed at by more than chance explains. Differences of up to {open_to} points "
-            "remain possible."
+            "classes aimed at by more than chance explains. Differences of up to "
+            f"{_widest([each.excess95 for each in of])} points remain possible."
         )
-    points = {k: each.excess or 0.0 for k, each in enumerate(effect.per_target)}
-    easier = sorted(effect.easier, key=lambda k: -points[k])
-    harder = sorted(effect.harder, key=lambda k: points[k])
-    names = [each.name for each in effect.per_target]
     parts = [
-        f"{_named(classes, names, points)} {how} often"
-        for classes, how in ((easier, "more"), (harder, "less"))
-        if classes
+        f"{_named(those, of, points)} {how} often"
+        for those, how in ((up, "more"), (down, "less"))
+        if those
+    ]
+    known = [
+        f"{of[k].name} receives {percent(of[k].clean_share)} %"
+        for k in (*up[:1], *down[:1])
+        if of[k].clean_share is not None
     ]
     return (
         f"Yes: aimed at the same images, {attack} reaches {' and '.join(parts)} than the other "
         "classes on average (points above or below it)."
-        f"{_baseline([effect.per_target[k] for k in easier[:1] + harder[:1]])}"
+        + (f" Of the errors without an attack {' and '.join(known)}." if known else "")
     )
 
 
-def shift_sentence(attack: str, shift: ErrorShift) -> str:
-    """Say whether errors under an untargeted attack end elsewhere than clean errors."""
+def _shift_answer(attack: str, shift: ErrorShift) -> str:
+    """Whether errors under an untargeted attack end elsewhere than clean errors."""
+    of = shift.per_target
+    points = [each.change for each in of]
+    up, down = _in_order(shift.more, shift.fewer, points)
     counts = (
         f"{counted(shift.errors, 'error', 'errors')} under {attack} and {shift.clean_errors} "
         "without an attack"
     )
-    if not (shift.more or shift.fewer):
-        open_to = _widest(each.change95 for each in shift.per_target)
+    if not up and not down:
         return (
             f"Not shown: no class takes another share of the {counts}, by more than chance "
-            f"explains. Differences of up to {open_to} points remain possible."
+            f"explains. Differences of up to {_widest([each.change95 for each in of])} points "
+            "remain possible."
         )
-    points = {k: each.change for k, each in enumerate(shift.per_target)}
-    names = [each.name for each in shift.per_target]
-    more = sorted(shift.more, key=lambda k: -points[k])
-    fewer = sorted(shift.fewer, key=lambda k: points[k])
     parts = [
-        f"{_named(classes, names, points)} {'takes' if len(classes) == 1 else 'take'} a {how} share"
-        for classes, how in ((more, "larger"), (fewer, "smaller"))
-        if classes
+        f"{_named(those, of, points)} {'takes' if len(those) == 1 else 'take'} a {how} share"
+        for those, how in ((up, "larger"), (down, "smaller"))
+        if those
     ]
     return (
         f"Errors move: {' and '.join(parts)} of errors under {attack} than of clean errors "
@@ -100,9 +142,26 @@ def shift_sentence(attack: str, shift: ErrorShift) -> str:
     )
 
 
+def _in_order(
+    up: Sequence[int], down: Sequence[int], points: Sequence[float]
+) -> tuple[list[int], list[int]]:
+    """The largest differences first."""
+    return sorted(up, key=lambda k: -points[k]), sorted(down, key=lambda k: points[k])
+
+
+def _named(places: Sequence[int], of: Sequence[Any], points: Sequence[float]) -> str:
+    """``cat (+3.4) and dog (+1.2)``."""
+    return listed([f"{of[k].name} ({difference(points[k])})" for k in places], _MOST_NAMES)
+
+
+def _widest(intervals: Sequence[tuple[float, float] | None]) -> FormattedValue:
+    """The largest difference that an interval allows."""
+    return percent(max((abs(end) for each in intervals if each for end in each), default=None))
+
+
 def _answers(effects: Mapping[str, TargetEffect], shifts: Mapping[str, ErrorShift]) -> Table:
-    answers = [(attack, effect_sentence(attack, each), each.p) for attack, each in effects.items()]
-    answers += [(attack, shift_sentence(attack, each), each.p) for attack, each in shifts.items()]
+    answers = [(attack, _effect_answer(attack, each), each.p) for attack, each in effects.items()]
+    answers += [(attack, _shift_answer(attack, each), each.p) for attack, each in shifts.items()]
     only_untargeted = (
         ""
         if effects
@@ -111,7 +170,7 @@ def _answers(effects: Mapping[str, TargetEffect], shifts: Mapping[str, ErrorShif
     )
     return Table.of(
         QUESTION,
-        ({"Attack": attack, "Answer": said, "p": p_value(p)} for attack, said, p in answers),
+        ({"Attack": attack, "Answer": said, "p": probability(p)} for attack, said, p in answers),
         "p is the chance of a difference as large as the clearest one if there were none; a class "
         f"is named where p is below 0.05, all classes counted together.{only_untargeted} That a "
         "class is easier to be attacked into is a property of this network and these images. It is "
@@ -121,30 +180,25 @@ def _answers(effects: Mapping[str, TargetEffect], shifts: Mapping[str, ErrorShif
 
 
 def _effect_table(attack: str, effect: TargetEffect) -> Table:
-    present = sorted(
-        effect.per_target, key=lambda each: (each.excess is None, -(each.excess or 0), each.index)
-    )
     likeliest = (
         f" Each image was aimed at {effect.most_targets} classes only: a class is compared with "
         "the others aimed at on the images that had it among theirs; nothing is said of the rest."
         if effect.most_targets < len(effect.per_target) - 1
         else ""
     )
+    rows: list[dict[str, Cell]] = []
+    for each in sorted(
+        effect.per_target, key=lambda each: (each.excess is None, -(each.excess or 0), each.index)
+    ):
+        figures = class_figures(each)
+        row = {
+            heading: figures[key] if key in figures else _interval(figures, key)
+            for heading, key in _EFFECT_COLUMNS.items()
+        }
+        rows.append({"Class aimed at": each.name, **row})
     return Table.of(
         f"Success by class aimed at under {attack}",
-        (
-            {
-                "Class aimed at": each.name,
-                "Images": whole(each.n),
-                "Reached it": percent(each.success),
-                "95 % interval": str(span(each.success95)),
-                "Excess": percent(each.excess),
-                "Interval of the excess": str(span(each.excess95)),
-                "Taken for it, clean": percent(each.clean_rate),
-                "Share of clean errors": percent(each.clean_share),
-            }
-            for each in present
-        ),
+        rows,
         "In per cent of the images aimed at the class. Excess: points above what the same images "
         "showed on average toward the other classes they were aimed at, so that one class far "
         "above puts the others a little below; its intervals hold for all classes at once (95 %, "
@@ -152,6 +206,10 @@ def _effect_table(attack: str, effect: TargetEffect) -> Table:
         "how often the same images are taken for the class without an attack, and its share of all "
         f"clean errors.{likeliest}",
     )
+
+
+def _interval(figures: Mapping[str, FormattedValue], metric: str) -> str:
+    return str(between(figures[f"{metric}_low"], figures[f"{metric}_high"]))
 
 
 def _shift_table(attack: str, shift: ErrorShift) -> Table:
@@ -165,7 +223,7 @@ def _shift_table(attack: str, shift: ErrorShift) -> Table:
                 "Errors, clean": whole(each.clean_errors),
                 "Share, clean": percent(each.clean_share),
                 "Change": percent(each.change),
-                "95 % interval": str(span(each.change95)),
+                "95 % interval": _interval(class_figures(each), "share_change95"),
             }
             for each in sorted(shift.per_target, key=lambda each: (-each.change, each.index))
         ),
@@ -175,69 +233,3 @@ def _shift_table(attack: str, shift: ErrorShift) -> Table:
         "breaks images of other classes than those mistaken without one, so shares may move "
         "without any class being sought.",
     )
-
-
-def _effect_figures(effect: TargetEffect) -> ClassFigures:
-    return tuple(
-        (
-            each.name,
-            {
-                "target_n": whole(each.n),
-                "target_success": percent(each.success),
-                **_ends("target_success95", each.success95),
-                "target_excess": percent(each.excess),
-                **_ends("target_excess95", each.excess95),
-                "target_clean_rate": percent(each.clean_rate),
-                "target_clean_share": percent(each.clean_share),
-            },
-        )
-        for each in effect.per_target
-    )
-
-
-def _shift_figures(shift: ErrorShift) -> ClassFigures:
-    return tuple(
-        (
-            each.name,
-            {
-                "share_clean": percent(each.clean_share),
-                "share_change": percent(each.change),
-                **_ends("share_change95", each.change95),
-            },
-        )
-        for each in shift.per_target
-    )
-
-
-def _ends(metric: str, ends: _Interval) -> Mapping[str, FormattedValue]:
-    low, high = ends or (None, None)
-    return {f"{metric}_low": percent(low), f"{metric}_high": percent(high)}
-
-
-def p_value(p: float) -> FormattedValue:
-    """Three decimals, and no zero."""
-    return FormattedValue(p, "<0.001" if p < 0.001 else f"{p:.3f}")
-
-
-def _baseline(extremes: Sequence[TargetExcess]) -> str:
-    """The share of clean errors that the classes named first receive, where it is known."""
-    known = [
-        f"{each.name} receives {percent(each.clean_share)} %"
-        for each in extremes
-        if each.clean_share is not None
-    ]
-    return f" Of the errors without an attack {' and '.join(known)}." if known else ""
-
-
-def _named(classes: Sequence[int], names: Sequence[str], points: Mapping[int, float]) -> str:
-    """``cat (+3.4) and dog (+1.2)``."""
-    signs = ("+" if points[k] > 0 else "" for k in classes)
-    said = [
-        f"{names[k]} ({sign}{percent(points[k])})" for k, sign in zip(classes, signs, strict=True)
-    ]
-    return listed(said, _MOST_NAMES)
-
-
-def _widest(intervals: Iterable[_Interval]) -> FormattedValue:
-    """The largest difference that an interval allows."""
-    return percent(max((abs(end) for ends in intervals if ends for end in ends), default=None))

@@ -7,84 +7,57 @@ from statistics import median
 from typing import Any
 
 from ferd_eval.errors import listed
-from ferd_eval.metrics import AttackScores, ClassScore, Scorecard, TargetedSuccess
+from ferd_eval.metrics import AttackScores, ClassScore, TargetedSuccess
 from ferd_eval.metrics.sanity.check import counted
 from ferd_eval.report.format import percent, whole
+from ferd_eval.report.run.model import Run
 
 #: Classes named in a sentence; the rest are counted.
 _MOST_NAMES = 3
 
 
-def headline_attack(card: Scorecard, manifest: Mapping[str, Any]) -> str | None:
+def headline_attack(run: Run) -> str | None:
     """Return the attack that leaves the lowest average within the run's ε, the first among equals.
 
     Attacks of an ε profile above the threat model do not count. None where no attack was run.
     """
-    return strongest_shared([card], [manifest])
+    return strongest_shared([run])
 
 
-def strongest_shared(
-    cards: Sequence[Scorecard], manifests: Sequence[Mapping[str, Any]]
-) -> str | None:
+def strongest_shared(runs: Sequence[Run]) -> str | None:
     """Return the attack that leaves the lowest average over several runs, each within its ε.
 
     None where no attack was run on all.
     """
-    first, *others = (
-        _within_budget(
-            {attack: scores.average for attack, scores in card.attacks.items()},
-            {attack: scores.constants for attack, scores in card.attacks.items()},
-            manifest,
-        )
-        for card, manifest in zip(cards, manifests, strict=True)
-    )
-    total = {
-        attack: value + sum(other[attack] for other in others)
-        for attack, value in first.items()
-        if all(attack in other for other in others)
-    }
+    total = {}
+    for attack in runs[0].scorecard.attacks:
+        found = [(run.scorecard.attacks.get(attack), run.manifest) for run in runs]
+        averages = [
+            scores.average
+            for scores, manifest in found
+            if scores is not None and is_within_threat(attack, scores.constants, manifest)
+        ]
+        if len(averages) == len(runs) and None not in averages:
+            total[attack] = sum(averages)
     return min(total, key=total.__getitem__, default=None)
 
 
-def strongest(
-    average: Mapping[str, float | None],
-    constants: Mapping[str, Mapping[str, Any]],
-    manifest: Mapping[str, Any],
-) -> str | None:
-    """Return the attack of the lowest average, as `headline_attack` does."""
-    run = _within_budget(average, constants, manifest)
-    return min(run, key=run.__getitem__, default=None)
+def is_within_threat(
+    attack: str, constants: Mapping[str, Any], manifest: Mapping[str, Any]
+) -> bool:
+    """Whether it is an attack, within the run's ε as far as both are known."""
+    eps, budget = constants.get("eps"), (manifest.get("threat") or {}).get("eps")
+    return attack != "clean" and (eps is None or budget is None or eps <= budget * (1 + 1e-9))
 
 
-def _within_budget(
-    average: Mapping[str, float | None],
-    constants: Mapping[str, Mapping[str, Any]],
-    manifest: Mapping[str, Any],
-) -> dict[str, float]:
-    """Averages under attacks within the run's ε, without those of clean images."""
-    budget = (manifest.get("threat") or {}).get("eps")
-
-    def within(attack: str) -> bool:
-        eps = constants[attack].get("eps")
-        return eps is None or budget is None or eps <= budget * (1 + 1e-9)
-
-    return {
-        attack: value
-        for attack, value in average.items()
-        if attack != "clean" and value is not None and within(attack)
-    }
-
-
-def sentences(
-    card: Scorecard, manifest: Mapping[str, Any], headline: str | None, *, shared: bool = False
-) -> tuple[str, str, str]:
+def sentences(run: Run, headline: str | None, *, shared: bool = False) -> tuple[str, str, str]:
     """Say how robust on average, which classes are lowest, and how sure this is.
 
     Args:
         headline: attack to speak of; with `shared` the strongest that several runs met.
     """
-    clean = card.attacks.get("clean")
-    shown = card.attacks[headline] if headline else clean or next(iter(card.attacks.values()))
+    attacks = run.scorecard.attacks
+    shown = attacks[headline or ("clean" if "clean" in attacks else next(iter(attacks)))]
     present = sorted(
         (each for each in shown.per_class if each.accuracy is not None),
         key=lambda each: (each.accuracy, each.index),
@@ -93,20 +66,14 @@ def sentences(
         nothing = "The run holds no images yet, so there is nothing to report."
         return nothing, "No class has an image.", "Finish the run, then report again."
     return (
-        _average(card, manifest, headline, shown, shared=shared),
+        _average(run, headline, shown, shared=shared),
         _lowest(present, shown, attacked=headline is not None),
         _certainty(present, shown, attacked=headline is not None),
     )
 
 
-def _average(
-    card: Scorecard,
-    manifest: Mapping[str, Any],
-    headline: str | None,
-    shown: AttackScores,
-    *,
-    shared: bool,
-) -> str:
+def _average(run: Run, headline: str | None, shown: AttackScores, *, shared: bool) -> str:
+    card = run.scorecard
     of = f"the {whole(shown.n)} images of {card.dataset.get('name', 'the data set')}"
     if headline is None:
         return (
@@ -120,11 +87,11 @@ def _average(
     extra = ", whatever class the attack aims at" * isinstance(shown.target, TargetedSuccess)
     if clean := card.attacks.get("clean"):
         extra += f", against {percent(clean.average)} % without an attack"
-    own = headline_attack(card, manifest)
+    own = headline_attack(run)
     if own not in (None, headline):  # `headline` is the strongest that all runs met
         extra += f"; {own} leaves {percent(card.attacks[own].average)} %"
     return (
-        f"Under {headline}{_budget(shown.constants, manifest)}, {rank}, the model classifies "
+        f"Under {headline}{_budget(shown.constants, run.manifest)}, {rank}, the model classifies "
         f"{percent(shown.average)} % of {of} correctly{extra}.{_audited(shown)}"
     )
 

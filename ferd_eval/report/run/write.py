@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from ferd_eval.errors import UserError
-from ferd_eval.io.files import write_texts
+from ferd_eval.io.files import make_folder, write_texts
 from ferd_eval.io.json import to_json
 from ferd_eval.report import render
 from ferd_eval.report.run.build import view
 from ferd_eval.report.run.csv import long_csv, wide_csv
 from ferd_eval.report.run.html import page
-from ferd_eval.report.run.inputs import Results, as_runs
-from ferd_eval.report.run.model import Run
+from ferd_eval.report.run.model import Run, as_run
+from ferd_eval.results.outcomes import Outcomes
+
+#: One run, several, or several by name.
+Results = Outcomes | Run | Sequence[Outcomes | Run] | Mapping[str, Outcomes]
 
 #: Of one run, and of several.
 _SCORECARD_FILES = ("scorecard.json", "scorecards.json")
@@ -35,13 +38,14 @@ def write_report(folder: Path | str | Results, runs: Results | Path | str) -> tu
         The files written.
 
     Raises:
-        UserError: the folder cannot be written, or `runs` is something else.
+        UserError: the folder cannot be written, or `runs` is empty, something else, or has a
+            name twice.
     """
     if isinstance(runs, str | Path):
         folder, runs = runs, folder
     if not isinstance(folder, str | Path):
         raise UserError(f"the folder of a report is of type {type(folder).__name__}; give a path.")
-    folder, runs = Path(folder), as_runs(runs)
+    folder, runs = Path(folder), _as_runs(runs)
     rendered = view(runs)
     contents = {
         scorecard_file(runs): _rows_on_lines(to_json(scorecards(runs))),
@@ -50,17 +54,39 @@ def write_report(folder: Path | str | Results, runs: Results | Path | str) -> tu
         "report_wide.csv": wide_csv(rendered),
         "report.html": page(rendered),
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as reason:
-        raise UserError(
-            f"cannot create the report folder {folder}: {reason.strerror or reason}. "
-            "Choose another one."
-        ) from reason
+    make_folder(folder)
     written = write_texts(folder, contents)
     # A folder of one run that has become one of several keeps no figures of the one.
     (folder / _SCORECARD_FILES[len(runs) == 1]).unlink(missing_ok=True)
     return written
+
+
+def _as_runs(results: object) -> tuple[Run, ...]:
+    """Runs with names of their own: the checkpoints', where the caller gives none."""
+    if isinstance(results, Mapping):
+        runs = [_named(str(name), each) for name, each in results.items()]
+    elif isinstance(results, Sequence) and not isinstance(results, str):
+        runs = [_named("", each) for each in results]
+    else:
+        runs = [_named("", results)]
+    names = [run.name for run in runs]
+    if not runs:
+        raise UserError("there is no run to report. Give one Outcomes or more.")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"two runs are called {twice[0]}. Give {{name: outcomes}} instead.")
+    return tuple(runs)
+
+
+def _named(name: str, result: object) -> Run:
+    if isinstance(result, Run):
+        return result
+    if isinstance(result, Outcomes):
+        recorded = (result.manifest.get("checkpoint") or {}).get("name")
+        return as_run(name or str(recorded or "run"), result)
+    raise UserError(
+        f"a report is made from Outcomes, not from a {type(result).__name__}. Give what "
+        "ferd_eval.score returns, or Outcomes.load(DIR) reads."
+    )
 
 
 def scorecard_file(runs: Sequence[Run]) -> str:

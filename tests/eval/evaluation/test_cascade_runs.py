@@ -153,7 +153,7 @@ def test_an_audit_sees_only_its_sample_and_says_what_is_open(net, data):
     assert bound.lower < card.attacks["aa"].average <= bound.accuracy
     assert card.attacks["aa-audited"].floor95 <= card.attacks["aa"].floor95 + 1e-9
     shown = view([Run("tiny", card, outcomes.manifest)]).runs[0]
-    assert shown.audit_tables[0].rows[0][1].value == len(survivors)
+    assert shown.tables["audits"][0].rows[0][1].value == len(survivors)
     # The three sentences name the strongest attack, and an audited one does not hide that.
     alone_run = score(net, data, [short_audited(12)], EPS)
     sentence = view([Run("tiny", scorecard(alone_run), alone_run.manifest)]).runs[0].sentences[0]

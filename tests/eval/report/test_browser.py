@@ -11,6 +11,7 @@ import pytest
 
 from ferd_eval.metrics import scorecard
 from ferd_eval.report import Run, percent, view, write_report
+from ferd_eval.report.format import span
 from ferd_eval.report.run.model import RunView
 from tests.eval.report.chromium import PROGRAM, Chromium
 
@@ -80,7 +81,7 @@ def write(folder: Path, *runs: Any) -> tuple[Path, RunView]:
 
 
 def names_and_values(shown: Any) -> list[list[str]]:
-    return [[line.name, line.accuracy.text] for line in shown.lowest_first]
+    return [[line.name, percent(line.accuracy).text] for line in shown.lowest_first]
 
 
 @pytest.mark.parametrize("classes", [10, 120])
@@ -134,7 +135,7 @@ def test_a_header_sorts_by_mouse_and_by_keyboard(
       head.scrollIntoView({{ block: "center", inline: "center" }});
       const box = head.getBoundingClientRect();
       return [box.x + box.width / 2, box.y + box.height / 2]; }})()"""
-    up = [line.accuracy.text for line in run.shown.lowest_first]
+    up = [percent(line.accuracy).text for line in run.shown.lowest_first]
     down = [*reversed(up[:-1]), "–"]  # what has no value stays last
     assert chromium.ask(column % 2) == up
     chromium.click(*chromium.ask(place))
@@ -143,8 +144,8 @@ def test_a_header_sorts_by_mouse_and_by_keyboard(
     assert (chromium.ask(column % 2), chromium.ask(order % 2)) == (down, "descending")
     chromium.press("Tab", 9)
     chromium.press("Enter", 13, "\r")
-    lows = sorted((line.low.value, f"{line.low} to {line.high}") for line in run.shown.classes
-                  if line.low.value is not None)  # fmt: skip
+    lows = sorted((line.wilson95[0], str(span(line.wilson95)))
+                  for line in run.shown.scores.per_class if line.wilson95)  # fmt: skip
     assert sorted(chromium.ask(column % 3)[:-1]) == sorted(text for _, text in lows)
     assert [text.split()[0] for text in chromium.ask(column % 3)][:-1] == [
         percent(low).text for low, _ in lows
@@ -236,7 +237,7 @@ def test_equal_networks_side_by_side_are_both_seen(
     assert chromium.ask(COVERED) == 0
     read = chromium.ask(LANES)
     wanted = [
-        [line.low.value, line.accuracy.value, line.high.value]
+        [line.wilson95[0], line.accuracy, line.wilson95[1]]
         for line in run.shown.lowest_first
         for _ in "ab"
     ]

@@ -218,7 +218,7 @@ def test_an_interval_that_leaves_out_zero_without_counting_says_why() -> None:
     for text in (
         view.taken_alone,
         view.tables["classes"].note,
-        render.markdown("compare.md.j2", view=view),
+        render.text("compare.md.j2", view=view),
     ):
         assert "interval of c1 (Holm p 0.063) leaves out 0" in text
         assert "over all 4 classes together, Holm" in text

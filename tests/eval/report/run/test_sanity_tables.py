@@ -75,7 +75,7 @@ def test_warnings_open_the_report_and_the_terminal_too(make_run: Any) -> None:
 
 def test_a_run_from_before_says_that_nobody_looked(make_run: Any, tmp_path: Path) -> None:
     run = make_run(attacks=["clean", "pgd"])
-    table = view([run]).runs[0].trust_table
+    table = view([run]).runs[0].tables["trust"][0]
     assert [row[1] for row in table.rows] == ["ok"] + ["not measured"] * 12
     assert "0 warnings, 1 without a finding, 12 not measured" in table.note
     write_report(tmp_path, [run])
@@ -84,7 +84,7 @@ def test_a_run_from_before_says_that_nobody_looked(make_run: Any, tmp_path: Path
 def test_the_gap_of_each_class_stands_widest_first(make_run: Any, files: dict[str, str]) -> None:
     run = make_run(profile=True, empty=[3])
     attacks = run.scorecard.attacks
-    (table,) = view([run]).runs[0].gap_tables
+    (table,) = view([run]).runs[0].tables["gaps"]
     assert table.title == "Gap by class: pgd − aa"
     for name, n, pgd, aa, gap, interval in table.rows[:-1]:
         (i,) = (each.index for each in attacks["aa"].per_class if each.name == name)

@@ -135,10 +135,9 @@ def test_every_figure_is_the_same_in_every_format(tmp_path: Path, options: dict[
 
 
 def answers(run: Run) -> dict[str, str]:
-    targets = view([run]).runs[0].targets
-    assert targets is not None
-    assert targets.answers.title == QUESTION
-    return {str(row[0]): str(row[1]) for row in targets.answers.rows}
+    found, *_ = view([run]).runs[0].tables["targets"]
+    assert found.title == QUESTION
+    return {str(row[0]): str(row[1]) for row in found.rows}
 
 
 def test_an_easier_class_is_named_with_its_points_and_its_clean_errors() -> None:
@@ -173,16 +172,15 @@ def test_an_untargeted_attack_says_where_its_errors_move() -> None:
 
 def test_where_an_image_is_aimed_at_some_classes_only_the_table_says_so() -> None:
     for targets, said in ((3, True), (9, False)):
-        shown = view([aimed_run(2, targets=targets)]).runs[0].targets
-        assert ("was aimed at 3 classes only" in shown.tables[0].note) is said
+        _, table, *_ = view([aimed_run(2, targets=targets)]).runs[0].tables["targets"]
+        assert ("was aimed at 3 classes only" in table.note) is said
 
 
 def test_nothing_is_said_without_an_attack(make_run: Any) -> None:
-    assert view([make_run(attacks=("clean",))]).runs[0].targets is None
+    assert not view([make_run(attacks=("clean",))]).runs[0].tables["targets"]
 
 
 def test_only_untargeted_attacks_hint_at_the_targeted_one(make_run: Any) -> None:
     for options, hinted in (({}, True), ({"targeted": True}, False)):
-        targets = view([make_run(**options)]).runs[0].targets
-        assert targets is not None
-        assert ("--attacks clean,targeted" in targets.answers.note) is hinted
+        found, *_ = view([make_run(**options)]).runs[0].tables["targets"]
+        assert ("--attacks clean,targeted" in found.note) is hinted
