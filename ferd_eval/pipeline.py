@@ -34,13 +34,13 @@ from ferd_eval.evaluation.saved_images import SavedFile, SavedImages, read_saved
 from ferd_eval.io.epsilon import format_quantity
 from ferd_eval.io.json import to_json
 from ferd_eval.io.lock import sole_user
-from ferd_eval.report import Run, as_run, write_report
-from ferd_eval.report.api import is_current, show
+from ferd_eval.report import Run, as_run, render_terminal, scorecards, view, write_report
+from ferd_eval.report.api import is_current
 from ferd_eval.results.attack_id import attack_id
 from ferd_eval.results.manifest import RECORD, read_manifest
 from ferd_eval.results.outcomes import ATTACK_ID, Outcomes
 from ferd_eval.results.run_folder import require_own_folder
-from ferd_eval.runtime.console import console
+from ferd_eval.runtime.console import console, show
 from ferd_eval.runtime.device import DeviceChoice, choose_device
 from ferd_eval.runtime.progress import Bar, Lines, duration
 from ferd_eval.runtime.signals import after_what_is_at_hand
@@ -241,7 +241,8 @@ def score_checkpoints(
         in_order = [finished[model.name] for model in work.models]
         if work.several and not is_current(root, in_order):
             write_report(root, in_order)
-    show(in_order, root / "report.html", as_json=as_json)
+    table, page = render_terminal(view(in_order)), root / "report.html"
+    show(table, scorecards(in_order), page, as_json=as_json)
 
 
 def _require_room(root: Path, models: Sequence[LoadedModel], *, several: bool) -> None:

@@ -19,10 +19,12 @@ from ferd_eval.evaluation.config import EvalConfig
 from ferd_eval.evaluation.evaluate import as_threats
 from ferd_eval.io.files import file_sha256
 from ferd_eval.pipeline import score_checkpoints
+from ferd_eval.report import render_terminal, view
 from ferd_eval.report.api import report_folder
 from ferd_eval.report.comparison.compare import verdict_on
 from ferd_eval.results.manifest import look_up, read_manifest
 from ferd_eval.results.run_folder import find_runs
+from ferd_eval.runtime.console import show
 from ferd_eval.runtime.progress import ProgressReporter, duration
 from ferd_eval.runtime.signals import after_what_is_at_hand
 from ferd_train.config.unfit import UnfitError
@@ -305,7 +307,8 @@ def _score(
             folder_per_checkpoint=True,
         )
     if len(groups) > 1:
-        report_folder(report, None, as_json=False)
+        runs, pages = report_folder(report)
+        show(render_terminal(view(runs)), None, *pages, as_json=False)
 
 
 def _verdicts(report: Path, teacher: FrozenTeacher, students: Sequence[Path]) -> Iterator[str]:

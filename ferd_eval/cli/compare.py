@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -39,17 +38,12 @@ def compare(
 
     One verdict, and every difference with its interval.
     """
-    from ferd_eval.io.json import to_json
     from ferd_eval.report.comparison.build import comparison_view
     from ferd_eval.report.comparison.compare import ComparisonRequest, compare_runs
     from ferd_eval.report.comparison.terminal import render_comparison
     from ferd_eval.report.comparison.write import record
-    from ferd_eval.runtime.console import console
+    from ferd_eval.runtime.console import show
 
     asked = ComparisonRequest(a, b, reference, attack, margin, out, pair_seeds)
     report, page = compare_runs(asked)
-    if json:
-        print(to_json(record(report)), end="")
-    else:
-        console().print(render_comparison(comparison_view(report)))
-    print(page, file=sys.stderr if json else sys.stdout)
+    show(render_comparison(comparison_view(report)), record(report), page, as_json=json)

@@ -88,10 +88,9 @@ def import_(
     from rich.text import Text
 
     from ferd_eval.io.lock import sole_user
-    from ferd_eval.report import as_run, write_report
-    from ferd_eval.report.api import show
+    from ferd_eval.report import as_run, render_terminal, scorecards, view, write_report
     from ferd_eval.results.imported_run import PredictionSource, require_room
-    from ferd_eval.runtime.console import console
+    from ferd_eval.runtime.console import console, show
 
     source = PredictionSource.of(files, attack)
     known, class_names, said = _classes(dataset, classes, source.record.get("dataset"))
@@ -105,7 +104,7 @@ def import_(
     with sole_user(out):
         outcomes.save(out)
         write_report(out, [run])
-    show([run], out / "report.html", as_json=json)
+    show(render_terminal(view([run])), scorecards([run]), out / "report.html", as_json=json)
 
 
 def _refuse(options: Mapping[str, Any], why: str) -> None:
@@ -143,4 +142,4 @@ def _classes(
     if info.class_names:
         return named, info.class_names, []
     numbers = tuple(map(str, range(info.num_classes)))
-    return named, numbers, [f"the class names of {info.name} are in its files: numbers stand in"]
+    return named, numbers, [f"the class names of {info.name} are in its files: numbers are shown"]

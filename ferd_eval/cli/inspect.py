@@ -1,4 +1,4 @@
-"""``ferd-eval inspect``: what a file of weights is."""
+"""``ferd-eval inspect``: the content of a file of weights."""
 
 from __future__ import annotations
 

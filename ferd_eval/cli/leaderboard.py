@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -43,7 +42,6 @@ def leaderboard(
     """
     from ferd_eval.datasets import list_datasets
     from ferd_eval.errors import UserError
-    from ferd_eval.io.json import to_json
     from ferd_eval.report.leaderboard import (
         leaderboard,
         read_reported,
@@ -52,7 +50,7 @@ def leaderboard(
         write_leaderboard,
     )
     from ferd_eval.report.leaderboard.read import read_scored_groups
-    from ferd_eval.runtime.console import console
+    from ferd_eval.runtime.console import show
 
     published = None if reported is None else read_reported(reported)
     groups = read_scored_groups(runs, group_seeds=group_seeds)
@@ -62,9 +60,4 @@ def leaderboard(
     classes = {info.name: info.num_classes for info in list_datasets() if info.num_classes}
     board = leaderboard(groups, published, attacks=ids, sort=sort, num_classes=classes)
     page = write_leaderboard(out, board)[-1]
-    if json:
-        print(to_json(record(board)), end="")
-        print(page, file=sys.stderr)
-    else:
-        console().print(render_terminal(board))
-        print(page)
+    show(render_terminal(board), record(board), page, as_json=json)

@@ -1,4 +1,4 @@
-"""``ferd-eval ls``: what there is to choose from."""
+"""``ferd-eval ls``: architectures, attacks and data sets."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def whole(value: int | None) -> FormattedValue:
     return EMPTY if value is None else FormattedValue(value, str(value))
 
 
-#: Numbers that differ only beyond so many digits count as equal.
+#: Most decimals printed to tell two numbers apart.
 _MOST_DIGITS = 6
 
 

@@ -209,8 +209,8 @@ def _floor(scores: AttackScores, attack: str, asked: float) -> Finding:
     assert lowest.accuracy is not None
     assert lowest.wilson95 is not None
     under = "without an attack" if attack == "clean" else f"under {attack}"
-    if eps_of(attack, scores.constants) is None:
-        under += " at an ε that nobody stated"
+    if attack != "clean" and eps_of(attack, scores.constants) is None:
+        under += " at an unknown ε"
     sentence = (
         f"{under} every class is right at least {percent_end(shown, (asked,))} % of the time with "
         f"95 % confidence; the floor asked for is {percent_end(asked, (shown,))} %"

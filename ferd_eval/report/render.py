@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -20,7 +20,7 @@ CsvCell = str | float | FormattedValue | None
 
 @cache
 def environment(*, html: bool) -> Environment:
-    """Templates of HTML, which escape whatever is not marked as safe, or of Markdown and LaTeX.
+    """Templates of HTML, which escape all that is not marked as safe, or of Markdown and LaTeX.
 
     The filters `md` and `tex` escape for these; `nb` keeps numbers and their units on one line.
     """
@@ -64,6 +64,14 @@ def keep_units(text: str) -> str:
     return text.replace(" %", "\N{NO-BREAK SPACE}%").replace(
         "ε = ", "ε\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"
     )
+
+
+def figure_rows(
+    figures: Mapping[str, FormattedValue], *start: CsvCell
+) -> Iterator[tuple[CsvCell, ...]]:
+    """Rows of a long table: `start`, then metric, value and printed value of each figure."""
+    for metric, figure in figures.items():
+        yield *start, metric, figure.value, figure
 
 
 def csv_text(heading: Iterable[str], rows: Iterable[Iterable[CsvCell]]) -> str:

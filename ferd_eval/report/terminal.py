@@ -13,7 +13,7 @@ from rich.text import Text
 from ferd_eval.metrics.sanity.check import counted
 from ferd_eval.report.format import FormattedValue, Table
 
-#: Of a longer list of classes so many are drawn; the whole list is in the files.
+#: Most classes drawn; the files list all.
 MOST_BARS = 20
 
 

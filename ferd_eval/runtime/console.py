@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderableType, RenderHook
 from rich.segment import Segment
 
 from ferd_eval.io.escape import shown
+from ferd_eval.io.json import to_json
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -16,6 +19,16 @@ def console(*, stderr: bool = False) -> Console:
     made = Console(stderr=stderr, markup=False, emoji=False)
     made.push_render_hook(_Shown())
     return made
+
+
+def show(result: RenderableType, record: object, *pages: Path, as_json: bool) -> None:
+    """Print a result as a table, or its record as JSON; the paths of its pages come last."""
+    if as_json:
+        print(to_json(record), end="")
+    else:
+        console().print(result)
+    for page in pages:
+        print(page, file=sys.stderr if as_json else sys.stdout)
 
 
 class _Shown(RenderHook):

@@ -26,7 +26,7 @@ from ferd_eval.results.run_group import RunGroup, read_run_groups
 #: Default parent folder of comparisons.
 COMPARISONS = Path("reports/compare")
 
-#: Longer names of folders help nobody.
+#: Longest part of a default folder name.
 _LONGEST_SLUG = 60
 
 
@@ -251,7 +251,7 @@ def _warnings(sides: Sequence[RunGroup], attack: str) -> Iterator[str]:
             f"{', '.join(unknown)}"
         )
     if not all(look_up(run.manifest, "dataset.fingerprint") for run in runs):
-        yield "that the images are the same rests on their numbers and labels alone"
+        yield "that the images are the same is known by their indices and labels alone"
     owners = _owners(sides)
     for what, values in differing(runs).items():
         by_value: dict[str, list[str]] = {}

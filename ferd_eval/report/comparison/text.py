@@ -67,6 +67,7 @@ def interval_ends(
 def headline(report: ComparisonReport) -> str:
     """The verdict with its reason."""
     found, lowest = report.comparison, lowest_delta_of(report.comparison)
+    points = f"{100 * found.margin:.6g}"
     reason = _reason(found).format_map(
         {
             "better": _classes(found, found.better),
@@ -77,13 +78,21 @@ def headline(report: ComparisonReport) -> str:
             "lowest": _stands(lowest, f"its {lowest_words(found)}", found),
             "lowest_aside": _aside(lowest, found),
             "lowest_words": lowest_words(found),
-            "margin": _points(found.margin),
+            "margin": f"{points} point{'s' * (points != '1')}",
             "but_lower": _against(found, found.worse, "lower"),
             "but_higher": _against(found, found.better, "higher"),
         }
     )
+    eps = report.constants.get("eps_text")
+    at = f" at ε = {eps}" if eps and "@" not in report.attack else ""
+    under = "Without an attack" if report.attack == "clean" else f"Under {report.attack}{at}"
     claim = _CLAIMS[found.verdict].format(first=report.first.name, second=report.second.name)
-    return f"{_under(report)}, {claim}: {reason}.{_one_network(report)}"
+    one_checkpoint = (
+        " Both are the same checkpoint: what differs comes from how it was scored, not from the "
+        "network."
+    )
+    is_one = one_network([run.manifest for run in (*report.first.runs, *report.second.runs)])
+    return f"{under}, {claim}: {reason}.{one_checkpoint if is_one else ''}"
 
 
 def _reason(found: Comparison) -> str:
@@ -134,44 +143,35 @@ def _reason(found: Comparison) -> str:
             )
 
 
-def _one_network(report: ComparisonReport) -> str:
-    """Whether both sides are runs of one checkpoint."""
-    if not one_network([run.manifest for run in (*report.first.runs, *report.second.runs)]):
-        return ""
-    return (
-        " Both are the same checkpoint: what differs comes from how it was scored, not from the "
-        "network."
-    )
-
-
 def sentences(report: ComparisonReport) -> tuple[str, ...]:
     """Differences that would be missed, where known, and the networks and images behind it all."""
-    return tuple(
-        each for each in (" ".join(_detectable(report.comparison)), _basis(report)) if each
-    )
+    return tuple(filter(None, (" ".join(_detectable(report.comparison)), _basis(report))))
 
 
 def _basis(report: ComparisonReport) -> str:
     found = report.comparison
-    counts = [each.n for each in found.per_class if each.n]
-    per_class = (
-        f"{counts[0]} per class"
-        if min(counts) == max(counts)
-        else f"{min(counts)} to {max(counts)} per class, median {median(counts):g}"
+    images = (
+        f"{whole(found.n)} images ({_per_class([each.n for each in found.per_class if each.n])}), "
+        "the same for both sides"
     )
-    images = f"{whole(found.n)} images ({per_class}), the same for both sides"
     if found.seeds == (1, 1):
         return (
             f"This compares two checkpoints on {images}. One seed says nothing of a method: other "
             "seeds may differ by more than this. For a verdict on methods give three or more runs "
             "a side."
         )
-    first, second = found.seeds
-    networks = f"{first} networks" if first == second else f"{first} and {second} networks"
+    networks = " and ".join(map(str, dict.fromkeys(found.seeds)))
     return (
-        f"This compares two methods by {networks} a side on {images}. {report.pairing} The "
-        "intervals allow for training seeds (Student's t) and for the choice of images."
+        f"This compares two methods by {networks} networks a side on {images}. {report.pairing} "
+        "The intervals allow for training seeds (Student's t) and for the choice of images."
     )
+
+
+def _per_class(counts: Sequence[int]) -> str:
+    """``100 per class``, or their range and median."""
+    if min(counts) == max(counts):
+        return f"{counts[0]} per class"
+    return f"{min(counts)} to {max(counts)} per class, median {median(counts):g}"
 
 
 def _detectable(found: Comparison) -> Iterator[str]:
@@ -241,14 +241,6 @@ def split(found: Comparison) -> str:
     )
 
 
-def _under(report: ComparisonReport) -> str:
-    if report.attack == "clean":
-        return "Without an attack"
-    eps = report.constants.get("eps_text")
-    at = f" at ε = {eps}" if eps and "@" not in report.attack else ""
-    return f"Under {report.attack}{at}"
-
-
 def _stands(delta: Delta, what: str, found: Comparison) -> str:
     """``its lowest class is 1.7 points higher (95 % interval 0.1 to 3.3)``, or none shown."""
     low, high = interval_ends(delta.interval95, found.margin)
@@ -297,8 +289,3 @@ def _holm(found: Comparison) -> str:
 def _together(found: Comparison) -> str:
     present = sum(each.value is not None for each in found.per_class)
     return f"all {present} classes together, Holm" if present > 1 else "that class alone"
-
-
-def _points(margin: float) -> str:
-    points = f"{100 * margin:.6g}"
-    return f"{points} point" if points == "1" else f"{points} points"

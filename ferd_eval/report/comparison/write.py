@@ -14,16 +14,13 @@ from ferd_eval.report import render
 from ferd_eval.report.comparison.build import comparison_view
 from ferd_eval.report.comparison.model import ComparisonReport, ComparisonView
 from ferd_eval.report.comparison.text import headline, sentences
-from ferd_eval.report.format import FormattedValue
-from ferd_eval.report.render import CsvCell, csv_text
+from ferd_eval.report.render import CsvCell, csv_text, figure_rows
 from ferd_eval.results.run_group import RunGroup
 
 #: Ticks of the chart's axis, as shares of its reach.
 _TICKS = (-1.0, -0.5, 0.0, 0.5, 1.0)
 
 _CSV_COLUMNS = ("difference", "attack", "scope", "index", "name", "metric", "value", "printed")
-
-_Rows = Iterator[tuple[CsvCell, ...]]
 
 
 def write_comparison(folder: Path, report: ComparisonReport) -> tuple[Path, ...]:
@@ -62,26 +59,21 @@ def _tick(points: float) -> str:
     return f"{sign}{100 * abs(points):g}"
 
 
-def _csv_rows(view: ComparisonView) -> _Rows:
+def _csv_rows(view: ComparisonView) -> Iterator[tuple[CsvCell, ...]]:
     """One for each figure, in full precision and as printed."""
     direction, attack = view.direction, view.attack
     yield direction, attack, "overall", "", "", "verdict", view.verdict, view.verdict
     overall = {line.key: line.figures for line in view.overall} | dict(view.more)
     for key, figures in overall.items():
-        yield from _figures(figures, direction, attack, "overall", "", key)
+        yield from figure_rows(figures, direction, attack, "overall", "", key)
     for line in sorted(view.classes, key=lambda line: line.index):
-        yield from _figures(line.figures, direction, attack, "class", line.index, line.name)
+        yield from figure_rows(line.figures, direction, attack, "class", line.index, line.name)
     for other, lines in view.by_attack.items():
         for line in lines if other != attack else ():
-            yield from _figures(line.figures, direction, other, "overall", "", line.key)
+            yield from figure_rows(line.figures, direction, other, "overall", "", line.key)
     for direction, overall_lines in view.to_reference.items():
         for line in overall_lines:
-            yield from _figures(line.figures, direction, attack, "overall", "", line.key)
-
-
-def _figures(figures: Mapping[str, FormattedValue], *start: CsvCell) -> _Rows:
-    for metric, figure in figures.items():
-        yield *start, metric, figure.value, figure
+            yield from figure_rows(line.figures, direction, attack, "overall", "", line.key)
 
 
 def record(report: ComparisonReport) -> Mapping[str, Any]:

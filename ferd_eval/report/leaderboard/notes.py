@@ -1,4 +1,4 @@
-"""Notes and tables under a board: how to read it, what is in doubt, where the rows are from."""
+"""Notes and tables under a board: how to read it, doubts, and the origin of the rows."""
 
 from __future__ import annotations
 

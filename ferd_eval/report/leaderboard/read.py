@@ -74,7 +74,7 @@ def read_scored_group(name: str, folders: Sequence[Path]) -> ScoredGroup:
 
 
 class _Argument(NamedTuple):
-    """Name (or empty), what is in its folders, and whether all of it is one row."""
+    """Name (or empty), content of its folders, and whether they are one row."""
 
     name: str
     found: Sequence[RunFolders]

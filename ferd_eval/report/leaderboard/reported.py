@@ -106,7 +106,7 @@ def _check_columns(found: Iterable[str], spec: str) -> None:
     if unknown or missing or len(set(names)) < len(names):
         told = [f"unknown are {', '.join(map(repr, unknown))}"] if unknown else []
         told += [f"missing are {', '.join(missing)}"] if missing else []
-        told = told or ["one stands there twice"]
+        told = told or ["one is there twice"]
         raise UserError(
             f"{spec} has other columns than published tables need: {'; '.join(told)}. "
             f"Give {', '.join(_REQUIRED)}, and if you like {' and '.join(_OPTIONAL)}."

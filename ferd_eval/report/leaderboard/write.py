@@ -11,7 +11,7 @@ from ferd_eval.io.json import to_json
 from ferd_eval.metrics.figures import LOWEST
 from ferd_eval.report import render
 from ferd_eval.report.format import FormattedValue
-from ferd_eval.report.leaderboard.model import RULE, Board, Column, Leaderboard, Row, Score
+from ferd_eval.report.leaderboard.model import RULE, Board, Leaderboard, Row, Score
 from ferd_eval.report.render import CsvCell, csv_text
 
 #: Those of every page with boards.
@@ -44,25 +44,24 @@ def write_leaderboard(folder: Path, board: Leaderboard) -> tuple[Path, ...]:
 
 def _csv_lines(board: Leaderboard) -> Iterator[list[CsvCell]]:
     """One for each figure: fractions in full precision, and as printed (per cent, or NSD)."""
-    for of in board.boards:
-        for row in (*of.rows, *of.reported):
-            for column in of.columns:
-                for key in of.figures:
-                    score = row.score(column, key)
-                    if not (row.reported and score.figure.value is None):
-                        yield _csv_line(of, row, column, key, score)
-
-
-def _csv_line(of: Board, row: Row, column: Column, key: str, score: Score) -> list[CsvCell]:
-    figures = (score.figure, score.low, score.high, score.half)
-    return [
-        of.title, of.dataset, of.images, of.eps, row.name,
-        "reported" if row.reported else "measured", None if row.reported else row.seeds,
-        " ".join(row.marks), column.attack, column.key,
-        of.worst_figure or key if key == LOWEST else key,
-        *(cell for figure in figures for cell in (figure.value, figure)),
-        score.place, None if score.tied is None else int(score.tied),
-    ]  # fmt: skip
+    cells = (
+        (of, row, column, key, row.score(column, key))
+        for of in board.boards
+        for row in (*of.rows, *of.reported)
+        for column in of.columns
+        for key in of.figures
+    )
+    for of, row, column, key, score in cells:
+        figures = (score.figure, score.low, score.high, score.half)
+        if not (row.reported and score.figure.value is None):
+            yield [
+                of.title, of.dataset, of.images, of.eps, row.name,
+                "reported" if row.reported else "measured", None if row.reported else row.seeds,
+                " ".join(row.marks), column.attack, column.key,
+                of.worst_figure or key if key == LOWEST else key,
+                *(cell for figure in figures for cell in (figure.value, figure)),
+                score.place, None if score.tied is None else int(score.tied),
+            ]  # fmt: skip
 
 
 def record(board: Leaderboard) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Read a published scorecard, and check it against whatever is published beside it."""
+"""Read a published scorecard and check it against the files published beside it."""
 
 from __future__ import annotations
 

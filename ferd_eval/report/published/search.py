@@ -113,7 +113,7 @@ def _without_scores(
             and look_up(record.values, "result.sha256") not in scored_sha256
         ):
             problems.append(
-                f"{folder} holds a training run without scores. Score its network, or take it away."
+                f"{folder} holds a training run without scores. Score its network, or remove it."
             )
     return problems
 
@@ -129,7 +129,7 @@ def _require_new(run: PublishedRun, known: dict[tuple[object, ...], str]) -> Non
     for key in keys:
         if key in known:
             raise UserError(
-                f"{run.place.file}: the same network on the same images stands in {known[key]}. "
+                f"{run.place.file}: the same network on the same images is also in {known[key]}. "
                 "Publish it once."
             )
     known.update(dict.fromkeys(keys, str(run.place.file)))

@@ -73,7 +73,7 @@ def _run_view(run: Run, shared: str | None) -> RunView:
         "provenance": [provenance_table(card, run.manifest)],
     }
     return RunView(
-        run=run,
+        source=run,
         sentences=sentences(run, headline, shared=shared is not None),
         headline=headline,
         attacks=attacks,

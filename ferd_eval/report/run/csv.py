@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from ferd_eval.metrics import ErrorPattern, TargetExcess
 from ferd_eval.metrics.confusion.target_bias import ShareChange
-from ferd_eval.report.format import FormattedValue, ends, percent, whole
-from ferd_eval.report.render import CsvCell, csv_text
+from ferd_eval.report.format import ends, percent, whole
+from ferd_eval.report.render import CsvCell, csv_text, figure_rows
 from ferd_eval.report.run.confusion_tables import error_figures
 from ferd_eval.report.run.model import AttackView, RunView, View
 from ferd_eval.report.run.summary_tables import overall_figures
@@ -46,18 +46,20 @@ def _wide_rows(run: RunView, attacks: tuple[str, ...]) -> Iterator[list[CsvCell]
 
 def _long_rows(run: RunView) -> _Rows:
     for attack, shown in run.attacks.items():
-        scores = run.run.scorecard.attacks[attack]
+        scores = run.source.scorecard.attacks[attack]
         yield from _attack_rows(run.name, shown, "class", "")
         errors = error_figures(scores.target) if isinstance(scores.target, ErrorPattern) else []
         classes = [each.name for each in scores.per_class]
         for i, (name, figures) in enumerate(zip(classes, errors, strict=False)):
-            yield from _rows(figures, run.name, attack, "class", "", i, name)
+            yield from figure_rows(figures, run.name, attack, "class", "", i, name)
         if scores.toward is not None:
             overall = toward_figures(scores.toward)
             targets: tuple[TargetExcess | ShareChange, ...] = scores.toward.per_target
-            yield from _rows(overall, run.name, attack, "overall", "", "", "")
+            yield from figure_rows(overall, run.name, attack, "overall", "", "", "")
             for i, each in enumerate(targets):
-                yield from _rows(class_figures(each), run.name, attack, "class", "", i, each.name)
+                yield from figure_rows(
+                    class_figures(each), run.name, attack, "class", "", i, each.name
+                )
     for grouping, of in run.groups.items():
         for shown in of.values():
             yield from _attack_rows(run.name, shown, "group", grouping)
@@ -65,7 +67,9 @@ def _long_rows(run: RunView) -> _Rows:
 
 def _attack_rows(run: str, shown: AttackView, scope: str, grouping: str) -> _Rows:
     """Figures over all classes (with a grouping: over its groups), then of each."""
-    yield from _rows(overall_figures(shown.scores), run, shown.id, "overall", grouping, "", "")
+    yield from figure_rows(
+        overall_figures(shown.scores), run, shown.id, "overall", grouping, "", ""
+    )
     for each in shown.scores.per_class:
         suspect = shown.is_suspect(each)
         figures = {"n": whole(each.n), "accuracy": percent(each.accuracy)}
@@ -74,9 +78,4 @@ def _attack_rows(run: str, shown: AttackView, scope: str, grouping: str) -> _Row
             figures |= {f"{name}_low": low, f"{name}_high": high}
         figures["possibly_worst"] = whole(None if suspect is None else int(suspect))
         figures["drop"] = percent(each.drop)
-        yield from _rows(figures, run, shown.id, scope, grouping, each.index, each.name)
-
-
-def _rows(figures: Mapping[str, FormattedValue], *start: CsvCell) -> _Rows:
-    for metric, figure in figures.items():
-        yield *start, metric, figure.value, figure
+        yield from figure_rows(figures, run, shown.id, scope, grouping, each.index, each.name)

@@ -16,7 +16,7 @@ from ferd_eval.report import render
 from ferd_eval.report.format import Table, ends, percent
 from ferd_eval.report.run.model import AttackView, RunView, View
 
-#: Ticks of an axis from 0 to 100 %: where, as a share of it, and what stands there.
+#: Ticks of an axis from 0 to 100 %: where, as a share of it, and its label.
 _HUNDRED = tuple((percent / 100, str(percent)) for percent in (0, 25, 50, 75, 100))
 
 #: Of an ε profile on a phone, in pixels: its axis, a character, and the least room between labels.
@@ -25,7 +25,7 @@ _AXIS, _CHARACTER, _ROOM = 300, 7, 6
 
 def page(view: View) -> str:
     """Render the report; the charts' data is embedded once as JSON."""
-    charts = chart_data(view)
+    charts = {"runs": [_run_data(run) for run in view.runs]}
     return render.page(
         "report.html.j2",
         styles=("report.css",),
@@ -38,13 +38,9 @@ def page(view: View) -> str:
     )
 
 
-def chart_data(view: View) -> dict[str, Any]:
-    """Return what the charts draw. Numbers that are read, not drawn, come printed, as text."""
-    return {"runs": [_run_data(run) for run in view.runs]}
-
-
 def _run_data(run: RunView) -> dict[str, Any]:
-    scores = run.run.scorecard.attacks
+    """Data of the charts; numbers that are read rather than drawn come as printed."""
+    scores = run.source.scorecard.attacks
     return {
         "name": run.name,
         "classes": run.class_names,
@@ -115,15 +111,12 @@ def _heatmap(
 
 
 def _profile_lines(run: RunView) -> list[dict[str, Any]]:
-    """Geometry of the ε profiles on a 100 × 100 canvas; clean images stand at ε = 0."""
-    profiles = run.run.scorecard.profile.values()
-    return [
-        _lines(profile, table, run)
-        for profile, table in zip(profiles, run.tables["profiles"], strict=True)
-    ]
+    profiles = zip(run.source.scorecard.profile.values(), run.tables["profiles"], strict=True)
+    return [_lines(profile, table, run) for profile, table in profiles]
 
 
 def _lines(profile: Profile, table: Table, run: RunView) -> dict[str, Any]:
+    """Geometry of an ε profile on a 100 × 100 canvas; clean images stand at ε = 0."""
     clean = run.attacks.get("clean")
     at = [100 * eps / profile.eps[-1] for eps in (*([0.0] if clean else []), *profile.eps)]
 

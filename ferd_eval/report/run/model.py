@@ -75,7 +75,7 @@ class RunView:
         tables: part of the report → its tables, in reading order; a part may have none.
     """
 
-    run: Run
+    source: Run
     sentences: tuple[str, ...]
     headline: str | None
     attacks: Mapping[str, AttackView]
@@ -87,12 +87,12 @@ class RunView:
     @property
     def name(self) -> str:
         """Its name in reports."""
-        return self.run.name
+        return self.source.name
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """By index."""
-        return tuple(self.run.scorecard.dataset["class_names"])
+        return tuple(self.source.scorecard.dataset["class_names"])
 
     @property
     def shown(self) -> AttackView:

@@ -97,7 +97,7 @@ def _average(run: Run, headline: str | None, shown: AttackScores, *, shared: boo
 
 
 def _budget(constants: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
-    """The ε of an attack, or what is known in its place."""
+    """The ε of an attack; if unknown, the largest change found."""
     imported = manifest.get("engine") == "imported"
     threat = {} if imported else manifest.get("threat") or {}
     eps = constants.get("eps_text") or threat.get("eps_text")
@@ -108,7 +108,7 @@ def _budget(constants: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
         return ""
     largest = constants.get("largest_linf")
     at_least = f" (the largest change found is {255 * largest:.2f}/255)" if largest else ""
-    return f" at an ε that nobody stated{at_least}"
+    return f" at an unknown ε{at_least}"
 
 
 def _audited(shown: AttackScores) -> str:

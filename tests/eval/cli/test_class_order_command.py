@@ -9,10 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from ferd_eval.cli import app
 from ferd_eval.metrics.comparison.alignment import SameImages
 from ferd_eval.results.outcomes import Outcomes
-from ferd_eval.runtime.command_line import run
 from tests.conftest import TinyNet
 
 K = 12
@@ -20,7 +18,7 @@ NETWORK = ["--model-file", "nets.py:make", "--attacks", "clean"]
 
 
 @pytest.fixture
-def ferd_eval(tmp_path, monkeypatch, capsys):
+def ferd_eval(tmp_path, monkeypatch, run_command):
     """Run a command where a network and twelve folders of what it takes for 0 to 11 lie."""
     monkeypatch.chdir(tmp_path)
     generator = np.random.default_rng(0)
@@ -45,13 +43,7 @@ def ferd_eval(tmp_path, monkeypatch, capsys):
     np.savez("from1.npz", images=images, labels=labels + 1)
     few = labels < 10
     np.savez("few.npz", images=images[few], labels=labels[few])
-
-    def command(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        status = run(app, list(map(str, arguments)), "ferd-eval")
-        return status, *capsys.readouterr()
-
-    return command
+    return run_command
 
 
 def average(text: str) -> float:

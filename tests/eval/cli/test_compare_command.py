@@ -9,16 +9,15 @@ import os
 import re
 import subprocess
 import sys
+from functools import partial
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-from ferd_eval.cli import app
 from ferd_eval.metrics import compare, compare_methods
 from ferd_eval.results.outcomes import Outcomes
-from ferd_eval.runtime.command_line import run
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -34,17 +33,11 @@ HOSTILE = (
 
 
 @pytest.fixture
-def command(capsys, tmp_path, monkeypatch):
+def command(run_command, tmp_path, monkeypatch):
     """Run ``compare`` in an empty folder; its status, output and error output."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        status = run(app, ["compare", *map(str, arguments)], "ferd-eval")
-        return status, *capsys.readouterr()
-
-    return call
+    return partial(run_command, "compare")
 
 
 def save(folder: Path, seed: int, name: str = "student", **more) -> Outcomes:
@@ -444,7 +437,7 @@ def test_what_could_not_be_held_equal_is_said(command, tmp_path):
     for part in (
         "engine is not the same for all",
         "native for a; autoattack for b",
-        "rests on their numbers and labels alone",
+        "by their indices and labels alone",
         "part of aa saw only a sample",
         "1 of 10 classes have no images",
     ):

@@ -49,16 +49,10 @@ def place(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def command(place, capsys, monkeypatch) -> Command:
+def command(place, run_command, monkeypatch) -> Command:
     """Score into a folder; status, output and error output."""
     monkeypatch.chdir(place)
-
-    def call(out: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        status = run(app, [*WORDS, "--out", out], "ferd-eval")
-        return status, *capsys.readouterr()
-
-    return call
+    return lambda out: run_command(*WORDS, "--out", out)
 
 
 def assert_same_end(place: Path, out: str) -> None:

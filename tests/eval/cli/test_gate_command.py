@@ -6,14 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from ferd_eval.cli import app
-from ferd_eval.runtime.command_line import run
 from tests.eval.metrics.simulated_run import constants, rows, simulate
 from tests.eval.metrics.simulated_run import run as made_run
 
@@ -34,16 +33,10 @@ def attacked_run(names=NAMES, clean=CLEAN, attacked=ATTACKED, n=200, **more):
 
 
 @pytest.fixture
-def gate(capsys, tmp_path, monkeypatch):
+def gate(run_command, tmp_path, monkeypatch):
     """Run the command in an empty folder; its status, output and error output."""
     monkeypatch.chdir(tmp_path)
-
-    def command(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        status = run(app, ["gate", *arguments], "ferd-eval")
-        return status, *capsys.readouterr()
-
-    return command
+    return partial(run_command, "gate")
 
 
 @pytest.fixture

@@ -45,16 +45,10 @@ def scored(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def ferd_eval(scored, capsys, monkeypatch):
+def ferd_eval(scored, run_command, monkeypatch):
     """Run a command in the folder; its status, output and error output."""
     monkeypatch.chdir(scored)
-
-    def command(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        status = run(app, list(map(str, arguments)), "ferd-eval")
-        return status, *capsys.readouterr()
-
-    return command
+    return run_command
 
 
 def ours() -> pd.DataFrame:
@@ -533,7 +527,7 @@ def test_an_eps_that_nobody_stated_is_not_claimed(ferd_eval, tmp_path):
     assert status == 0, err
     assert "For which ε they were made is not known" in err
     report = (folder / "report.md").read_text()
-    assert "at an ε that nobody stated (the largest change found is 4.00/255)" in report
+    assert "at an unknown ε (the largest change found is 4.00/255)" in report
     assert "8/255" not in report
     assert ferd_eval("report", folder, "--audit")[0] == 0
     assert "by an ε that is not recorded" in (folder / "audit.md").read_text()

@@ -8,26 +8,18 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ferd_eval.cli import app
-from ferd_eval.runtime.command_line import run
-
 
 @pytest.fixture
-def command(capsys: Any, tmp_path: Path, monkeypatch: Any) -> Any:
+def command(run_command: Any, tmp_path: Path, monkeypatch: Any) -> Any:
     """Run a command in an empty folder; its status, output and error output."""
     monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        status = run(app, ["leaderboard", *arguments], "ferd-eval")
-        return status, *capsys.readouterr()
-
-    return call
+    return partial(run_command, "leaderboard")
 
 
 def saved(folder: Path, seed: int, *, recipe: dict[str, Any] | None = None) -> None:

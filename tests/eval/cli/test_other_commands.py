@@ -26,17 +26,11 @@ HEAVY = ("torch", "torchvision", "pandas", "pyarrow", "scipy", "numpy", "jinja2"
 
 
 @pytest.fixture
-def command(capsys, tmp_path, monkeypatch):
+def command(run_command, tmp_path, monkeypatch):
     """Run a command in an empty folder; its status, output and error output."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("FERD_DATA", raising=False)
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        status = run(app, arguments, "ferd-eval")
-        return status, *capsys.readouterr()
-
-    return call
+    return run_command
 
 
 def python(code: str, folder: Path) -> subprocess.CompletedProcess[str]:

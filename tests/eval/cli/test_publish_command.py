@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from tests.conftest import ROOT
 
 
 @pytest.fixture
-def command(capsys: Any, tmp_path: Path, monkeypatch: Any) -> Any:
+def command(run_command: Any, tmp_path: Path, monkeypatch: Any) -> Any:
     """Run the command in a folder with one published run; its status, output and error output."""
     from tests.eval.metrics.simulated_run import simulate
 
@@ -34,13 +35,7 @@ def command(capsys: Any, tmp_path: Path, monkeypatch: Any) -> Any:
         made.save(folder)
         (folder / "scorecard.json").write_text(to_json(scorecard(made).to_dict()))
         (folder / "outcomes.parquet").unlink()
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        status = run(app, ["publish", *arguments], "ferd-eval")
-        return status, *capsys.readouterr()
-
-    return call
+    return partial(run_command, "publish")
 
 
 def test_our_own_page_is_what_publish_would_write(capsys: Any) -> None:

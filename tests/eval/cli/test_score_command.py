@@ -15,10 +15,8 @@ import pandas as pd
 import pytest
 import torch
 
-from ferd_eval.cli import app
 from ferd_eval.models import build_architecture
 from ferd_eval.models.demo import demo_checkpoints
-from ferd_eval.runtime.command_line import run
 from tests.conftest import ROOT, TinyNet, tiny_data
 
 NETS = """
@@ -145,15 +143,9 @@ def here(corner, tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def ferd_eval(capsys):
+def ferd_eval(run_command):
     """Run the command; its status, output and error output."""
-
-    def command(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        status = run(app, arguments, "ferd-eval")
-        return status, *capsys.readouterr()
-
-    return command
+    return run_command
 
 
 def with_flags(*flags: str) -> list[str]:

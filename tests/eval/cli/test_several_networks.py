@@ -10,8 +10,6 @@ import pytest
 import torch
 from torch import nn
 
-from ferd_eval.cli import app
-from ferd_eval.runtime.command_line import run
 from tests.conftest import TinyNet, tiny_data
 
 FACTORY = """
@@ -34,7 +32,7 @@ def make():
 
 
 @pytest.fixture
-def command(capsys, tmp_path, monkeypatch):
+def command(run_command, tmp_path, monkeypatch):
     """Run a command in a folder with two.pt and images; its status, output and error output."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
@@ -43,13 +41,7 @@ def command(capsys, tmp_path, monkeypatch):
     Path("net.py").write_text(FACTORY)
     student, teacher = TinyNet(seed=1).state_dict(), TinyNet(seed=2).state_dict()
     torch.save({"epoch": 3, "teacher": teacher, "student": student}, "two.pt")
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        status = run(app, arguments, "ferd-eval")
-        return status, *capsys.readouterr()
-
-    return call
+    return run_command
 
 
 SCORE = ("score", "two.pt", "--dataset", "npz:images.npz", "--model-file", "net.py:make",
