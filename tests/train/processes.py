@@ -1,4 +1,4 @@
-"""``ferd-train`` in a process of its own, forked from a server that has imported torch already."""
+"""Processes of their own, forked from a server that has imported torch already."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
-from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,35 +20,62 @@ from tests.train.student_runs import CODE
 _work = process_pool._work
 
 
-def prepare_process() -> None:
-    """As the fixtures do here: commits made meanwhile stop no run, and no chart is drawn."""
-    ferd_eval.results.manifest.code_state = lambda: CODE
+def no_charts() -> None:
+    """Drawing takes longer than a tiny run."""
     Pictures._draw_charts = lambda *_, **__: None  # type: ignore[method-assign]
-    process_pool._work = work
+
+
+def same_code() -> None:
+    """Commits made meanwhile stop no run."""
+    ferd_eval.results.manifest.code_state = lambda: CODE
 
 
 def work(connection: Connection) -> None:
     """In place of the main function of a study's processes."""
-    prepare_process()
+    no_charts()
+    same_code()
     _work(connection)
 
 
-class Command:
-    """A running ``ferd-train``, the first process of its session."""
+def work_on_ray(*arguments: Any) -> None:
+    """In place of what a study's workers on Ray do."""
+    from ferd_train.study import ray_pool
 
-    def __init__(self, words: Sequence[object], prepare: Callable[[], None] = prepare_process):
+    no_charts()
+    same_code()
+    ray_pool._work(*arguments)
+
+
+def ferd_train(words: list[str]) -> None:
+    """The command."""
+    no_charts()
+    same_code()
+    process_pool._work = work
+    sys.argv = ["ferd-train", *words]
+    main(words)
+
+
+class Process:
+    """A running command, the first process of its session."""
+
+    def __init__(
+        self,
+        words: Sequence[object],
+        run: Callable[[list[str]], None] = ferd_train,
+        **environment: object,
+    ) -> None:
         """Started at once.
 
         Args:
             words: of the command line.
-            prepare: called in the process first; importable.
+            run: called with these; importable.
+            environment: variables of the process.
         """
         context = process_pool._context()
         (out, out_there), (err, err_there) = context.Pipe(False), context.Pipe(False)
-        self._process = context.Process(
-            target=_run,
-            args=(out_there, err_there, [*map(str, words)], torch.get_num_threads(), prepare),
-        )
+        variables = {name: str(value) for name, value in environment.items()}
+        arguments = (out_there, err_there, torch.get_num_threads(), variables, run)
+        self._process = context.Process(target=_run, args=(*arguments, [*map(str, words)]))
         self._process.start()
         out_there.close()
         err_there.close()
@@ -70,7 +97,12 @@ class Command:
 
 
 def _run(
-    out: Connection, err: Connection, words: list[str], threads: int, prepare: Callable[[], None]
+    out: Connection,
+    err: Connection,
+    threads: int,
+    environment: dict[str, str],
+    run: Callable[[list[str]], None],
+    words: list[str],
 ) -> None:
     os.setsid()
     for connection, stream in ((out, 1), (err, 2)):
@@ -78,7 +110,6 @@ def _run(
         connection.close()
     sys.stdout, sys.stderr = (os.fdopen(stream, "w", buffering=1) for stream in (1, 2))
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ.update(environment)
     torch.set_num_threads(threads)
-    prepare()
-    sys.argv = [str(Path(sys.argv[0])), *words]
-    main(words)
+    run(words)

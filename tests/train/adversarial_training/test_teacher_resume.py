@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 import zipfile
 from dataclasses import replace
@@ -21,8 +18,8 @@ from ferd_eval.errors import UserError
 from ferd_eval.runtime.device import choose_device
 from ferd_eval.runtime.signals import after_what_is_at_hand
 from ferd_train.cli import main
+from tests.train.processes import Process
 
-_PROGRAM = "from ferd_train.cli import main; main()"
 RESULT, STATE = "teacher.safetensors", "state.pt"
 
 
@@ -137,30 +134,22 @@ def test_killed_between_two_files(lost, train, unfinished, uninterrupted):
     assert outcome(unfinished) == outcome(uninterrupted)
 
 
+@pytest.mark.usefixtures("same_code")
 def test_kill_9(striped_file, tmp_path):
-    settings = {"arch": "cnn28-2", "batch_size": 8, "epochs": 30, "validation_per_class": 4}
+    settings = {"arch": "cnn28-2", "batch_size": 8, "epochs": 12, "validation_per_class": 4}
     arguments = ["teacher", "--recipe", "demo-cnn", "--device", "cpu"]
     for name, value in {**settings, "dataset": f"npz:{striped_file}"}.items():
         arguments += ["--set", f"{name}={value}"]
     run, whole = tmp_path / "run", tmp_path / "whole"
-    process = subprocess.Popen(
-        [sys.executable, "-c", _PROGRAM, *arguments, "--out", str(run)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
-    )
-    assert process.stderr is not None
-    errors = []
+    process, errors = Process([*arguments, "--out", run]), []
     for line in process.stderr:
         errors.append(line)
-        if line.startswith("epoch 2/30"):
+        if line.startswith("epoch 2/12"):
             break
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, "".join(errors)
-    process.stderr.close()
+    process.kill()
+    assert process.end()[0] == -signal.SIGKILL, "".join(errors)
     assert json.loads((run / "manifest.json").read_text())["status"] == "running"
-    assert 2 <= len(figures(run)) < 30
+    assert 2 <= len(figures(run)) < 12
     for folder in (run, whole):
         with pytest.raises(SystemExit) as exit_:
             main([*arguments, "--out", str(folder)])

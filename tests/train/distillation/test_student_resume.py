@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,8 +28,8 @@ from ferd_train.synthesis.components.generator_losses import GeneratorObjective
 from ferd_train.synthesis.image_bank import Bank
 from ferd_train.training.run_folder import RunFolder
 from tests.conftest import Killed
+from tests.train.processes import Process
 from tests.train.student_runs import (
-    CODE,
     CPU,
     RESULT,
     STATE,
@@ -45,12 +42,6 @@ from tests.train.student_runs import (
 
 # Three epochs of three generator steps; the second and third have three student steps.
 RECIPE = tiny(seed=5)
-_PROGRAM = f"""
-import ferd_eval.results.manifest
-ferd_eval.results.manifest.code_state = lambda: {CODE}
-from ferd_train.cli import main
-main()
-"""
 
 pytestmark = pytest.mark.usefixtures("same_code")
 
@@ -202,23 +193,14 @@ def test_kill_9_at_random_times(teacher_file, tmp_path):
     run, whole = tmp_path / "run", tmp_path / "whole"
     for until in (2, 5):
         delay = random.uniform(0, 0.2)
-        process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, *words, str(run)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
-        )
-        assert process.stderr is not None
-        errors = []
+        process, errors = Process([*words, run]), []
         for line in process.stderr:
             errors.append(line)
             if line.startswith("epoch ") and int(line.split()[1].split("/")[0]) >= until:
                 break
         time.sleep(delay)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL, "".join(errors)
-        process.stderr.close()
+        process.kill()
+        assert process.end()[0] == -signal.SIGKILL, "".join(errors)
         assert json.loads((run / "manifest.json").read_text())["status"] == "running"
         assert until <= len(figures(run)) < recipe.epochs, f"killed {delay} s after {errors[-1]}"
     for folder in (run, whole):

@@ -21,7 +21,7 @@ from ferd_train.study.parse import read_study
 from ferd_train.study.process_pool import run_in_processes
 from ferd_train.study.status import states
 from ferd_train.study.trial import Done, Failed, Stage, TrialTask, run_trial
-from tests.train.processes import Command
+from tests.train.processes import Process
 from tests.train.processes import work as work_without_charts
 from tests.train.student_runs import RESULT, write_teacher
 from tests.train.study.study_files import EVALUATIONS, HEAD, METHODS, lay_out, study_file
@@ -51,7 +51,7 @@ def laid_out(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def finished(laid_out) -> tuple[Path, tuple[int, str, str]]:
     """All that can be done is done, and one student failed."""
-    return laid_out / "work", Command(words(laid_out, laid_out / "work")).end()
+    return laid_out / "work", Process(words(laid_out, laid_out / "work")).end()
 
 
 @pytest.fixture
@@ -152,8 +152,8 @@ def test_several_at_once_end_the_same(laid_out, finished, tmp_path, capsys):
     assert outcome(work) == without(outcome(finished[0]), "/ferd/")
 
 
-def start(folder: Path, work: Path) -> Command:
-    return Command(words(folder, work, "--only", "rslad"))
+def start(folder: Path, work: Path) -> Process:
+    return Process(words(folder, work, "--only", "rslad"))
 
 
 @pytest.mark.slow

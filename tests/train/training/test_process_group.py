@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,11 +19,13 @@ from torch import Tensor, nn
 from ferd_eval.errors import UserError
 from ferd_train.training.process_group import ALONE, WHOLE, Workers, join
 from ferd_train.training.sync_batchnorm import share_batch_norm
+from tests.train.processes import Process, ferd_train
 from tests.train.training.two_workers import (
     CHANGES,
     LAYERS,
     ROWS,
     RUNS,
+    everything,
     matching,
     pass_through,
     train,
@@ -36,16 +41,17 @@ RESULT = "student.safetensors"
 TOLERANCE = 3e-3
 
 
-def by_two(*words: object) -> subprocess.CompletedProcess[str]:
-    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "-m"]
-    return subprocess.run(
-        [sys.executable, *torchrun, *map(str, words)],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+def by_two(words: list[object], run: Callable[[list[str]], None]) -> list[Process]:
+    """Two processes, with the environment that ``torchrun`` gives them."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    return [
+        Process(
+            words, run, RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=2,
+            MASTER_ADDR="127.0.0.1", MASTER_PORT=port,
+        )
+        for rank in (0, 1)
+    ]  # fmt: skip
 
 
 def student_words(out: Path) -> list[str]:
@@ -64,9 +70,11 @@ def furthest(one: Path, other: Path) -> float:
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("two")
-    done = by_two("tests.train.training.two_workers", folder)
-    assert (folder / "killed").exists(), done.stderr
-    assert done.returncode != 0
+    first, second = by_two([folder], everything)
+    status, _, err = first.end()
+    second.kill()
+    _, _, others = second.end()
+    assert status == -signal.SIGKILL, err + others
     return folder
 
 
@@ -115,12 +123,19 @@ def test_two_processes_train_the_student_of_one(run, two, tmp_path):
 
 
 def test_a_killed_run_continues_with_as_many_processes(two):
-    """Through the command line, to the bit, and with no other number of processes."""
+    """With ``torchrun``, to the bit, and with no other number of processes."""
     out = two / "killed"
     assert len((out / "metrics.jsonl").read_text().splitlines()) == 1
     with pytest.raises(UserError, match="processes was 2 and is 1 now"):
         train("ferd", out)
-    done = by_two("ferd_train", *student_words(out))
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "ferd_train"]
+    done = subprocess.run(
+        [sys.executable, *torchrun, *student_words(out)],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [str(out / RESULT)]
     epochs = [line for line in done.stderr.splitlines() if line.startswith("epoch ")]
@@ -142,13 +157,14 @@ def test_all_processes_stop_at_the_same_seam(run, image_steps, two):
 def test_a_mistake_is_said_once(tmp_path):
     """Here by the process that writes, while the other waits for it."""
     (tmp_path / "file").write_text("mine")
-    done = by_two("ferd_train", *student_words(tmp_path / "file"))
-    assert done.returncode != 0
-    assert done.stdout == ""
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1, done.stderr
+    ended = [each.end() for each in by_two([*student_words(tmp_path / "file")], ferd_train)]
+    assert all(status != 0 for status, _, _ in ended)
+    assert [out for _, out, _ in ended] == ["", ""]
+    said = "".join(err for _, _, err in ended)
+    errors = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, said
     assert "cannot create the folder" in errors[0]
-    assert "ferd_train/training/process_group.py" not in done.stderr
+    assert "ferd_train/training/process_group.py" not in said
 
 
 @pytest.mark.parametrize(("total", "count"), [(12, 2), (13, 2), (7, 3), (3, 3), (100, 7)])

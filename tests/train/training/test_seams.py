@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -26,7 +26,8 @@ from ferd_train.recipes.student import StudentRecipe
 from ferd_train.synthesis import METHODS
 from ferd_train.training import seams
 from tests.conftest import Killed
-from tests.train.student_runs import CODE, STATE, figures, outcome, tiny
+from tests.train.processes import Process, ferd_train
+from tests.train.student_runs import STATE, figures, outcome, tiny
 from tests.train.student_runs import train as train_student
 
 pytestmark = pytest.mark.usefixtures("same_code")
@@ -285,20 +286,17 @@ def test_states_from_before_there_were_seams_are_continued(whole, teacher_file, 
     assert outcome(run) == outcome(whole("cmi"))
 
 
-_PROGRAM = f"""
-import sys, time
-import ferd_eval.results.manifest
-ferd_eval.results.manifest.code_state = lambda: {CODE}
-import torch
-step = torch.optim.SGD.step
-def slow(self, *arguments):
-    step(self, *arguments)
-    print("stepped", file=sys.stderr, flush=True)
-    time.sleep(float(sys.argv[1]))
-torch.optim.SGD.step = slow
-from ferd_train.cli import main
-main(sys.argv[2:])
-"""
+def slowly(words: list[str]) -> None:
+    """The command, a second after each step of the student."""
+    step = torch.optim.SGD.step
+
+    def slow(self, *arguments):
+        step(self, *arguments)
+        print("stepped", file=sys.stderr, flush=True)
+        time.sleep(1)
+
+    torch.optim.SGD.step = slow
+    ferd_train(words)
 
 
 @pytest.mark.slow
@@ -307,20 +305,14 @@ def test_a_signal_stops_a_command_at_the_next_step(teacher_file, tmp_path):
     run, whole = tmp_path / "run", tmp_path / "whole"
     words = ["student", "--teacher", str(teacher_file), "--recipe", str(tmp_path / "mine.toml")]
     words += ["--device", "cpu", "--out"]
-    process = subprocess.Popen(
-        [sys.executable, "-c", _PROGRAM, "1.0", *words, str(run)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
-    )
-    assert process.stderr is not None
+    process = Process([*words, run], slowly)
     for line in process.stderr:
         if line == "stepped\n":
             break
-    process.send_signal(signal.SIGTERM)
-    said = process.stderr.read().splitlines()
-    assert process.wait() == 130, said
+    os.kill(process.pid, signal.SIGTERM)
+    status, _, err = process.end()
+    said = err.splitlines()
+    assert status == 130, said
     assert len(figures(run)) == 1
     assert said[0].startswith("interrupted: the step at hand is finished and kept first")
     assert "stopped in epoch 2/3, student step 1/3; all up to there is kept." in said

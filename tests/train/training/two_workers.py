@@ -1,15 +1,14 @@
-"""What ``test_workers.py`` has two processes do, who leave the results in a folder.
+"""The runs of two processes, which leave their results in a folder.
 
-``torchrun -m tests.train.training.two_workers FOLDER``. In the end the first process is killed
-after the first epoch of a run.
+In the end the first process is killed after the first epoch of a run.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -21,12 +20,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ferd_eval.models.demo import demo_checkpoints
 from ferd_eval.runtime.device import DeviceChoice
 from ferd_train.distillation.run import train_student
-from ferd_train.distillation.teacher import load_teacher
+from ferd_train.distillation.teacher import FrozenTeacher, load_teacher
 from ferd_train.recipes.ferd import ferd_lab
 from ferd_train.recipes.student import StudentRecipe
 from ferd_train.synthesis.components.bn_statistics import distance
 from ferd_train.training.process_group import ALONE, WHOLE, BatchShard, Workers, join
 from ferd_train.training.sync_batchnorm import share_batch_norm
+from tests.train.processes import no_charts
 from tests.train.student_runs import CODE
 
 CHANGES: Mapping[str, Any] = {
@@ -76,11 +76,14 @@ def recipe(run: str) -> StudentRecipe:
 
 
 def train(run: str, out: Path, workers: Workers = ALONE, watch: Any = lambda *_: None) -> Path:
-    asked = recipe(run)
+    cpu = DeviceChoice.here(torch.device("cpu"), "test")
+    return train_student(recipe(run), teacher(), out, device=cpu, watch=watch, workers=workers)
+
+
+@cache
+def teacher() -> FrozenTeacher:
     with demo_checkpoints() as files:
-        teacher = load_teacher(files[0], asked.image_size)
-        cpu = DeviceChoice.here(torch.device("cpu"), "test")
-        return train_student(asked, teacher, out, device=cpu, watch=watch, workers=workers)
+        return load_teacher(files[0], CHANGES["image_size"])
 
 
 def pass_through(name: str, share: BatchShard = WHOLE) -> dict[str, Tensor]:
@@ -114,7 +117,14 @@ def matching(share: BatchShard = WHOLE) -> dict[str, Tensor]:
     return {"value": value.detach(), "gradient": share.gather(x_OCHW.grad)}
 
 
-def everything(folder: Path, workers: Workers) -> None:
+def everything(words: list[str]) -> None:
+    """In each of the two processes; the only word is the folder."""
+    no_charts()
+    with join() as workers:
+        _everything(Path(words[0]), workers)
+
+
+def _everything(folder: Path, workers: Workers) -> None:
     share = workers.share(ROWS)
     found = {name: pass_through(name, share) for name in LAYERS}
     found["matching"] = matching(share)
@@ -148,8 +158,3 @@ def stopped_at_each_seam(run: str, out: Path, workers: Workers) -> None:
                 break
     if workers.is_first:
         (out / "stops").write_text(str(stops))
-
-
-if __name__ == "__main__":
-    with join() as together:
-        everything(Path(sys.argv[1]), together)
