@@ -90,20 +90,6 @@ class Section:
     tables: tuple[Table, ...] = ()
 
 
-@dataclass(frozen=True, eq=False)
-class Appendix:
-    """One run's audit appendix.
-
-    Attributes:
-        sections: as Markdown and HTML print them.
-        data: the same for programs, in plain JSON types.
-    """
-
-    title: str
-    sections: tuple[Section, ...]
-    data: Mapping[str, Any]
-
-
 def write_appendix(folder: Path, run: Run) -> tuple[Path, ...]:
     """Write ``audit.md``, ``audit.html`` and ``audit.json`` of one run into its folder.
 
@@ -113,82 +99,72 @@ def write_appendix(folder: Path, run: Run) -> tuple[Path, ...]:
     Raises:
         UserError: the folder cannot be written.
     """
-    made = appendix(run)
+    sections, data = _content(run)
+    of: dict[str, Any] = {"title": f"Audit appendix: {run.name}", "sections": sections}
     contents = {
-        "audit.md": render.text("audit.md.j2", appendix=made),
-        "audit.html": render.page("audit.html.j2", styles=("report.css",), appendix=made),
-        "audit.json": to_json(made.data),
+        "audit.md": render.text("audit.md.j2", **of),
+        "audit.html": render.page("audit.html.j2", styles=("report.css",), **of),
+        "audit.json": to_json(data),
     }
     return write_texts(folder, contents)
 
 
-def appendix(run: Run) -> Appendix:
-    """Build the appendix of one run from its scorecard and its record, whatever that holds."""
+def _content(run: Run) -> tuple[list[Section], Mapping[str, Any]]:
+    """What Markdown and HTML print, and the same for programs, in plain JSON types."""
     card, manifest = run.scorecard, run.manifest
-    headline = headline_attack(run)
-    facts = {label: look_up(manifest, path) for label, path in {**IDENTITY, **_OPTIONAL}.items()}
+    places = {**IDENTITY, **_OPTIONAL}
+    facts = {label: look_up(manifest, path) for label, path in places.items()}
     unknown = [label for label in IDENTITY if facts[label] in (None, "", [], {})]
     threat = threat_model(card, manifest)
     gaps = list(unmeasured(card, manifest, unknown))
-    crossings = crosswalk(card, headline, len(gaps), unknown)
-    cost = cost_table(manifest)
+    crossings = crosswalk(card, headline_attack(run), len(gaps), unknown)
     constants = {attack: scores.constants for attack, scores in card.attacks.items()}
     n_K = {each.name: each.n for each in next(iter(card.attacks.values())).per_class}
     images = {
-        "Scored": whole(sum(n_K.values())),
-        "Classes": whole(len(n_K)),
-        "Fewest of a class": whole(min(n_K.values())),
-        "Most of a class": whole(max(n_K.values())),
+        "Scored": sum(n_K.values()),
+        "Classes": len(n_K),
+        "Fewest of a class": min(n_K.values()),
+        "Most of a class": max(n_K.values()),
     }
     identity = (
         {"What": label, "Value": "not recorded" if label in unknown else fact_text(value)}
         for label, value in facts.items()
         if label in IDENTITY or value not in (None, "", [], {})
     )
+    measured = [
+        Table.of("Identity", identity),
+        Table.of("Images", [{label: whole(count) for label, count in images.items()}]),
+        cost_table(manifest),
+    ]
+    about_crosswalk = (
+        "Which figures of this run are evidence for questions that frameworks ask, put in our own "
+        "words. EU AI Act: Regulation (EU) 2024/1689, whose Article 15 is about high-risk systems. "
+        f"{NO_ADVICE}"
+    )
+    crossed = Table(
+        "Crosswalk",
+        ("Framework", "Item", "What it asks", "Evidence in this run", "Leaves open"),
+        tuple(tuple(row.values()) for row in crossings),
+    )
     checks = [(check.name, check.status, check.statement) for check in card.trust.checks]
-    sections = (
+    trusted = tuple(f"{name} ({status}): {said}" for name, status, said in checks)
+    missing = tuple(f"{what}: {detail.removesuffix('.')}." for what, detail in gaps)
+    sections = [
         Section("What this is", (NO_ADVICE,)),
         Section("Threat model", (threat,), tables=(constants_table(constants),)),
-        Section(
-            "What was measured",
-            tables=(
-                Table.of("Identity", identity),
-                Table.of("Images", [images]),
-                *([cost] if cost else ()),
-            ),
-        ),
+        Section("What was measured", tables=tuple(filter(None, measured))),
         Section("Figures", tables=(_figures_table(card),)),
-        Section(
-            "Whether the attacks can be trusted",
-            points=tuple(f"{name} ({status}): {said}" for name, status, said in checks),
-        ),
-        Section(
-            "What was not measured",
-            points=tuple(f"{what}: {detail.removesuffix('.')}." for what, detail in gaps),
-        ),
+        Section("Whether the attacks can be trusted", points=trusted),
+        Section("What was not measured", points=missing),
         Section("Limits", points=_LIMITS),
-        Section(
-            "Crosswalk",
-            (
-                "Which figures of this run are evidence for questions that frameworks ask, put in "
-                "our own words. EU AI Act: Regulation (EU) 2024/1689, whose Article 15 is about "
-                f"high-risk systems. {NO_ADVICE}",
-            ),
-            tables=(
-                Table(
-                    "Crosswalk",
-                    ("Framework", "Item", "What it asks", "Evidence in this run", "Leaves open"),
-                    tuple(tuple(row.values()) for row in crossings),
-                ),
-            ),
-        ),
-    )
-    data = {
+        Section("Crosswalk", (about_crosswalk,), tables=(crossed,)),
+    ]
+    return sections, {
         "run": run.name,
         "statement": NO_ADVICE,
         "threat_model": threat,
-        "attacks": {attack: dict(of) for attack, of in constants.items()},
-        "identity": {path: facts[label] for label, path in {**IDENTITY, **_OPTIONAL}.items()},
+        "attacks": constants,
+        "identity": {path: facts[label] for label, path in places.items()},
         "unknown": unknown,
         "images_per_class": n_K,
         "cost": manifest.get("cost") or {},
@@ -197,10 +173,9 @@ def appendix(run: Run) -> Appendix:
             dict(zip(("name", "status", "statement"), each, strict=True)) for each in checks
         ],
         "not_measured": [{"what": what, "detail": detail} for what, detail in gaps],
-        "limits": list(_LIMITS),
+        "limits": _LIMITS,
         "crosswalk": crossings,
     }
-    return Appendix(f"Audit appendix: {run.name}", sections, data)
 
 
 def threat_model(card: Scorecard, manifest: Mapping[str, Any]) -> str:

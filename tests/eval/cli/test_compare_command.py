@@ -18,6 +18,7 @@ import pytest
 
 from ferd_eval.metrics import compare, compare_methods
 from ferd_eval.results.outcomes import Outcomes
+from tests.eval.report.rows import html_rows, markdown_rows
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -66,17 +67,6 @@ def printed(value, digits=1, scale=100, plus=False):
     if float(text) == 0:
         return text.lstrip("-")
     return ("+" if plus and value > 0 else "") + text.replace("-", "−")
-
-
-def html_rows(html: str) -> list[list[str]]:
-    found = re.findall(r"<tr>(.*?)</tr>", html, flags=re.DOTALL)
-    cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, flags=re.DOTALL) for row in found]
-    return [[unescape(cell) for cell in row] for row in cells]
-
-
-def markdown_rows(markdown: str) -> list[list[str]]:
-    lines = [line for line in markdown.splitlines() if line.startswith("| ")]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
 # What is written

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import re
-from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from rich.console import Console
 from ferd_eval.io.json import to_json
 from ferd_eval.report import render_terminal, view, write_report
 from ferd_eval.report.format import percent, ratio
+from tests.eval.report.rows import html_rows, markdown_rows
 
 PERCENT = ("average", "worst_class", "worst_10pct", "sd", "sd_debiased", "gap", "floor95")
 RATIO = ("nsd", "nsd_debiased", "nsd_ddof1", "gini")
@@ -49,17 +49,6 @@ def could_be_worst(scores: dict[str, Any]) -> str:
     if len(names) < 4:
         return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
     return f"{names[0]}, {names[1]} or one of {len(names) - 2} more"
-
-
-def html_rows(html: str) -> list[list[str]]:
-    found = re.findall(r"<tr>(.*?)</tr>", html, flags=re.DOTALL)
-    cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, flags=re.DOTALL) for row in found]
-    return [[unescape(cell) for cell in row] for row in cells]
-
-
-def markdown_rows(markdown: str) -> list[list[str]]:
-    lines = [line for line in markdown.splitlines() if line.startswith("| ")]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
 @pytest.mark.parametrize(

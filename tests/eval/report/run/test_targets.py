@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from ferd_eval.metrics import scorecard
 from ferd_eval.report import Run, view, write_report
 from ferd_eval.report.run.targets import QUESTION
 from tests.eval.metrics.simulated_run import CIFAR10, constants, rows, run
+from tests.eval.report.rows import html_rows, markdown_rows
 
 
 def aimed_run(
@@ -57,12 +57,8 @@ def p_text(p: float) -> str:
 
 
 def table_rows(text: str, markdown: bool) -> list[list[str]]:
-    if markdown:
-        lines = [line for line in text.splitlines() if line.startswith("| ")]
-        return [[unescape(cell.strip()) for cell in line.strip("|").split("|")] for line in lines]
-    found = re.findall(r"<tr>(.*?)</tr>", text, flags=re.DOTALL)
-    cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, flags=re.DOTALL) for row in found]
-    return [[unescape(cell) for cell in row] for row in cells]
+    rows = (markdown_rows if markdown else html_rows)(text)
+    return [[unescape(cell) for cell in row] for row in rows]
 
 
 @pytest.mark.parametrize(
