@@ -40,10 +40,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--side", type=int, default=224)
     parser.add_argument("--images", type=int, default=16)
+    parser.add_argument("--only", choices=ATTACKS)
     options = parser.parse_args()
     print(f"{options.images} images of 3×{options.side}×{options.side}; peaks in copies of them")
     spawn = multiprocessing.get_context("spawn")
-    for name in ATTACKS:
+    for name in [options.only] if options.only else ATTACKS:
         with spawn.Pool(1) as pool:
             copies, seconds = pool.apply(measure, (name, options.images, options.side))
         print(f"{name:8s} {copies:5.1f}   ({seconds:.0f} s)", flush=True)

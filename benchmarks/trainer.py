@@ -292,7 +292,7 @@ class Straightforward:
 
     def learn(self) -> None:
         """Read the bank back and train the student on it."""
-        learning, asked = self.recipe.distillation, self.recipe.utae
+        learning, asked = self.recipe.distillation, self.recipe.loss
         saved = torch.load(self.file)
         images_NCHW, labels_N = (torch.cat(each) for each in zip(*saved, strict=True))
         for group in self.optimizer.param_groups:
@@ -306,7 +306,7 @@ class Straightforward:
             target_BK = teacher_BK.softmax(dim=1)
             self.student.eval()
             adv_BCHW = (x_BCHW + 0.001 * torch.randn_like(x_BCHW)).clamp(0, 1)
-            for _ in range(asked.steps):
+            for _ in range(asked.attack_steps):
                 adv_BCHW = adv_BCHW.detach().requires_grad_()
                 log_BK = attacked(adv_BCHW).log_softmax(dim=1)
                 loss = F.kl_div(log_BK, target_BK, reduction="sum")
@@ -315,12 +315,12 @@ class Straightforward:
                     loss = loss - asked.gamma * F.kl_div(log_BK, uniform_BK, reduction="sum")
                 adv_BCHW = self.moved(adv_BCHW, x_BCHW, loss, float(asked.step_size))
             self.student.train()
-            divergence = DIVERGENCES[learning.divergence]
+            divergence = DIVERGENCES[asked.divergence]
             clean_B = divergence(teacher_BK, self.student(x_BCHW), labels_B)
             adversarial_B = divergence(teacher_BK, self.student(adv_BCHW), labels_B)
             loss = (
-                learning.clean_weight * clean_B.mean()
-                + learning.adversarial_weight * adversarial_B.mean()
+                asked.clean_weight * clean_B.mean()
+                + asked.adversarial_weight * adversarial_B.mean()
             )
             self.optimizer.zero_grad()
             loss.backward()
