@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,14 @@ def setting_of(
 
 
 def train(recipe: StudentRecipe, teacher: Path, out: Path, **arguments: Any) -> Path:
-    return train_student(recipe, teacher_of(teacher, recipe), out, device=CPU, **arguments)
+    frozen = _read_once(teacher, teacher.stat().st_mtime_ns, recipe.image_size)
+    return train_student(recipe, frozen, out, device=CPU, **arguments)
+
+
+@cache
+def _read_once(file: Path, changed: int, image_size: int) -> FrozenTeacher:
+    """No run changes its teacher."""
+    return load_teacher(file, image_size)
 
 
 def figures(folder: Path) -> list[dict[str, Any]]:

@@ -265,17 +265,24 @@ def outcome_of(recipe: StudentRecipe, teacher: Path, out: Path) -> Path:
 
 
 SHORT = {"epochs": 2, "warmup": 1}
+IMAGES_ALONE = {"epochs": 1, "warmup": 0, "distillation__steps": 1}
+
+
+@pytest.fixture(scope="module")
+def all_terms(teacher_file, tmp_path_factory) -> Path:
+    return outcome_of(tiny(**IMAGES_ALONE), teacher_file, tmp_path_factory.mktemp("on") / "run")
 
 
 @pytest.mark.parametrize("term", ["adv", "bn", "oh", "uni"])
 def test_a_generator_term_moves_the_images_when_on_and_is_not_there_when_off(
-    term, teacher_file, tmp_path
+    term, all_terms, teacher_file, tmp_path
 ):
-    off = tiny(**SHORT, **{f"synthesis__lambda_{term}": 0})
-    on, more = tiny(**SHORT), tiny(**SHORT, **{f"synthesis__lambda_{term}": 50})
+    on = tiny(**IMAGES_ALONE)
+    off, more = (on.with_changes({f"synthesis.lambda_{term}": weight}) for weight in (0, 50))
     runs = [
-        outcome_of(recipe, teacher_file, tmp_path / str(i))
-        for i, recipe in enumerate((off, on, more))
+        outcome_of(off, teacher_file, tmp_path / "without"),
+        all_terms,
+        outcome_of(more, teacher_file, tmp_path / "more"),
     ]
     assert [term in figures(run)[0]["generator_terms"] for run in runs] == [False, True, True]
     assert len({bank(run)["images.u8"] for run in runs}) == 3
@@ -295,7 +302,7 @@ def test_a_generator_term_moves_the_images_when_on_and_is_not_there_when_off(
 
 def test_student_terms_and_gamma(teacher_file, tmp_path):
     """λ1, λ2 and γ each move the student when on; UTAEs are nothing to it where λ2 = 0."""
-    whole = tiny(**SHORT)
+    whole = tiny(**SHORT, synthesis__steps=1)
     changes = {
         "whole": {},
         "no gamma": {"loss.gamma": 0},
