@@ -54,7 +54,7 @@ class TinyNet(nn.Module):
     def __init__(self, num_classes: int = 4, channels: int = 1, side: int = 8, seed: int = 0):
         super().__init__()
         with torch.random.fork_rng():
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             self.conv = nn.Conv2d(channels, 6, 3, padding=1)
             self.bn = nn.BatchNorm2d(6)
             self.linear = nn.Linear(6 * side * side, num_classes)

@@ -22,6 +22,7 @@ from ferd_eval.attacks.passes import Passes
 from ferd_eval.attacks.pixel_bounds import distance_inside, inside
 from ferd_eval.attacks.threat import Threat
 from ferd_eval.models.frozen import frozen
+from ferd_eval.runtime.device import seed_torch
 
 #: Rounding slack on ‖x_adv − x‖∞: x ± ε is itself rounded in float32.
 LINF_SLACK = 1e-6
@@ -230,7 +231,7 @@ class Attack(ABC):
         targets_BM = self.choose_targets(batch.clean_logits_BK, batch.labels_B)
         columns = [None] if targets_BM is None else targets_BM.unbind(1)
         with frozen(model):
-            torch.manual_seed(seed)
+            seed_torch(seed)
             judged = []
             for targets_B in columns:
                 problem = self._problem(model, batch, targets_B, threat, seed, passes, slots)

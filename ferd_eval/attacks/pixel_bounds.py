@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ferd_eval.attacks.passes import Passes
+from ferd_eval.runtime.device import seed_torch
 
 #: Distances from 0 and 1 that are tried, in units of the pixel range. The second is for networks
 #: that convert their input to half precision, the last for bfloat16.
@@ -93,7 +94,7 @@ def _gradient(model: nn.Module, x_BCHW: Tensor) -> Tensor:
 def _gradient_of_one(model: nn.Module, x_BCHW: Tensor) -> Tensor:
     leaf_BCHW = x_BCHW.detach().requires_grad_()
     with torch.random.fork_rng():
-        torch.manual_seed(_SEED)  # a randomised network is to draw the same numbers each time
+        seed_torch(_SEED)  # a randomised network is to draw the same numbers each time
         logits_BK = model(leaf_BCHW)
     generator = torch.Generator().manual_seed(_SEED)
     weight_K = torch.randn(logits_BK.shape[1], generator=generator).to(logits_BK)

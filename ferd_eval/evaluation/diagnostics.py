@@ -37,7 +37,7 @@ from ferd_eval.attacks.pixel_bounds import DISTANCES, distance_inside, inside
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.evaluation.model_checks import as_images
 from ferd_eval.io.epsilon import format_quantity
-from ferd_eval.runtime.device import is_out_of_memory
+from ferd_eval.runtime.device import is_out_of_memory, seed_torch
 
 #: Most images diagnosed, over all classes.
 SAMPLE = 256
@@ -178,7 +178,7 @@ class _Measurement:
         """Everything, with its cost."""
         began = time.perf_counter()
         with frozen(self.model):
-            torch.manual_seed(self.seed)  # for networks that draw numbers of their own
+            seed_torch(self.seed)  # for networks that draw numbers of their own
             logits_SK = self._logits(self.x_SCHW)
             batches = self._batches(logits_SK)
             measured: dict[str, Any] = {

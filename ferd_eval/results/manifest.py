@@ -6,6 +6,7 @@ import json
 import platform
 import subprocess
 from collections.abc import Mapping
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -38,23 +39,34 @@ _PACKAGES = (
 
 def environment() -> dict[str, Any]:
     """Versions of everything that took part."""
+    code = code_state()
+    return {
+        "ferd_eval": __version__,
+        "code": code and {**code},
+        "packages": {**_versions()},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Of the installed packages among `_PACKAGES`."""
     packages = {}
     for name in _PACKAGES:
         try:
             packages[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return {
-        "ferd_eval": __version__,
-        "code": code_state(),
-        "packages": packages,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-    }
+    return packages
 
 
+@cache
 def code_state() -> dict[str, Any] | None:
-    """Commit and dirty flag when the package runs from its own git checkout, else None."""
+    """Commit and dirty flag when the package runs from its own git checkout, else None.
+
+    Looked up once: later changes of the files do not change what this process has loaded.
+    """
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists() or not (root / "ferd_eval").is_dir():
         return None

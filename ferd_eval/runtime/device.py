@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 
@@ -84,6 +85,22 @@ def exact_arithmetic() -> Iterator[None]:
         yield
     finally:
         matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = before
+
+
+@cache
+def _has_accelerator() -> bool:
+    return bool(torch.accelerator.is_available())
+
+
+def seed_torch(seed: int) -> None:
+    """`torch.manual_seed` without its cost on a machine that has only a CPU.
+
+    There it files a traceback for each kind of device that might yet be initialised.
+    """
+    if _has_accelerator():
+        torch.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -22,6 +22,7 @@ from ferd_eval.attacks.autoattack.square import Square
 from ferd_eval.attacks.base import Attack, Perturbed, Problem
 from ferd_eval.attacks.keyed_rng import ReferenceRng
 from ferd_eval.attacks.threat import Threat
+from ferd_eval.runtime.device import seed_torch
 
 #: Most classes aimed at, the likeliest first.
 MOST_TARGETS = 9
@@ -62,7 +63,7 @@ class SearchAttack(Attack):
     def perturb(self, problem: Problem) -> Perturbed:
         """Search, and name the class aimed at where the search hit."""
         if self.reference_stream:
-            torch.manual_seed(problem.noise.seed)
+            seed_torch(problem.noise.seed)
             problem = replace(problem, noise=ReferenceRng(**vars(problem.noise)))
         found = run_search(self.search, problem, self._targets(problem), problem.slots)
         stages = tuple(

@@ -22,7 +22,7 @@ from ferd_eval.evaluation.execution.batchnorm_fusion import Fusion, fuse_batchno
 from ferd_eval.evaluation.execution.rows import concatenate, rows_of
 from ferd_eval.evaluation.model_checks import as_images, as_logits
 from ferd_eval.evaluation.shards import Shard
-from ferd_eval.runtime.device import is_out_of_memory
+from ferd_eval.runtime.device import is_out_of_memory, seed_torch
 from ferd_eval.runtime.malloc import give_back_freed_memory
 
 #: Images on which a network with fused batch norms is compared with itself.
@@ -157,7 +157,7 @@ class Worker:
 
         def part(start: int, stop: int, _: int) -> None:
             with frozen(self.context.model), torch.no_grad():
-                torch.manual_seed(self.context.seed)  # a randomised network is to repeat itself too
+                seed_torch(self.context.seed)  # a randomised network is to repeat itself too
                 output = self.context.model(self.images(positions_P[start:stop]))
             logits_BK = as_logits(output, stop - start)
             if not bool(logits_BK.isfinite().all()):

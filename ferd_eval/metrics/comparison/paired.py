@@ -32,13 +32,12 @@ class Paired:
     @classmethod
     def of(cls, outcomes: Outcomes, first: str, second: str) -> Paired:
         """Count two attacks of a run; what is aimed at several classes must miss them all."""
-        met: pd.DataFrame = _by_image(outcomes.of(first)).merge(
-            _by_image(outcomes.of(second)).drop(columns="label"),
-            on="index",
-            suffixes=("_1", "_2"),
-        )
-        first_N, second_N = met["correct_1"].to_numpy(), met["correct_2"].to_numpy()
-        labels_N, K = met["label"].to_numpy(), len(outcomes.class_names)
+        one, two = (_by_image(outcomes.of(attack)) for attack in (first, second))
+        index_1, index_2 = (rows["index"].to_numpy(dtype=np.int64) for rows in (one, two))
+        _, at_1, at_2 = np.intersect1d(index_1, index_2, assume_unique=True, return_indices=True)
+        first_N = one["correct"].to_numpy(dtype=bool)[at_1]
+        second_N = two["correct"].to_numpy(dtype=bool)[at_2]
+        labels_N, K = one["label"].to_numpy()[at_1], len(outcomes.class_names)
 
         def count(rows_N: NDArray[np.bool_]) -> NDArray[np.int64]:
             return np.bincount(labels_N[rows_N], minlength=K).astype(np.int64)

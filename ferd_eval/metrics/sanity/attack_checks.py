@@ -8,7 +8,7 @@ time. K classes, N images.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,7 @@ class Ball:
     eps_text: str | None
     suffix: str
     ids: Mapping[str, str]
+    _pairs: dict[tuple[str, str], Paired] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def pgd(self) -> str | None:
@@ -64,6 +65,15 @@ class Ball:
     def autoattack(self) -> str | None:
         """The most thorough AutoAttack run."""
         return next((self.ids[family] for family in _AUTOATTACK if family in self.ids), None)
+
+    def pair(self, outcomes: Outcomes, first: str | None, second: str | None) -> Paired | None:
+        """Two attacks, where both were made on some of the same images; counted once."""
+        if first is None or second is None:
+            return None
+        if (first, second) not in self._pairs:
+            self._pairs[first, second] = Paired.of(outcomes, first, second)
+        pair = self._pairs[first, second]
+        return pair if pair.n_K.any() else None
 
 
 def attack_checks(outcomes: Outcomes, balls: Sequence[Ball]) -> Iterator[Check]:
@@ -100,14 +110,6 @@ def balls_of(outcomes: Outcomes) -> list[Ball]:
     ]
 
 
-def _pair(outcomes: Outcomes, first: str | None, second: str | None) -> Paired | None:
-    """Two attacks, where both were made on some of the same images."""
-    if first is None or second is None:
-        return None
-    pair = Paired.of(outcomes, first, second)
-    return pair if pair.n_K.any() else None
-
-
 def _masking(outcomes: Outcomes, ball: Ball) -> Finding | None:
     """Whether one step breaks what twenty leave."""
     return _upside_down(
@@ -134,7 +136,7 @@ def _upside_down(
     outcomes: Outcomes, ball: Ball, attacks: Mapping[str, str | None], means: str, means_there: str
 ) -> Finding | None:
     """McNemar: of the images that one of two breaks, at most half should be the weaker's."""
-    pair, (weak, strong) = _pair(outcomes, *attacks.values()), attacks
+    pair, (weak, strong) = ball.pair(outcomes, *attacks.values()), attacks
     if pair is None:
         return None
     weak_K, either_K = pair.second_only_K, pair.second_only_K + pair.first_only_K
@@ -160,7 +162,7 @@ def _upside_down(
 
 def _weakness(outcomes: Outcomes, ball: Ball) -> Finding | None:
     """A gap that the sample shows to be wide, overall or in a class."""
-    pair, names = _pair(outcomes, ball.pgd, ball.autoattack), outcomes.class_names
+    pair, names = ball.pair(outcomes, ball.pgd, ball.autoattack), outcomes.class_names
     if pair is None:
         return None
     gap_K, total = pair.gap(), pair.total()
@@ -186,7 +188,7 @@ def _weakness(outcomes: Outcomes, ball: Ball) -> Finding | None:
 
 def _lowest(outcomes: Outcomes, ball: Ball) -> Finding | None:
     """Whether another class is lowest, and whether more than chance turned the order round."""
-    pair, names = _pair(outcomes, ball.pgd, ball.autoattack), outcomes.class_names
+    pair, names = ball.pair(outcomes, ball.pgd, ball.autoattack), outcomes.class_names
     if pair is None:
         return None
     first_K, second_K = pair.first_right, pair.second_right
@@ -268,7 +270,7 @@ def _square(outcomes: Outcomes, ball: Ball) -> Finding | None:
 def gap_in(outcomes: Outcomes, ball: Ball) -> AttackGap | None:
     """The gap PGD − AutoAttack; None where one of them did not run."""
     pgd, strong = ball.pgd, ball.autoattack
-    pair = _pair(outcomes, pgd, strong)
+    pair = ball.pair(outcomes, pgd, strong)
     if pair is None or pgd is None or strong is None:
         return None
     return attack_gap(pair, pgd, strong, ball.eps_text, outcomes.class_names)

@@ -83,22 +83,22 @@ def test_images_without_a_clean_prediction_are_counted():
 
 def test_what_an_audit_did_not_see_may_be_lost():
     """Coverage over what the audit draws and over the images themselves."""
-    generator, n, sampled, repeats = np.random.default_rng(0), 120, 20, 1500
+    generator, n, sampled, repeats = np.random.default_rng(0), 120, 20, 3000
     falls_to_apgd, falls_to_the_rest = 0.3, 0.25
     truth = falls_to_apgd + falls_to_the_rest
-    covered = 0
-    for _ in range(repeats):
-        draw_N = generator.random(n)
-        apgd_N = draw_N < falls_to_apgd
-        rest_N = ~apgd_N & (draw_N < truth)
-        seen = generator.choice(np.flatnonzero(~apgd_N), sampled, replace=False)
-        fallen_N = apgd_N.copy()
-        fallen_N[seen] |= rest_N[seen]
-        labels = np.zeros(n, dtype=int)
-        clean = rows("clean", labels, labels)
-        audited = rows("aa-audited", labels, fallen_N.astype(int), clean=labels)
-        outcomes = run([clean, audited], "ab", audits={"aa-audited": sorted(seen.tolist())})
-        covered += class_drops(outcomes, "aa-audited")[0].at_most >= truth
+    apgd_R = generator.binomial(n, falls_to_apgd, repeats)
+    rest_R = generator.binomial(n - apgd_R, falls_to_the_rest / (1 - falls_to_apgd))
+    seen_R = generator.hypergeometric(rest_R, n - apgd_R - rest_R, sampled)
+    drawn, times = np.unique(np.stack([apgd_R, seen_R], axis=1), axis=0, return_counts=True)
+    labels, covered = np.zeros(n, dtype=int), 0
+    clean = rows("clean", labels, labels)
+    for (apgd, seen), repeated in zip(drawn.tolist(), times.tolist(), strict=True):
+        # Those that fall to APGD come first, then those of the sample that fall.
+        audited = rows("aa-audited", labels, np.arange(n) < apgd + seen, clean=labels)
+        sample = list(range(apgd, apgd + sampled))
+        outcomes = run([clean, audited], "ab", audits={"aa-audited": sample})
+        if class_drops(outcomes, "aa-audited")[0].at_most >= truth:
+            covered += repeated
     assert covered / repeats >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / repeats)
 
 

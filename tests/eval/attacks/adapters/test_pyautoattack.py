@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import types
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -36,9 +37,28 @@ from tests.eval.attacks.test_sealed import make_batch
 from tests.eval.models.test_public_checkpoints import CIFAR, FACTORIES
 
 pyautoattack = pytest.importorskip("pyautoattack", reason="pyautoattack is not installed")
+from ferd_eval.attacks.adapters import pyautoattack as adapter  # noqa: E402
 from ferd_eval.attacks.adapters.pyautoattack import ThroughAutoattack, through_autoattack  # noqa: E402
 
 EPS = "0.012"
+
+#: Fewer iterations than AutoAttack's own, for what does not depend on how many there are.
+SHORT = (APGDCE(iterations=20), APGDT(iterations=12), FABT(iterations=10), Square(queries=300))
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """Let their package do no more than `SHORT`, and the engine know those constants too."""
+
+    class Short(pyautoattack.AutoAttack):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            ce, targeted, fab, square = SHORT
+            self.apgd.n_iter, self.apgd_targeted.n_iter = ce.iterations, targeted.iterations
+            self.fab.n_iter, self.square.n_queries = fab.iterations, square.queries
+
+    monkeypatch.setattr(pyautoattack, "AutoAttack", Short)
+    monkeypatch.setattr(adapter, "_STANDARD", (*adapter._STANDARD, *SHORT))
 
 
 def rows_of(net, data, plan, **options):
@@ -47,11 +67,19 @@ def rows_of(net, data, plan, **options):
     return outcomes.of(plan[1].id).reset_index(drop=True)
 
 
-def both(net, data, names, num_classes=10, **options):
+def shortened(name, **options):
+    """The preset with the iterations of `SHORT`."""
+    searches = {each.family: SearchAttack(each, **options) for each in SHORT}
+    whole = make_attack(name)
+    parts = (tuple(searches[each.family] for each in of) for of in (whole.stages, whole.audits))
+    return replace(whole, **dict(zip(("stages", "audits"), parts, strict=True)))
+
+
+def both(net, data, attack, num_classes=10):
     """Rows of an attack in our code and in theirs."""
-    plan = plan_attacks(names, [Threat(EPS)])
+    plan = plan_attacks([attack], [Threat(EPS)])
     engine = through_autoattack(plan, num_classes)
-    return rows_of(net, data, plan, **options), rows_of(net, data, engine, **options)
+    return rows_of(net, data, plan), rows_of(net, data, engine)
 
 
 def flips(ours, theirs):
@@ -60,7 +88,7 @@ def flips(ours, theirs):
 
 
 def engine_stage(name):
-    (_, planned) = through_autoattack(plan_attacks(name, [Threat(EPS)]), 10)
+    (_, planned) = through_autoattack(plan_attacks([name], [Threat(EPS)]), 10)
     return planned.attack.stages[0]
 
 
@@ -74,12 +102,17 @@ def attack_tiny(attack, net=None, n=12, **options):
 # Verdicts
 
 
-@pytest.mark.parametrize("batch_size", [16, 60])
-def test_on_the_references_stream_each_stage_breaks_the_same_images(batch_size):
+@pytest.mark.parametrize(("batch_size", "iterations"), [(16, "short"), (60, "standard")])
+def test_on_the_references_stream_each_stage_breaks_the_same_images(
+    batch_size, iterations, request
+):
     net, data = frozen_net(num_classes=10, channels=3), tiny_data(60, 10, 3)
-    ours = make_attack("aa:reference")
+    ours, theirs = make_attack("aa:reference"), make_attack("aa")
+    if iterations == "short":
+        request.getfixturevalue("short")
+        ours, theirs = shortened("aa", reference_stream=True), shortened("aa")
     plan = (plan_attacks("clean", [Threat(EPS)])[0], PlannedAttack("aa", ours, Threat(EPS)))
-    engine = through_autoattack(plan_attacks("aa", [Threat(EPS)]), 10)
+    engine = through_autoattack(plan_attacks([theirs], [Threat(EPS)]), 10)
     ours, theirs = (rows_of(net, data, each, batch_size=batch_size) for each in (plan, engine))
     stages = ours["stage"].fillna("").str.split(">").str[0]
     assert stages.tolist() == theirs["stage"].fillna("").tolist()
@@ -89,9 +122,13 @@ def test_on_the_references_stream_each_stage_breaks_the_same_images(batch_size):
 
 
 @pytest.mark.parametrize("name", ["aa", "apgd-ce", "apgd-t", "fab-t", "square", "aa-audited"])
-def test_ours_and_theirs_agree_but_for_the_random_numbers(name, capsys):
-    data = tiny_data(60, 10, 3)
-    ours, theirs = both(TinyNet(num_classes=10, channels=3).eval(), data, name)
+def test_ours_and_theirs_agree_but_for_the_random_numbers(name, request, capsys):
+    """AutoAttack as it is; its parts and order with fewer iterations."""
+    data, attack = tiny_data(60, 10, 3), "aa"
+    if name != "aa":
+        request.getfixturevalue("short")
+        attack = shortened(name)
+    ours, theirs = both(TinyNet(num_classes=10, channels=3).eval(), data, attack)
     differ = flips(ours, theirs)
     # A random search that stops in the middle of its success is decided by its random numbers.
     allowed = 6 if name == "square" else 2
@@ -106,17 +143,17 @@ def test_ours_and_theirs_agree_but_for_the_random_numbers(name, capsys):
 
 
 @pytest.mark.parametrize("num_classes", [2, 3, 5, 10, 100])
-def test_any_number_of_classes(num_classes):
+def test_any_number_of_classes(num_classes, short):
     net = TinyNet(num_classes=num_classes).eval()
     data = tiny_data(max(12, num_classes), num_classes).first(12)
     names = ["aa"] if num_classes >= 4 else ["apgd-ce", "fab-t", "square"]
     for name in names:
-        ours, theirs = both(net, data, name, num_classes)
+        ours, theirs = both(net, data, shortened(name), num_classes)
         assert flips(ours, theirs) <= 1, name
     if num_classes < 4:
         for name in ("aa", "apgd-t", "aa-audited"):
             with pytest.raises(UserError, match=f"needs four classes.*there are {num_classes}"):
-                through_autoattack(plan_attacks(name, [Threat(EPS)]), num_classes)
+                through_autoattack(plan_attacks([shortened(name)], [Threat(EPS)]), num_classes)
 
 
 def test_what_is_misclassified_anyway_is_left_alone():
@@ -162,10 +199,10 @@ def test_no_pass_is_larger_than_asked_for():
     assert max(sizes) == 7
 
 
-def test_the_seed_is_passed_on():
+def test_the_seed_is_passed_on(short):
     net = TinyNet(num_classes=10, channels=3).eval()
     batch = make_batch(net, tiny_data(40, 10, 3))
-    stage = engine_stage("square")
+    stage = engine_stage(shortened("square"))
     first, again, other = (
         stage(net, batch, Threat("0.03"), seed=seed, passes=Passes()).adv_RCHW for seed in (5, 5, 6)
     )
@@ -233,9 +270,9 @@ def test_what_a_package_writes_into_logits_stays_its_own():
     assert net.logits_BK.isfinite().all()
 
 
-def test_a_network_in_double_precision():
+def test_a_network_in_double_precision(short):
     net = TinyNet(num_classes=10, channels=3).eval().double()
-    ours, theirs = both(net, tiny_data(20, 10, 3), "aa")
+    ours, theirs = both(net, tiny_data(20, 10, 3), shortened("aa"))
     assert flips(ours, theirs) <= 1
     assert 0 < theirs["correct"].sum() < 20
 
@@ -411,7 +448,7 @@ def ferd_eval(capsys):
 
 
 @pytest.mark.slow
-def test_the_command_scores_through_it(ferd_eval, tmp_path, monkeypatch):
+def test_the_command_scores_through_it(ferd_eval, tmp_path, monkeypatch, short):
     monkeypatch.chdir(tmp_path)
     with demo_checkpoints() as files:
         words = ["score", str(files[1]), "--dataset", "demo", "--limit", "10", "--attacks", "aa"]
@@ -419,7 +456,7 @@ def test_the_command_scores_through_it(ferd_eval, tmp_path, monkeypatch):
         status, out, err = ferd_eval(*words, "--engine", "autoattack")
         assert (status, out.splitlines()[-1]) == (0, "run/report.html")
         # Nothing but our own lines: progress and, on a slow machine, the forecast.
-        ours = (files[1].stem, "about ")
+        ours = (files[1].stem, "This will take about ")
         assert all(line.startswith(ours) for line in err.splitlines()), err
         manifest = json.loads(Path("run/manifest.json").read_text())
         assert manifest["engine"] == "autoattack"

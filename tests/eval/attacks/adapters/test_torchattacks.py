@@ -22,13 +22,14 @@ from ferd_eval.attacks import (
 )
 from ferd_eval.attacks.autoattack.apgd import checkpoints
 from ferd_eval.attacks.autoattack.ensemble import as_in_torchattacks
-from ferd_eval.attacks.autoattack.square import window_sides
+from ferd_eval.attacks.autoattack.square import Square, window_sides
 from ferd_eval.errors import UserError
 from tests.conftest import TinyNet, tiny_data
 from tests.eval.attacks.autoattack.test_ensemble import frozen_net
 from tests.eval.attacks.test_sealed import make_batch
 
 torchattacks = pytest.importorskip("torchattacks", reason="torchattacks is not installed")
+from ferd_eval.attacks.adapters import torchattacks as adapter  # noqa: E402
 from ferd_eval.attacks.adapters.torchattacks import through_torchattacks  # noqa: E402
 
 EPS = "0.06"
@@ -111,9 +112,26 @@ def parts_of_theirs(num_classes=10):
     return {type(part).__name__: part for part in whole._autoattack.attacks}
 
 
-def through(name="aa-torchattacks", eps="0.012", num_classes=10):
-    plan = plan_attacks(name, [Threat(eps)])
+def through(attack="aa-torchattacks", eps="0.012", num_classes=10):
+    plan = plan_attacks([attack], [Threat(eps)])
     return plan, through_torchattacks(plan, num_classes)
+
+
+@pytest.fixture
+def few_queries(monkeypatch):
+    """Let Square look 300 times rather than 5000, in our preset and in their package."""
+
+    class Short(torchattacks.AutoAttack):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            self._autoattack.attacks[-1].n_queries = 300
+
+    preset = as_in_torchattacks()
+    square = dataclasses.replace(preset.stages[-1], search=Square(queries=300, rescaled=True))
+    short = dataclasses.replace(preset, stages=(*preset.stages[:-1], square))
+    monkeypatch.setattr(torchattacks, "AutoAttack", Short)
+    monkeypatch.setattr(adapter, "as_in_torchattacks", lambda: short)
+    return short
 
 
 def rows_of(net, data, plan, **options):
@@ -148,14 +166,15 @@ def test_ten_iterations_end_a_window_after_the_second_and_then_each():
     assert checkpoints(10) == [2, 3, 4, 5, 6, 7, 8, 9, 10]
 
 
-@pytest.mark.parametrize("num_classes", [5, 10, 30])
-def test_on_their_stream_our_preset_breaks_the_same_images(num_classes):
+@pytest.mark.parametrize(("num_classes", "queries"), [(5, 300), (10, 5000), (30, 300)])
+def test_on_their_stream_our_preset_breaks_the_same_images(num_classes, queries, request):
     """The same random numbers, and no rounding that depends on the batch."""
     net = frozen_net(num_classes=num_classes, channels=3)
     data = tiny_data(60, num_classes, 3)
-    preset = as_in_torchattacks()
+    preset = request.getfixturevalue("few_queries") if queries == 300 else as_in_torchattacks()
+    assert preset.stages[-1].search.queries == queries
     stages = tuple(dataclasses.replace(stage, reference_stream=True) for stage in preset.stages)
-    plan, engine = through(num_classes=num_classes)
+    plan, engine = through(preset, num_classes=num_classes)
     ours = dataclasses.replace(plan[1], attack=dataclasses.replace(preset, stages=stages))
     mine = rows_of(net, data, (plan[0], ours), batch_size=25)
     theirs = rows_of(net, data, engine, batch_size=25)
@@ -180,7 +199,7 @@ def test_our_preset_is_as_strong_as_theirs(capsys):
 
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
-def test_networks_of_either_layout(stage, layout):
+def test_networks_of_either_layout(stage, layout, few_queries):
     net = TinyNet(num_classes=10, channels=3).eval().to(memory_format=layout)
     batch = make_batch(net, tiny_data(20, 10, 3))
     x_BCHW = batch.x_BCHW.contiguous(memory_format=layout)
@@ -188,7 +207,7 @@ def test_networks_of_either_layout(stage, layout):
     if stage == 2 and layout == torch.channels_last:  # the failure this guards against
         with pytest.raises(RuntimeError, match="view size is not compatible"):
             torchattacks.FAB(net, multi_targeted=True)(x_BCHW, batch.labels_B)
-    attack = through()[1][1].attack.stages[stage]
+    attack = through(few_queries)[1][1].attack.stages[stage]
     passes = Passes()
     verdicts = attack(net, batch, Threat("0.012"), seed=0, passes=passes)
     wrong_B = batch.clean_logits_BK.argmax(1) != batch.labels_B
@@ -214,7 +233,7 @@ def test_its_autoattack_is_recorded_as_its_own():
         assert constants["package_version"] == metadata.version("torchattacks")
 
 
-def test_what_it_prints_reaches_nobody(capsys):
+def test_what_it_prints_reaches_nobody(capsys, few_queries):
     """For a network without parameters it prints that it knows no device."""
 
     class Bare(torch.nn.Module):
@@ -222,8 +241,8 @@ def test_what_it_prints_reaches_nobody(capsys):
             return x_BCHW.flatten(1)[:, :10] * 3
 
     data = tiny_data(20, 10, 3)
-    for name in ("pgd", "aa-torchattacks"):
-        plan, engine = through(name)
+    for attack in ("pgd", few_queries):
+        plan, engine = through(attack)
         capsys.readouterr()
         theirs = rows_of(Bare(), data, engine)
         assert capsys.readouterr() == ("", "")
