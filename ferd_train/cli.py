@@ -162,6 +162,7 @@ def student(
     named = {"arch": student, "variant": variant, "ablation": ablation}
     given = {name: value for name, value in named.items() if value is not None}
 
+    from ferd_train.distillation.teacher import TeacherReading
     from ferd_train.pipeline import Distilling, distil
 
     distil(
@@ -178,10 +179,9 @@ def student(
             class_order=class_order,
             data_dir=data_dir,
             download=download,
-            key=teacher_key,
-            arch=teacher_arch,
-            model_file=teacher_model_file,
-            normalize=teacher_normalize,
+            reading=TeacherReading(
+                teacher_key, teacher_arch, teacher_model_file, teacher_normalize
+            ),
             device=device,
             dry_run=dry_run,
         )

@@ -27,7 +27,6 @@ from ferd_eval.results.run_folder import find_runs
 from ferd_eval.runtime.console import show
 from ferd_eval.runtime.progress import ProgressReporter, duration
 from ferd_eval.runtime.signals import after_what_is_at_hand
-from ferd_train.config.unfit import UnfitError
 from ferd_train.distillation.plan import Scoring, StudentPlan
 from ferd_train.distillation.run import (
     ImageSource,
@@ -36,14 +35,8 @@ from ferd_train.distillation.run import (
     train_student,
     validate_student,
 )
-from ferd_train.distillation.teacher import FrozenTeacher, load_teacher, teacher_file
-from ferd_train.distillation.teacher_fit import (
-    Intention,
-    caution,
-    require_fit,
-    require_same_images,
-    require_student,
-)
+from ferd_train.distillation.teacher import FrozenTeacher, TeacherReading, teacher_file
+from ferd_train.distillation.teacher_fit import Intention, caution, fitting_teacher
 from ferd_train.monitoring.epoch_log import StudentLog
 from ferd_train.monitoring.run_progress import watching
 from ferd_train.recipes import find_student_recipe
@@ -51,13 +44,7 @@ from ferd_train.recipes.student import StudentRecipe
 from ferd_train.training.process_group import Workers, join
 from ferd_train.training.seams import PATIENCE
 
-#: Options that are named otherwise than the field of `Distilling`, or of a recipe.
-_OPTIONS = {
-    "key": "--teacher-key",
-    "arch": "--teacher-arch",
-    "model_file": "--teacher-model-file",
-    "normalize": "--teacher-normalize",
-}
+#: Options with names of their own for fields of a recipe.
 _RECIPE_OPTIONS = {"arch": "--student", "variant": "--variant", "ablation": "--ablation"}
 
 
@@ -77,10 +64,7 @@ class Distilling:
     class_order: str | None = None
     data_dir: Path | None = None
     download: bool = False
-    key: str | None = None
-    arch: str | None = None
-    model_file: str | None = None
-    normalize: str = "auto"
+    reading: TeacherReading = field(default_factory=TeacherReading)
     device: str = "auto"
     dry_run: bool = False
 
@@ -98,11 +82,15 @@ class Distilling:
         words = ["ferd-train", "student"]
         for each in dataclasses.fields(self):
             value = getattr(self, each.name)
-            option = _OPTIONS.get(each.name, f"--{each.name.replace('_', '-')}")
+            option = f"--{each.name.replace('_', '-')}"
             if each.name == "changes":
                 for name, setting in {**value, **changes}.items():
                     own = _RECIPE_OPTIONS.get(name)
                     words += [own, str(setting)] if own else ["--set", f"{name}={setting}"]
+            elif each.name == "reading":
+                for name, setting in vars(value).items():
+                    if setting != getattr(TeacherReading(), name):
+                        words += [f"--teacher-{name.replace('_', '-')}", setting]
             elif value is True:
                 words.append(option)
             elif value != each.default:
@@ -153,19 +141,7 @@ def _fitting_teacher(
     Raises:
         UserError: they do not; names everything that can be found at once.
     """
-    intention = Intention(job.recipe, recipe, job.changes, job.dataset or "")
-    usual = find_student_recipe(job.recipe).arch
-
-    @cache
-    def load(image_size: int) -> FrozenTeacher:
-        return load_teacher(
-            file,
-            image_size,
-            key=job.key,
-            arch=job.arch,
-            model_file=job.model_file,
-            normalize=job.normalize,
-        )
+    intention = Intention(job.recipe, recipe, job.changes, job.dataset or "", "type: ", job.command)
 
     def look_at_images(mended: StudentRecipe, teacher: FrozenTeacher) -> None:
         with workers.in_turn():  # one of them may have to fetch the images
@@ -174,21 +150,13 @@ def _fitting_teacher(
                 _scoring(job, mended, teacher)
         validate_student(mended, teacher, shown, workers)
 
-    try:
-        teacher = require_fit(
-            recipe,
-            load,
-            lambda mended, teacher: require_same_images(replace(intention, recipe=mended), teacher),
-            lambda mended, teacher: require_student(mended, teacher, usual),
-            look_at_images,
-        )
-    except UnfitError as unfit:
-        raise UserError(unfit.advise("type: ", job.command)) from unfit
+    load = cache(partial(job.reading.load, file))
+    teacher = fitting_teacher(intention, load, find_student_recipe(job.recipe).arch, look_at_images)
     if workers.is_first:
         if teacher.description["choice"]:
             print(f"{file}: {teacher.description['choice']}", file=sys.stderr)
         _warn_of_file(teacher)
-        if said := caution(intention, teacher, "to change that, type: ", job.command):
+        if said := caution(intention, teacher):
             print(f"warning: {said}", file=sys.stderr)
     return teacher
 
@@ -288,13 +256,7 @@ def _score(
         device=job.device,
         out=report,
     )
-    of_teacher = replace(
-        settings,
-        key=teacher_key,
-        arch=job.arch,
-        model_file=job.model_file,
-        normalize=job.normalize,
-    )
+    of_teacher = job.reading.settings(settings, teacher_key)
     groups = [([*students, teacher], settings)]
     if of_teacher != settings:  # options of the teacher do not hold for the students
         groups = [(list(students), settings), ([teacher], of_teacher)]

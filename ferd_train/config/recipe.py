@@ -17,6 +17,7 @@ from typing import Any, Self, TypeVar, get_type_hints
 from ferd_eval.errors import UserError, did_you_mean
 from ferd_eval.io.epsilon import format_quantity, parse_quantity
 from ferd_eval.io.toml import parse_toml
+from ferd_train.config.checks import Checked
 
 S = TypeVar("S")
 
@@ -34,7 +35,7 @@ def kinds(known: Mapping[str, type], *, by: str) -> Mapping[str, Any]:
     return {"kinds": known, "by": by}
 
 
-class Recipe:
+class Recipe(Checked):
     """Base of the recipes, which are frozen dataclasses."""
 
     @classmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from torch import nn
 from ferd_eval.datasets import LabelledImages, dataset_info, list_datasets
 from ferd_eval.datasets.info import DatasetInfo
 from ferd_eval.errors import UserError
+from ferd_eval.evaluation.config import EvalConfig
 from ferd_eval.evaluation.model_checks import probe, wrong_class_count
 from ferd_eval.io.epsilon import parse_quantity
 from ferd_eval.models import Classifier, build_classifier
@@ -70,6 +71,24 @@ def public_set(name: str) -> DatasetInfo | None:
         if info.image_shape is not None and info.class_names:
             return info
     return None
+
+
+@dataclass(frozen=True)
+class TeacherReading:
+    """How a teacher's file is read, as of ``ferd-eval score``; without a key, the teacher."""
+
+    key: str | None = None
+    arch: str | None = None
+    model_file: str | None = None
+    normalize: str = "auto"
+
+    def load(self, file: Path, image_size: int) -> FrozenTeacher:
+        """See `load_teacher`."""
+        return load_teacher(file, image_size, **vars(self))
+
+    def settings(self, settings: EvalConfig, key: str | None) -> EvalConfig:
+        """Those that score this teacher, which is called `key` in its file."""
+        return replace(settings, **{**vars(self), "key": key})
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ record, else guessed from the data set to score on, or from one with such images
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import torch
@@ -31,8 +31,8 @@ _BY_HAND = "set image_size and eps by hand as they are meant"
 FitCheck = Callable[[StudentRecipe, FrozenTeacher], object]
 
 
-def require_fit(
-    recipe: StudentRecipe, load: Callable[[int], FrozenTeacher], *checks: FitCheck
+def fitting_teacher(
+    intention: Intention, load: Callable[[int], FrozenTeacher], usual: str, *checks: FitCheck
 ) -> FrozenTeacher:
     """Load the teacher for the recipe's image size and run all checks.
 
@@ -40,21 +40,22 @@ def require_fit(
     have passed all checks.
 
     Args:
-        recipe: as the user asks for it.
+        intention: as the user asks for it.
         load: from an image size to the teacher.
-        checks: in their order.
+        usual: a student to be suggested.
+        checks: after those of the images and the student, in their order.
 
     Raises:
-        UnfitError: all findings at once.
-        UserError: something is wrong that no field of the recipe mends.
+        UserError: all findings at once, or something that no field of the recipe mends.
     """
     found: list[UnfitError] = []
-    mended = recipe
     while True:
         try:
             changes = UnfitError.joined(found).changes if found else {}
-            mended = recipe.with_changes(changes)
+            mended = intention.recipe.with_changes(changes)
             teacher = load(mended.image_size)
+            require_same_images(replace(intention, recipe=mended), teacher)
+            require_student(mended, teacher, usual)
             for check in checks:
                 check(mended, teacher)
         except UnfitError as unfit:
@@ -70,7 +71,7 @@ def require_fit(
         else:
             break
     if found:
-        raise UnfitError.joined(found)
+        raise UserError(UnfitError.joined(found).advise(intention.verb, intention.words))
     return teacher
 
 
@@ -115,12 +116,15 @@ class Intention:
         recipe: with all changes.
         stated: fields that the user set by hand, on purpose.
         dataset: to score on; may be empty.
+        verb, words: of advice, as of `UnfitError.advise`.
     """
 
     name: str
     recipe: StudentRecipe
     stated: Collection[str] = ()
     dataset: str = ""
+    verb: str = "give "
+    words: Words = as_options
 
 
 def require_same_images(intention: Intention, teacher: FrozenTeacher) -> None:
@@ -133,18 +137,12 @@ def require_same_images(intention: Intention, teacher: FrozenTeacher) -> None:
         raise unfit
 
 
-def caution(
-    intention: Intention, teacher: FrozenTeacher, verb: str = "give ", words: Words = as_options
-) -> str | None:
-    """A line on anything that is not known to fit, or differs on purpose; None if nothing does.
-
-    Args:
-        intention: passed `require_same_images`.
-        teacher: whose images are made.
-        verb, words: as of `UnfitError.advise`.
-    """
+def caution(intention: Intention, teacher: FrozenTeacher) -> str | None:
+    """A line on anything that is not known to fit, or differs on purpose; None if nothing does."""
     unfit = compare(intention, teacher)
-    return unfit.advise(verb, words) if unfit.reasons else None
+    if not unfit.reasons:
+        return None
+    return unfit.advise(f"to change that, {intention.verb}", intention.words)
 
 
 def compare(intention: Intention, teacher: FrozenTeacher) -> UnfitError:

@@ -15,11 +15,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ferd_eval.attacks import Batch, Threat
-from ferd_train.config.checks import require_not_negative, require_ordered, require_positive
-from ferd_train.losses.class_aware import ClassAware, ClassTally, tempered
+from ferd_train.config.checks import NotNegative, Positive, require_ordered
+from ferd_train.losses.class_aware import ClassAware, tempered
 from ferd_train.losses.two_terms import TwoTermsRecipe
 from ferd_train.training.process_group import BatchShard
-from ferd_train.training.seams import Remembering
 
 # Of the risks: smaller gaps are rounding errors of the mean, and would become a whole step.
 _ROUNDING = 1e-9
@@ -46,14 +45,12 @@ class ABSLDRecipe(TwoTermsRecipe):
     """
 
     name: str = field(default="absld", init=False)
-    rate: float = 0.1
-    coldest: float = 0.5
-    hottest: float = 5.0
+    rate: NotNegative = 0.1
+    coldest: Positive = 0.5
+    hottest: NotNegative = 5.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_not_negative(self, "rate")
-        require_positive(self, "coldest")
         require_ordered(self, "coldest", "hottest")
 
     def build(self, num_classes: int) -> ABSLD:
@@ -63,15 +60,15 @@ class ABSLDRecipe(TwoTermsRecipe):
 class ABSLD(ClassAware):
     """Updates the temperatures of the teacher's labels after each epoch."""
 
+    tally_name = "risks"
     state_attributes: ClassVar[Mapping[str, str]] = {
         "clean temperature": "clean_temperature_K",
         "adversarial temperature": "adv_temperature_K",
     }
 
     def __init__(self, recipe: ABSLDRecipe, num_classes: int) -> None:
-        super().__init__(recipe, num_classes)
+        super().__init__(recipe, num_classes, columns=2)
         self._recipe = recipe
-        self._risks = ClassTally(num_classes, columns=2)
 
     def examples(
         self, teacher: nn.Module, student: nn.Module, batch: Batch, threat: Threat, seed: int
@@ -85,18 +82,15 @@ class ABSLD(ClassAware):
         self, labels_B: Tensor, clean_BK: Tensor, adv_BK: Tensor, share: BatchShard
     ) -> None:
         risks = [cross_entropy(z_BK, labels_B, reduction="none") for z_BK in (clean_BK, adv_BK)]
-        self._risks.add(torch.stack(risks, dim=1), labels_B)
+        self.tally.add(torch.stack(risks, dim=1), labels_B)
 
     def end_epoch(self) -> None:
-        recipe, (risk_KD, seen_K) = self._recipe, self._risks.take()
+        recipe, (risk_KD, seen_K) = self._recipe, self.tally.take()
         temperatures = (self.clean_temperature_K, self.adv_temperature_K)
         for column, temperature_K in enumerate(temperatures):
             step_K = recipe.rate * relative_gap(risk_KD[seen_K, column])
             moved_K = temperature_K[seen_K] - step_K
             temperature_K[seen_K] = moved_K.clamp(recipe.coldest, recipe.hottest)
-
-    def tallies(self) -> dict[str, Remembering]:
-        return {"risks": self._risks}
 
 
 def relative_gap(risk_K: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from fractions import Fraction
 from torch import Tensor, nn
 
 from ferd_eval.attacks import Batch, Threat
-from ferd_train.config.checks import require_at_least
+from ferd_train.config.checks import Checked, Count
 from ferd_train.training.process_group import WHOLE, BatchShard
 from ferd_train.training.seams import Remembering
 
@@ -85,7 +85,7 @@ class StudentObjective(ABC):
 
 
 @dataclass(frozen=True)
-class LossRecipe(ABC):
+class LossRecipe(Checked, ABC):
     """Constants of a distillation loss; a subclass's default of `name` is its name.
 
     Attributes:
@@ -96,7 +96,7 @@ class LossRecipe(ABC):
 
     name: str = field(default="", init=False)
 
-    def require_epochs(self, warmup: int, epochs: int) -> None:  # noqa: B027 -- optional
+    def require_epochs(self, warmup: int, epochs: int) -> None:
         """Reject runs too short for the loss to become active.
 
         Args:
@@ -126,11 +126,8 @@ class PGDLossRecipe(LossRecipe):
         step_size: length of one.
     """
 
-    attack_steps: int = 10
+    attack_steps: Count = 10
     step_size: Fraction = Fraction(2, 255)
-
-    def __post_init__(self) -> None:
-        require_at_least(self, 1, "attack_steps")
 
     @property
     def pgd_steps(self) -> int:

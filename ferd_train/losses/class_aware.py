@@ -13,6 +13,7 @@ from ferd_eval.attacks import PGD, Batch
 from ferd_train.losses.divergence import kl
 from ferd_train.losses.two_terms import TwoTerms, TwoTermsRecipe
 from ferd_train.training.process_group import WHOLE, BatchShard
+from ferd_train.training.seams import Remembering
 
 
 class ClassAware(TwoTerms):
@@ -22,14 +23,32 @@ class ClassAware(TwoTerms):
         class_weight_K: of each class's images, in both terms.
         clean_temperature_K: divides the teacher's logits as targets of clean images.
         adv_temperature_K: the same for attacked images.
+        tally: of the epoch's images, from which `end_epoch` learns.
+        tally_name: its name in saved states.
         state_attributes: of what outlasts an epoch, by name in records.
     """
 
+    tally_name: ClassVar[str]
     state_attributes: ClassVar[Mapping[str, str]] = {"weight": "class_weight_K"}
 
-    def __init__(self, recipe: TwoTermsRecipe, num_classes: int, attack: PGD | None = None) -> None:
-        """All classes alike at first, 1 everywhere; None for the recipe's own attack."""
-        super().__init__(attack or recipe.attack, recipe.divergences)
+    def __init__(
+        self,
+        recipe: TwoTermsRecipe,
+        num_classes: int,
+        *,
+        columns: int = 1,
+        attack: PGD | None = None,
+    ) -> None:
+        """All classes alike at first, 1 everywhere.
+
+        Args:
+            recipe: weights of the terms.
+            num_classes: K.
+            columns: values of an image that are tallied.
+            attack: None for the recipe's own.
+        """
+        super().__init__(recipe, attack)
+        self.tally = ClassTally(num_classes, columns)
         self.class_weight_K = torch.ones(num_classes, dtype=torch.float64)
         self.clean_temperature_K = torch.ones(num_classes, dtype=torch.float64)
         self.adv_temperature_K = torch.ones(num_classes, dtype=torch.float64)
@@ -51,6 +70,9 @@ class ClassAware(TwoTerms):
         self, labels_B: Tensor, clean_BK: Tensor, adv_BK: Tensor, share: BatchShard
     ) -> None:
         """Tally what `end_epoch` needs: labels and the student's logits of whole batches."""
+
+    def tallies(self) -> dict[str, Remembering]:
+        return {self.tally_name: self.tally}
 
     def class_state(self) -> dict[str, Tensor]:
         return {name: getattr(self, each) for name, each in self.state_attributes.items()}

@@ -7,19 +7,19 @@ public code. B batch, C channels, H × W pixels, K classes.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from ferd_eval.errors import UserError
-from ferd_train.config.checks import require_not_negative, require_share
-from ferd_train.losses.class_aware import ClassAware, ClassTally
+from ferd_train.config.checks import Bound, NotNegative, Share
+from ferd_train.losses.class_aware import ClassAware
 from ferd_train.losses.two_terms import TwoTermsRecipe
 from ferd_train.training.process_group import BatchShard
-from ferd_train.training.seams import Remembering
 
 # Σ_{j≠i} p_ij·p_jj over weaker classes j is less than (1 − p_ii)·p_ii, so at most 1/4.
-_SCALE_LIMIT = 4
+_SCALES = Bound(lambda scale: scale < 4, "less than 4, so that every class weighs something")
 
 
 @dataclass(frozen=True)
@@ -45,18 +45,8 @@ class DAFARecipe(TwoTermsRecipe):
     """
 
     name: str = field(default="dafa", init=False)
-    scale: float = 1.0
-    even_share: float = 7 / 11
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_not_negative(self, "scale")
-        require_share(self, "even_share")
-        if self.scale >= _SCALE_LIMIT:
-            raise UserError(
-                f"scale is {self.scale}; give less than {_SCALE_LIMIT}, so that every class weighs "
-                "something."
-            )
+    scale: Annotated[NotNegative, _SCALES] = 1.0
+    even_share: Share = 7 / 11
 
     def even_epochs(self, epochs: int) -> int:
         """The epoch of the run that decides, counted from 1."""
@@ -79,10 +69,11 @@ class DAFARecipe(TwoTermsRecipe):
 class DAFA(ClassAware):
     """Weighs classes once, after the epoch that decides."""
 
+    tally_name = "predicted"
+
     def __init__(self, recipe: DAFARecipe, num_classes: int) -> None:
-        super().__init__(recipe, num_classes)
+        super().__init__(recipe, num_classes, columns=num_classes)
         self._recipe, self._decides = recipe, False
-        self._predicted = ClassTally(num_classes, columns=num_classes)
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         self._decides = epoch == self._recipe.even_epochs(epochs)
@@ -91,15 +82,12 @@ class DAFA(ClassAware):
         self, labels_B: Tensor, clean_BK: Tensor, adv_BK: Tensor, share: BatchShard
     ) -> None:
         if self._decides:
-            self._predicted.add(adv_BK.softmax(dim=1), labels_B)
+            self.tally.add(adv_BK.softmax(dim=1), labels_B)
 
     def end_epoch(self) -> None:
-        similarity_KK, seen_K = self._predicted.take()
+        similarity_KK, seen_K = self.tally.take()
         seen_KK = similarity_KK[seen_K][:, seen_K]
         self.class_weight_K[seen_K] = distance_aware_weights(seen_KK, self._recipe.scale)
-
-    def tallies(self) -> dict[str, Remembering]:
-        return {"predicted": self._predicted}
 
 
 def distance_aware_weights(similarity_KK: Tensor, scale: float) -> Tensor:

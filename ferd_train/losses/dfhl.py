@@ -14,7 +14,7 @@ from torch.nn.functional import affine_grid, cross_entropy, grid_sample, interpo
 
 from ferd_eval.attacks import Batch, KeyedRng, Passes, Problem, Threat
 from ferd_eval.attacks.base import Objective
-from ferd_train.config.checks import require_at_least
+from ferd_train.config.checks import Count
 from ferd_train.losses.base import LossRecipe, StudentObjective
 from ferd_train.losses.kl_pgd import KLPGD
 from ferd_train.training.process_group import WHOLE, BatchShard
@@ -54,11 +54,8 @@ class DFHLLossRecipe(LossRecipe):
     """
 
     name: str = field(default="dfhl", init=False)
-    steps: int = 10
+    steps: Count = 10
     step_size: Fraction = Fraction(3, 100)
-
-    def __post_init__(self) -> None:
-        require_at_least(self, 1, "steps")
 
     @property
     def pgd_steps(self) -> int:

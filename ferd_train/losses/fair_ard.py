@@ -14,12 +14,11 @@ from torch import Tensor, nn
 
 from ferd_eval.attacks import Batch, Problem, Threat
 from ferd_eval.attacks.base import Objective
-from ferd_train.config.checks import require_not_negative, require_ordered
-from ferd_train.losses.class_aware import ClassAware, ClassTally
+from ferd_train.config.checks import NotNegative, require_ordered
+from ferd_train.losses.class_aware import ClassAware
 from ferd_train.losses.kl_pgd import KLPGD
 from ferd_train.losses.two_terms import TwoTermsRecipe
 from ferd_train.training.process_group import BatchShard
-from ferd_train.training.seams import Remembering
 
 # Of an attack of ten steps less than one image in a hundred withstands one of them.
 _LEAST = 0.01
@@ -46,13 +45,12 @@ class FairARDRecipe(TwoTermsRecipe):
     """
 
     name: str = field(default="fair-ard", init=False)
-    beta: float = 2.0
-    lowest: float = 5 / 6
-    highest: float = 5 / 2
+    beta: NotNegative = 2.0
+    lowest: NotNegative = 5 / 6
+    highest: NotNegative = 5 / 2
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_not_negative(self, "beta")
         require_ordered(self, "lowest", "highest")
 
     def build(self, num_classes: int) -> FairARD:
@@ -82,11 +80,12 @@ class CountingKLPGD(KLPGD):
 class FairARD(ClassAware):
     """Weighs classes anew after each epoch."""
 
+    tally_name = "withstood"
+
     def __init__(self, recipe: FairARDRecipe, num_classes: int) -> None:
         self._recipe = recipe
         self._counting = CountingKLPGD(recipe.attack_steps, recipe.step_size)
-        super().__init__(recipe, num_classes, self._counting)
-        self._withstood = ClassTally(num_classes)
+        super().__init__(recipe, num_classes, attack=self._counting)
 
     def examples(
         self, teacher: nn.Module, student: nn.Module, batch: Batch, threat: Threat, seed: int
@@ -100,17 +99,14 @@ class FairARD(ClassAware):
     ) -> None:
         if self._counting.right:
             withstood_B = torch.stack(self._counting.right).sum(dim=0)
-            self._withstood.add(share.gather(withstood_B)[:, None], labels_B)
+            self.tally.add(share.gather(withstood_B)[:, None], labels_B)
 
     def end_epoch(self) -> None:
-        kappa_KD, seen_K = self._withstood.take()
+        kappa_KD, seen_K = self.tally.take()
         if bool(seen_K.any()):
             recipe, kappa_K = self._recipe, kappa_KD[seen_K, 0]
             weight_K = fair_weights(kappa_K, recipe.beta, recipe.lowest, recipe.highest)
             self.class_weight_K[seen_K] = weight_K
-
-    def tallies(self) -> dict[str, Remembering]:
-        return {"withstood": self._withstood}
 
 
 def fair_weights(kappa_K: Tensor, beta: float, lowest: float, highest: float) -> Tensor:

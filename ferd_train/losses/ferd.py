@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
+from typing import Annotated, Any
 
 from torch import Tensor
 
 from ferd_eval.attacks import Problem, Threat
 from ferd_eval.attacks.base import Objective
-from ferd_train.config.checks import require_not_negative, require_one_of
-from ferd_train.losses.base import PGDLossRecipe
+from ferd_train.config.checks import NotNegative, OneOf
 from ferd_train.losses.divergence import kl, kl_from_uniform
 from ferd_train.losses.kl_pgd import KLPGD
-from ferd_train.losses.two_terms import ATTACKED, TwoDivergences, TwoTerms
+from ferd_train.losses.two_terms import ATTACKED, DIVERGENCES, TwoDivergencesRecipe
 
 
 @dataclass(frozen=True)
-class FERDLossRecipe(PGDLossRecipe):
+class FERDLossRecipe(TwoDivergencesRecipe):
     """Uniform-target adversarial examples, and two divergences from the teacher.
 
     Attributes:
@@ -31,30 +30,19 @@ class FERDLossRecipe(PGDLossRecipe):
     """
 
     name: str = field(default="ferd", init=False)
-    gamma: float = 0.5
-    network: str = "student"
-    divergence: str = "kl"
-    clean_weight: float = 0.5
-    adversarial_weight: float = 0.5
+    gamma: NotNegative = 0.5
+    network: Annotated[str, OneOf(ATTACKED)] = "student"
+    divergence: Annotated[str, OneOf(DIVERGENCES)] = "kl"
+    clean_weight: NotNegative = 0.5
+    adversarial_weight: NotNegative = 0.5
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_not_negative(self, "gamma")
-        require_one_of(self, "network", ATTACKED)
-        _ = self.divergences
-
-    @property
-    def divergences(self) -> TwoDivergences:
-        """Equation 11."""
-        return TwoDivergences(self.divergence, self.clean_weight, self.adversarial_weight)
+    def per_image(self, teacher_BK: Tensor, student_BK: Tensor, labels_B: Tensor) -> Tensor:
+        return DIVERGENCES[self.divergence](teacher_BK, student_BK, labels_B)
 
     @property
     def attack(self) -> UTAE:
         """Equation 10."""
         return UTAE(steps=self.attack_steps, step_size=self.step_size, gamma=self.gamma)
-
-    def build(self, num_classes: int) -> TwoTerms:
-        return TwoTerms(self.attack, self.divergences, self.network)
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from ferd_eval.errors import UserError
-from ferd_train.config.checks import require_not_negative
+from ferd_train.config.checks import NotNegative
 from ferd_train.losses.divergence import improved_kl
-from ferd_train.losses.two_terms import TwoDivergences, TwoTerms, TwoTermsRecipe
+from ferd_train.losses.two_terms import TwoTermsRecipe
 
 
 @dataclass(frozen=True)
@@ -35,33 +35,16 @@ class IKLRecipe(TwoTermsRecipe):
     """
 
     name: str = field(default="ikl", init=False)
-    pairwise_weight: float = 1.0
-    cross_entropy_weight: float = 1.0
+    pairwise_weight: NotNegative = 1.0
+    cross_entropy_weight: NotNegative = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_not_negative(self, "pairwise_weight", "cross_entropy_weight")
         if not self.pairwise_weight and not self.cross_entropy_weight:
             raise UserError(
                 "pairwise_weight and cross_entropy_weight are both 0, so the student learns "
                 "nothing; raise one of them."
             )
-
-    @property
-    def divergences(self) -> IKL:
-        weights = (self.clean_weight, self.adversarial_weight)
-        return IKL("ikl", *weights, self.pairwise_weight, self.cross_entropy_weight)
-
-    def build(self, num_classes: int) -> TwoTerms:
-        return TwoTerms(self.attack, self.divergences)
-
-
-@dataclass(frozen=True)
-class IKL(TwoDivergences):
-    """Both terms with weights of IKL's parts, see `IKLRecipe`."""
-
-    pairwise_weight: float = 1.0
-    cross_entropy_weight: float = 1.0
 
     def per_image(self, teacher_BK: Tensor, student_BK: Tensor, labels_B: Tensor) -> Tensor:
         return improved_kl(

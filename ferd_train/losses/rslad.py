@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ferd_train.losses.two_terms import TwoTerms, TwoTermsRecipe
+from ferd_train.losses.two_terms import TwoTermsRecipe
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,3 @@ class RSLADRecipe(TwoTermsRecipe):
     """
 
     name: str = field(default="rslad", init=False)
-
-    def build(self, num_classes: int) -> TwoTerms:
-        return TwoTerms(self.attack, self.divergences)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ferd_eval.attacks import PGD, Batch, Passes, Threat
 from ferd_eval.errors import UserError
-from ferd_train.config.checks import require_not_negative, require_one_of
+from ferd_train.config.checks import NotNegative
 from ferd_train.losses.base import PGDLossRecipe, StudentObjective
 from ferd_train.losses.divergence import improved_kl, kl, soft_cross_entropy
 from ferd_train.losses.kl_pgd import KLPGD
@@ -32,26 +32,24 @@ DIVERGENCES: Mapping[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 }
 
 
-@dataclass(frozen=True)
-class TwoDivergences:
-    """λ1·D(p_T(x_F), p_S(x_F)) + λ2·D(p_T(x_F), p_S(x_U)), the batch mean.
+class TwoDivergencesRecipe(PGDLossRecipe):
+    """λ1·D(p_T(x), p_S(x)) + λ2·D(p_T(x), p_S(x_adv)), the batch mean.
 
     Attributes:
-        divergence: D, a name in `DIVERGENCES`.
-        clean_weight: λ1; a term of weight 0 is not computed.
+        network: whose prediction is attacked, of `ATTACKED`.
+        clean_weight: λ1, a field of the subclass; a term of weight 0 is not computed.
         adversarial_weight: λ2.
 
     Raises:
-        UserError: no such divergence, a negative weight, or both 0.
+        UserError: both weights are 0.
     """
 
-    divergence: str = "kl"
-    clean_weight: float = 5 / 6
-    adversarial_weight: float = 1 / 6
+    network: str = "student"
+    clean_weight: float
+    adversarial_weight: float
 
     def __post_init__(self) -> None:
-        require_one_of(self, "divergence", DIVERGENCES)
-        require_not_negative(self, "clean_weight", "adversarial_weight")
+        super().__post_init__()
         if not self.clean_weight and not self.adversarial_weight:
             raise UserError(
                 "clean_weight and adversarial_weight are both 0, so the student learns nothing."
@@ -59,11 +57,19 @@ class TwoDivergences:
 
     def per_image(self, teacher_BK: Tensor, student_BK: Tensor, labels_B: Tensor) -> Tensor:
         """D for each image, from logits; shape B."""
-        return DIVERGENCES[self.divergence](teacher_BK, student_BK, labels_B)
+        return kl(teacher_BK, student_BK)
+
+    @property
+    def attack(self) -> PGD:
+        """Makes x_adv; the clean logits it is told are the teacher's."""
+        return KLPGD(self.attack_steps, self.step_size)
+
+    def build(self, num_classes: int) -> StudentObjective:
+        return TwoTerms(self)
 
 
 @dataclass(frozen=True)
-class TwoTermsRecipe(PGDLossRecipe):
+class TwoTermsRecipe(TwoDivergencesRecipe):
     """Weights of the two terms. A change among the losses that share them keeps the weights.
 
     Attributes:
@@ -71,22 +77,8 @@ class TwoTermsRecipe(PGDLossRecipe):
         adversarial_weight: of the attacked images' term.
     """
 
-    clean_weight: float = 1 / 6
-    adversarial_weight: float = 5 / 6
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _ = self.divergences
-
-    @property
-    def divergences(self) -> TwoDivergences:
-        """Both terms."""
-        return TwoDivergences("kl", self.clean_weight, self.adversarial_weight)
-
-    @property
-    def attack(self) -> KLPGD:
-        """The attack on the student."""
-        return KLPGD(self.attack_steps, self.step_size)
+    clean_weight: NotNegative = 1 / 6
+    adversarial_weight: NotNegative = 5 / 6
 
 
 class TwoTerms(StudentObjective):
@@ -96,15 +88,9 @@ class TwoTerms(StudentObjective):
         loss: both terms.
     """
 
-    def __init__(self, attack: PGD, loss: TwoDivergences, network: str = "student") -> None:
-        """Put together.
-
-        Args:
-            attack: makes x_adv; the clean logits it is told are the teacher's.
-            loss: both terms.
-            network: whose prediction is attacked, of `ATTACKED`.
-        """
-        self._attack, self.loss, self._network = attack, loss, network
+    def __init__(self, loss: TwoDivergencesRecipe, attack: PGD | None = None) -> None:
+        """With the recipe's own attack if `attack` is None."""
+        self.loss, self._attack = loss, attack or loss.attack
 
     def examples(
         self, teacher: nn.Module, student: nn.Module, batch: Batch, threat: Threat, seed: int
@@ -112,7 +98,7 @@ class TwoTerms(StudentObjective):
         """x_adv; the images themselves where their term has no weight."""
         if not self.loss.adversarial_weight:
             return batch.x_BCHW
-        network = teacher if self._network == "teacher" else student
+        network = teacher if self.loss.network == "teacher" else student
         return self._attack.examples(network, batch, threat, seed=seed, passes=Passes())
 
     def __call__(

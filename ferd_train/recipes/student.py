@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
-from typing import Any
+from typing import Annotated, Any
 
 from ferd_eval.errors import UserError
 from ferd_train.config.checks import (
-    require_at_least,
-    require_not_negative,
-    require_one_of,
-    require_positive,
-    require_seed,
-    require_share,
+    Checked,
+    Count,
+    CountFromZero,
+    NotNegative,
+    OneOf,
+    Positive,
+    Seed,
+    Share,
+    at_least,
 )
 from ferd_train.config.recipe import Recipe, kinds
 from ferd_train.losses.base import LossRecipe
@@ -37,7 +40,7 @@ MEASURED_ON = ("kept", "last")
 
 
 @dataclass(frozen=True)
-class ReweightingRecipe:
+class ReweightingRecipe(Checked):
     """How often each class is drawn. A strategy uses those constants that it has.
 
     Attributes:
@@ -51,40 +54,30 @@ class ReweightingRecipe:
         attack_steps, step_size: number of PGD's steps, and length of one.
     """
 
-    strategy: str = "margin-softmax"
+    strategy: Annotated[str, OneOf(STRATEGIES)] = "margin-softmax"
     temperature: float = 4.0
     unit: str = "logits"
     low: float = 0.05
     high: float = 0.2
     floor: float = 0.05
-    smoothing: float = 0.0
-    measured_on: str = "kept"
-    attack_steps: int = 20
+    smoothing: Share = 0.0
+    measured_on: Annotated[str, OneOf(MEASURED_ON)] = "kept"
+    attack_steps: Count = 20
     step_size: Fraction = Fraction(2, 255)
 
     def __post_init__(self) -> None:
-        require_one_of(self, "strategy", STRATEGIES)
-        require_one_of(self, "measured_on", MEASURED_ON)
-        require_at_least(self, 1, "attack_steps")
-        require_share(self, "smoothing")
+        super().__post_init__()
         self.build()
 
     def build(self) -> Reweighting:
-        """The strategy with its constants."""
+        """The strategy; its fields are among temperature, unit, low, high and floor."""
         strategy = STRATEGIES[self.strategy]
-        constants = {
-            "temperature": self.temperature,
-            "unit": self.unit,
-            "low": self.low,
-            "high": self.high,
-            "floor": self.floor,
-        }
         names = [each.name for each in fields(strategy)]  # type: ignore[arg-type]
-        return strategy(**{name: constants[name] for name in names})
+        return strategy(**{name: getattr(self, name) for name in names})
 
 
 @dataclass(frozen=True)
-class DistillationRecipe:
+class DistillationRecipe(Checked):
     """The student's steps.
 
     Attributes:
@@ -93,20 +86,14 @@ class DistillationRecipe:
         momentum, weight_decay: of SGD, on all parameters.
     """
 
-    steps: int = 400
-    lr: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-
-    def __post_init__(self) -> None:
-        require_at_least(self, 1, "steps")
-        require_positive(self, "lr")
-        require_share(self, "momentum")
-        require_not_negative(self, "weight_decay")
+    steps: Count = 400
+    lr: Positive = 0.1
+    momentum: Share = 0.9
+    weight_decay: NotNegative = 5e-4
 
 
 @dataclass(frozen=True)
-class ValidationRecipe:
+class ValidationRecipe(Checked):
     """Figures on real images during training. Nothing is selected by them.
 
     Attributes:
@@ -116,10 +103,7 @@ class ValidationRecipe:
     """
 
     dataset: str = ""
-    per_class: int = 100
-
-    def __post_init__(self) -> None:
-        require_at_least(self, 1, "per_class")
+    per_class: Count = 100
 
 
 @dataclass(frozen=True)
@@ -146,13 +130,13 @@ class StudentRecipe(Recipe):
     """
 
     arch: str = "resnet18"
-    image_size: int = 32
+    image_size: Count = 32
     eps: Fraction = Fraction(8, 255)
-    variant: str = "ferd"
-    ablation: str = "none"
-    epochs: int = 220
-    warmup: int = 20
-    batch_size: int = 256
+    variant: Annotated[str, OneOf(VARIANTS)] = "ferd"
+    ablation: Annotated[str, OneOf(ABLATIONS)] = "none"
+    epochs: Count = 220
+    warmup: CountFromZero = 20
+    batch_size: Annotated[int, at_least(2)] = 256
     synthesis: SynthesisRecipe = field(
         default_factory=FERDRecipe, metadata=kinds(METHODS, by="method")
     )
@@ -161,21 +145,16 @@ class StudentRecipe(Recipe):
     distillation: DistillationRecipe = field(default_factory=DistillationRecipe)
     augmentation: AugmentationRecipe = field(default_factory=AugmentationRecipe)
     validation: ValidationRecipe = field(default_factory=ValidationRecipe)
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
-        require_at_least(self, 1, "epochs", "image_size")
-        require_at_least(self, 0, "warmup")
-        require_at_least(self, 2, "batch_size")
+        super().__post_init__()
         if self.image_size % 4:
             raise UserError(
                 f"image_size is {self.image_size}; give a multiple of 4, for the generator doubles "
                 "its maps twice."
             )
-        require_one_of(self, "variant", VARIANTS)
-        require_one_of(self, "ablation", ABLATIONS)
         self._require_parts()
-        require_seed(self)
         if self.warmup >= self.epochs:
             raise UserError(
                 f"warmup is {self.warmup} of {self.epochs} epochs, so the student would never be "

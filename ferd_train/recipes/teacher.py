@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Annotated
 
-from ferd_train.config.checks import (
-    require_at_least,
-    require_not_negative,
-    require_one_of,
-    require_positive,
-    require_seed,
-    require_share,
-)
+from ferd_train.config.checks import Count, CountFromZero, NotNegative, OneOf, Positive, Seed, Share
 from ferd_train.config.recipe import Recipe
 from ferd_train.training.precision import PRECISIONS
 
@@ -49,27 +43,17 @@ class TeacherRecipe(Recipe):
     arch: str
     eps: Fraction
     inner_step: Fraction
-    loss: str = "pgd-at"
-    inner_steps: int = 5
-    trades_beta: float = 6.0
-    epochs: int = 10
-    batch_size: int = 128
-    lr: float = 0.2
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    crop_padding: int = 0
+    loss: Annotated[str, OneOf(LOSS_NAMES)] = "pgd-at"
+    inner_steps: Count = 5
+    trades_beta: NotNegative = 6.0
+    epochs: Count = 10
+    batch_size: Count = 128
+    lr: Positive = 0.2
+    momentum: Share = 0.9
+    weight_decay: NotNegative = 5e-4
+    crop_padding: CountFromZero = 0
     flip: bool = False
-    ema_decay: float = 0.995
-    validation_per_class: int = 100
-    precision: str = "float32"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        require_one_of(self, "loss", LOSS_NAMES)
-        require_one_of(self, "precision", PRECISIONS)
-        require_at_least(self, 1, "inner_steps", "epochs", "batch_size", "validation_per_class")
-        require_at_least(self, 0, "crop_padding")
-        require_share(self, "momentum", "ema_decay")
-        require_not_negative(self, "trades_beta", "weight_decay")
-        require_positive(self, "lr")
-        require_seed(self)
+    ema_decay: Share = 0.995
+    validation_per_class: Count = 100
+    precision: Annotated[str, OneOf(PRECISIONS)] = "float32"
+    seed: Seed = 0

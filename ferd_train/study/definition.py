@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ferd_eval.evaluation.config import EvalConfig
-from ferd_train.distillation.teacher import FrozenTeacher, load_teacher, teacher_file
+from ferd_train.distillation.teacher import FrozenTeacher, TeacherReading, teacher_file
 from ferd_train.recipes.student import StudentRecipe
 
 #: The name of a teacher's own row.
@@ -20,35 +20,16 @@ TEACHER = "teacher"
 
 @dataclass(frozen=True)
 class TeacherSource:
-    """A teacher by its file.
-
-    Attributes:
-        checkpoint: a path, or ``demo``.
-        arch, model_file, normalize, key: as of ``ferd-eval score``.
-    """
+    """A teacher by its file: a path, or ``demo``."""
 
     name: str
     checkpoint: str
-    arch: str | None = None
-    model_file: str | None = None
-    normalize: str = "auto"
-    key: str | None = None
+    reading: TeacherReading
 
     def load(self, image_size: int) -> FrozenTeacher:
-        """The network.
-
-        Raises:
-            UserError: it cannot be loaded, or does not take images of this size.
-        """
+        """The network; errors as of `load_teacher`."""
         with teacher_file(self.checkpoint) as file:
-            return load_teacher(
-                file,
-                image_size,
-                key=self.key,
-                arch=self.arch,
-                model_file=self.model_file,
-                normalize=self.normalize,
-            )
+            return self.reading.load(file, image_size)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from ferd_eval.errors import UserError, did_you_mean
 from ferd_eval.evaluation.config import EvalConfig, parse_config
 from ferd_eval.io.toml import parse_toml
 from ferd_train.config.recipe import flattened
+from ferd_train.distillation.teacher import TeacherReading
 from ferd_train.recipes import find_student_recipe
 from ferd_train.recipes.student import StudentRecipe
 from ferd_train.study.definition import (
@@ -152,17 +153,14 @@ def _teacher(name: str, given: Any, folder: Path) -> TeacherSource:
         raise UserError(f"{where} is {given!r}; give a checkpoint's path, or demo.")
     section = _Section.of(table, where, ("checkpoint", "arch", "model_file", "normalize", "key"))
     values = {key: section.get(key, "") for key in table}
-    checkpoint = values.get("checkpoint")
+    checkpoint = values.pop("checkpoint", "")
     if not checkpoint:
         raise UserError(f"{where}.checkpoint is missing; give a path, or demo.")
-    return TeacherSource(
-        name,
-        checkpoint if checkpoint == "demo" else str(folder / checkpoint),
-        values.get("arch"),
-        str(folder / values["model_file"]) if "model_file" in values else None,
-        values.get("normalize", "auto"),
-        values.get("key"),
-    )
+    if checkpoint != "demo":
+        checkpoint = str(folder / checkpoint)
+    if "model_file" in values:
+        values["model_file"] = str(folder / values["model_file"])
+    return TeacherSource(name, checkpoint, TeacherReading(**values))
 
 
 def _rows(top: _Section, seed: int, folder: Path) -> Iterable[MethodRow]:

@@ -121,12 +121,7 @@ def _score(task: TrialTask, evaluation: Evaluation, network: Path) -> None:
         out=task.folder / evaluation.folder,
     )
     if task.trial.row is None:  # options of the teacher do not hold for the students
-        teacher = task.trial.teacher
-        settings = replace(
-            settings,
-            key=load_checkpoint(network, role="teacher", key=teacher.key).key or None,
-            arch=teacher.arch,
-            model_file=teacher.model_file,
-            normalize=teacher.normalize,
-        )
+        reading = task.trial.teacher.reading
+        key = load_checkpoint(network, role="teacher", key=reading.key).key
+        settings = reading.settings(settings, key or None)
     score_checkpoints([network], settings, command=["ferd-train", *sys.argv[1:]], as_json=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
@@ -20,7 +20,6 @@ from ferd_eval.io.files import write_atomically
 from ferd_eval.io.json import parse_json, to_json
 from ferd_eval.results.manifest import RECORD, look_up, read_manifest
 from ferd_eval.runtime.device import DeviceChoice, choose_device
-from ferd_train.config.unfit import UnfitError
 from ferd_train.distillation.run import (
     ImageSource,
     ShownImages,
@@ -32,9 +31,7 @@ from ferd_train.distillation.teacher import FrozenTeacher
 from ferd_train.distillation.teacher_fit import (
     Intention,
     caution,
-    require_fit,
-    require_same_images,
-    require_student,
+    fitting_teacher,
 )
 from ferd_train.recipes.student import StudentRecipe
 from ferd_train.study.definition import Evaluation, Study, TeacherSource
@@ -108,10 +105,22 @@ def _validate_teacher(
                 _require_same_teacher(state, teacher, study.evaluations)
     for row in rows.values():
         with _placing(f"{row.where}: teachers.{source.name}: "):
-            intention = Intention(row.base, row.recipe, row.stated, study.dataset)
-            teacher = _fitting_teacher(intention, load, images, data)
+            intention = Intention(
+                row.base, row.recipe, row.stated, study.dataset, "write ", _as_table
+            )
+
+            def begin(recipe: StudentRecipe, teacher: FrozenTeacher) -> None:
+                validate_student(recipe, teacher, load_shown_images(recipe, teacher, data))
+
+            teacher = fitting_teacher(
+                intention,
+                load,
+                StudentRecipe().arch,
+                lambda recipe, teacher: _require_images(teacher, images),
+                begin,
+            )
             of_row = [state for state in own if state.trial.row == row and state in wanted]
-            said = caution(intention, teacher, "to change that, write ", _as_table)
+            said = caution(intention, teacher)
             if said and not all(state.is_trained() for state in of_row):
                 print(f"warning: {row.where}: teachers.{source.name}: {said}", file=sys.stderr)
             shown = load_shown_images(row.recipe, teacher, data)
@@ -120,34 +129,6 @@ def _validate_teacher(
                 used = state in wanted or state.is_trained()
                 if state.trial.row == row and used and state.run.exists():
                     _require_same_run(state, teacher, shown, device)
-
-
-def _fitting_teacher(
-    intention: Intention,
-    load: Callable[[int], FrozenTeacher],
-    images: Sequence[LabelledImages],
-    data: ImageSource,
-) -> FrozenTeacher:
-    """The teacher, if a row's recipe and the images fit it.
-
-    Raises:
-        UserError: they do not; names everything that can be found at once.
-    """
-
-    def begin(recipe: StudentRecipe, teacher: FrozenTeacher) -> None:
-        validate_student(recipe, teacher, load_shown_images(recipe, teacher, data))
-
-    try:
-        return require_fit(
-            intention.recipe,
-            load,
-            lambda recipe, teacher: require_same_images(replace(intention, recipe=recipe), teacher),
-            lambda recipe, teacher: require_student(recipe, teacher, StudentRecipe().arch),
-            lambda recipe, teacher: _require_images(teacher, images),
-            begin,
-        )
-    except UnfitError as unfit:
-        raise UserError(unfit.advise("write ", _as_table)) from unfit
 
 
 def _require_images(teacher: FrozenTeacher, images: Sequence[LabelledImages]) -> None:

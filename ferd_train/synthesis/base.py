@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.errors import UserError
-from ferd_train.config.checks import require_not_negative
+from ferd_train.config.checks import Checked
 from ferd_train.synthesis.image_bank import Bank
 from ferd_train.training.augmentation import AugmentationRecipe
 from ferd_train.training.process_group import WHOLE, BatchShard
-from ferd_train.training.seams import Seams
+from ferd_train.training.seams import Remembering, Seams
 from ferd_train.training.seeds import Randomness
 
 #: Name of the steps that make images.
@@ -149,17 +149,22 @@ class Synthesis(ABC):
 
         return Feed(draw, {"draws": draws})
 
-    def state(self) -> dict[str, Any]:
-        """Everything that outlasts an epoch's loops: tensors, numbers and containers of them."""
+    def parts(self) -> Mapping[str, Remembering]:
+        """Everything that outlasts an epoch's loops, by name."""
         return {}
+
+    def state(self) -> dict[str, Any]:
+        """Of the parts: tensors, numbers and containers of them."""
+        return {name: part.state_dict() for name, part in self.parts().items()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Restore what `state` gave."""
-        assert not state, f"{type(self).__name__} keeps nothing, so {[*state]} is not its state"
+        for name, part in self.parts().items():
+            part.load_state_dict(state[name])
 
 
 @dataclass(frozen=True)
-class SynthesisRecipe(ABC):
+class SynthesisRecipe(Checked, ABC):
     """Constants of a method; a subclass's default of `method` is its name.
 
     Attributes:
@@ -177,6 +182,15 @@ class SynthesisRecipe(ABC):
     }
     full_cost: ClassVar[Mapping[str, Any]] = {}
     method: str = field(default="", init=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.term_weights and not any(self.term_weights.values()):
+            names = ", ".join(f"lambda_{name}" for name in self.term_weights)
+            raise UserError(
+                f"{names} are all 0, so nothing is asked of the images. Raise one, or take another "
+                "method (ferd-train ls methods)."
+            )
 
     @abstractmethod
     def build(self, setting: Setting) -> Synthesis:
@@ -196,19 +210,9 @@ class SynthesisRecipe(ABC):
         """Weight of each term of the loss, by name: ``adv`` for the field ``lambda_adv``."""
         return {}
 
-    def require_weights(self) -> None:
-        """Check the weights of the terms.
-
-        Raises:
-            UserError: one is negative or too large, or all are 0.
-        """
-        names = [f"lambda_{name}" for name in self.term_weights]
-        require_not_negative(self, *names)
-        if not any(self.term_weights.values()):
-            raise UserError(
-                f"{', '.join(names)} are all 0, so nothing is asked of the images. Raise one, or "
-                "take another method (ferd-train ls methods)."
-            )
+    def on(self, **terms: Callable[[], Tensor]) -> dict[str, Tensor]:
+        """The terms of the loss that have a weight, unweighted; only these are computed."""
+        return {name: term() for name, term in terms.items() if self.term_weights[name]}
 
     def scored(self, terms: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum, a scalar with gradient, and the terms without one."""

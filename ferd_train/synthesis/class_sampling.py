@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from torch.nn.functional import softmax
 
 from ferd_eval.attacks import PGD, Batch, Passes, Threat, frozen, losses
 from ferd_eval.errors import UserError
-from ferd_train.config.checks import require_one_of, require_positive
+from ferd_train.config.checks import Bound, Checked, OneOf, Positive
 from ferd_train.training.process_group import WHOLE, BatchShard
 
 #: What a margin is measured on: the logits, or the probabilities ("confidence" in the paper).
@@ -86,7 +86,7 @@ def draw_labels(weights_K: Tensor, count: int, generator: torch.Generator) -> Te
     return torch.multinomial(weights_K, count, replacement=True, generator=generator)
 
 
-class Reweighting(ABC):
+class Reweighting(Checked, ABC):
     """From the teacher's logits under attack to sampling weights.
 
     Attributes:
@@ -115,12 +115,8 @@ class SoftmaxOfMargins(Reweighting):
             their very limits; with logits it is ordinary.
     """
 
-    temperature: float = 1.0
-    unit: str = "logits"
-
-    def __post_init__(self) -> None:
-        require_one_of(self, "unit", MARGIN_UNITS)
-        require_positive(self, "temperature")
+    temperature: Positive = 1.0
+    unit: Annotated[str, OneOf(MARGIN_UNITS)] = "logits"
 
     def vulnerability(self, logits_BK: Tensor, labels_B: Tensor) -> Tensor:
         return -margins(logits_BK, labels_B, self.unit)
@@ -141,10 +137,10 @@ class MinMaxOfMargins(Reweighting):
 
     low: float = 0.05
     high: float = 0.2
-    unit: str = "logits"
+    unit: Annotated[str, OneOf(MARGIN_UNITS)] = "logits"
 
     def __post_init__(self) -> None:
-        require_one_of(self, "unit", MARGIN_UNITS)
+        super().__post_init__()
         if not 0 < self.low <= self.high:
             raise UserError(f"low and high are {self.low} and {self.high}; give 0 < low <= high.")
 
@@ -182,11 +178,7 @@ class InverseAccuracy(Reweighting):
         floor: accuracies below count as this, so that a class at 0 does not take everything.
     """
 
-    floor: float = 0.05
-
-    def __post_init__(self) -> None:
-        if not 0 < self.floor <= 1:
-            raise UserError(f"floor is {self.floor}; give 0 < floor <= 1.")
+    floor: Annotated[float, Bound(lambda floor: 0 < floor <= 1, "0 < {} <= 1")] = 0.05
 
     def vulnerability(self, logits_BK: Tensor, labels_B: Tensor) -> Tensor:
         """1 where the attack succeeds, else 0; a tie is a success."""
@@ -202,10 +194,7 @@ class InverseAccuracy(Reweighting):
 class SoftmaxOfLosses(Reweighting):
     """softmax(L / τ) of the mean cross-entropies L under attack. This project's, for comparison."""
 
-    temperature: float = 1.0
-
-    def __post_init__(self) -> None:
-        require_positive(self, "temperature")
+    temperature: Positive = 1.0
 
     def vulnerability(self, logits_BK: Tensor, labels_B: Tensor) -> Tensor:
         """Cross-entropy to the class that was asked for."""

@@ -9,11 +9,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ferd_eval.attacks import KeyedRng
-from ferd_train.config.checks import require_at_least
+from ferd_train.config.checks import Checked, CountFromZero
 
 
 @dataclass(frozen=True)
-class AugmentationRecipe:
+class AugmentationRecipe(Checked):
     """Augmentation of training images.
 
     Attributes:
@@ -21,11 +21,8 @@ class AugmentationRecipe:
         flip: mirror images at random.
     """
 
-    crop_padding: int = 4
+    crop_padding: CountFromZero = 4
     flip: bool = True
-
-    def __post_init__(self) -> None:
-        require_at_least(self, 0, "crop_padding")
 
     def __call__(self, x_BCHW: Tensor, seed: int, place_B: Tensor) -> Tensor:
         """Images shifted and flipped, keyed by their places in the batch."""

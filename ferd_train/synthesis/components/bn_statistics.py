@@ -7,7 +7,7 @@ variance is the biased one and the norms are not squared. B batch, C channels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -201,8 +201,9 @@ class MomentumMatching(BatchNormMatching):
             )
         ]
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         return {"past": self._past}
 
-    def load_state(self, state: Mapping[str, Any], device: torch.device) -> None:
-        self._past = [(mean.to(device), variance.to(device)) for mean, variance in state["past"]]
+    def load_state_dict(self, state: dict[str, Any], /) -> None:
+        known, _ = statistics(self.layers[0])
+        self._past = [(mean.to(known), variance.to(known)) for mean, variance in state["past"]]

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -21,12 +21,7 @@ from torch.nn.functional import cross_entropy, softplus
 
 from ferd_eval.attacks import frozen
 from ferd_eval.errors import UserError
-from ferd_train.config.checks import (
-    require_at_least,
-    require_not_negative,
-    require_one_of,
-    require_positive,
-)
+from ferd_train.config.checks import Checked, Count, NotNegative, OneOf, Positive
 from ferd_train.training.process_group import WHOLE, BatchShard
 
 #: Shape of ε of equation 4: for each element (paper), or one for all positions of a channel
@@ -58,16 +53,9 @@ MASK_MAXIMA: Mapping[str, Callable[[Tensor], Tensor]] = {
     "batch": lambda variance_BC: variance_BC.amax(),
 }
 
-_CHOICES: Mapping[str, Mapping[str, Any]] = {
-    "noise": NOISES,
-    "regulariser": REGULARISERS,
-    "mask_scale": MASK_SCALES,
-    "mask_maximum": MASK_MAXIMA,
-}
-
 
 @dataclass(frozen=True)
-class Bottleneck:
+class Bottleneck(Checked):
     """The bottleneck's constants and its operations on features.
 
     Attributes:
@@ -86,21 +74,14 @@ class Bottleneck:
         UserError: a name that is not known, or a number out of range.
     """
 
-    noise: str = "elementwise"
-    regulariser: str = "half-mean"
-    mask_scale: str = "softplus"
-    mask_maximum: str = "sample"
-    beta: float = 0.3
-    steps: int = 50
-    lr: float = 0.1
-    guard: float = 1e-10
-
-    def __post_init__(self) -> None:
-        for name, known in _CHOICES.items():
-            require_one_of(self, name, known)
-        require_at_least(self, 1, "steps")
-        require_not_negative(self, "beta")
-        require_positive(self, "lr", "guard")
+    noise: Annotated[str, OneOf(NOISES)] = "elementwise"
+    regulariser: Annotated[str, OneOf(REGULARISERS)] = "half-mean"
+    mask_scale: Annotated[str, OneOf(MASK_SCALES)] = "softplus"
+    mask_maximum: Annotated[str, OneOf(MASK_MAXIMA)] = "sample"
+    beta: NotNegative = 0.3
+    steps: Count = 50
+    lr: Positive = 0.1
+    guard: Positive = 1e-10
 
     def variance(self, z_BCHW: Tensor) -> Tensor:
         """Variance of each channel over its positions, B×C, with the guard added.

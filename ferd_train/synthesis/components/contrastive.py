@@ -58,10 +58,10 @@ class Ring:
         place_R = torch.randperm(len(self), generator=stream)[:count]
         return self._kept_R2D[place_R].to(device)
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         return {"kept": self._kept_R2D, "next": self._next}
 
-    def load_state(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._kept_R2D, self._next = state["kept"], int(state["next"])
 
 

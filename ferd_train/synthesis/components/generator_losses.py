@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from ferd_eval.errors import UserError, did_you_mean
+from ferd_train.config.checks import OneOf
 from ferd_train.losses.divergence import kl, kl_from_uniform, pairwise_gap, soft_cross_entropy
 from ferd_train.synthesis.components.bn_statistics import BatchNormMatching, watched
 from ferd_train.synthesis.components.bottleneck import Bottleneck
@@ -109,11 +109,7 @@ class GeneratorObjective:
                 (release).
             weigher: of the terms that are on; None for the constant `weights`.
         """
-        if adversarial not in ADVERSARIAL_TERMS:
-            raise UserError(
-                f"no adversarial term is called {adversarial!r}."
-                f"{did_you_mean(adversarial, ADVERSARIAL_TERMS)}"
-            )
+        OneOf(ADVERSARIAL_TERMS).require("adversarial term", adversarial)
         self._teacher, self._student, self._weights = teacher, student, weights
         self._weigher = weigher or (lambda terms: weights)
         self._bottleneck = bottleneck

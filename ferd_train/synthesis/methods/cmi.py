@@ -10,18 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ferd_eval.attacks import KeyedRng
-from ferd_train.config.checks import (
-    require_at_least,
-    require_one_of,
-    require_positive,
-)
+from ferd_train.config.checks import Count, NotNegative, OneOf, Positive
 from ferd_train.config.unfit import UnfitError
 from ferd_train.synthesis.base import (
     Setting,
@@ -71,27 +67,19 @@ class CMIRecipe(SynthesisRecipe):
     """
 
     method: str = field(default="cmi", init=False)
-    steps: int = 200
-    lr: float = 1e-3
-    latent: int = 256
-    width: int = 64
-    lambda_adv: float = 0.5
-    lambda_bn: float = 1.0
-    lambda_oh: float = 1.0
-    lambda_cr: float = 0.8
-    temperature: float = 0.2
-    features: str = "stages"
-    projected: int = 256
-    remembered: int = 40960
-    negatives: int = 4096
-
-    def __post_init__(self) -> None:
-        require_at_least(
-            self, 1, "steps", "latent", "width", "projected", "remembered", "negatives"
-        )
-        require_positive(self, "lr", "temperature")
-        require_one_of(self, "features", FEATURES)
-        self.require_weights()
+    steps: Count = 200
+    lr: Positive = 1e-3
+    latent: Count = 256
+    width: Count = 64
+    lambda_adv: NotNegative = 0.5
+    lambda_bn: NotNegative = 1.0
+    lambda_oh: NotNegative = 1.0
+    lambda_cr: NotNegative = 0.8
+    temperature: Positive = 0.2
+    features: Annotated[str, OneOf(FEATURES)] = "stages"
+    projected: Count = 256
+    remembered: Count = 40960
+    negatives: Count = 4096
 
     @property
     def term_weights(self) -> Mapping[str, float]:
@@ -160,16 +148,14 @@ class CMI(Synthesis):
             step: in it.
         """
         recipe, setting = self._recipe, self.setting
-        terms: dict[str, Tensor] = {}
         watch = self._contrast.watch() if self._contrast else nullcontext([])
         with watch as features, watched(self._matching) as distances:
             teacher_BK = setting.teacher(seen_BCHW)
-        if recipe.lambda_bn:
-            terms["bn"] = torch.stack(distances).sum()
-        if recipe.lambda_oh:
-            terms["oh"] = one_hot(teacher_BK, labels_B)
-        if recipe.lambda_adv:
-            terms["adv"] = agreeing_minus_kl(teacher_BK, setting.student(seen_BCHW))
+        terms = recipe.on(
+            bn=lambda: torch.stack(distances).sum(),
+            oh=lambda: one_hot(teacher_BK, labels_B),
+            adv=lambda: agreeing_minus_kl(teacher_BK, setting.student(seen_BCHW)),
+        )
         if self._contrast is not None:
             noise = KeyedRng(randomness.seed("parts", step), "parts", setting.share.places(x_BCHW))
             parts_BCHW = random_parts(x_BCHW, noise)
@@ -228,7 +214,7 @@ class Contrast:
         return {
             "head": self._head.state_dict(),
             "adam": self._adam.state_dict(),
-            "ring": self._ring.state(),
+            "ring": self._ring.state_dict(),
             "lowest": self._lowest,
             "best": self._best_B2D,
         }
@@ -236,7 +222,7 @@ class Contrast:
     def load_state(self, state: Mapping[str, Any]) -> None:
         self._head.load_state_dict(state["head"])
         self._adam.load_state_dict(state["adam"])
-        self._ring.load_state(state["ring"])
+        self._ring.load_state_dict(state["ring"])
         device = self._setting.device
         # Older states lack these, as they lie between two rounds.
         self._lowest = state.get("lowest", self._lowest).to(device)

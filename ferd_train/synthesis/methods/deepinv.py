@@ -9,18 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from ferd_eval.attacks import Passes, frozen
 from ferd_eval.attacks.pixel_bounds import distance_inside, inside
-from ferd_train.config.checks import (
-    require_at_least,
-    require_not_negative,
-    require_one_of,
-    require_positive,
-)
+from ferd_train.config.checks import Count, NotNegative, OneOf, Positive
 from ferd_train.losses.divergence import jensen_shannon
 from ferd_train.synthesis.base import (
     Setting,
@@ -71,22 +67,15 @@ class DeepInvRecipe(SynthesisRecipe):
     """
 
     method: str = field(default="deepinv", init=False)
-    steps: int = 1000
-    lr: float = 0.025
-    lambda_adv: float = 1.0
-    lambda_bn: float = 10.0
-    lambda_oh: float = 1.0
-    lambda_tv: float = 0.0
-    lambda_l2: float = 0.0
-    jitter: float = 0.125
-    keep: str = "last"
-
-    def __post_init__(self) -> None:
-        require_at_least(self, 1, "steps")
-        require_positive(self, "lr")
-        require_not_negative(self, "jitter")
-        require_one_of(self, "keep", KEPT)
-        self.require_weights()
+    steps: Count = 1000
+    lr: Positive = 0.025
+    lambda_adv: NotNegative = 1.0
+    lambda_bn: NotNegative = 10.0
+    lambda_oh: NotNegative = 1.0
+    lambda_tv: NotNegative = 0.0
+    lambda_l2: NotNegative = 0.0
+    jitter: NotNegative = 0.125
+    keep: Annotated[str, OneOf(KEPT)] = "last"
 
     @property
     def term_weights(self) -> Mapping[str, float]:
@@ -156,21 +145,18 @@ class DeepInv(Synthesis):
         recipe, setting = self._recipe, self.setting
         with watched(self._matching) as distances:
             teacher_BK = setting.teacher(seen_BCHW)
-        terms: dict[str, Tensor] = {}
-        if recipe.lambda_bn:
-            terms["bn"] = torch.stack(distances).sum()
-        if recipe.lambda_adv:
-            student_BK = setting.student(seen_BCHW)
-            terms["adv"] = (
-                1 - jensen_shannon(teacher_BK / _TEMPERATURE, student_BK / _TEMPERATURE).mean()
-            )
-        if recipe.lambda_oh:
-            terms["oh"] = one_hot(teacher_BK, labels_B)
-        if recipe.lambda_tv:
-            terms["tv"] = total_variation(x_BCHW)
-        if recipe.lambda_l2:
-            terms["l2"] = torch.linalg.vector_norm(x_BCHW.flatten(1), dim=1).mean()
-        return terms
+        return recipe.on(
+            bn=lambda: torch.stack(distances).sum(),
+            adv=lambda: disagreement(teacher_BK, setting.student(seen_BCHW)),
+            oh=lambda: one_hot(teacher_BK, labels_B),
+            tv=lambda: total_variation(x_BCHW),
+            l2=lambda: torch.linalg.vector_norm(x_BCHW.flatten(1), dim=1).mean(),
+        )
+
+
+def disagreement(teacher_BK: Tensor, student_BK: Tensor) -> Tensor:
+    """1 − JS(p_T, p_S) at temperature 3, the batch mean."""
+    return 1 - jensen_shannon(teacher_BK / _TEMPERATURE, student_BK / _TEMPERATURE).mean()
 
 
 def jittered(x_BCHW: Tensor, share: float, generator: torch.Generator) -> Tensor:

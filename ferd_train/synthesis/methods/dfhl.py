@@ -8,26 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import kl_div
 
-from ferd_train.config.checks import (
-    require_at_least,
-    require_not_negative,
-    require_positive,
-    require_share,
-)
-from ferd_train.synthesis.base import (
-    Setting,
-    Synthesis,
-    SynthesisRecipe,
-    Synthetic,
-)
+from ferd_train.config.checks import Count, NotNegative, Positive, Share
+from ferd_train.synthesis.base import Setting, Synthesis, SynthesisRecipe, Synthetic
 from ferd_train.synthesis.components.descent import descend_generator
 from ferd_train.synthesis.components.generator import run_generator, usual_weights
+from ferd_train.training.seams import Remembering
 from ferd_train.training.seeds import Randomness
 
 # 0·log 0 is not a number, and a class that no image is given rounds to 0 in single precision.
@@ -68,19 +58,13 @@ class DFHLRecipe(SynthesisRecipe):
     """
 
     method: str = field(default="dfhl", init=False)
-    steps: int = 10
-    lr: float = 2e-3
-    latent_lr: float = 0.01
-    latent: int = 256
-    width: int = 64
-    smoothing: float = 0.2
-    lambda_div: float = 3.0
-
-    def __post_init__(self) -> None:
-        require_at_least(self, 1, "steps", "latent", "width")
-        require_positive(self, "lr", "latent_lr")
-        require_share(self, "smoothing")
-        require_not_negative(self, "lambda_div")
+    steps: Count = 10
+    lr: Positive = 2e-3
+    latent_lr: Positive = 0.01
+    latent: Count = 256
+    width: Count = 64
+    smoothing: Share = 0.2
+    lambda_div: NotNegative = 3.0
 
     @property
     def term_weights(self) -> Mapping[str, float]:
@@ -111,7 +95,11 @@ class DFHL(Synthesis):
 
         def score(x_BCHW: Tensor, seen_BCHW: Tensor, step: int) -> tuple[Tensor, dict[str, Tensor]]:
             student_BK = setting.share.gather(setting.student(seen_BCHW))
-            return recipe.scored(self._terms(student_BK, labels_B))
+            terms = recipe.on(
+                cls=lambda: label_divergence(student_BK, labels_B, recipe.smoothing),
+                div=lambda: concentration(student_BK),
+            )
+            return recipe.scored(terms)
 
         return descend_generator(
             setting,
@@ -125,15 +113,5 @@ class DFHL(Synthesis):
             parts={},
         )
 
-    def _terms(self, student_BK: Tensor, labels_B: Tensor) -> dict[str, Tensor]:
-        """The terms that are on, unweighted."""
-        terms = {"cls": label_divergence(student_BK, labels_B, self._recipe.smoothing)}
-        if self._recipe.lambda_div:
-            terms["div"] = concentration(student_BK)
-        return terms
-
-    def state(self) -> dict[str, Any]:
-        return {"generator": self._generator.state_dict()}
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        self._generator.load_state_dict(state["generator"])
+    def parts(self) -> Mapping[str, Remembering]:
+        return {"generator": self._generator}

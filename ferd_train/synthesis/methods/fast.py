@@ -8,17 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from ferd_train.config.checks import (
-    require_at_least,
-    require_one_of,
-    require_positive,
-    require_share,
-)
+from ferd_train.config.checks import Count, CountFromZero, NotNegative, OneOf, Positive, Share
 from ferd_train.synthesis.base import (
     Setting,
     Synthesis,
@@ -30,6 +25,7 @@ from ferd_train.synthesis.components.bn_statistics import MomentumMatching, watc
 from ferd_train.synthesis.components.descent import BETAS, descend_generator
 from ferd_train.synthesis.components.generator import Generator, run_generator, usual_weights
 from ferd_train.synthesis.components.generator_losses import agreeing_minus_kl, one_hot
+from ferd_train.training.seams import Remembering
 from ferd_train.training.seeds import Randomness
 
 # The authors' code multiplies Reptile's step by this; Adam removes most of it again.
@@ -66,26 +62,18 @@ class FastRecipe(SynthesisRecipe):
 
     full_cost: ClassVar[Mapping[str, Any]] = {"synthesis.competes_from": 1}
     method: str = field(default="fast", init=False)
-    steps: int = 5
-    lr: float = 3e-3
-    latent_lr: float = 0.01
-    latent: int = 256
-    width: int = 64
-    lambda_adv: float = 1.33
-    lambda_bn: float = 10.0
-    lambda_oh: float = 0.5
-    momentum: float = 0.9
-    meta: str = "maml"
-    competes_from: int = 20
-    renewed_at: int = 140
-
-    def __post_init__(self) -> None:
-        require_at_least(self, 1, "steps", "latent", "width", "competes_from")
-        require_at_least(self, 0, "renewed_at")
-        require_positive(self, "lr", "latent_lr")
-        require_share(self, "momentum")
-        require_one_of(self, "meta", METAS)
-        self.require_weights()
+    steps: Count = 5
+    lr: Positive = 3e-3
+    latent_lr: Positive = 0.01
+    latent: Count = 256
+    width: Count = 64
+    lambda_adv: NotNegative = 1.33
+    lambda_bn: NotNegative = 10.0
+    lambda_oh: NotNegative = 0.5
+    momentum: Share = 0.9
+    meta: Annotated[str, OneOf(METAS)] = "maml"
+    competes_from: Count = 20
+    renewed_at: CountFromZero = 140
 
     @property
     def term_weights(self) -> Mapping[str, float]:
@@ -165,14 +153,13 @@ class Fast(Synthesis):
         recipe, setting = self._recipe, self.setting
         with watched(self._matching) as distances:
             teacher_BK = setting.teacher(seen_BCHW)
-        terms: dict[str, Tensor] = {}
-        if recipe.lambda_bn:
-            terms["bn"] = torch.stack(distances).sum()
-        if recipe.lambda_oh:
-            terms["oh"] = one_hot(teacher_BK, labels_B)
-        if recipe.lambda_adv and competes:
-            terms["adv"] = agreeing_minus_kl(teacher_BK, setting.student(seen_BCHW))
-        return terms
+        terms: dict[str, Callable[[], Tensor]] = {
+            "bn": lambda: torch.stack(distances).sum(),
+            "oh": lambda: one_hot(teacher_BK, labels_B),
+        }
+        if competes:
+            terms["adv"] = lambda: agreeing_minus_kl(teacher_BK, setting.student(seen_BCHW))
+        return recipe.on(**terms)
 
     def _learn(self, gradients: list[Tensor]) -> None:
         """One step of the generator."""
@@ -181,18 +168,9 @@ class Fast(Synthesis):
         self._outer.step()
         self._outer.zero_grad(set_to_none=True)
 
-    def state(self) -> dict[str, Any]:
-        return {
-            "generator": self._generator.state_dict(),
-            "outer": self._outer.state_dict(),
-            "matching": None if self._matching is None else self._matching.state(),
-        }
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        self._generator.load_state_dict(state["generator"])
-        self._outer.load_state_dict(state["outer"])
-        if self._matching is not None:
-            self._matching.load_state(state["matching"], self.setting.device)
+    def parts(self) -> Mapping[str, Remembering]:
+        matching = {} if self._matching is None else {"matching": self._matching}
+        return {"generator": self._generator, "outer": self._outer, **matching}
 
 
 @torch.no_grad()

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from ferd_eval.attacks import frozen
-from ferd_train.config.checks import require_at_least, require_one_of, require_positive
+from ferd_train.config.checks import Count, NotNegative, OneOf, Positive
 from ferd_train.synthesis.base import Setting, Synthesis, SynthesisRecipe, Synthetic
 from ferd_train.synthesis.components.bottleneck import Bottleneck
 from ferd_train.synthesis.components.descent import descend_generator
@@ -45,25 +45,19 @@ class FERDRecipe(SynthesisRecipe):
 
     implied: ClassVar[Mapping[str, Any]] = {}
     method: str = field(default="ferd", init=False)
-    steps: int = 400
-    lr: float = 2e-3
-    latent_lr: float = 0.015
-    latent: int = 100
-    width: int = 64
-    lambda_adv: float = 1.0
-    lambda_bn: float = 5.0
-    lambda_oh: float = 1.0
-    lambda_uni: float = 5.0
-    adversarial: str = "kl"
+    steps: Count = 400
+    lr: Positive = 2e-3
+    latent_lr: Positive = 0.015
+    latent: Count = 100
+    width: Count = 64
+    lambda_adv: NotNegative = 1.0
+    lambda_bn: NotNegative = 5.0
+    lambda_oh: NotNegative = 1.0
+    lambda_uni: NotNegative = 5.0
+    adversarial: Annotated[str, OneOf(ADVERSARIAL_TERMS)] = "kl"
     match_student: bool = False
     tap: str = ""
     bottleneck: Bottleneck = field(default_factory=Bottleneck)
-
-    def __post_init__(self) -> None:
-        require_at_least(self, 1, "steps", "latent", "width")
-        require_positive(self, "lr", "latent_lr")
-        require_one_of(self, "adversarial", ADVERSARIAL_TERMS)
-        self.require_weights()
 
     @property
     def term_weights(self) -> Mapping[str, float]:

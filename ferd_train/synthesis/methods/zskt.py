@@ -8,24 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ferd_eval.attacks import frozen
-from ferd_train.config.checks import require_at_least, require_positive
-from ferd_train.synthesis.base import (
-    Feed,
-    Setting,
-    Synthesis,
-    SynthesisRecipe,
-    Synthetic,
-)
+from ferd_train.config.checks import Count, Positive
+from ferd_train.synthesis.base import Feed, Setting, Synthesis, SynthesisRecipe, Synthetic
 from ferd_train.synthesis.components.descent import BETAS, BestBatch
 from ferd_train.synthesis.components.generator import run_generator, usual_weights
 from ferd_train.synthesis.components.generator_losses import minus_kl
 from ferd_train.synthesis.image_bank import Bank
+from ferd_train.training.seams import Remembering
 from ferd_train.training.seeds import Randomness
 
 
@@ -50,14 +44,10 @@ class ZSKTRecipe(SynthesisRecipe):
     """
 
     method: str = field(default="zskt", init=False)
-    student_steps: int = 5
-    lr: float = 1e-3
-    latent: int = 256
-    width: int = 64
-
-    def __post_init__(self) -> None:
-        require_at_least(self, 1, "student_steps", "latent", "width")
-        require_positive(self, "lr")
+    student_steps: Count = 5
+    lr: Positive = 1e-3
+    latent: Count = 256
+    width: Count = 64
 
     def build(self, setting: Setting) -> ZSKT:
         return ZSKT(self, setting)
@@ -128,9 +118,5 @@ class ZSKT(Synthesis):
         gather = setting.share.gather
         return gather(setting.teacher(x_BCHW)), gather(setting.student(x_BCHW))
 
-    def state(self) -> dict[str, Any]:
-        return {"generator": self._generator.state_dict(), "adam": self._adam.state_dict()}
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        self._generator.load_state_dict(state["generator"])
-        self._adam.load_state_dict(state["adam"])
+    def parts(self) -> Mapping[str, Remembering]:
+        return {"generator": self._generator, "adam": self._adam}

@@ -8,17 +8,14 @@ from fractions import Fraction
 import pytest
 
 from ferd_eval.errors import UserError
-from ferd_train.config.checks import require_at_least
+from ferd_train.config.checks import Checked, Count
 from ferd_train.config.recipe import Recipe, flat, names_of, read_toml, to_toml
 
 
 @dataclass(frozen=True)
-class Inner:
+class Inner(Checked):
     size: Fraction = Fraction(1, 3)
-    steps: int = 5
-
-    def __post_init__(self) -> None:
-        require_at_least(self, 1, "steps")
+    steps: Count = 5
 
 
 @dataclass(frozen=True)

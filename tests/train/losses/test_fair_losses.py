@@ -146,7 +146,7 @@ def test_each_step_is_counted_once(networks):
             adv = loss.examples(teacher, student, batch, THREAT, seed)
         loss(student, batch, adv)
         assert len(loss._counting.right) == 4
-    kappa, seen = loss._withstood.take()
+    kappa, seen = loss.tally.take()
     assert seen.all()
     assert 0 <= kappa.min() <= kappa.max() <= 4
 

@@ -11,8 +11,8 @@ import torch
 from ferd_eval.attacks import Batch
 from ferd_eval.errors import UserError
 from ferd_train.losses.divergence import improved_kl
-from ferd_train.losses.kl_pgd import KLPGD
-from ferd_train.losses.two_terms import DIVERGENCES, TwoDivergences, TwoTerms
+from ferd_train.losses.ferd import FERDLossRecipe
+from ferd_train.losses.two_terms import DIVERGENCES, TwoTerms
 from tests.conftest import TinyNet
 
 B = 12
@@ -31,8 +31,12 @@ def setting(num_classes: int = 10):
     return student, images(0), images(1), teacher, torch.arange(B) % min(num_classes, 3)
 
 
-def loss_of(terms: TwoDivergences, student, x, adv, teacher, labels) -> torch.Tensor:
-    return TwoTerms(KLPGD(), terms)(student, Batch(x, labels, torch.arange(B), teacher), adv)
+def two(divergence="kl", clean=5 / 6, adversarial=1 / 6) -> FERDLossRecipe:
+    return FERDLossRecipe(divergence=divergence, clean_weight=clean, adversarial_weight=adversarial)
+
+
+def loss_of(terms: FERDLossRecipe, student, x, adv, teacher, labels) -> torch.Tensor:
+    return TwoTerms(terms)(student, Batch(x, labels, torch.arange(B), teacher), adv)
 
 
 def softmax(row: list[float]) -> list[float]:
@@ -65,7 +69,7 @@ def reference(name: str, t: list, s: list, labels: list) -> float:
 @pytest.mark.parametrize("divergence", DIVERGENCES)
 def test_loss_is_equation_11(divergence, num_classes):
     student, x, adv, teacher, labels = setting(num_classes)
-    ours = loss_of(TwoDivergences(divergence), deepcopy(student), x, adv, teacher, labels)
+    ours = loss_of(two(divergence), deepcopy(student), x, adv, teacher, labels)
     parts = [
         reference(divergence, teacher.tolist(), student(images).tolist(), labels.tolist())
         for images in (x, adv)
@@ -77,14 +81,14 @@ def test_two_passes_the_clean_one_first():
     """The running mean after two updates tells their order."""
     student, x, adv, teacher, labels = setting()
     other = deepcopy(student)
-    loss_of(TwoDivergences(), student, x, adv, teacher, labels)
+    loss_of(two(), student, x, adv, teacher, labels)
     other(x)
     other(adv)
     assert torch.equal(student.bn.running_mean, other.bn.running_mean)
     assert student.bn.num_batches_tracked == 2
 
 
-def gradient(terms: TwoDivergences, student, *arguments) -> torch.Tensor:
+def gradient(terms: FERDLossRecipe, student, *arguments) -> torch.Tensor:
     student = deepcopy(student)
     value = loss_of(terms, student, *arguments)
     assert value.ndim == 0
@@ -95,21 +99,21 @@ def gradient(terms: TwoDivergences, student, *arguments) -> torch.Tensor:
 def test_a_term_has_a_gradient_when_on_and_none_when_off(divergence):
     student, x, adv, teacher, labels = setting()
     rest = (teacher, labels)
-    both = gradient(TwoDivergences(divergence), student, x, adv, *rest)
-    clean = gradient(TwoDivergences(divergence, 5 / 6, 0.0), student, x, adv, *rest)
-    robust = gradient(TwoDivergences(divergence, 0.0, 1 / 6), student, x, adv, *rest)
+    both = gradient(two(divergence), student, x, adv, *rest)
+    clean = gradient(two(divergence, 5 / 6, 0.0), student, x, adv, *rest)
+    robust = gradient(two(divergence, 0.0, 1 / 6), student, x, adv, *rest)
     assert clean.abs().max() > 1e-4
     assert robust.abs().max() > 1e-4
     torch.testing.assert_close(clean + robust, both)
-    elsewhere = gradient(TwoDivergences(divergence, 5 / 6, 0.0), student, x, images(7), *rest)
+    elsewhere = gradient(two(divergence, 5 / 6, 0.0), student, x, images(7), *rest)
     assert torch.equal(elsewhere, clean)
 
 
 def test_soft_cross_entropy_has_the_gradient_of_kl():
     student, *rest = setting()
     torch.testing.assert_close(
-        gradient(TwoDivergences("soft-cross-entropy"), student, *rest),
-        gradient(TwoDivergences("kl"), student, *rest),
+        gradient(two("soft-cross-entropy"), student, *rest),
+        gradient(two("kl"), student, *rest),
     )
 
 
@@ -142,5 +146,5 @@ def test_a_perfect_student_has_nothing_to_learn():
 )
 def test_wrong_constants_are_named(arguments, message):
     with pytest.raises(UserError) as error:
-        TwoDivergences(*arguments)
+        two(*arguments)
     assert str(error.value).startswith(message)

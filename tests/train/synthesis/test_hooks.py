@@ -15,7 +15,8 @@ from ferd_train.losses.base import PGDLossRecipe
 from ferd_train.losses.divergence import kl
 from ferd_train.losses.kl_pgd import KLPGD
 from ferd_train.losses.registry import LOSSES
-from ferd_train.losses.two_terms import TwoDivergences, TwoTerms, TwoTermsRecipe
+from ferd_train.losses.rslad import RSLADRecipe
+from ferd_train.losses.two_terms import TwoTerms, TwoTermsRecipe
 from ferd_train.synthesis import METHODS
 from ferd_train.synthesis.base import Setting, Synthesis, SynthesisRecipe, Synthetic
 from ferd_train.synthesis.components.bottleneck import Bottleneck
@@ -39,7 +40,7 @@ class Cooling(TwoTerms):
     """KL at a temperature that falls from epoch to epoch."""
 
     def __init__(self) -> None:
-        super().__init__(KLPGD(2, None), TwoDivergences())
+        super().__init__(RSLADRecipe(), KLPGD(2, None))
         self.temperatures: list[float] = []
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
@@ -56,7 +57,7 @@ class Agreeing(TwoTerms):
     """Two teachers; only what their gradients agree on in sign is followed."""
 
     def __init__(self, second: nn.Module) -> None:
-        super().__init__(KLPGD(2, None), TwoDivergences())
+        super().__init__(RSLADRecipe(), KLPGD(2, None))
         self._second = second
 
     def backward(
@@ -107,9 +108,6 @@ def test_a_method_and_a_loss_are_a_line_each_in_their_registry(monkeypatch, teac
     class HardRecipe(TwoTermsRecipe):
         name: str = field(default="hard", init=False)
 
-        def build(self, num_classes: int) -> TwoTerms:
-            return TwoTerms(self.attack, self.divergences)
-
     monkeypatch.setitem(METHODS, "grey", GreyRecipe)  # type: ignore[arg-type]
     monkeypatch.setitem(LOSSES, "hard", HardRecipe)  # type: ignore[arg-type]
     short = {"epochs": 1, "warmup": 0, "distillation__steps": 1}
@@ -144,7 +142,7 @@ def test_what_is_left_with_the_parameters_is_what_is_followed(teacher_file):
     x_BCHW = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     with frozen(teacher):
         batch = Batch(x_BCHW, torch.zeros(4).long(), torch.arange(4), teacher(x_BCHW))
-    objective = TwoTerms(KLPGD(2, None), TwoDivergences())
+    objective = TwoTerms(RSLADRecipe(clean_weight=5 / 6, adversarial_weight=1 / 6), KLPGD(2, None))
     loss = objective.backward(student, batch, x_BCHW)
     assert not loss.requires_grad
     expected = kl(batch.clean_logits_BK, student(x_BCHW)).mean()
