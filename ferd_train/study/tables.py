@@ -1,4 +1,4 @@
-"""Figures of a study by row: means over seeds of what finished networks were scored with."""
+"""Figures of a study by row: means over seeds, and each row against the baseline."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 
-from ferd_eval.metrics import Scores, SeedMean, seed_mean
+from ferd_eval.errors import listed
+from ferd_eval.metrics import Comparison, Scores, SeedMean, compare_methods, seed_mean
+from ferd_eval.metrics.comparison.methods import FEWEST_SEEDS
 from ferd_eval.metrics.figures import Figure, board_figures
 from ferd_eval.report.leaderboard import ScoredGroup
+from ferd_eval.report.leaderboard.model import TITLES
 from ferd_eval.report.leaderboard.read import read_scored_group
 from ferd_eval.results.outcomes import Outcomes
 from ferd_train.study.definition import TEACHER, Evaluation, MethodRow, Study, TeacherSource
@@ -72,6 +75,11 @@ class AttackColumn:
     evaluation: Evaluation
     images: int
 
+    @property
+    def title(self) -> str:
+        """Of the attack."""
+        return TITLES.get(self.attack, self.attack)
+
 
 def columns(rows: Sequence[TableRow], study: Study) -> tuple[AttackColumn, ...]:
     """Each attack once: where several evaluations have it, with the most images."""
@@ -130,3 +138,56 @@ def shown_figures() -> dict[str, Figure]:
 
 def _value(scores: Scores, figure: str) -> float | None:
     return scores.figures[board_figures(len(scores.per_class))[figure].key]
+
+
+@dataclass(frozen=True, eq=False)
+class AgainstBaseline:
+    """A row against the baseline under one attack.
+
+    Attributes:
+        seeds: that both have.
+        found: None if these are too few.
+    """
+
+    row: TableRow
+    baseline: TableRow
+    column: AttackColumn
+    seeds: tuple[int, ...]
+    found: Comparison | None
+
+    @property
+    def why_not(self) -> str:
+        """Why nothing was compared."""
+        have = f"seeds {listed(tuple(map(str, self.seeds)))}" if self.seeds else "no seed"
+        return (
+            f"{self.row.name} and {self.baseline.name} have {have} in common under "
+            f"{self.column.attack}; a verdict on methods needs {FEWEST_SEEDS} or more."
+        )
+
+
+def against_baseline(
+    rows: Sequence[TableRow], shown: Sequence[AttackColumn], study: Study
+) -> Iterator[AgainstBaseline]:
+    """All rows but the baseline, teacher by teacher and attack by attack."""
+    students = [row for row in rows if row.row is not None]
+    for baseline in students:
+        if baseline.name == study.baseline:
+            others = [row for row in students if row.teacher == baseline.teacher]
+            for column in shown:
+                for row in others:
+                    if row is not baseline:
+                        yield _compare(baseline, row, column)
+
+
+def _compare(baseline: TableRow, row: TableRow, column: AttackColumn) -> AgainstBaseline:
+    first, second = baseline.by_seed(column), row.by_seed(column)
+    seeds = tuple(seed for seed in first if seed in second)
+    found = None
+    if len(seeds) >= FEWEST_SEEDS:
+        found = compare_methods(
+            [first[seed] for seed in seeds],
+            [second[seed] for seed in seeds],
+            column.attack,
+            by_seed=True,
+        )
+    return AgainstBaseline(row, baseline, column, seeds, found)
