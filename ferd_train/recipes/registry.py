@@ -11,41 +11,40 @@ from ferd_eval.datasets import dataset_info
 from ferd_eval.datasets.info import DatasetInfo
 from ferd_eval.errors import UserError, did_you_mean
 from ferd_train.config.recipe import Recipe, read_toml
-from ferd_train.recipes import cmi, deepinv, dfhl, fast, ferd, rslad, teachers, zskt
+from ferd_train.recipes import baselines, ferd, teacher
 from ferd_train.recipes.student import StudentRecipe
 from ferd_train.recipes.teacher import TeacherRecipe
 
 R = TypeVar("R", bound=Recipe)
 
 
-#: Recipes by the name the command line knows.
-TEACHER_RECIPES: Mapping[str, Callable[[], TeacherRecipe]] = {
-    "cifar10-resnet18": teachers.cifar10_resnet18,
-    "demo-resnet8": teachers.demo_resnet8,
-    "demo-cnn": teachers.demo_cnn,
-}
-STUDENT_RECIPES: Mapping[str, Callable[[], StudentRecipe]] = {
-    "ferd-cifar10": ferd.ferd_cifar10,
-    "ferd-cifar100": ferd.ferd_cifar100,
-    "ferd-tiny-imagenet": ferd.ferd_tiny_imagenet,
-    "ferd-lab": ferd.ferd_lab,
-    "ferd-demo": ferd.ferd_demo,
-    "cmi-cifar10": cmi.cmi_cifar10,
-    "cmi-lab": cmi.cmi_lab,
-    "deepinv-cifar10": deepinv.deepinv_cifar10,
-    "deepinv-lab": deepinv.deepinv_lab,
-    "fast-cifar10": fast.fast_cifar10,
-    "fast-lab": fast.fast_lab,
-    "zskt-cifar10": zskt.zskt_cifar10,
-    "zskt-lab": zskt.zskt_lab,
-    "dfhl-cifar10": dfhl.dfhl_cifar10,
-    "dfhl-cifar100": dfhl.dfhl_cifar100,
-    "dfhl-lab": dfhl.dfhl_lab,
-    "dfhl-lab-hard": dfhl.dfhl_lab_hard,
-    "rslad-cifar10": rslad.rslad_cifar10,
-    "rslad-lab": rslad.rslad_lab,
-}
+def _by_name(*recipes: Callable[[], R]) -> Mapping[str, Callable[[], R]]:
+    """By the name on the command line: that of the function, with hyphens."""
+    return {recipe.__name__.replace("_", "-"): recipe for recipe in recipes}
 
+
+TEACHER_RECIPES = _by_name(teacher.cifar10_resnet18, teacher.demo_resnet8, teacher.demo_cnn)
+STUDENT_RECIPES = _by_name(
+    ferd.ferd_cifar10,
+    ferd.ferd_cifar100,
+    ferd.ferd_tiny_imagenet,
+    ferd.ferd_lab,
+    ferd.ferd_demo,
+    baselines.cmi_cifar10,
+    baselines.cmi_lab,
+    baselines.deepinv_cifar10,
+    baselines.deepinv_lab,
+    baselines.fast_cifar10,
+    baselines.fast_lab,
+    baselines.zskt_cifar10,
+    baselines.zskt_lab,
+    baselines.dfhl_cifar10,
+    baselines.dfhl_cifar100,
+    baselines.dfhl_lab,
+    baselines.dfhl_lab_hard,
+    baselines.rslad_cifar10,
+    baselines.rslad_lab,
+)
 
 #: What recipes for students are made for, by what their names end in.
 _MADE_FOR = {
