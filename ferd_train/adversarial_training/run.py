@@ -53,40 +53,23 @@ def train_teacher(
     if data is None:
         data = load_dataset(recipe.dataset, data_dir, split="train", download=download)
     with sole_user(out):
-        return _train(recipe, out, device, data, watch, reporter or ProgressReporter())
-
-
-def _train(
-    recipe: TeacherRecipe,
-    out: Path,
-    device: DeviceChoice,
-    data: LabelledImages,
-    watch: Callable[[EpochLog, int], None],
-    reporter: ProgressReporter,
-) -> Path:
-    """Train what is left, in a locked folder."""
-    facts = {
-        "dataset": data.describe(),
-        "checkpoint_selection": "last epoch, moving average of the weights; no test data used",
-        "warnings": list(data.cautions),
-    }
-    run = RunFolder(out, RESULT, describe_run(recipe, recipe.seed, device, facts))
-    if run.is_finished:
+        facts = {
+            "dataset": data.describe(),
+            "checkpoint_selection": "last epoch, moving average of the weights; no test data used",
+            "warnings": list(data.cautions),
+        }
+        run = RunFolder(out, RESULT, describe_run(recipe, device, facts))
+        if run.is_finished:
+            return run.network
+        with exact_arithmetic():
+            training = Training(recipe, data, device.device)
+            training.resume(run.state)
+            run.begin(recipe)
+            progress = RunProgress(
+                reporter or ProgressReporter(), recipe.arch, training.phases, recipe.epochs
+            )
+            training.complete(run, device, progress, lambda log: watch(log, recipe.epochs))
+        training.export(run.network)
+        figures = [vars(log) for log in training.logs]
+        run.finish(figures, figures)
         return run.network
-    with exact_arithmetic():
-        training = Training(recipe, data, device.device)
-        training.resume(run.state)
-        run.begin(recipe)
-        progress = RunProgress(reporter, recipe.arch, training.phases, recipe.epochs)
-        training.complete(
-            run,
-            recipe.epochs,
-            recipe.batch_size,
-            device,
-            progress,
-            lambda log: watch(log, recipe.epochs),
-        )
-    training.export(run.network)
-    figures = [vars(log) for log in training.logs]
-    run.finish(figures, figures)
-    return run.network

@@ -67,6 +67,7 @@ class Training(Trainer[EpochLog]):
             small to hold images out.
     """
 
+    recipe: TeacherRecipe
     subject, lr_field = "training", "lr"
 
     def __init__(self, recipe: TeacherRecipe, data: LabelledImages, device: torch.device) -> None:

@@ -73,6 +73,14 @@ class Recipe(Checked):
         return flat(self)
 
 
+class RunRecipe(Recipe):
+    """Base of the recipes of runs, which all have these fields."""
+
+    epochs: int
+    batch_size: int
+    seed: int
+
+
 def _fields(section: object) -> Iterable[dataclasses.Field[Any]]:
     return dataclasses.fields(section)  # type: ignore[arg-type]
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ferd_eval.datasets import LabelledImages, load_dataset
 from ferd_eval.datasets.info import Split
@@ -92,58 +91,49 @@ def train_student(
         for caution in shown.cautions:
             reporter.note(f"warning: {caution}")
     with sole_user(out, below=(BANK,)) if workers.is_first else nullcontext():
-        return _train(recipe, teacher, out, device, shown, watch, reporter, workers)
+        images, real = shown.validation, shown.real
+        run = student_run(recipe, teacher, out, device=device, shown=shown, workers=workers)
+        workers.wait()  # all have looked at the folder before it changes
+        if run.is_finished:
+            return run.network
+        teacher.classifier.to(device.device)
+        validation = None
+        if images is not None:
+            _, rows_N = hold_out(images.labels_N, recipe.validation.per_class)
+            validation = Validation(images, rows_N, recipe.eps, device.device, recipe.seed)
+        pictures = Pictures(out, teacher.class_names if images is None else images.class_names)
+        with exact_arithmetic():
+            training = StudentTraining(
+                recipe, teacher, device.device, real=real, validation=validation, workers=workers
+            )
+            continues = run.state.exists()
+            if continues:
+                training.resume(run.state, out / BANK)
+            if workers.is_first:
+                run.begin(recipe)
+            if not continues:
+                training.begin(out / BANK)
+            progress = None
+            if workers.is_first:
+                if not charts.installed():
+                    reporter.note(NO_CHARTS)
+                title = f"seed {recipe.seed}"
+                progress = RunProgress(reporter, title, training.phases, recipe.epochs)
 
+            def after_epoch(log: StudentLog) -> None:
+                pictures.refresh(training.logs, training.bank)
+                watch(log, recipe.epochs)
 
-def _train(
-    recipe: StudentRecipe,
-    teacher: FrozenTeacher,
-    out: Path,
-    device: DeviceChoice,
-    shown: ShownImages,
-    watch: Callable[[StudentLog, int], None],
-    reporter: ProgressReporter,
-    workers: Workers,
-) -> Path:
-    """Train what is left, in a locked folder."""
-    images, real = shown.validation, shown.real
-    run = student_run(recipe, teacher, out, device=device, shown=shown, workers=workers)
-    workers.wait()  # all have looked at the folder before it changes
-    if run.is_finished:
+            training.complete(run, device, progress, after_epoch)
+        if workers.is_first:
+            pictures.finish(training.logs, training.bank)
+            training.export(run.network, _origin(teacher, real))
+            table = [log.flat(".") for log in training.logs]
+            for row in table:
+                if row.get("validation", 0) is None:
+                    del row["validation"]
+            run.finish([vars(log) for log in training.logs], table)
         return run.network
-    teacher.classifier.to(device.device)
-    validation = None
-    if images is not None:
-        _, rows_N = hold_out(images.labels_N, recipe.validation.per_class)
-        validation = Validation(images, rows_N, recipe.eps, device.device, recipe.seed)
-    pictures = Pictures(out, teacher.class_names if images is None else images.class_names)
-    with exact_arithmetic():
-        training = StudentTraining(
-            recipe, teacher, device.device, real=real, validation=validation, workers=workers
-        )
-        continues = run.state.exists()
-        if continues:
-            training.resume(run.state, out / BANK)
-        if workers.is_first:
-            run.begin(recipe)
-        if not continues:
-            training.begin(out / BANK)
-        progress = None
-        if workers.is_first:
-            if not charts.installed():
-                reporter.note(NO_CHARTS)
-            progress = RunProgress(reporter, f"seed {recipe.seed}", training.phases, recipe.epochs)
-
-        def after_epoch(log: StudentLog) -> None:
-            pictures.refresh(training.logs, training.bank)
-            watch(log, recipe.epochs)
-
-        training.complete(run, recipe.epochs, recipe.batch_size, device, progress, after_epoch)
-    if workers.is_first:
-        pictures.finish(training.logs, training.bank)
-        training.export(run.network, _origin(teacher, real))
-        run.finish([vars(log) for log in training.logs], [_row(log) for log in training.logs])
-    return run.network
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,7 +218,7 @@ def student_run(
         "checkpoint_selection": _selection(real, images),
         "warnings": list(shown.cautions),
     }
-    return RunFolder(out, RESULT, describe_run(recipe, recipe.seed, device, facts))
+    return RunFolder(out, RESULT, describe_run(recipe, device, facts))
 
 
 def _origin(teacher: FrozenTeacher, real: RealImages | None) -> dict[str, str]:
@@ -252,23 +242,3 @@ def _selection(real: RealImages | None, images: LabelledImages | None) -> str:
         return "last epoch; held-out training images looked at, none used"
     used = "no" if real is None else "no held-out"
     return f"last epoch; {used} images of the data set used"
-
-
-def _row(log: StudentLog) -> dict[str, Any]:
-    """Figures of an epoch on one level, one column each."""
-    row: dict[str, Any] = {}
-    for name, value in vars(log).items():
-        if value is not None or name != "validation":
-            row |= _columns(name, value)
-    return row
-
-
-def _columns(name: str, value: Any) -> dict[str, Any]:
-    if isinstance(value, list):
-        value = dict(enumerate(value))
-    if not isinstance(value, Mapping):
-        return {name: value}
-    row: dict[str, Any] = {}
-    for key, each in value.items():
-        row |= _columns(f"{name}.{key}", each)
-    return row

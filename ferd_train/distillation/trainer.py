@@ -52,6 +52,7 @@ class StudentTraining(Trainer[StudentLog]):
             something that the recipe needs.
     """
 
+    recipe: StudentRecipe
     subject, lr_field = "the student", "distillation.lr"
 
     def __init__(

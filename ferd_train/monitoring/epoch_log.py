@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -52,3 +53,15 @@ class StudentLog:
     def seconds(self) -> float:
         """Wall clock of the epoch, without validation."""
         return self.seconds_making + self.seconds_learning
+
+    def flat(self, separator: str) -> dict[str, float | None]:
+        """Figures on one level, such as ``generator_terms.bn`` and ``class_weights.3``."""
+        return dict(_leaves("", vars(self), separator))
+
+
+def _leaves(name: str, value: Any, separator: str) -> Iterator[tuple[str, float | None]]:
+    if not isinstance(value, Mapping | Sequence):
+        yield name, value
+        return
+    for key, each in value.items() if isinstance(value, Mapping) else enumerate(value):
+        yield from _leaves(f"{name}{separator}{key}" if name else str(key), each, separator)

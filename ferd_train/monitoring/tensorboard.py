@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ferd_train.monitoring.epoch_log import StudentLog
 
@@ -55,19 +55,6 @@ def scalars(log: StudentLog) -> Iterator[tuple[str, float]]:
 
     Without what was not measured.
     """
-    for name, value in vars(log).items():
-        if name != "epoch":
-            yield from _scalars(name, value)
-
-
-def _scalars(tag: str, value: Any) -> Iterator[tuple[str, float]]:
-    if isinstance(value, Mapping):
-        inner = value.items()
-    elif isinstance(value, Sequence):
-        inner = dict(enumerate(value)).items()
-    else:
-        if value is not None:
+    for tag, value in log.flat("/").items():
+        if tag != "epoch" and value is not None:
             yield tag, value
-        return
-    for key, each in inner:
-        yield from _scalars(f"{tag}/{key}", each)

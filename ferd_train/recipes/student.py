@@ -23,7 +23,7 @@ from ferd_train.config.checks import (
     Share,
     at_least,
 )
-from ferd_train.config.recipe import Recipe, kinds
+from ferd_train.config.recipe import RunRecipe, kinds
 from ferd_train.losses.base import LossRecipe
 from ferd_train.losses.ferd import FERDLossRecipe
 from ferd_train.losses.registry import LOSSES
@@ -107,7 +107,7 @@ class ValidationRecipe(Checked):
 
 
 @dataclass(frozen=True)
-class StudentRecipe(Recipe):
+class StudentRecipe(RunRecipe):
     """Robust distillation, without data unless the method says so.
 
     Attributes:

@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Annotated
 
 from ferd_train.config.checks import Count, CountFromZero, NotNegative, OneOf, Positive, Seed, Share
-from ferd_train.config.recipe import Recipe
+from ferd_train.config.recipe import RunRecipe
 from ferd_train.training.precision import PRECISIONS
 
 #: Names of the losses; `ferd_train.adversarial_training.losses` makes them.
@@ -15,7 +15,7 @@ LOSS_NAMES = ("pgd-at", "trades")
 
 
 @dataclass(frozen=True)
-class TeacherRecipe(Recipe):
+class TeacherRecipe(RunRecipe):
     """Adversarial training of a network from data.
 
     Attributes:

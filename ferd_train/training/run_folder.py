@@ -16,7 +16,7 @@ from ferd_eval.io.json import with_checksum
 from ferd_eval.io.lock import now
 from ferd_eval.results.manifest import ENVIRONMENT, RECORD, environment, look_up, read_manifest
 from ferd_eval.runtime.device import DeviceChoice, is_out_of_memory
-from ferd_train.config.recipe import Recipe, to_toml
+from ferd_train.config.recipe import Recipe, RunRecipe, to_toml
 
 # The order of the images comes from numpy; the order of sums from how many processes add them up.
 _TRAINING_ENVIRONMENT = (*ENVIRONMENT, "packages.numpy", "processes")
@@ -126,7 +126,7 @@ class RunFolder:
 
 
 def describe_run(
-    recipe: Recipe, seed: int, device: DeviceChoice, facts: Mapping[str, Any]
+    recipe: RunRecipe, device: DeviceChoice, facts: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The record of a run that begins now; `facts` say what it is made from and how it ends."""
     return {
@@ -135,7 +135,7 @@ def describe_run(
         "finished": None,
         **environment(),
         "recipe": recipe.to_json(),
-        "seed": seed,
+        "seed": recipe.seed,
         "device": device.describe(),
         **facts,
     }

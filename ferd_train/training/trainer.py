@@ -15,6 +15,7 @@ from torch import nn
 from ferd_eval.errors import UserError
 from ferd_eval.runtime.device import DeviceChoice
 from ferd_eval.runtime.signals import stop_if_asked
+from ferd_train.config.recipe import RunRecipe
 from ferd_train.training.checkpoint import read_state, write_state
 from ferd_train.training.pace import Phase
 from ferd_train.training.process_group import ALONE, Workers
@@ -40,11 +41,13 @@ class Trainer(ABC, Generic[Log]):
     Attributes:
         logs: figures of the finished epochs.
         seams: where the run may be left within an epoch.
-        network: learns; a subclass sets it, as the next.
+        recipe: of the run; a subclass sets it, as the next.
+        network: learns.
         peak_lr: the recipe's learning rate.
         phases: of an epoch by name, in order.
     """
 
+    recipe: RunRecipe
     network: nn.Module
     peak_lr: float
     phases: dict[str, Phase]
@@ -82,8 +85,6 @@ class Trainer(ABC, Generic[Log]):
     def complete(
         self,
         run: RunFolder,
-        epochs: int,
-        batch_size: int,
         device: DeviceChoice,
         progress: SeamWatcher | None,
         after_epoch: Callable[[Log], None],
@@ -92,7 +93,7 @@ class Trainer(ABC, Generic[Log]):
 
         Args:
             run: the folder.
-            epochs, batch_size, device: of the run.
+            device: of the run.
             progress: told of each step; None for processes that say nothing.
             after_epoch: called with the figures once the state is saved.
 
@@ -101,8 +102,8 @@ class Trainer(ABC, Generic[Log]):
             KeyboardInterrupt: a signal asked to stop; everything up to the last step is kept.
         """
         self.seams.attend(partial(self.keep, run.state), progress)
-        while self.epochs_done < epochs:
-            with fitting_into_memory(batch_size, device):
+        while self.epochs_done < self.recipe.epochs:
+            with fitting_into_memory(self.recipe.batch_size, device):
                 log = self.epoch()
             if self._workers.is_first:
                 self.save(run.state)
