@@ -102,11 +102,7 @@ def distil(job: Distilling, closing: Sequence[str] = ()) -> None:
     """Train a student for each seed, score them if asked to, and print the path of the result.
 
     All input is validated before the first epoch. Processes started together train together, and
-    the first does the rest.
-
-    Args:
-        job: the options.
-        closing: lines to print after the verdicts of a scored student.
+    the first does the rest. `closing` is printed after the verdicts of scored students.
     """
     if job.dry_run:
         job = replace(job, download=False)

@@ -32,23 +32,12 @@ def train_teacher(
     """Train, or continue training, and return the path of the saved network.
 
     The weights saved are the moving average after the last epoch; nothing is selected on any data.
+    Arguments and errors as of `train_student`.
 
     Args:
-        recipe: of the teacher.
-        out: the run's folder. A killed run continues from its last state, which is saved every two
-            minutes and after each epoch; a finished one is left as it is.
-        device: where to train.
+        recipe, out, device, watch, reporter: as there.
         data_dir, download: where the data set is, and whether to fetch a missing one.
         data: training images, in place of the recipe's data set.
-        watch: called after each epoch with its figures and the number of epochs.
-        reporter: told of each step.
-
-    Raises:
-        UserError: data or network are not available, the folder holds another run or a damaged
-            one, another process works in it, a batch does not fit into memory, or training
-            diverged.
-        KeyboardInterrupt: a signal asked to stop (`ferd_eval.runtime.signals`); everything up to
-            the last step was kept.
     """
     if data is None:
         data = load_dataset(recipe.dataset, data_dir, split="train", download=download)

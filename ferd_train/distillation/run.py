@@ -63,26 +63,26 @@ def train_student(
 ) -> Path:
     """Distil a student, or continue to, and return the path of the saved network.
 
-    The weights saved are those after the last epoch; nothing is selected on any data.
+    The weights saved are those after the last epoch; nothing is selected on any data. A killed run
+    continues from its last state, saved every two minutes and after each epoch; a finished one is
+    left as it is.
 
     Args:
         recipe: of the student.
         teacher: the network to distil; moved to the device.
-        out: the run's folder. A killed run continues from its last state, which is saved every two
-            minutes and after each epoch; a finished one is left as it is.
+        out: the run's folder.
         device: where to train.
         source: of real images, if the recipe wants any.
         watch: called after each epoch with its figures and the number of epochs.
         reporter: told of each step.
-        workers: processes that all call this with the same arguments, and share each batch and the
-            folder. The first alone writes and watches.
+        workers: processes that call this alike, and share each batch and the folder. Only the
+            first writes and watches.
 
     Raises:
         UserError: the teacher does not fit the recipe, the folder holds another run or a damaged
             one, another process works in it, a batch does not fit into memory, or training
             diverged.
-        KeyboardInterrupt: a signal asked to stop (`ferd_eval.runtime.signals`); everything up to
-            the last step was kept.
+        KeyboardInterrupt: a signal asked to stop; everything up to the last step was kept.
     """
     with workers.in_turn():  # the first one may have to fetch them
         shown = load_shown_images(recipe, teacher, source or ImageSource())
@@ -185,8 +185,7 @@ def validate_student(
     """Build everything that a run begins with, on the teacher's device; write nothing.
 
     Raises:
-        UnfitError: the teacher lacks something that the recipe needs.
-        UserError: something else cannot work.
+        UserError: something cannot work; `UnfitError` if the teacher lacks something.
     """
     if shown.validation is not None:
         hold_out(shown.validation.labels_N, recipe.validation.per_class)

@@ -131,11 +131,7 @@ class FrozenTeacher:
         return names
 
     def require_same_kind(self, images: LabelledImages, setting: str) -> None:
-        """Require real images like those that the teacher is distilled with.
-
-        Args:
-            images: for validation, learning or scoring.
-            setting: the option or field that named them.
+        """Require real images like those the teacher is distilled with; `setting` named them.
 
         Raises:
             UnfitError: they have other classes, or another shape.
@@ -182,13 +178,9 @@ def load_teacher(
     model_file: str | None = None,
     normalize: str = "auto",
 ) -> FrozenTeacher:
-    """Load a checkpoint and check that it takes images of this size.
+    """Load a checkpoint and check that it takes images of this height and width.
 
-    Args:
-        file: the checkpoint.
-        image_size: height and width of the images to make.
-        key: which network, where the file holds several; None takes the teacher.
-        arch, model_file, normalize: as of ``ferd-eval score``.
+    Further arguments as of `TeacherReading`.
 
     Raises:
         UnfitError: it does not take the images.

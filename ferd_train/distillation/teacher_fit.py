@@ -36,11 +36,10 @@ def fitting_teacher(
 ) -> FrozenTeacher:
     """Load the teacher for the recipe's image size and run all checks.
 
-    Each finding is mended for the checks that follow, so the changes named in the end suffice: they
-    have passed all checks.
+    Each finding is mended for the checks that follow, so the changes named in the end suffice.
 
     Args:
-        intention: as the user asks for it.
+        intention: what the user asks for.
         load: from an image size to the teacher.
         usual: a student to be suggested.
         checks: after those of the images and the student, in their order.
@@ -76,12 +75,7 @@ def fitting_teacher(
 
 
 def require_student(recipe: StudentRecipe, teacher: FrozenTeacher, usual: str) -> None:
-    """Require a student that takes the teacher's images.
-
-    Args:
-        recipe: names the student.
-        teacher: whose images they are.
-        usual: another student, to be suggested.
+    """Require a student that takes the teacher's images; `usual` is another one, to be suggested.
 
     Raises:
         UnfitError: it takes images of another size.

@@ -68,9 +68,7 @@ class StudentTraining(Trainer[StudentLog]):
         """A new student; `begin` or `resume` give it a bank.
 
         Args:
-            recipe: of the student.
             teacher: on the device.
-            device: where to train.
             real: images to learn from, for a method that makes none.
             validation: real images to look at after each epoch.
             workers: who share each batch. All hold the same student and call the same methods,
@@ -322,11 +320,7 @@ class StudentTraining(Trainer[StudentLog]):
         self._figures = state.get("figures", {})  # none in older states
 
     def resume(self, file: Path, bank: Path) -> None:
-        """Read what `save` wrote, with the bank as it was then.
-
-        Raises:
-            UserError: either is damaged.
-        """
+        """Read what `save` wrote, and the bank of then; a `UserError` if either is damaged."""
         self._resume(file)
         with self._workers.in_turn():  # the first may cut off an unfinished batch
             self.bank = Bank.open(bank, self._bank_count)

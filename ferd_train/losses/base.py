@@ -41,11 +41,7 @@ class StudentObjective(ABC):
     ) -> Tensor:
         """The loss of the whole batch, a scalar; the student is in train mode.
 
-        Args:
-            student: images to logits.
-            batch: as of `examples`, a process's share.
-            adv_BCHW: from `examples`.
-            share: the part of the batch that these are.
+        `batch` and `adv_BCHW`, from `examples`, are a process's share of it.
         """
 
     def backward(
@@ -61,12 +57,7 @@ class StudentObjective(ABC):
         return loss.detach()
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:  # noqa: B027 -- optional
-        """Set what depends on the epoch, such as a temperature.
-
-        Args:
-            epoch: that begins, counted from 1.
-            epochs: of the run.
-        """
+        """Set what depends on the epoch, counted from 1, such as a temperature."""
 
     def end_epoch(self) -> None:  # noqa: B027 -- optional
         """Update the state of the classes from the epoch's batches."""
@@ -97,11 +88,7 @@ class LossRecipe(Checked, ABC):
     name: str = field(default="", init=False)
 
     def require_epochs(self, warmup: int, epochs: int) -> None:
-        """Reject runs too short for the loss to become active.
-
-        Args:
-            warmup: epochs at the start that do not teach.
-            epochs: of the run.
+        """Reject runs too short for the loss to become active; `warmup` epochs do not teach.
 
         Raises:
             UserError: it would never become active.

@@ -39,13 +39,9 @@ class ClassAware(TwoTerms):
         columns: int = 1,
         attack: PGD | None = None,
     ) -> None:
-        """All classes alike at first, 1 everywhere.
+        """All classes alike at first, 1 everywhere; `columns` values of an image are tallied.
 
-        Args:
-            recipe: weights of the terms.
-            num_classes: K.
-            columns: values of an image that are tallied.
-            attack: None for the recipe's own.
+        The attack is the recipe's own unless given.
         """
         super().__init__(recipe, attack)
         self.tally = ClassTally(num_classes, columns)

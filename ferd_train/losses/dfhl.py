@@ -105,13 +105,8 @@ def strong_augmentation(x_BCHW: Tensor, seed: int, place_B: Tensor) -> Tensor:
     """Crop, noise, mirror and rotate; all images alike but for the noise. B×C×H×W in [0, 1].
 
     Yuan et al., AAAI 2024, by their release: the middle 95 to 100 % of height and of width,
-    stretched to the former size; noise 0.001·N(0, I); upside down, left to right, each with
-    probability ½; rotated by −15°, 0° or 15°, black coming in.
-
-    Args:
-        x_BCHW: images in [0, 1].
-        seed: of this batch's draw.
-        place_B: places in the whole batch, which noise is keyed by.
+    stretched to the former size; noise 0.001·N(0, I), keyed by places in the whole batch; upside
+    down, left to right, each with probability ½; rotated by −15°, 0° or 15°, black coming in.
     """
     drawn = torch.rand(5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     tall, wide, upside_down, mirrored, turned = drawn.tolist()

@@ -68,14 +68,7 @@ def improved_kl(
 
     ¼ of the squared pairwise differences of the logits, with gradient, weighed by the mean
     prediction of the image's class, and the soft cross-entropy. The teacher's means are taken over
-    the batch; they are constants.
-
-    Args:
-        teacher_BK: logits.
-        student_BK: logits.
-        labels_B: of the images.
-        pairwise_weight: β of the authors' code; 1 is equation 7.
-        cross_entropy_weight: α of their code.
+    the batch; they are constants. The weights are β and α of the authors' code; 1 is equation 7.
     """
     weights_BK = class_mean_probabilities(teacher_BK.detach(), labels_B)
     pairwise_B = pairwise_gap(teacher_BK, student_BK, weights_BK)

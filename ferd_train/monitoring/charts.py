@@ -61,12 +61,9 @@ def installed() -> bool:
 
 
 def learning_curves(logs: Sequence[StudentLog]) -> Figure:
-    """A panel for each loss and each kind of share that was measured so far.
+    """A panel for each loss and each kind of share that was measured so far, in at least one epoch.
 
     FERD's terms of L_gen come first, then those of other methods in the order they came.
-
-    Args:
-        logs: figures of the epochs from the first; at least one.
     """
     others = {term: f"Generator, {term}" for log in logs for term in log.generator_terms}
     kept, unweighted = "loss of the kept batch", "unweighted term of L_gen"
@@ -118,11 +115,8 @@ def weight_history(weights_EK: Sequence[Sequence[float]], names: Sequence[str]) 
     """A line for each class's weight (FERD, arXiv 2509.20793, equation 2), a dashed one at 1/K.
 
     Of more classes than `STYLES`, those with the most and the least weight in the last epoch are
-    named; the others are thin and grey.
-
-    Args:
-        weights_EK: probabilities that each epoch's classes were drawn with; at least one epoch.
-        names: of the classes, K.
+    named; the others are thin and grey. `weights_EK` are the probabilities that each epoch's
+    classes were drawn with; at least one epoch.
     """
     classes, last_K = len(names), weights_EK[-1]
     by_weight = sorted(range(classes), key=last_K.__getitem__, reverse=True)

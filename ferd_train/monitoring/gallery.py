@@ -29,10 +29,6 @@ def gallery(bank: Bank, names: Sequence[str]) -> bytes:
     Of more than `ROWS` classes that many are shown, evenly chosen. A class with fewer images than
     `COLUMNS` shows each once; one without any has an empty row. One channel is grey, three are
     colours; of other numbers the first channel is shown.
-
-    Args:
-        bank: of the run.
-        names: of the classes, K.
     """
     shown_R = evenly(len(names), ROWS)
     labels_N = bank.read_labels()

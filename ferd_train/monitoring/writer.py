@@ -33,12 +33,7 @@ class Pictures:
     """
 
     def __init__(self, folder: Path, class_names: Sequence[str]) -> None:
-        """Nothing is written yet.
-
-        Args:
-            folder: the run's.
-            class_names: K of them.
-        """
+        """Nothing is written yet to the run's folder."""
         self._folder, self._class_names = folder, class_names
         self._events = TensorBoard(folder / "tensorboard")
         self._drawn: float | None = None
@@ -46,12 +41,7 @@ class Pictures:
     def refresh(self, logs: Sequence[StudentLog], bank: Bank) -> None:
         """Add the newest events; draw if the last drawing is half a minute old.
 
-        Args:
-            logs: figures of the epochs so far; at least one.
-            bank: the images so far.
-
-        Raises:
-            UserError: the folder cannot be written to.
+        There is at least one epoch's log. A `UserError` if the folder cannot be written to.
         """
         self._events.write(logs)
         if self._drawn is None or time.monotonic() - self._drawn >= _INTERVAL:

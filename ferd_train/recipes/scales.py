@@ -42,14 +42,9 @@ def laboratory(
 ) -> StudentRecipe:
     """Grey 28×28 images at ε = 0.1, a student of half the packaged teacher's width, 18 × 80 steps.
 
-    Args:
-        synthesis: how images are made.
-        loss: None for RSLAD's with even weights, the λ1 = λ2 = 1/2 of the variant `ferd`, so that
-            methods differ by their images.
-        reweighting: how classes are drawn; None for evenly.
-        variant: of FERD.
-        epochs: E.
-        warmup: epochs of it that only make images; 18 train the student.
+    Without a loss it is RSLAD's with even weights, the λ1 = λ2 = 1/2 of the variant `ferd`, so that
+    methods differ by their images; without `reweighting`, classes are drawn evenly. The warm-up's
+    epochs only make images; 18 train the student.
     """
     return StudentRecipe(
         arch="resnet8-w8",

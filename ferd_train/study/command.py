@@ -41,10 +41,7 @@ class StudySettings:
 def run_study(asked: StudySettings) -> bool:
     """Do what is left of a study and write its report; the report's path is the last line.
 
-    All input is validated before the first epoch.
-
-    Returns:
-        Whether no trial failed.
+    All input is validated before the first epoch. Returns whether no trial failed.
     """
     if asked.jobs < 1:
         raise UserError(f"--jobs is {asked.jobs}; give 1 or more.")

@@ -23,13 +23,7 @@ def time_left(expected: Sequence[float | None], jobs: int) -> str:
 def expected_seconds(
     left: Sequence[TrialState], of_all: Sequence[TrialState], evaluations: Sequence[Evaluation]
 ) -> list[float | None]:
-    """Of each stage to be done: as the same row's, else any row's; None if there is none.
-
-    Args:
-        left: trials to be finished.
-        of_all: trials to learn from.
-        evaluations: of each trial.
-    """
+    """Of each stage left: as the same row's, else any row's; None if there is none."""
     expected = [_training(state, of_all) for state in left if not state.is_trained()]
     for evaluation in evaluations:
         scored = [state for state in of_all if state.is_scored(evaluation)]

@@ -28,12 +28,9 @@ Watch = Callable[[TrialTask, Event], None]
 
 
 def run_in_processes(tasks: Sequence[TrialTask], jobs: int, watch: Watch) -> None:
-    """Run trials in their order, as far as possible.
+    """Run trials in their order, as far as possible, in `jobs` processes, 1 or more.
 
-    Args:
-        tasks: each with its own folder.
-        jobs: processes, 1 or more.
-        watch: notified of every event, in the calling thread.
+    `watch` is called with every event, in the calling thread.
     """
     waiting = deque(tasks)
     pool: dict[Connection, _Process] = {}

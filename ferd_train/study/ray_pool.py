@@ -27,13 +27,11 @@ def run_on_ray(tasks: Sequence[TrialTask], work: Path, address: str, watch: Watc
     """Run trials in their order, as many at once as the cluster has room for.
 
     Each takes a GPU if the cluster has any, else a CPU with one thread. One that loses its worker
-    continues elsewhere from its last epoch or unit.
+    continues elsewhere from its last epoch or unit. Arguments as of `run_in_processes`.
 
     Args:
-        tasks: each with its own folder.
-        work: parent of all these, with the study's record; shared by the machines.
+        work: parent of the tasks' folders, with the study's record; shared by the machines.
         address: of the cluster, or ``auto``.
-        watch: notified of every event, in the calling thread.
 
     Raises:
         UserError: Ray is missing, or nobody answers at the address.

@@ -53,12 +53,7 @@ def validate_study(
 ) -> None:
     """Load every teacher and data set, build every student, check every folder; write nothing.
 
-    Args:
-        study: as read.
-        of_all: its trials.
-        wanted: those to be run.
-        work: folder of the study.
-        device, data_dir, download: as of ``ferd-train study``.
+    Of the trials, only those in `wanted` will be run.
 
     Raises:
         UserError: something cannot work, or the folder holds another study.

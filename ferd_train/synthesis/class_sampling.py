@@ -68,11 +68,8 @@ def class_vulnerability(
 ) -> Tensor:
     """Equation 2: the mean of a value over each class's images, K in double precision on the CPU.
 
-    Args:
-        value_B: a value for each image.
-        labels_B: their classes.
-        last_K: the last result; zeros at the start. A class without images keeps it.
-        smoothing: share of `last_K` in the answer for the other classes; 0 in the paper.
+    `last_K` is the last result, zeros at the start, which a class without images keeps; `smoothing`
+    its share in the answer for the others, 0 in the paper.
     """
     value_B, last_K = value_B.detach().double().cpu(), last_K.double().cpu()
     of_class_KB = labels_B.cpu() == torch.arange(len(last_K))[:, None]

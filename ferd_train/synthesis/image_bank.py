@@ -131,10 +131,8 @@ class Bank:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """`count` independent uniform draws from all images, with `generator` on the CPU.
 
-        Only a process's `share` of them is read.
-
-        Returns:
-            Images B×C×H×W in [0, 1], single precision; labels B; places in the bank, B.
+        Only a process's `share` of them is read. Returns images B×C×H×W in [0, 1], single
+        precision; labels B; places in the bank, B.
         """
         assert self._count > 0, "nothing to draw from"
         place_B = share.own(torch.randint(self._count, (count,), generator=generator))

@@ -184,10 +184,8 @@ class BatchShard:
     def normal(self, shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
         """Standard normal numbers for the own rows, O×…, drawn for the whole batch.
 
-        Args:
-            shape: of the own rows.
-            like: dtype and device.
-            generator: on that device, in the same state on all processes.
+        Dtype and device are as of `like`; the generator is there, in the same state on all
+        processes.
         """
         rows = shape[0] if self.workers.count == 1 else self.total
         return self.own(

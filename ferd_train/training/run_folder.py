@@ -51,12 +51,10 @@ class RunFolder:
     """
 
     def __init__(self, folder: Path, network: str, record: Mapping[str, Any]) -> None:
-        """Check the folder; nothing is written before `begin`.
+        """Check the folder, which need not exist; nothing is written before `begin`.
 
-        Args:
-            folder: need not exist.
-            network: name of the finished network's file.
-            record: of the run to begin or continue.
+        `network` is the name of the finished network's file, `record` of the run to begin or
+        continue.
         """
         self.folder = folder
         self.state = folder / "state.pt"
@@ -87,11 +85,9 @@ class RunFolder:
     def finish(
         self, epochs: Sequence[Mapping[str, Any]], table: Sequence[Mapping[str, Any]]
     ) -> None:
-        """Seal a run whose network has been written.
+        """Seal a run whose network has been written; the last epoch's figures go into the record.
 
-        Args:
-            epochs: figures of each epoch; the last one's go into the record.
-            table: the same as rows of ``metrics.csv``; one may lack columns that another has.
+        `table` has the same as rows of ``metrics.csv``; one may lack columns that another has.
         """
         self.write_figures(epochs)
         text = io.StringIO()

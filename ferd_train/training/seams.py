@@ -87,21 +87,16 @@ class Seams:
     def attend(self, keep: Callable[[], None], watcher: SeamWatcher | None) -> None:
         """From now on, save the run every two minutes, and stop it when a signal asks to.
 
-        Args:
-            keep: writes the run's state, including `state`; called by the first process.
-            watcher: None for silent processes.
+        `keep` writes the run's state, including `state`; the first process calls it. Silent
+        processes have no watcher.
         """
         self._keep, self._watcher = keep, watcher
 
     def steps(self, phase: str, count: int, parts: Mapping[str, Part]) -> Iterator[int]:
         """Numbers of the steps left in a phase, counted from 0.
 
-        The last step is always among them, so its leftovers need not be saved.
-
-        Args:
-            phase: name of its steps.
-            count: its steps, 1 or more.
-            parts: everything that they change and that is not in the run's state.
+        The last step is always among them, so its leftovers need not be saved. `parts` is
+        everything that the steps change outside the run's state; `count` is 1 or more.
 
         Raises:
             KeyboardInterrupt: a signal asked to stop; everything up to here is saved.

@@ -91,11 +91,7 @@ class Trainer(ABC, Generic[Log]):
     ) -> None:
         """Train the epochs that are left; the first process saves and reports each.
 
-        Args:
-            run: the folder.
-            device: of the run.
-            progress: told of each step; None for processes that say nothing.
-            after_epoch: called with the figures once the state is saved.
+        `progress` is told of each step, `after_epoch` the figures once the state is saved.
 
         Raises:
             UserError: a batch does not fit into memory, or training diverged.
@@ -147,9 +143,7 @@ class Trainer(ABC, Generic[Log]):
     def _require_finite(self, loss: float = 0.0, **others: bool) -> None:
         """The last step may have spoilt the weights after the last finite loss.
 
-        Args:
-            loss: mean of the epoch.
-            others: whether each is finite, by name.
+        `loss` is the epoch's mean; `others` say by name whether each is finite.
         """
         weights = all(bool(each.isfinite().all()) for each in self.network.state_dict().values())
         are_finite = {"weights": weights, f"loss {loss:g}": math.isfinite(loss), **others}

@@ -108,16 +108,13 @@ class Bottleneck(Checked):
         noise_BCHW: Tensor,
         variance_BC: Tensor,
     ) -> Tensor:
-        """The gradient, in λ_r, of each sample's part of equation 5, B×C.
+        """The gradient, in λ_r, of each sample's part of equation 5, B×C; λ = softplus(λ_r).
 
         That is CE(f_{l+}(Z_I), y) + β·R(v_k/λ_k² + log(λ_k²/v_k) − 1). Autograd runs on the tail
         alone: noise and regulariser, few numbers but 50 times, are differentiated by hand.
 
         Args:
-            tail: features B×C×H×W to logits B×K.
-            z_BCHW: the features Z.
-            labels_B: classes.
-            raw_scale_BC: λ_r; λ = softplus(λ_r).
+            tail: features Z, B×C×H×W, to logits B×K.
             noise_BCHW: ε, B×C×H×W or B×C×1×1.
             variance_BC: v, from `variance`.
         """

@@ -71,14 +71,9 @@ def contrast(
     """L_cr, a scalar: each local view should be closest to the global view of its image.
 
     The means over the new and over the remembered images are added, so that the many remembered
-    ones do not thin out the gradient of the new; without any, the first alone.
-
-    Args:
-        head: projects features.
-        local_BD: features of parts.
-        global_BD: features of the whole; they receive no gradient.
-        cached_R2D: both features, local first, of images made before.
-        temperature: of the cosines.
+    ones do not thin out the gradient of the new; without any, the first alone. Global features
+    receive no gradient; `cached_R2D` has both features, local first, of images made before; the
+    cosines are divided by the temperature.
     """
     cached_local_RD, cached_global_RD = cached_R2D.chunk(2, dim=1)
     local_NP = head(torch.cat([local_BD, cached_local_RD]))

@@ -108,11 +108,9 @@ def descend(
     """Lower a loss in steps of Adam, both networks frozen; return the batch kept.
 
     Args:
-        setting: where.
-        steps: their number; callbacks get them counted from 1.
         labels_B: classes asked for, of the whole batch.
         adam: holds everything that is optimised.
-        images: the images of a step, and the same as the networks see them.
+        images: from a step, counted from 1, to its images, and the same as the networks see them.
         score: loss and terms of them, of the whole batch.
         parts: everything else that steps change, by name.
         best: keeps a batch; None for the one with the lowest loss.
@@ -151,9 +149,6 @@ def descend_generator(
     """`descend` on a generator's weights and on new latents, with augmented images.
 
     Args:
-        setting, steps, labels_B, score, after_step: as of `descend`.
-        generator: makes the images.
-        randomness: of the epoch.
         lr: of the weights.
         latent_lr: of the latents; None for one group of both.
         parts: everything but latents, Adam and the kept batch.

@@ -180,12 +180,7 @@ def split(model: nn.Module, layer: str | None = None) -> SplitNetwork:
 
 
 def require_positions(model: nn.Module, layer: str | None, x_BCHW: Tensor) -> None:
-    """Check that the features have more than one position, over which they vary.
-
-    Args:
-        model: frozen.
-        layer: as of `split`.
-        x_BCHW: images to try it with.
+    """Check on images that the features of a frozen model have more than one position to vary over.
 
     Raises:
         UnfitError: they have one; the last earlier layer with more is named.

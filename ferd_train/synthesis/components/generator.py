@@ -66,14 +66,9 @@ class Generator(nn.Module):
         width: int = 64,
         draw: Draw | None = None,
     ) -> None:
-        """Make the network with weights from `generator` (on the CPU), as `reset` does.
+        """Make the network, its weights drawn from `generator` (on the CPU) as `reset` does.
 
-        Args:
-            image_shape: C, H, W.
-            generator: random numbers.
-            latent: Z.
-            width: maps before the last layer.
-            draw: how a layer's weights are drawn; None for `small_weights`.
+        `width` is of the maps before the last layer; `draw` is None for `small_weights`.
         """
         super().__init__()
         self._draw = draw or small_weights

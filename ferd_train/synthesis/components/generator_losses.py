@@ -99,14 +99,11 @@ class GeneratorObjective:
         """Compose the terms.
 
         Args:
-            teacher: images to logits.
-            student: images to logits.
             weights: of ``adv``, ``bn``, ``oh`` and ``uni``; a term of weight 0 is off.
             bottleneck: finds the features that are not robust.
             layer: after which the teacher is cut; None for its family's default.
             adversarial: a name in `ADVERSARIAL_TERMS`.
-            match_student: L_bn over the student's layers too (paper), or the teacher's alone
-                (release).
+            match_student: L_bn over the student's layers too (paper; the release: the teacher's).
             weigher: of the terms that are on; None for the constant `weights`.
         """
         OneOf(ADVERSARIAL_TERMS).require("adversarial term", adversarial)

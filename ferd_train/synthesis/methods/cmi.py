@@ -138,15 +138,7 @@ class CMI(Synthesis):
         randomness: Randomness,
         step: int,
     ) -> dict[str, Tensor]:
-        """The terms that are on, by name, unweighted.
-
-        Args:
-            x_BCHW: images.
-            seen_BCHW: their global views.
-            labels_B: classes asked for.
-            randomness: of the epoch.
-            step: in it.
-        """
+        """The terms that are on, by name, unweighted; `seen_BCHW` are the images' global views."""
         recipe, setting = self._recipe, self.setting
         watch = self._contrast.watch() if self._contrast else nullcontext([])
         with watch as features, watched(self._matching) as distances:

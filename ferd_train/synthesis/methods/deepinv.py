@@ -135,13 +135,7 @@ class DeepInv(Synthesis):
         )
 
     def terms(self, seen_BCHW: Tensor, x_BCHW: Tensor, labels_B: Tensor) -> dict[str, Tensor]:
-        """The terms that are on, by name, unweighted.
-
-        Args:
-            seen_BCHW: images as the networks see them.
-            x_BCHW: as they are.
-            labels_B: classes asked for.
-        """
+        """The terms that are on, by name, unweighted, of images and of how networks see them."""
         recipe, setting = self._recipe, self.setting
         with watched(self._matching) as distances:
             teacher_BK = setting.teacher(seen_BCHW)

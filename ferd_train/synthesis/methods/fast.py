@@ -143,13 +143,7 @@ class Fast(Synthesis):
         return made
 
     def terms(self, seen_BCHW: Tensor, labels_B: Tensor, *, competes: bool) -> dict[str, Tensor]:
-        """The terms that are on, by name, unweighted.
-
-        Args:
-            seen_BCHW: images as the networks see them.
-            labels_B: classes asked for.
-            competes: with L_adv.
-        """
+        """The terms that are on, by name, unweighted; with L_adv if the round `competes`."""
         recipe, setting = self._recipe, self.setting
         with watched(self._matching) as distances:
             teacher_BK = setting.teacher(seen_BCHW)
