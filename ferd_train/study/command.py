@@ -11,11 +11,10 @@ from pathlib import Path
 from ferd_eval.errors import UserError, did_you_mean
 from ferd_eval.io.lock import sole_user
 from ferd_train.study.definition import Study
-from ferd_train.study.eta import expected_seconds, time_left
 from ferd_train.study.parse import read_study
 from ferd_train.study.process_pool import run_in_processes
 from ferd_train.study.report import write_study_report
-from ferd_train.study.status import RUN, TrialState, states
+from ferd_train.study.status import RUN, TrialState, expected_seconds, states, time_left
 from ferd_train.study.trial import Done, Epoch, Event, Failed, Stage, TrialTask
 from ferd_train.study.validate import validate_study, write_record
 

@@ -123,10 +123,9 @@ def _study(file: Path, content: Mapping[str, Any]) -> Study:
         raise UserError(
             f"baseline: no row is called {baseline!r}.{did_you_mean(baseline, row_names)}"
         )
-    wanted = _selection(content, teachers, rows, seeds)
     students = [Trial(teacher, row, seed) for seed, teacher, row in product(seeds, teachers, rows)]
     trials = [Trial(teacher) for teacher in teachers] if top.get("score_teachers", True) else []
-    trials += [trial for trial in students if wanted(trial)]
+    trials += filter(_selection(content, students), students)
     used = [row for row in rows if any(trial.row == row for trial in trials)]
     if not used:
         raise UserError("skip and only leave no student to train; let some in.")
@@ -222,30 +221,13 @@ def _common_eps(rows: Sequence[MethodRow], where: str) -> str:
     return str(rows[0].recipe.eps)
 
 
-def _selection(
-    content: Mapping[str, Any],
-    teachers: Sequence[TeacherSource],
-    rows: Sequence[MethodRow],
-    seeds: Sequence[int],
-) -> Callable[[Trial], bool]:
+def _selection(content: Mapping[str, Any], students: Sequence[Trial]) -> Callable[[Trial], bool]:
     """Which students ``skip`` and ``only`` leave."""
-    known: dict[str, Sequence[Any]] = {
-        "teachers": [teacher.name for teacher in teachers],
-        "methods": [row.method for row in rows],
-        "losses": [row.loss for row in rows],
-        "seeds": seeds,
-    }
+    known = {key: [_properties(each)[key] for each in students] for key in _properties(students[0])}
     skip, only = (_patterns(content, name, known) for name in ("skip", "only"))
 
     def fits(trial: Trial, pattern: Mapping[str, Sequence[Any]]) -> bool:
-        assert trial.row is not None
-        own = {
-            "teachers": trial.teacher.name,
-            "methods": trial.row.method,
-            "losses": trial.row.loss,
-            "seeds": trial.seed,
-        }
-        return all(own[key] in values for key, values in pattern.items())
+        return all(_properties(trial)[key] in values for key, values in pattern.items())
 
     def wanted(trial: Trial) -> bool:
         if only and not any(fits(trial, pattern) for pattern in only):
@@ -253,6 +235,17 @@ def _selection(
         return not any(fits(trial, pattern) for pattern in skip)
 
     return wanted
+
+
+def _properties(trial: Trial) -> dict[str, Any]:
+    """By which a student may be selected."""
+    assert trial.row is not None
+    return {
+        "teachers": trial.teacher.name,
+        "methods": trial.row.method,
+        "losses": trial.row.loss,
+        "seeds": trial.seed,
+    }
 
 
 def _patterns(

@@ -28,11 +28,7 @@ from ferd_train.distillation.run import (
     validate_student,
 )
 from ferd_train.distillation.teacher import FrozenTeacher
-from ferd_train.distillation.teacher_fit import (
-    Intention,
-    caution,
-    fitting_teacher,
-)
+from ferd_train.distillation.teacher_fit import Intention, caution, fitting_teacher
 from ferd_train.recipes.student import StudentRecipe
 from ferd_train.study.definition import Evaluation, Study, TeacherSource
 from ferd_train.study.status import TrialState

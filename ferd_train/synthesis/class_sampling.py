@@ -101,8 +101,17 @@ class Reweighting(Checked, ABC):
         """Probabilities of the classes, K, from `class_vulnerability`."""
 
 
+class OfMargins(Reweighting):
+    """Base of the strategies that go by margins."""
+
+    unit: str
+
+    def vulnerability(self, logits_BK: Tensor, labels_B: Tensor) -> Tensor:
+        return -margins(logits_BK, labels_B, self.unit)
+
+
 @dataclass(frozen=True)
-class SoftmaxOfMargins(Reweighting):
+class SoftmaxOfMargins(OfMargins):
     """softmax(D / τ) of the mean negative margins D: the paper's weights.
 
     Attributes:
@@ -115,15 +124,12 @@ class SoftmaxOfMargins(Reweighting):
     temperature: Positive = 1.0
     unit: Annotated[str, OneOf(MARGIN_UNITS)] = "logits"
 
-    def vulnerability(self, logits_BK: Tensor, labels_B: Tensor) -> Tensor:
-        return -margins(logits_BK, labels_B, self.unit)
-
     def weights(self, vulnerability_K: Tensor) -> Tensor:
         return softmax(vulnerability_K / self.temperature, dim=0)
 
 
 @dataclass(frozen=True)
-class MinMaxOfMargins(Reweighting):
+class MinMaxOfMargins(OfMargins):
     """D stretched to [low, high], then made to add up to 1: the weights of the authors' release.
 
     Attributes:
@@ -140,9 +146,6 @@ class MinMaxOfMargins(Reweighting):
         super().__post_init__()
         if not 0 < self.low <= self.high:
             raise UserError(f"low and high are {self.low} and {self.high}; give 0 < low <= high.")
-
-    def vulnerability(self, logits_BK: Tensor, labels_B: Tensor) -> Tensor:
-        return -margins(logits_BK, labels_B, self.unit)
 
     def weights(self, vulnerability_K: Tensor) -> Tensor:
         # Uniform where all classes are alike.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import math
+import time
+import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -12,16 +15,37 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 import torch
 from torch import nn
 
-from ferd_eval.errors import UserError
+from ferd_eval.errors import UserError, message_of
+from ferd_eval.io.files import write_atomically
 from ferd_eval.runtime.device import DeviceChoice
 from ferd_eval.runtime.signals import stop_if_asked
 from ferd_train.config.recipe import RunRecipe
-from ferd_train.training.checkpoint import read_state, write_state
 from ferd_train.training.pace import Phase
 from ferd_train.training.process_group import ALONE, Workers
 from ferd_train.training.run_folder import RunFolder, fitting_into_memory
 from ferd_train.training.seams import Seams, SeamWatcher
-from ferd_train.training.stopwatch import Stopwatch
+
+
+class Stopwatch:
+    """Wall clock of a piece of work, also of one that a later process goes on with."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Since its making, or its last lap."""
+        return time.perf_counter() - self._began
+
+    def lap(self) -> float:
+        """Seconds so far; then it starts anew."""
+        seconds = self.seconds
+        self._began += seconds
+        return seconds
+
+    def set(self, seconds: float) -> None:
+        """Go on from there."""
+        self._began = time.perf_counter() - seconds
 
 
 class EpochFigures(Protocol):
@@ -156,3 +180,30 @@ class Trainer(ABC, Generic[Log]):
             f"{self.peak_lr:g} is too high. Start again in another folder with a lower one, e.g. "
             f"--set {self.lr_field}={self.peak_lr / 10:g}.{kept}"
         )
+
+
+def write_state(file: Path, state: Mapping[str, Any]) -> None:
+    """Write tensors, numbers, texts and containers of them, whole or not at all."""
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    write_atomically(file, buffer.getvalue())
+
+
+def read_state(file: Path, load: Callable[[Mapping[str, Any]], None]) -> None:
+    """Pass a state file to `load`, which may raise anything if it does not fit.
+
+    Raises:
+        UserError: the file is damaged. It was written whole, so something else broke it, and
+            whether to lose its epochs is the user's to say.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:  # torch does not look at the checksums
+            if archive.testzip() is not None:
+                raise ValueError("a checksum is wrong")
+        load(torch.load(file, map_location="cpu", weights_only=True))
+    except Exception as reason:  # the readers raise whatever their parsers tripped over
+        raise UserError(
+            f"{file} ({file.stat().st_size} bytes) is damaged, the run cannot be continued "
+            f"from it ({message_of(reason, 100)}). Delete "
+            "it and run the same command to start again from the first epoch."
+        ) from reason

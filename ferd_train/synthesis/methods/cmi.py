@@ -19,13 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ferd_eval.attacks import KeyedRng
 from ferd_train.config.checks import Count, NotNegative, OneOf, Positive
 from ferd_train.config.unfit import UnfitError
-from ferd_train.synthesis.base import (
-    Setting,
-    Synthesis,
-    SynthesisRecipe,
-    Synthetic,
-    require_alone,
-)
+from ferd_train.synthesis.base import Setting, Synthesis, SynthesisRecipe, Synthetic, require_alone
 from ferd_train.synthesis.components.bn_statistics import (
     BatchNormMatching,
     layers_with_statistics,

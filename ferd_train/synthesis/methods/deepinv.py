@@ -18,13 +18,7 @@ from ferd_eval.attacks import Passes, frozen
 from ferd_eval.attacks.pixel_bounds import distance_inside, inside
 from ferd_train.config.checks import Count, NotNegative, OneOf, Positive
 from ferd_train.losses.divergence import jensen_shannon
-from ferd_train.synthesis.base import (
-    Setting,
-    Synthesis,
-    SynthesisRecipe,
-    Synthetic,
-    require_alone,
-)
+from ferd_train.synthesis.base import Setting, Synthesis, SynthesisRecipe, Synthetic, require_alone
 from ferd_train.synthesis.components.bn_statistics import BatchNormMatching, watched
 from ferd_train.synthesis.components.descent import BestBatch, LastBatch, descend
 from ferd_train.synthesis.components.generator_losses import one_hot

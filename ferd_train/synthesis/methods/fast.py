@@ -14,13 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ferd_train.config.checks import Count, CountFromZero, NotNegative, OneOf, Positive, Share
-from ferd_train.synthesis.base import (
-    Setting,
-    Synthesis,
-    SynthesisRecipe,
-    Synthetic,
-    require_alone,
-)
+from ferd_train.synthesis.base import Setting, Synthesis, SynthesisRecipe, Synthetic, require_alone
 from ferd_train.synthesis.components.bn_statistics import MomentumMatching, watched
 from ferd_train.synthesis.components.descent import BETAS, descend_generator
 from ferd_train.synthesis.components.generator import Generator, run_generator, usual_weights

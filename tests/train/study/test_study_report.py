@@ -12,10 +12,9 @@ from scipy import stats
 
 from ferd_eval.metrics import compare_methods
 from ferd_eval.results.outcomes import Outcomes
-from ferd_train.study.eta import expected_seconds, time_left
 from ferd_train.study.parse import read_study
 from ferd_train.study.report import write_study_report
-from ferd_train.study.status import TrialState, states
+from ferd_train.study.status import TrialState, expected_seconds, states, time_left
 from tests.eval.metrics.simulated_run import simulate
 from tests.train.study.study_files import (
     accuracies,
