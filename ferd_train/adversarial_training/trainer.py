@@ -38,14 +38,12 @@ STEP = "step"
 
 @dataclass(frozen=True)
 class EpochLog:
-    """Figures of one epoch.
+    """Figures of one epoch, counted from 1; accuracies are the averaged network's, as fractions.
 
     Attributes:
-        epoch: counted from 1.
         lr: learning rate of its last step.
         train_loss: mean over its steps.
-        validation_clean: accuracy on the validation part, a fraction, of the averaged network.
-        validation_pgd: the same under PGD-10 with steps of ε/4, the mean of the classes.
+        validation_pgd: under PGD-10 with steps of ε/4, the mean of the classes.
         validation_pgd_worst_class: that of the class with the lowest.
         seconds: wall clock, validation included.
     """

@@ -42,13 +42,10 @@ class Scoring:
 
 @dataclass(frozen=True, eq=False)
 class StudentPlan:
-    """A validated job.
+    """A validated job: recipes and folders of runs by seed, real images that they see.
 
     Attributes:
         name: of the recipe.
-        recipes: one for each seed.
-        runs: their folders.
-        shown: real images that the runs see.
         scoring: None if nothing is scored.
     """
 

@@ -138,11 +138,8 @@ def train_student(
 
 @dataclass(frozen=True, eq=False)
 class ShownImages:
-    """Real images that a run sees; data-free ones see none.
-
-    Attributes:
-        validation: looked at after each epoch.
-        real: learnt from, by a method that makes no images.
+    """Real images that a run sees: looked at after each epoch, or learnt from in place of made
+    ones.
     """
 
     validation: LabelledImages | None
@@ -202,11 +199,7 @@ def student_run(
     shown: ShownImages,
     workers: Workers = ALONE,
 ) -> RunFolder:
-    """The folder of this run, unchanged. Arguments as of `train_student`.
-
-    Raises:
-        UserError: the folder holds another run, or a damaged one.
-    """
+    """This run's folder, unchanged; a `UserError` if it holds another run, or a damaged one."""
     images, real = shown.validation, shown.real
     facts = {
         "processes": workers.count,

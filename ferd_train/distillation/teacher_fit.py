@@ -175,13 +175,9 @@ def compare(intention: Intention, teacher: FrozenTeacher) -> UnfitError:
 
 @dataclass(frozen=True)
 class _Norm:
-    """The value that a field should have, and why.
+    """The value that a field should have, `right`, and its source with a verb.
 
-    Attributes:
-        value: of the recipe.
-        right: as it should be.
-        says: the source, with a verb.
-        is_sure: whether that is a fact of this teacher.
+    `is_sure` if that is a fact of this teacher.
     """
 
     field: str

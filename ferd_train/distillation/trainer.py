@@ -41,11 +41,7 @@ STUDENT_STEP = "student step"
 
 
 class StudentTraining(Trainer[StudentLog]):
-    """Teacher, student, optimiser and bank of one run.
-
-    Attributes:
-        student: the network that learns.
-        bank: the images made so far, after `begin` or `resume`.
+    """Teacher, student, optimiser and bank of one run; the bank comes with `begin` or `resume`.
 
     Raises:
         UserError: the architecture is unknown or does not take the images, or the teacher lacks

@@ -21,10 +21,9 @@ class ClassAware(TwoTerms):
 
     Attributes:
         class_weight_K: of each class's images, in both terms.
-        clean_temperature_K: divides the teacher's logits as targets of clean images.
-        adv_temperature_K: the same for attacked images.
-        tally: of the epoch's images, from which `end_epoch` learns.
-        tally_name: its name in saved states.
+        clean_temperature_K, adv_temperature_K: divide the teacher's logits as targets of clean, of
+            attacked images.
+        tally: of the epoch's images, from which `end_epoch` learns; `tally_name` in saved states.
         state_attributes: of what outlasts an epoch, by name in records.
     """
 

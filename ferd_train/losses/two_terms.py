@@ -70,12 +70,7 @@ class TwoDivergencesRecipe(PGDLossRecipe):
 
 @dataclass(frozen=True)
 class TwoTermsRecipe(TwoDivergencesRecipe):
-    """Weights of the two terms. A change among the losses that share them keeps the weights.
-
-    Attributes:
-        clean_weight: of the clean images' term.
-        adversarial_weight: of the attacked images' term.
-    """
+    """Weights of the two terms. A change among the losses that share them keeps the weights."""
 
     clean_weight: NotNegative = 1 / 6
     adversarial_weight: NotNegative = 5 / 6

@@ -38,8 +38,7 @@ class MethodRow:
 
     Attributes:
         loss: empty for the recipe's own.
-        recipe: with the study's changes and the first seed.
-        base: name or file of the recipe without them.
+        recipe: with the study's changes and the first seed; `base` names it without them.
         stated: fields that the study sets.
     """
 
@@ -114,10 +113,9 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Study:
-    """A study file, read.
+    """A study file, read; everything goes to the folder `out`.
 
     Attributes:
-        out: folder of everything.
         baseline: name of the row that the others are compared with.
         trials: the teachers first, then seed by seed.
     """

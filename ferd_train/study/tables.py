@@ -20,10 +20,9 @@ from ferd_train.study.status import TrialState
 
 @dataclass(frozen=True, eq=False)
 class TableRow:
-    """A line of a table: a method's networks of one teacher, or the teacher itself.
+    """A line of a table: a method's networks of one teacher, or the teacher itself (`row` None).
 
     Attributes:
-        row: None for the teacher.
         states: of its trials, in the order of the seeds.
         entries: finished ones by evaluation; none for an evaluation that no network has met.
     """
@@ -142,12 +141,7 @@ def _value(scores: Scores, figure: str) -> float | None:
 
 @dataclass(frozen=True, eq=False)
 class AgainstBaseline:
-    """A row against the baseline under one attack.
-
-    Attributes:
-        seeds: that both have.
-        found: None if these are too few.
-    """
+    """A row against the baseline under one attack; not compared if both have too few seeds."""
 
     row: TableRow
     baseline: TableRow

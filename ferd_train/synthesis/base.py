@@ -28,11 +28,10 @@ IMAGE_STEP = "image step"
 
 @dataclass(frozen=True, eq=False)
 class Feed:
-    """Images for the student's steps of an epoch; call it in the order of the steps.
+    """Images for the student's steps of an epoch; call it in the order of the steps, from 0.
 
     Attributes:
-        draw: from the number of a step, counted from 0, to the process's own images in [0, 1] and
-            their labels.
+        draw: from a step to the process's own images in [0, 1] and their labels.
         streams: the random numbers it draws from, by purpose.
     """
 
@@ -45,12 +44,7 @@ class Feed:
 
 @dataclass(frozen=True, eq=False)
 class RealImages:
-    """Training images of a data set.
-
-    Attributes:
-        images: the training split.
-        rows_N: rows of it that may be learnt from; the others are held out.
-    """
+    """The training split of a data set, and those of its rows that are not held out."""
 
     images: LabelledImages
     rows_N: NDArray[np.int64]
@@ -61,15 +55,13 @@ class Setting:
     """Where images are made.
 
     Attributes:
-        teacher: images to logits, in evaluation mode.
-        student: the network that learns meanwhile.
+        teacher, student: images to logits; the teacher in evaluation mode, the student learns.
         image_shape: C, H, W.
-        num_classes: of both networks.
+        num_classes, device: of both networks.
         batch_size: of the whole batch.
         eps: radius of the L∞ ball.
         augmentation: of what the networks see.
         seed: the run's.
-        device: of both networks.
         share: of each batch that this process makes.
         real: images to learn from; None without any, as data-free training has it.
         seams: where the run may be left while images are made.
@@ -169,7 +161,9 @@ class SynthesisRecipe(Checked, ABC):
 
     Attributes:
         method: name of the method in `METHODS`. Setting it sets the whole section to that method's
-            own values, and `implied` fields of other sections.
+            own values, and `implied` fields of other sections. Of methods that have them, `lr` is
+            Adam's for the generator's weights, `latent_lr` for the latents, `latent` the numbers
+            in one, and `width` the generator's.
         implied: defaults that the method sets in other sections: no variant of FERD, and classes
             drawn evenly.
         full_cost: fields, by dotted name, with which the first epoch costs as much as later ones.

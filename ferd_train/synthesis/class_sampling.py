@@ -132,10 +132,7 @@ class SoftmaxOfMargins(OfMargins):
 class MinMaxOfMargins(OfMargins):
     """D stretched to [low, high], then made to add up to 1: the weights of the authors' release.
 
-    Attributes:
-        low: share, before adding up, of the least vulnerable class.
-        high: that of the most vulnerable.
-        unit: what margins are measured on.
+    The least vulnerable class has the share `low` before adding up, the most vulnerable `high`.
     """
 
     low: float = 0.05

@@ -36,12 +36,9 @@ _GRACE = 5
 
 @dataclass(frozen=True)
 class Workers:
-    """The processes that train one network, as one of them sees them.
+    """The processes that train one network, as one of them sees them; a single one sends nothing.
 
-    Attributes:
-        rank: of this process.
-        count: of all; a single one sends nothing.
-        local_rank: rank on this machine, and number of the GPU if there are any.
+    `local_rank` is the rank on this machine, and the number of the GPU if there are any.
     """
 
     rank: int = 0

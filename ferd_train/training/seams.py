@@ -43,13 +43,7 @@ Part = Remembering | Tensor | torch.Generator | list[Tensor]
 
 @dataclass(frozen=True)
 class Seam:
-    """A place in an epoch.
-
-    Attributes:
-        epoch: counted from 1.
-        phase: name of its steps.
-        done, steps: how many are done, and how many there are.
-    """
+    """A place in an epoch, counted from 1: so many steps of a phase, by its name, are done."""
 
     epoch: int
     phase: str

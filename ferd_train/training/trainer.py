@@ -65,10 +65,7 @@ class Trainer(ABC, Generic[Log]):
     Attributes:
         logs: figures of the finished epochs.
         seams: where the run may be left within an epoch.
-        recipe: of the run; a subclass sets it, as the next.
-        network: learns.
-        peak_lr: the recipe's learning rate.
-        phases: of an epoch by name, in order.
+        recipe, network, peak_lr: of the run; a subclass sets them, and the phases of an epoch.
     """
 
     recipe: RunRecipe

@@ -28,13 +28,8 @@ _AT_ONCE, _STEPS = 500, 10
 
 @dataclass(frozen=True)
 class ValidationFigures:
-    """Accuracies, fractions.
-
-    Attributes:
-        clean: of all images.
-        clean_worst_class: of the class with the lowest.
-        pgd: under PGD-10 with steps of ε/4, the mean of the classes.
-        pgd_worst_class: that of the class with the lowest.
+    """Accuracies, as fractions: of all images, the mean of the classes under PGD-10 with steps of
+    ε/4, and those of the class with the lowest.
     """
 
     clean: float

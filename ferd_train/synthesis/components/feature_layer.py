@@ -128,12 +128,11 @@ class _Normalize(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class SplitNetwork:
-    """Two halves of one network, which share its layers.
+    """Two halves of one network, which share its layers; `layer` names the trunk's last one.
 
     Attributes:
         trunk: images B×C×H×W to features B×C×H×W: ``f_l``.
         tail: features to logits B×K: ``f_{l+}``.
-        layer: name of the trunk's last layer.
     """
 
     trunk: nn.Sequential

@@ -46,8 +46,6 @@ class CMIRecipe(SynthesisRecipe):
     Attributes:
         steps: of Adam on a round's generator and latents.
         lr: of both, and of the head's Adam, which goes on over rounds.
-        latent: numbers in a latent.
-        width: of the generator.
         lambda_adv: weight of −KL(p_T ‖ p_S) of the images on which both see the same class.
         lambda_bn: weight of L_bn over the teacher's layers.
         lambda_oh: weight of the cross-entropy to the class asked for.

@@ -49,10 +49,6 @@ class DFHLRecipe(SynthesisRecipe):
 
     Attributes:
         steps: N_G, generator steps an epoch.
-        lr: Adam's, for the generator's weights.
-        latent_lr: Adam's, for the latents.
-        latent: numbers in a latent.
-        width: of the generator.
         smoothing: of the labels, for all classes but the one asked for together.
         lambda_div: weight of L_div; 0 switches it off.
     """

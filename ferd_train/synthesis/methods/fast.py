@@ -40,8 +40,6 @@ class FastRecipe(SynthesisRecipe):
         steps: k, of the clone, a round; the authors have 2, 5 and 10.
         lr: Adam's for the clone; k times that for the generator. 5e-3, 3e-3 and 2e-3.
         latent_lr: Adam's for the latents; 0.015, 0.01 and 0.01.
-        latent: numbers in a latent.
-        width: of the generator.
         lambda_adv: weight of −KL(p_T ‖ p_S) of the images on which both see the same class.
         lambda_bn: weight of the statistics' distance.
         lambda_oh: weight of the cross-entropy to the class asked for.

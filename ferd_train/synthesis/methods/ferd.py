@@ -29,13 +29,8 @@ class FERDRecipe(SynthesisRecipe):
 
     Attributes:
         steps: N_G, generator steps an epoch.
-        lr: Adam's, for the generator's weights.
-        latent_lr: Adam's, for the latents.
-        latent: numbers in a latent.
         width: of the generator; 64 in the paper.
-        lambda_adv: weight of L_adv.
-        lambda_bn: weight of L_bn.
-        lambda_oh: weight of L_oh.
+        lambda_adv, lambda_bn, lambda_oh: weights of L_adv, L_bn and L_oh.
         lambda_uni: weight of L_uni; 0 makes plain images in place of FAEs.
         adversarial: what L_adv is, a name in `ADVERSARIAL_TERMS`.
         match_student: L_bn over the student's layers too (paper), or the teacher's alone (release).

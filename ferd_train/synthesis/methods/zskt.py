@@ -39,8 +39,7 @@ class ZSKTRecipe(SynthesisRecipe):
     Attributes:
         student_steps: of the student for each of the generator's; 10 with the authors.
         lr: Adam's; 2e-3 in FERD, perhaps for all methods.
-        latent: numbers in a latent; 100 with the authors.
-        width: of the generator.
+        latent: 100 with the authors.
     """
 
     method: str = field(default="zskt", init=False)

@@ -242,7 +242,7 @@ def test_seconds_of_an_epoch_are_those_of_all_who_worked_on_it(teacher_file, tmp
         step(*arguments, **named)
 
     step = torch.optim.SGD.step
-    monkeypatch.setattr("ferd_train.training.stopwatch.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("ferd_train.training.trainer.time.perf_counter", lambda: clock[0])
     monkeypatch.setattr(torch.optim.SGD, "step", passes)
     with stopping_at_each_seam():
         finished(lambda: train_student(recipe_of("ferd"), teacher_file, tmp_path / "run"))
