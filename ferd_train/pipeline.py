@@ -120,9 +120,25 @@ def distil(job: Distilling, closing: Sequence[str] = ()) -> None:
             del plan  # with its images, which each run loads for itself
             shown = watching() if workers.is_first else nullcontext(ProgressReporter())
             with shown as reporter, after_what_is_at_hand("step", PATIENCE):
-                students = [_train(each, teacher, job, workers, reporter) for each in recipes]
+                students = []
+                for each in recipes:
+                    device = workers.choose_device(job.device)
+                    if workers.is_first:
+                        where = f"{each.arch} on {device.device} ({device.reason})"
+                        print(f"seed {each.seed}: {where}", file=sys.stderr)
+                    student = train_student(
+                        each,
+                        teacher,
+                        job.folder(each.seed),
+                        device=device,
+                        source=job.source,
+                        watch=partial(_note_epoch, reporter),
+                        reporter=reporter,
+                        workers=workers,
+                    )
+                    students.append(student)
         if job.score and workers.is_first:
-            _score(job, recipe, file, teacher.key, students, _scored_on(job, teacher))
+            _score(job, recipe, file, teacher, students)
             print(*_verdicts(job.out / "report", teacher, students), *closing, sep="\n")
             print(job.out / "report/report.html")
     if not job.score and workers.is_first:
@@ -208,41 +224,17 @@ def _scored_on(job: Distilling, teacher: FrozenTeacher) -> str:
     return dataset
 
 
-def _train(
-    recipe: StudentRecipe,
-    teacher: FrozenTeacher,
-    job: Distilling,
-    workers: Workers,
-    reporter: ProgressReporter,
-) -> Path:
-    device = workers.choose_device(job.device)
-    if workers.is_first:
-        name = f"seed {recipe.seed}: {recipe.arch} on {device.device} ({device.reason})"
-        print(name, file=sys.stderr)
-    return train_student(
-        recipe,
-        teacher,
-        job.folder(recipe.seed),
-        device=device,
-        source=job.source,
-        watch=partial(_note_epoch, reporter),
-        reporter=reporter,
-        workers=workers,
-    )
-
-
 def _score(
     job: Distilling,
     recipe: StudentRecipe,
-    teacher: Path,
-    teacher_key: str | None,
+    file: Path,
+    teacher: FrozenTeacher,
     students: Sequence[Path],
-    dataset: str,
 ) -> None:
     """Attack students and teacher alike, and report them together."""
     report = job.out / "report"
     settings = EvalConfig(
-        dataset=dataset,
+        dataset=_scored_on(job, teacher),
         classes=job.classes,
         class_order=job.class_order,
         data_dir=job.data_dir,
@@ -252,10 +244,10 @@ def _score(
         device=job.device,
         out=report,
     )
-    of_teacher = job.reading.settings(settings, teacher_key)
-    groups = [([*students, teacher], settings)]
+    of_teacher = job.reading.settings(settings, teacher.key)
+    groups = [([*students, file], settings)]
     if of_teacher != settings:  # options of the teacher do not hold for the students
-        groups = [(list(students), settings), ([teacher], of_teacher)]
+        groups = [(list(students), settings), ([file], of_teacher)]
     for files, each in groups:
         score_checkpoints(
             files,

@@ -103,7 +103,10 @@ class StudentPlan:
         seconds = sum(
             epoch.run(recipe, count) for recipe, count in zip(self.recipes, done, strict=True)
         )
-        return f"about {duration(seconds)}{_parts(epoch)}, by a few steps taken here"
+        return (
+            f"about {duration(seconds)} ({duration(epoch.making)} of images and "
+            f"{duration(epoch.learning)} of learning an epoch), by a few steps taken here"
+        )
 
     def _scoring(self, scoring: Scoring) -> str:
         data, plan, recipe = scoring.images, scoring.plan, self.recipes[0]
@@ -132,12 +135,6 @@ class StudentPlan:
             f"{networks} on {len(data)} images of {data.name}: {names}; about "
             f"{duration(seconds)} at most"
         )
-
-
-def _parts(epoch: EpochTime) -> str:
-    return (
-        f" ({duration(epoch.making)} of images and {duration(epoch.learning)} of learning an epoch)"
-    )
 
 
 def _epochs_done(run: RunFolder, recipe: StudentRecipe) -> int:

@@ -208,7 +208,15 @@ def load_teacher(
             advice="Set the size it was trained at with --set image_size=N.",
         )
     except UserError as reason:
-        _require_size(classifier, shape, str(file))
+        size = accepted_size(classifier, shape)
+        if size is not None:
+            raise UnfitError(
+                [
+                    f"{file} takes images of {size}×{size}, but image_size is {image_size} "
+                    f"({image_size}×{image_size})"
+                ],
+                {"image_size": str(size)},
+            ) from reason
         raise UserError(f"{file}: {reason}") from reason
     assert torch.is_floating_point(logits_BK)
     description = {
@@ -231,17 +239,3 @@ def accepted_size(network: nn.Module, image_shape: tuple[int, int, int]) -> int 
                 probe(network, (image_shape[0], size, size), "", by_gradient=False)
                 return size
     return None
-
-
-def _require_size(network: nn.Module, image_shape: tuple[int, int, int], name: str) -> None:
-    """Name another size that the network takes, if there is one.
-
-    Raises:
-        UnfitError: there is one.
-    """
-    size, wrong = accepted_size(network, image_shape), image_shape[1]
-    if size is not None:
-        raise UnfitError(
-            [f"{name} takes images of {size}×{size}, but image_size is {wrong} ({wrong}×{wrong})"],
-            {"image_size": str(size)},
-        )
