@@ -174,7 +174,7 @@ def _fitting_teacher(
 
 
 def _warn_of_file(teacher: FrozenTeacher) -> None:
-    """Warn of what the teacher's file leaves open, in terms of this command's options."""
+    """Warn of anything the teacher's file leaves open, in terms of this command's options."""
     said = re.sub("--(arch|normalize)", r"--teacher-\1", str(teacher.description["caution"]))
     if said:
         print(f"warning: teacher {teacher.description['name']}: {said}", file=sys.stderr)

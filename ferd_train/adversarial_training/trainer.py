@@ -185,7 +185,7 @@ class Training(Trainer[EpochLog]):
         self._mean_loss = state.get("mean_loss")  # none in older states
 
     def resume(self, file: Path) -> None:
-        """Read what `save` wrote, if the file exists; a `UserError` if it is damaged."""
+        """Continue from a saved state if the file exists; a `UserError` if it is damaged."""
         if file.exists():
             self._resume(file)
 

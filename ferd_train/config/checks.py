@@ -1,6 +1,6 @@
 """Bounds of a recipe's fields, said by their annotations: ``steps: Count = 400``.
 
-A value out of bounds raises a `UserError` with the field, its value and what to give.
+A value out of bounds raises a `UserError` with the field, its value and the values it may have.
 """
 
 from __future__ import annotations

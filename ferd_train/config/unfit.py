@@ -19,7 +19,7 @@ class UnfitError(UserError):
     """Differences between recipe and teacher, with fields that would fit.
 
     Attributes:
-        reasons: what is wrong or not known, a clause each.
+        reasons: a clause for each thing that is wrong or not known.
         changes: dotted field → value that fits; empty if not known.
         others: other remedies, a clause each.
         is_refused: whether the user cannot have meant it: a field differs from what is known and
@@ -49,7 +49,7 @@ class UnfitError(UserError):
         )
 
     def advise(self, verb: str, words: Words) -> str:
-        """One line: the reasons, other remedies, and last what to type, to be copied."""
+        """One line: reasons, other remedies, and last the text to copy and type."""
         ways = [*self.others, *([verb + words(self.changes)] if self.changes else [])]
         advice = ", or ".join(ways)
         return f"{'; '.join(self.reasons)}. {advice[:1].upper()}{advice[1:]}".strip()

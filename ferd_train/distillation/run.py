@@ -147,7 +147,7 @@ class ShownImages:
 
     @property
     def cautions(self) -> tuple[str, ...]:
-        """What may falsify the figures on them, or the learning from them."""
+        """Reasons to doubt the figures on them, or the learning from them."""
         those = (self.validation, self.real and self.real.images)
         return tuple(dict.fromkeys(text for each in those if each for text in each.cautions))
 

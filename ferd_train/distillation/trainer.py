@@ -3,7 +3,7 @@
 The loop is algorithm 1 of FERD (arXiv 2509.20793), for any method of making images and any loss.
 
 All randomness is keyed by (seed, epoch, purpose), so the state is the student, its optimiser, the
-vulnerability of each class, the figures so far, what `Seams` keep within an epoch, and the bank,
+vulnerability of each class, the figures so far, the state of `Seams` within an epoch, and the bank,
 which has its own folder. B batch, K classes, C channels, H × W pixels.
 """
 
@@ -316,7 +316,7 @@ class StudentTraining(Trainer[StudentLog]):
         self._figures = state.get("figures", {})  # none in older states
 
     def resume(self, file: Path, bank: Path) -> None:
-        """Read what `save` wrote, and the bank of then; a `UserError` if either is damaged."""
+        """Continue from a saved state and its bank; a `UserError` if either is damaged."""
         self._resume(file)
         with self._workers.in_turn():  # the first may cut off an unfinished batch
             self.bank = Bank.open(bank, self._bank_count)

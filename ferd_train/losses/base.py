@@ -57,7 +57,7 @@ class StudentObjective(ABC):
         return loss.detach()
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:  # noqa: B027 -- optional
-        """Set what depends on the epoch, counted from 1, such as a temperature."""
+        """Set values that depend on the epoch, counted from 1, such as a temperature."""
 
     def end_epoch(self) -> None:  # noqa: B027 -- optional
         """Update the state of the classes from the epoch's batches."""
@@ -71,7 +71,7 @@ class StudentObjective(ABC):
         return {}
 
     def load_class_state(self, remembered: Mapping[str, Tensor]) -> None:
-        """Restore what `class_state` gave."""
+        """Restore a state from `class_state`."""
         assert not remembered, f"{type(self).__name__} has no state, least of all {remembered}"
 
 

@@ -24,7 +24,7 @@ class ClassAware(TwoTerms):
         clean_temperature_K, adv_temperature_K: divide the teacher's logits as targets of clean, of
             attacked images.
         tally: of the epoch's images, from which `end_epoch` learns; `tally_name` in saved states.
-        state_attributes: of what outlasts an epoch, by name in records.
+        state_attributes: those that outlast an epoch, by name in records.
     """
 
     tally_name: ClassVar[str]
@@ -64,7 +64,7 @@ class ClassAware(TwoTerms):
     def observe(
         self, labels_B: Tensor, clean_BK: Tensor, adv_BK: Tensor, share: BatchShard
     ) -> None:
-        """Tally what `end_epoch` needs: labels and the student's logits of whole batches."""
+        """Tally values for `end_epoch`, from labels and the student's logits of whole batches."""
 
     def tallies(self) -> dict[str, Remembering]:
         return {self.tally_name: self.tally}

@@ -1,1 +1,1 @@
-"""What a run shows of itself: curves, galleries, time left."""
+"""Progress of a run: charts, galleries, time left."""

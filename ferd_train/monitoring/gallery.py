@@ -69,7 +69,7 @@ def evenly(total: int, most: int) -> NDArray[np.int64]:
 
 
 def _history(labels_N: NDArray[np.int64], label: int) -> NDArray[np.int64]:
-    """Places of a class's images, evenly over what there is of it."""
+    """Places of a class's images, evenly spread over all of them."""
     own = np.flatnonzero(labels_N == label)
     return own[evenly(len(own), COLUMNS)]
 

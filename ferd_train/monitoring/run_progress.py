@@ -23,7 +23,7 @@ class RunProgress:
         reporter.start(title)
 
     def at(self, seam: Seam) -> None:
-        """Count what was done since the last seam."""
+        """Count the work since the last seam."""
         passed = self._pace.at(seam)
         if passed is None:
             return

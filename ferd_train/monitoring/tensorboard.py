@@ -53,7 +53,7 @@ class TensorBoard:
 def scalars(log: StudentLog) -> Iterator[tuple[str, float]]:
     """Tags and values of an epoch: ``generator_loss``, ``generator_terms/bn``, ``class_weights/3``.
 
-    Without what was not measured.
+    Figures that were not measured are left out.
     """
     for tag, value in log.flat("/").items():
         if tag != "epoch" and value is not None:

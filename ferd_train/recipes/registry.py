@@ -46,7 +46,7 @@ STUDENT_RECIPES = _by_name(
     baselines.rslad_lab,
 )
 
-#: What recipes for students are made for, by what their names end in.
+#: Data sets that students' recipes are made for, by the end of their names.
 _MADE_FOR = {
     "cifar10": "cifar10",
     "cifar100": "cifar100",

@@ -38,7 +38,7 @@ class StudySettings:
 
 
 def run_study(asked: StudySettings) -> bool:
-    """Do what is left of a study and write its report; the report's path is the last line.
+    """Run the rest of a study and write its report; the report's path is the last line.
 
     All input is validated before the first epoch. Returns whether no trial failed.
     """

@@ -2,7 +2,7 @@
 
 The number of threads may change the last bit of a result, so it is one, whatever the machine and
 however many processes there are. A process that loses its parent ends at once, so that nothing is
-written behind the back of whoever continues the study.
+written while another process continues the study.
 """
 
 from __future__ import annotations

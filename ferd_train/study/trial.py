@@ -64,7 +64,7 @@ Notify = Callable[[Event], None]
 
 
 def run_trial(task: TrialTask, notify: Notify) -> None:
-    """Do what is left of a trial. Failures are notified, not raised."""
+    """Run the rest of a trial. Failures are notified, not raised."""
     try:
         make_folder(task.folder)
         with (

@@ -24,7 +24,7 @@ from ferd_eval.errors import UserError
 from ferd_train.config.checks import Bound, Checked, OneOf, Positive
 from ferd_train.training.process_group import WHOLE, BatchShard
 
-#: What a margin is measured on: the logits, or the probabilities ("confidence" in the paper).
+#: Margins are measured on the logits, or the probabilities ("confidence" in the paper).
 MARGIN_UNITS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "logits": lambda logits_BK: logits_BK,
     "probabilities": lambda logits_BK: logits_BK.softmax(dim=1),
@@ -102,7 +102,7 @@ class Reweighting(Checked, ABC):
 
 
 class OfMargins(Reweighting):
-    """Base of the strategies that go by margins."""
+    """Base of the strategies that use margins."""
 
     unit: str
 

@@ -3,7 +3,7 @@
 A folder of three files: ``images.u8`` (N×C×H×W bytes), ``labels.i64`` (N little-endian integers)
 and ``bank.json``, which says how many of them count. Images and labels reach the disk before the
 count does, so a kill in between leaves bytes that nobody reads and the next append overwrites.
-Draws map the file into memory, so what a process holds does not grow with N.
+Draws map the file into memory, so a process's memory does not grow with N.
 B batch, C channels, H × W pixels, N images.
 """
 

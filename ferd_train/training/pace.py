@@ -15,8 +15,8 @@ class Phase:
 
     Attributes:
         steps: an epoch.
-        passes: of a batch through a network, in a step: what steps of different phases cost, until
-            one of each was timed.
+        passes: of a batch through a network in a step: its cost until a step of the phase was
+            timed.
         begins: first epoch with them, counted from 1.
     """
 
@@ -26,10 +26,10 @@ class Phase:
 
 
 class Pace:
-    """Seconds of what is done and what is left.
+    """Seconds done and seconds left.
 
-    A step costs what those of its phase did so far; what lies before a phase's first step costs
-    what it did so far, and nothing until then.
+    A step counts as the mean of its phase's steps so far, and the time before a phase's first step
+    as its mean so far, 0 until then.
     """
 
     def __init__(self, phases: Mapping[str, Phase], epochs: int) -> None:

@@ -124,7 +124,7 @@ class RunFolder:
 def describe_run(
     recipe: RunRecipe, device: DeviceChoice, facts: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The record of a run that begins now; `facts` say what it is made from and how it ends."""
+    """The record of a run that begins now; `facts` are its sources and how it ends."""
     return {
         "status": "running",
         "started": now(),

@@ -101,7 +101,7 @@ class Trainer(ABC, Generic[Log]):
 
     @abstractmethod
     def _load(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `save` wrote; may raise anything if it does not fit."""
+        """Continue from a saved state; may raise anything if it does not fit."""
 
     def complete(
         self,
@@ -147,7 +147,7 @@ class Trainer(ABC, Generic[Log]):
         write_state(file, {**self._state(), **state})
 
     def _resume(self, file: Path) -> None:
-        """Read what `save` wrote.
+        """Continue from a saved state.
 
         Raises:
             UserError: the file is damaged.

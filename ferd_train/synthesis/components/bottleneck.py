@@ -31,7 +31,7 @@ NOISES: Mapping[str, Callable[[Tensor], tuple[int, ...]]] = {
     "channel": lambda z_BCHW: (*z_BCHW.shape[:2], 1, 1),
 }
 
-# The spread of ε's mean over n positions: what is left of it behind an average over them.
+# The spread of ε's mean over n positions.
 _MEAN_SPREADS: Mapping[str, Callable[[int], float]] = {
     "elementwise": lambda positions: positions**-0.5,
     "channel": lambda positions: 1.0,
@@ -47,7 +47,7 @@ REGULARISERS: Mapping[str, Callable[[int], float]] = {
 #: λ in equation 6: as learnt, before the softplus (paper), or after it (release).
 MASK_SCALES: Mapping[str, Callable[[Tensor], Tensor]] = {"raw": torch.clone, "softplus": softplus}
 
-#: Over what the maximum of equation 6 runs: the sample's channels (paper), or the whole batch's.
+#: Range of the maximum in equation 6: the sample's channels (paper), or the whole batch's.
 MASK_MAXIMA: Mapping[str, Callable[[Tensor], Tensor]] = {
     "sample": lambda variance_BC: variance_BC.amax(dim=1, keepdim=True),
     "batch": lambda variance_BC: variance_BC.amax(),

@@ -32,7 +32,7 @@ class FERDRecipe(SynthesisRecipe):
         width: of the generator; 64 in the paper.
         lambda_adv, lambda_bn, lambda_oh: weights of L_adv, L_bn and L_oh.
         lambda_uni: weight of L_uni; 0 makes plain images in place of FAEs.
-        adversarial: what L_adv is, a name in `ADVERSARIAL_TERMS`.
+        adversarial: form of L_adv, a name in `ADVERSARIAL_TERMS`.
         match_student: L_bn over the student's layers too (paper), or the teacher's alone (release).
         tap: layer after which the teacher is cut for L_uni; empty for its family's own.
         bottleneck: which features are not robust.
@@ -69,7 +69,7 @@ class FERD(Synthesis):
     """Makes images for given classes, harder ones as the student learns.
 
     Raises:
-        UserError: the teacher lacks what a term needs, or the images have sides that no generator
+        UserError: the teacher lacks something that a term needs, or the images have sides that no generator
             makes.
     """
 
