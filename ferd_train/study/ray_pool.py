@@ -27,7 +27,7 @@ def run_on_ray(tasks: Sequence[TrialTask], work: Path, address: str, watch: Watc
     """Run trials in their order, as many at once as the cluster has room for.
 
     Each takes a GPU if the cluster has any, else a CPU with one thread. One that loses its worker
-    continues elsewhere from its last epoch or batch. Arguments as of `run_in_processes`.
+    continues elsewhere from its last epoch or shard. Arguments as of `run_in_processes`.
 
     Args:
         work: parent of the tasks' folders, with the study's record; shared by the machines.

@@ -69,8 +69,8 @@ class FERD(Synthesis):
     """Makes images for given classes, harder ones as the student learns.
 
     Raises:
-        UserError: the teacher lacks something that a term needs, or the images have sides that no generator
-            makes.
+        UserError: the teacher lacks something that a term needs, or no generator makes images of
+            these sides.
     """
 
     def __init__(self, recipe: FERDRecipe, setting: Setting) -> None:
