@@ -146,7 +146,16 @@ class Training(Trainer[EpochLog]):
         if recipe.crop_padding or recipe.flip:
             noise = KeyedRng(epoch_seed(recipe.seed, self.epochs_done), "augment", index_B)
             x_BCHW = crop_and_flip(x_BCHW, noise, recipe.crop_padding, recipe.flip)
-        adv_BCHW = self._perturb(x_BCHW, y_B, index_B)
+        with frozen(self.network), torch.no_grad():
+            clean_BK = self.network(x_BCHW)
+        inner = self._loss.attack(recipe.inner_steps, recipe.inner_step)
+        adv_BCHW = inner.examples(
+            self.network,
+            Batch(x_BCHW, y_B, index_B, clean_BK),
+            Threat(recipe.eps),
+            seed=epoch_seed(recipe.seed, self.epochs_done),
+            passes=Passes(),
+        )
         self.network.train()
         self._optimizer.zero_grad(set_to_none=True)
         loss = self._loss(self.network, x_BCHW, adv_BCHW, y_B)
@@ -154,20 +163,6 @@ class Training(Trainer[EpochLog]):
         self._optimizer.step()
         self._average.update_parameters(self.network)
         return loss.detach()
-
-    def _perturb(self, x_BCHW: Tensor, y_B: Tensor, index_B: Tensor) -> Tensor:
-        """The inner maximisation, against the network in evaluation mode."""
-        recipe = self.recipe
-        with frozen(self.network), torch.no_grad():
-            clean_BK = self.network(x_BCHW)
-        inner = self._loss.attack(recipe.inner_steps, recipe.inner_step)
-        return inner.examples(
-            self.network,
-            Batch(x_BCHW, y_B, index_B, clean_BK),
-            Threat(recipe.eps),
-            seed=epoch_seed(recipe.seed, self.epochs_done),
-            passes=Passes(),
-        )
 
     def _state(self) -> dict[str, Any]:
         return {

@@ -184,21 +184,19 @@ class StudentTraining(Trainer[StudentLog]):
         agrees = None
         if made is not None:
             self._put_away(made)
-            agrees = self._teacher_agrees(made)
+            with frozen(self._teacher), torch.no_grad():
+                logits_BK = self._share.gather(self._teacher(made.x_BCHW))
+            agrees = float((logits_BK.argmax(1) == made.labels_B).double().mean())
             self._weigh(made, randomness)
+        labels_B = torch.zeros(0, dtype=torch.int64) if made is None else made.labels_B
         return {
             "generator_loss": None if made is None else made.loss,
             "generator_terms": {} if made is None else dict(made.terms),
             "kept_step": None if made is None else made.step,
             "teacher_agrees": agrees,
             "class_weights": weights_K.tolist(),
-            "class_counts": self._counts(made),
+            "class_counts": torch.bincount(labels_B, minlength=self._num_classes).tolist(),
         }
-
-    def _counts(self, made: Synthetic | None) -> list[int]:
-        labels_B = torch.zeros(0, dtype=torch.int64) if made is None else made.labels_B
-        counts: list[int] = torch.bincount(labels_B, minlength=self._num_classes).tolist()
-        return counts
 
     @property
     def _lr(self) -> float:
@@ -249,11 +247,7 @@ class StudentTraining(Trainer[StudentLog]):
         self._objective.begin_epoch(randomness.epoch, self.recipe.epochs)
         draw = self._synthesis.feed(self.bank, randomness)
         losses: list[Tensor] = []
-        parts: Mapping[str, Part] = {
-            "losses": losses,
-            **draw.streams,
-            **self._objective.tallies(),
-        }
+        parts: dict[str, Part] = {"losses": losses, **draw.streams, **self._objective.tallies()}
         with frozen(self._teacher):
             for step in self.seams.steps(STUDENT_STEP, self.recipe.distillation.steps, parts):
                 x_BCHW, labels_B = draw(step)
@@ -280,11 +274,6 @@ class StudentTraining(Trainer[StudentLog]):
         self._workers.sum_gradients(self.student.parameters())
         self._optimizer.step()
         return loss
-
-    def _teacher_agrees(self, made: Synthetic) -> float:
-        with frozen(self._teacher), torch.no_grad():
-            logits_BK = self._share.gather(self._teacher(made.x_BCHW))
-        return float((logits_BK.argmax(1) == made.labels_B).double().mean())
 
     def _validate(self) -> ValidationFigures | None:
         """On the first process alone."""

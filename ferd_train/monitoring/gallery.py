@@ -32,7 +32,8 @@ def gallery(bank: Bank, names: Sequence[str]) -> bytes:
     """
     shown_R = evenly(len(names), ROWS)
     labels_N = bank.read_labels()
-    places = [_history(labels_N, label) for label in shown_R]
+    own = [np.flatnonzero(labels_N == label) for label in shown_R]
+    places = [each[evenly(len(each), COLUMNS)] for each in own]
     flat_B = np.concatenate(places)
     drawn_BCHW, _ = bank.read(flat_B)
     rows = np.split(drawn_BCHW, np.cumsum([len(each) for each in places])[:-1])
@@ -43,7 +44,9 @@ def gallery(bank: Bank, names: Sequence[str]) -> bytes:
     font = ImageFont.load_default(size=14)
     captions = [_shorten(names[label], font) for label in shown_R]
     left = 2 * _MARGIN + int(max(font.getlength(caption) for caption in captions))
-    text = _caption(len(shown_R), len(names))
+    text = "Synthetic images, in each row from the first made to the last"
+    if len(shown_R) < len(names):
+        text += f"; {len(shown_R)} of {len(names)} classes, evenly chosen"
     right = max(left + COLUMNS * step_x, _MARGIN + int(font.getlength(text)))
     sheet = Image.new("RGB", (right + _MARGIN, _CAPTION + len(rows) * step_y + _MARGIN), _PAPER)
     draw = ImageDraw.Draw(sheet)
@@ -66,17 +69,6 @@ def gallery(bank: Bank, names: Sequence[str]) -> bytes:
 def evenly(total: int, most: int) -> NDArray[np.int64]:
     """`most` of `total` places, or all if they are fewer: first, last, and even steps between."""
     return np.linspace(0, total - 1, min(total, most)).round().astype(np.int64)
-
-
-def _history(labels_N: NDArray[np.int64], label: int) -> NDArray[np.int64]:
-    """Places of a class's images, evenly spread over all of them."""
-    own = np.flatnonzero(labels_N == label)
-    return own[evenly(len(own), COLUMNS)]
-
-
-def _caption(shown: int, classes: int) -> str:
-    which = "" if shown == classes else f"; {shown} of {classes} classes, evenly chosen"
-    return f"Synthetic images, in each row from the first made to the last{which}"
 
 
 def _enlarge(pixels_CHW: NDArray[np.uint8], scale: int) -> Image.Image:

@@ -31,7 +31,11 @@ class TensorBoard:
         if not self._installed:
             return
         if self._writer is None:
-            self._writer = self._open()
+            from torch.utils.tensorboard.writer import SummaryWriter
+
+            # A purge makes readers drop the steps of earlier files. The files stay: a running
+            # server would never get past a missing one.
+            self._writer = SummaryWriter(self._folder, purge_step=0)
         for log in logs[self._written :]:
             for tag, value in scalars(log):
                 self._writer.add_scalar(tag, value, log.epoch)
@@ -41,13 +45,6 @@ class TensorBoard:
     def close(self) -> None:
         if self._writer is not None:
             self._writer.close()
-
-    def _open(self) -> SummaryWriter:
-        from torch.utils.tensorboard.writer import SummaryWriter
-
-        # A purge makes readers drop the steps of earlier files. The files stay: a running server
-        # would never get past a missing one.
-        return SummaryWriter(self._folder, purge_step=0)
 
 
 def scalars(log: StudentLog) -> Iterator[tuple[str, float]]:

@@ -65,7 +65,9 @@ def run_study(asked: StudySettings) -> bool:
     if asked.dry_run:
         print(*_plan(study, of_all, wanted, asked.jobs), sep="\n")
         return True
-    with sole_user(work, "--work", below=_swept(work, of_all)):
+    # The study itself writes into these; each run sweeps its own folder.
+    swept = ["report", *(str(state.folder.relative_to(work)) for state in of_all)]
+    with sole_user(work, "--work", below=swept):
         write_record(study, work)
         left = [state for state in wanted if state.left(study.evaluations)]
         progress = _Progress(study, of_all, left, asked.jobs)
@@ -84,11 +86,6 @@ def run_study(asked: StudySettings) -> bool:
         print(f"failed: {state.trial.path}: {state.failure()}", file=sys.stderr)
     print(page)
     return not progress.failed
-
-
-def _swept(work: Path, of_all: Sequence[TrialState]) -> list[str]:
-    """Folders that the study itself writes into; each run sweeps its own."""
-    return ["report", *(str(state.folder.relative_to(work)) for state in of_all)]
 
 
 def _wanted(of_all: Sequence[TrialState], study: Study, only: Sequence[str]) -> list[TrialState]:

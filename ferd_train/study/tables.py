@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import mean
 
 from ferd_eval.errors import listed
-from ferd_eval.metrics import Comparison, Scores, SeedMean, compare_methods, seed_mean
+from ferd_eval.metrics import Comparison, SeedMean, compare_methods, seed_mean
 from ferd_eval.metrics.comparison.methods import FEWEST_SEEDS
 from ferd_eval.metrics.figures import Figure, board_figures
 from ferd_eval.report.leaderboard import ScoredGroup
@@ -55,7 +55,9 @@ class TableRow:
         entry = self.entries.get(column.evaluation.name)
         if entry is None:
             return SeedMean(None, None), 0
-        values = [_value(card.attacks[column.attack], figure) for card in entry.cards]
+        scores = [card.attacks[column.attack] for card in entry.cards]
+        keys = [board_figures(len(each.per_class))[figure].key for each in scores]
+        values = [each.figures[key] for each, key in zip(scores, keys, strict=True)]
         return seed_mean(values), len(values)
 
     def seconds(self) -> tuple[float, float] | None:
@@ -133,10 +135,6 @@ def _board_name(state: TrialState, evaluation: Evaluation, study: Study) -> str:
 def shown_figures() -> dict[str, Figure]:
     """Key → figure shown under each attack."""
     return {key: each for key, each in board_figures().items() if not each.limit}
-
-
-def _value(scores: Scores, figure: str) -> float | None:
-    return scores.figures[board_figures(len(scores.per_class))[figure].key]
 
 
 @dataclass(frozen=True, eq=False)

@@ -62,13 +62,25 @@ class RunFolder:
         earlier = read_manifest(folder, frozenset({"status", "recipe"}), "a training run")
         self.is_finished = False
         if earlier is None:
-            self._require_free()
+            # A network or a state whose record is lost is neither continued nor overwritten.
+            for file in (self.network, self.state):
+                if file.exists():
+                    raise UserError(
+                        f"{folder} holds {file.name} but no {RECORD} to say of which run. Choose "
+                        "another folder with --out."
+                    )
             self.record = dict(record)
             return
         _require_same_training(earlier, record, folder)
         self.record = earlier
         if earlier["status"] == "finished":
-            self._require_network()
+            recorded = look_up(earlier, "result.sha256")
+            if not self.network.is_file() or file_sha256(self.network) != recorded:
+                raise UserError(
+                    f"{folder} holds a finished run, but its {network} is missing or no longer the "
+                    f"one in {RECORD}. Restore it, or choose another folder with --out to train "
+                    "again."
+                )
             self.is_finished = True
 
     def begin(self, recipe: Recipe) -> None:
@@ -101,24 +113,6 @@ class RunFolder:
         write_atomically(self.folder / RECORD, with_checksum(self.record))
         self.state.unlink(missing_ok=True)
         self.is_finished = True
-
-    def _require_free(self) -> None:
-        """A network or a state whose record is lost is neither continued nor overwritten."""
-        for file in (self.network, self.state):
-            if file.exists():
-                raise UserError(
-                    f"{self.folder} holds {file.name} but no {RECORD} to say of which run. Choose "
-                    "another folder with --out."
-                )
-
-    def _require_network(self) -> None:
-        recorded = look_up(self.record, "result.sha256")
-        if not self.network.is_file() or file_sha256(self.network) != recorded:
-            raise UserError(
-                f"{self.folder} holds a finished run, but its {self.network.name} is missing or no "
-                f"longer the one in {RECORD}. Restore it, or choose another folder with --out to "
-                "train again."
-            )
 
 
 def describe_run(

@@ -116,8 +116,10 @@ class Seams:
     def load_state(self, state: Mapping[str, Any] | None) -> None:
         """Continue from `state` when its phase comes."""
         if state is not None:
-            own = state["parts"][self._workers.rank]
-            self._to_go_on_from = {**state, "parts": _unpacked(own)}
+            own_N = state["parts"][self._workers.rank]
+            buffer = io.BytesIO(own_N.numpy().tobytes())
+            parts = torch.load(buffer, map_location="cpu", weights_only=True)
+            self._to_go_on_from = {**state, "parts": parts}
 
     def _restored(self, phase: str, parts: Mapping[str, Part]) -> int | None:
         """Restore the parts, and return the steps that an earlier process did; None if none."""
@@ -159,13 +161,6 @@ def _packed(parts: Mapping[str, Part]) -> Tensor:
     buffer = io.BytesIO()
     torch.save({name: _remembered(part) for name, part in parts.items()}, buffer)
     return torch.from_numpy(np.frombuffer(buffer.getvalue(), np.uint8).copy())
-
-
-def _unpacked(packed_N: Tensor) -> dict[str, Any]:
-    """The inverse of `_packed`; nothing is executed."""
-    buffer = io.BytesIO(packed_N.numpy().tobytes())
-    remembered: dict[str, Any] = torch.load(buffer, map_location="cpu", weights_only=True)
-    return remembered
 
 
 def _remembered(part: Part) -> Any:

@@ -172,10 +172,6 @@ def renew_first_layer(generator: Generator, stream: torch.Generator) -> None:
         layer.bias.zero_()
 
 
-def _maml(slopes: list[Tensor], generator: Generator, clone: Generator) -> list[Tensor]:
-    return slopes
-
-
 def _reptile(slopes: list[Tensor], generator: Generator, clone: Generator) -> list[Tensor]:
     pairs = zip(generator.parameters(), clone.parameters(), strict=True)
     return [_REPTILE * (own.detach() - theirs.detach()) for own, theirs in pairs]
@@ -183,7 +179,7 @@ def _reptile(slopes: list[Tensor], generator: Generator, clone: Generator) -> li
 
 #: From the sum of a clone's gradients, the generator and the clone to the generator's gradients.
 METAS: Mapping[str, Callable[[list[Tensor], Generator, Generator], list[Tensor]] | None] = {
-    "maml": _maml,
+    "maml": lambda slopes, generator, clone: slopes,
     "reptile": _reptile,
     "none": None,
 }

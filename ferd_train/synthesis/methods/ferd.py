@@ -86,18 +86,13 @@ class FERD(Synthesis):
             match_student=recipe.match_student,
         )
         self._generator = run_generator(setting, recipe.latent, recipe.width)
-        self._try_objective()
-
-    def _try_objective(self) -> None:
-        """Score two grey images, so that errors come before the run."""
-        device = self.setting.device
-        x_BCHW = torch.full((2, *self.setting.image_shape), 0.5, device=device)
-        labels_B = torch.zeros(2, dtype=torch.int64, device=device)
-        recipe = self._recipe
-        with frozen(self.setting.teacher), frozen(self.setting.student):
+        # Two grey images are scored, so that errors come before the run.
+        x_BCHW = torch.full((2, *setting.image_shape), 0.5, device=setting.device)
+        labels_B = torch.zeros(2, dtype=torch.int64, device=setting.device)
+        with frozen(setting.teacher), frozen(setting.student):
             if recipe.lambda_uni:
-                require_positions(self.setting.teacher, recipe.tap or None, x_BCHW)
-            self._objective(x_BCHW, labels_B, torch.Generator(device))
+                require_positions(setting.teacher, recipe.tap or None, x_BCHW)
+            self._objective(x_BCHW, labels_B, torch.Generator(setting.device))
 
     def make(self, labels_B: Tensor, randomness: Randomness) -> Synthetic:
         """Train a new generator for N_G steps of Adam on its weights and its latents."""

@@ -117,8 +117,8 @@ def test_paths_are_seen_from_the_file(folder, monkeypatch, tmp_path):
     study = read_study(study_file(folder, 'out = "runs"\n' + text + METHODS + EVALUATIONS))
     assert study.out == folder / "runs"
     (source,) = study.teachers
-    assert (source.checkpoint, source.normalize) == (str(folder / "t/x.pt"), "0.5/0.5")
-    assert source.model_file == str(folder / "n.py:make")
+    assert (source.checkpoint, source.reading.normalize) == (str(folder / "t/x.pt"), "0.5/0.5")
+    assert source.reading.model_file == str(folder / "n.py:make")
     demo = read_study(
         study_file(folder, HEAD.replace("teacher.safetensors", "demo") + METHODS + EVALUATIONS)
     )
