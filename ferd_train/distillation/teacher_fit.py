@@ -7,7 +7,7 @@ record, else guessed from the data set to score on, or from one with such images
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -53,7 +53,9 @@ def fitting_teacher(
             changes = UnfitError.joined(found).changes if found else {}
             mended = intention.recipe.with_changes(changes)
             teacher = load(mended.image_size)
-            require_same_images(replace(intention, recipe=mended), teacher)
+            differs = compare(replace(intention, recipe=mended), teacher)
+            if differs.is_refused:
+                raise differs
             require_student(mended, teacher, usual)
             for check in checks:
                 check(mended, teacher)
@@ -121,16 +123,6 @@ class Intention:
     words: Words = as_options
 
 
-def require_same_images(intention: Intention, teacher: FrozenTeacher) -> None:
-    """Require the teacher's image size and ε, as far as both are known.
-
-    Raises:
-        UnfitError: they differ, and the user did not set them by hand.
-    """
-    if (unfit := compare(intention, teacher)).is_refused:
-        raise unfit
-
-
 def caution(intention: Intention, teacher: FrozenTeacher) -> str | None:
     """A line on anything that is not known to fit, or differs on purpose; None if nothing does."""
     unfit = compare(intention, teacher)
@@ -162,8 +154,15 @@ def compare(intention: Intention, teacher: FrozenTeacher) -> UnfitError:
             f"recipe's {taken}"
         )
     changes = {norm.field: text_of(norm.right) for norm in wrong if norm.field not in stated}
-    reasons += _long_steps(recipe, changes)
-    changes |= _steps(recipe, Fraction(changes.get("eps", recipe.eps)), stated)
+    eps = Fraction(changes.get("eps", recipe.eps))
+    for name, step in _step_sizes(recipe):
+        is_long = step > recipe.eps
+        if is_long and "eps" not in changes:
+            reasons.append(f"{name} is {text_of(step)}, beyond eps {text_of(recipe.eps)}")
+        # In proportion to ε; at most a quarter of it if the step was beyond the ball.
+        right = eps / 4 if is_long else step * eps / recipe.eps
+        if right != step and name not in stated:
+            changes[name] = text_of(right)
     unsaid = [norm.field for norm in wrong if norm.is_sure or foreign] + (
         unknown if foreign else []
     )
@@ -287,22 +286,3 @@ def _step_sizes(recipe: StudentRecipe) -> Iterator[tuple[str, Fraction]]:
         yield "reweighting.step_size", recipe.reweighting.step_size
     if isinstance(recipe.loss, PGDLossRecipe):
         yield "loss.step_size", recipe.loss.step_size
-
-
-def _steps(recipe: StudentRecipe, eps: Fraction, stated: Collection[str]) -> dict[str, str]:
-    """Step sizes in proportion to this ε; at most a quarter of it if they were beyond the ball."""
-    changes = {}
-    for name, step in _step_sizes(recipe):
-        right = step * eps / recipe.eps if step <= recipe.eps else eps / 4
-        if right != step and name not in stated:
-            changes[name] = text_of(right)
-    return changes
-
-
-def _long_steps(recipe: StudentRecipe, changes: Mapping[str, str]) -> list[str]:
-    """Clauses on steps beyond the ball, unless ε is changed anyway."""
-    return [
-        f"{name} is {text_of(step)}, beyond eps {text_of(recipe.eps)}"
-        for name, step in _step_sizes(recipe)
-        if step > recipe.eps and "eps" not in changes
-    ]
