@@ -70,11 +70,9 @@ class Distilling:
 
     @property
     def source(self) -> ImageSource:
-        """Of real images."""
         return ImageSource(self.data_dir, self.download, self.classes, self.class_order)
 
     def folder(self, seed: int) -> Path:
-        """Of the run with that seed."""
         return self.out if len(self.seeds) < 2 else self.out / f"seed-{seed}"
 
     def command(self, changes: Mapping[str, Any]) -> str:
@@ -214,7 +212,6 @@ def _scoring(job: Distilling, recipe: StudentRecipe, teacher: FrozenTeacher) -> 
 
 
 def _scored_on(job: Distilling, teacher: FrozenTeacher) -> str:
-    """Name of the data set to score on."""
     dataset = job.dataset or teacher.dataset
     if not dataset:
         raise UserError(

@@ -44,7 +44,6 @@ class PGDAdversarialTraining(RobustLoss):
     def __call__(
         self, network: nn.Module, x_BCHW: Tensor, adv_BCHW: Tensor, labels_B: Tensor
     ) -> Tensor:
-        """Cross-entropy on the perturbed images alone."""
         return F.cross_entropy(network(adv_BCHW), labels_B)
 
 
@@ -61,7 +60,6 @@ class TRADES(RobustLoss):
     def __call__(
         self, network: nn.Module, x_BCHW: Tensor, adv_BCHW: Tensor, labels_B: Tensor
     ) -> Tensor:
-        """Cross-entropy on the clean images, and how far the prediction moves."""
         clean_BK, adv_BK = network(x_BCHW), network(adv_BCHW)
         robust = F.kl_div(
             adv_BK.log_softmax(1), clean_BK.log_softmax(1), reduction="batchmean", log_target=True

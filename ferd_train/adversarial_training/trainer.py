@@ -123,7 +123,6 @@ class Training(Trainer[EpochLog]):
         return log
 
     def _learn(self) -> float:
-        """An epoch's steps; their mean loss."""
         recipe, number, steps = self.recipe, self.epochs_done, self._steps
         order_N = np.random.default_rng((recipe.seed, number)).permutation(self._train_N)
         batches = np.array_split(order_N, steps)
@@ -140,7 +139,6 @@ class Training(Trainer[EpochLog]):
         return mean_loss
 
     def _step(self, rows_B: NDArray[np.int64]) -> Tensor:
-        """One step of the optimiser; returns the loss."""
         recipe = self.recipe
         x_BCHW, y_B, index_B = take(self._data, rows_B, self._device)
         if recipe.crop_padding or recipe.flip:

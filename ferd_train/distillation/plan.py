@@ -138,7 +138,6 @@ class StudentPlan:
 
 
 def _epochs_done(run: RunFolder, recipe: StudentRecipe) -> int:
-    """Finished epochs."""
     if run.is_finished:
         return recipe.epochs
     if not run.state.exists():
@@ -161,7 +160,6 @@ class EpochTime:
     learning: float
 
     def run(self, recipe: StudentRecipe, epochs_done: int) -> float:
-        """Of the epochs left."""
         taught = recipe.epochs - max(epochs_done, recipe.warmup)
         return self.making * (recipe.epochs - epochs_done) + self.learning * taught
 
@@ -205,7 +203,6 @@ def _short(
     steps: int,
     batch: int,
 ) -> EpochTime:
-    """An epoch of so many steps."""
     changes = {"warmup": 0, "batch_size": batch, "distillation.steps": steps}
     known = flat(recipe)
     limits = {"synthesis.steps": steps, **recipe.synthesis.full_cost}

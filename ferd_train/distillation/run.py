@@ -39,7 +39,6 @@ class ImageSource:
     class_order: str | None = None
 
     def load(self, name: str, split: Split) -> LabelledImages:
-        """A split of a data set."""
         return load_dataset(
             name,
             self.data_dir,

@@ -83,7 +83,6 @@ class TeacherReading:
     normalize: str = "auto"
 
     def load(self, file: Path, image_size: int) -> FrozenTeacher:
-        """See `load_teacher`."""
         return load_teacher(file, image_size, **vars(self))
 
     def settings(self, settings: EvalConfig, key: str | None) -> EvalConfig:

@@ -71,7 +71,6 @@ class StudentObjective(ABC):
         return {}
 
     def load_class_state(self, remembered: Mapping[str, Tensor]) -> None:
-        """Restore a state from `class_state`."""
         assert not remembered, f"{type(self).__name__} has no state, least of all {remembered}"
 
 

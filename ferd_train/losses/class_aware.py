@@ -84,12 +84,10 @@ class ClassTally:
     """
 
     def __init__(self, num_classes: int, columns: int = 1) -> None:
-        """Of `columns` values for each image."""
         self._sum_KD = torch.zeros(num_classes, columns, dtype=torch.float64)
         self._count_K = torch.zeros(num_classes, dtype=torch.float64)
 
     def add(self, value_BD: Tensor, labels_B: Tensor) -> None:
-        """Add a batch."""
         labels_B = labels_B.cpu()
         self._sum_KD.index_add_(0, labels_B, value_BD.detach().double().cpu())
         self._count_K += torch.bincount(labels_B, minlength=len(self._count_K))

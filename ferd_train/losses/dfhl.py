@@ -89,7 +89,6 @@ class HardLabels(StudentObjective):
     def __call__(
         self, student: nn.Module, batch: Batch, adv_BCHW: Tensor, share: BatchShard = WHOLE
     ) -> Tensor:
-        """Cross-entropy, the batch mean."""
         assert self._seen is not None, "examples come first"
         hee_BCHW, classes_B = self._seen
         assert adv_BCHW is hee_BCHW, "the teacher labelled other examples"

@@ -41,7 +41,6 @@ class FERDLossRecipe(TwoDivergencesRecipe):
 
     @property
     def attack(self) -> UTAE:
-        """Equation 10."""
         return UTAE(steps=self.attack_steps, step_size=self.step_size, gamma=self.gamma)
 
 

@@ -33,7 +33,6 @@ class KLPGD(PGD):
         return torch.clamp(x_BCHW + _START_SCALE * noise_BCHW, 0, 1)
 
     def objective(self, problem: Problem) -> Objective:
-        """KL divergence from the clean prediction, per image."""
         clean_BK = problem.clean_logits_BK.log_softmax(dim=1)
         return lambda logits_BK: F.kl_div(
             logits_BK.log_softmax(dim=1), clean_BK, reduction="none", log_target=True

@@ -84,7 +84,6 @@ class TwoTerms(StudentObjective):
     """
 
     def __init__(self, loss: TwoDivergencesRecipe, attack: PGD | None = None) -> None:
-        """With the recipe's own attack if `attack` is None."""
         self.loss, self._attack = loss, attack or loss.attack
 
     def examples(

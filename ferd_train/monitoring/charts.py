@@ -179,7 +179,6 @@ def _figure(
 
 
 def _prepare(ax: Axes, unit: str, epochs: int) -> None:
-    """Axes of E epochs."""
     ax.set_xlabel("epoch", fontsize=9)
     ax.set_ylabel(unit, fontsize=9)
     ax.set_xlim((1, epochs) if epochs > 1 else (0.5, 1.5))
@@ -209,10 +208,8 @@ def _draw(ax: Axes, values: Values, style: tuple[str, str] | None, label: str) -
 
 
 def _known(values: Values) -> list[float]:
-    """The values that are known and finite."""
     return [value for value in values if value is not None and math.isfinite(value)]
 
 
 def _shortened(name: str) -> str:
-    """A name that leaves room for the lines."""
     return name if len(name) <= _LONGEST_LABEL else name[: _LONGEST_LABEL - 1] + "…"

@@ -72,7 +72,6 @@ def evenly(total: int, most: int) -> NDArray[np.int64]:
 
 
 def _enlarge(pixels_CHW: NDArray[np.uint8], scale: int) -> Image.Image:
-    """Each pixel as a square of `scale` by `scale`."""
     channels_CHW = pixels_CHW if len(pixels_CHW) == 3 else pixels_CHW[:1].repeat(3, axis=0)
     large_CHW = channels_CHW.repeat(scale, axis=1).repeat(scale, axis=2)
     return Image.fromarray(np.ascontiguousarray(large_CHW.transpose(1, 2, 0)))

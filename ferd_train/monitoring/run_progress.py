@@ -23,7 +23,6 @@ class RunProgress:
         reporter.start(title)
 
     def at(self, seam: Seam) -> None:
-        """Count the work since the last seam."""
         passed = self._pace.at(seam)
         if passed is None:
             return

@@ -33,7 +33,6 @@ class Pictures:
     """
 
     def __init__(self, folder: Path, class_names: Sequence[str]) -> None:
-        """Nothing is written yet to the run's folder."""
         self._folder, self._class_names = folder, class_names
         self._events = TensorBoard(folder / "tensorboard")
         self._drawn: float | None = None

@@ -108,7 +108,6 @@ def _wanted(of_all: Sequence[TrialState], study: Study, only: Sequence[str]) -> 
 def _plan(
     study: Study, of_all: Sequence[TrialState], wanted: Sequence[TrialState], jobs: int
 ) -> Iterator[str]:
-    """The lines of ``--dry-run``."""
     yield (
         f"{study.title}: {len(of_all)} networks, scored on {study.dataset}: "
         f"{', '.join(each.name for each in study.evaluations)}"
@@ -147,7 +146,6 @@ class _Progress:
     _said: float = 0.0
 
     def watch(self, task: TrialTask, event: Event) -> None:
-        """An event of a worker."""
         state = TrialState(task.trial, task.folder)
         if isinstance(event, Done | Failed):
             self._finished += 1

@@ -27,7 +27,6 @@ class TeacherSource:
     reading: TeacherReading
 
     def load(self, image_size: int) -> FrozenTeacher:
-        """The network; errors as of `load_teacher`."""
         with teacher_file(self.checkpoint) as file:
             return self.reading.load(file, image_size)
 
@@ -60,7 +59,6 @@ class MethodRow:
 
     @property
     def student_steps(self) -> int:
-        """Steps of SGD in the whole run."""
         return (self.recipe.epochs - self.recipe.warmup) * self.recipe.distillation.steps
 
 
@@ -89,7 +87,6 @@ class Trial:
 
     @property
     def recipe(self) -> StudentRecipe:
-        """Of its student."""
         assert self.row is not None
         return self.row.recipe.with_changes({"seed": self.seed})
 
@@ -107,7 +104,6 @@ class Evaluation:
 
     @property
     def folder(self) -> str:
-        """Of its runs, in a trial's folder."""
         return folder_name(self.name)
 
 

@@ -163,7 +163,6 @@ def _teacher(name: str, given: Any, folder: Path) -> TeacherSource:
 
 
 def _rows(top: _Section, seed: int, folder: Path) -> Iterable[MethodRow]:
-    """Each method with each loss, method by method."""
     losses, for_all = top.named("losses"), top.changes("set")
     for method, given in top.named("methods").items():
         where = f"methods.{method}"
@@ -222,7 +221,6 @@ def _common_eps(rows: Sequence[MethodRow], where: str) -> str:
 
 
 def _selection(content: Mapping[str, Any], students: Sequence[Trial]) -> Callable[[Trial], bool]:
-    """Which students ``skip`` and ``only`` leave."""
     known = {key: [_properties(each)[key] for each in students] for key in _properties(students[0])}
     skip, only = (_patterns(content, name, known) for name in ("skip", "only"))
 

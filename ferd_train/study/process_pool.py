@@ -118,7 +118,6 @@ def _context() -> SpawnContext | ForkServerContext:
 
 
 def _work(connection: Connection) -> None:
-    """Main function of the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server may have been started elsewhere
     torch.set_num_threads(1)
     tasks: SimpleQueue[TrialTask] = SimpleQueue()

@@ -45,7 +45,6 @@ class TrialState:
 
     @property
     def run(self) -> Path:
-        """Folder of the training run."""
         return self.folder / RUN
 
     def is_trained(self) -> bool:
@@ -62,7 +61,6 @@ class TrialState:
         return self.trial.row is None or network == self._trained_network()
 
     def evaluation(self, evaluation: Evaluation) -> Path:
-        """Folder of the outcomes."""
         return self.folder / evaluation.folder
 
     def left(self, evaluations: tuple[Evaluation, ...]) -> tuple[str, ...]:
@@ -82,17 +80,14 @@ class TrialState:
         return str(said)
 
     def fail(self, reason: str) -> None:
-        """Keep the reason."""
         if self.folder.is_dir():
             content = to_json({"reason": reason, "when": now()})
             write_atomically(self.folder / FAILURE, content.encode())
 
     def succeed(self) -> None:
-        """Forget an earlier failure."""
         (self.folder / FAILURE).unlink(missing_ok=True)
 
     def training_time(self) -> TrainingTime:
-        """Of the epochs that are finished."""
         lines = []
         try:
             with (self.run / "metrics.jsonl").open(encoding="utf-8") as stream:
@@ -106,12 +101,10 @@ class TrialState:
         )
 
     def scoring_seconds(self, evaluation: Evaluation) -> float:
-        """Of a finished evaluation."""
         cost = _record(self.evaluation(evaluation)).get("cost") or {}
         return sum(float(each.get("seconds") or 0) for each in cost.values())
 
     def _trained_network(self) -> str | None:
-        """Digest of the finished student."""
         record = _record(self.run)
         finished = record.get("status") == "finished"
         digest = look_up(record, "result.sha256")

@@ -39,7 +39,6 @@ class TableRow:
 
     @property
     def trained(self) -> tuple[TrialState, ...]:
-        """The students that are finished."""
         return tuple(each for each in self.states if each.is_trained()) if self.row else ()
 
     def by_seed(self, column: AttackColumn) -> dict[int, Outcomes]:
@@ -78,7 +77,6 @@ class AttackColumn:
 
     @property
     def title(self) -> str:
-        """Of the attack."""
         return TITLES.get(self.attack, self.attack)
 
 
@@ -149,7 +147,6 @@ class AgainstBaseline:
 
     @property
     def why_not(self) -> str:
-        """Why nothing was compared."""
         have = f"seeds {listed(tuple(map(str, self.seeds)))}" if self.seeds else "no seed"
         return (
             f"{self.row.name} and {self.baseline.name} have {have} in common under "

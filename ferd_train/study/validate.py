@@ -128,7 +128,6 @@ def _require_images(teacher: FrozenTeacher, images: Sequence[LabelledImages]) ->
 
 
 def _as_table(changes: Mapping[str, str]) -> str:
-    """Fields as a study sets them."""
     fields = (f'"{name}" = "{value}"' for name, value in changes.items())
     return f"set = {{ {', '.join(fields)} }}"
 

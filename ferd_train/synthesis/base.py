@@ -150,7 +150,6 @@ class Synthesis(ABC):
         return {name: part.state_dict() for name, part in self.parts().items()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Restore a state from `state`."""
         for name, part in self.parts().items():
             part.load_state_dict(state[name])
 

@@ -194,7 +194,6 @@ class SoftmaxOfLosses(Reweighting):
     temperature: Positive = 1.0
 
     def vulnerability(self, logits_BK: Tensor, labels_B: Tensor) -> Tensor:
-        """Cross-entropy to the class that was asked for."""
         return losses.cross_entropy(logits_BK, labels_B)
 
     def weights(self, vulnerability_K: Tensor) -> Tensor:

@@ -25,7 +25,6 @@ class AugmentationRecipe(Checked):
     flip: bool = True
 
     def __call__(self, x_BCHW: Tensor, seed: int, place_B: Tensor) -> Tensor:
-        """Images shifted and flipped, keyed by their places in the batch."""
         noise = KeyedRng(seed, "augment", place_B)
         return crop_and_flip(x_BCHW, noise, self.crop_padding, self.flip)
 

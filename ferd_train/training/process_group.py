@@ -149,7 +149,6 @@ class BatchShard:
 
     @property
     def rows(self) -> slice:
-        """The process's own."""
         if self.workers.count == 1:
             return slice(None)
         rank, count = self.workers.rank, self.workers.count
@@ -157,7 +156,6 @@ class BatchShard:
 
     @property
     def fraction(self) -> float:
-        """Of the batch."""
         return 1.0 if self.workers.count == 1 else len(range(self.total)[self.rows]) / self.total
 
     def own(self, x_B: Tensor) -> Tensor:

@@ -157,7 +157,6 @@ class Seams:
 
 
 def _packed(parts: Mapping[str, Part]) -> Tensor:
-    """The state of parts, as bytes."""
     buffer = io.BytesIO()
     torch.save({name: _remembered(part) for name, part in parts.items()}, buffer)
     return torch.from_numpy(np.frombuffer(buffer.getvalue(), np.uint8).copy())

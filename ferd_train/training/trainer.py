@@ -44,7 +44,6 @@ class Stopwatch:
         return seconds
 
     def set(self, seconds: float) -> None:
-        """Go on from there."""
         self._began = time.perf_counter() - seconds
 
 
@@ -84,7 +83,6 @@ class Trainer(ABC, Generic[Log]):
 
     @property
     def epochs_done(self) -> int:
-        """Number of finished epochs."""
         return len(self.logs)
 
     @abstractmethod

@@ -44,7 +44,6 @@ class Ring:
         return len(self._kept_R2D)
 
     def add(self, both_B2D: Tensor) -> None:
-        """Add a batch of any size."""
         both_B2D = both_B2D.detach().cpu().float()[-self._capacity :]
         free = self._capacity - len(self)
         self._kept_R2D = torch.cat([self._kept_R2D, both_B2D[:free]])

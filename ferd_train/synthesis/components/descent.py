@@ -37,7 +37,6 @@ class BestBatch:
         self.forget()
 
     def forget(self) -> None:
-        """Start anew."""
         self._loss = torch.full((), torch.inf, device=self._device)
         self._step = torch.zeros((), dtype=torch.int64, device=self._device)
         self._x_BCHW: Tensor | None = None

@@ -107,7 +107,6 @@ def _children(
 
 
 def _pooled(linear: nn.Linear) -> nn.Sequential:
-    """Global average pooling and the linear layer."""
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(1), linear)
 
 

@@ -190,7 +190,6 @@ class Contrast:
         self._adam.zero_grad(set_to_none=True)
 
     def end_round(self) -> None:
-        """Remember the best features."""
         self._ring.add(self._best_B2D)
         self._lowest, self._best_B2D = torch.full((), torch.inf), self._best_B2D[:0]
 

@@ -96,7 +96,6 @@ class DeepInv(Synthesis):
         self._matching = BatchNormMatching(setting.teacher) if recipe.lambda_bn else None
 
     def make(self, labels_B: Tensor, randomness: Randomness) -> Synthetic:
-        """Start from noise and take all steps."""
         recipe, setting = self._recipe, self.setting
         shape = (len(labels_B), *setting.image_shape)
         drawn_BCHW = torch.randn(shape, generator=randomness.stream("pixels"))

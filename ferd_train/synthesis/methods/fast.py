@@ -148,7 +148,6 @@ class Fast(Synthesis):
         return recipe.on(**terms)
 
     def _learn(self, gradients: list[Tensor]) -> None:
-        """One step of the generator."""
         for parameter, gradient in zip(self._generator.parameters(), gradients, strict=True):
             parameter.grad = gradient
         self._outer.step()

@@ -95,7 +95,6 @@ class ZSKT(Synthesis):
         return Feed(draw, {"own": own, "students": students})
 
     def _learn(self, latents: torch.Generator) -> None:
-        """A step of Adam on the generator alone."""
         setting = self.setting
         with frozen(setting.teacher), frozen(setting.student):
             loss = minus_kl(*self._logits(self._images(latents)))
@@ -112,7 +111,6 @@ class ZSKT(Synthesis):
         return x_BCHW
 
     def _logits(self, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
-        """Teacher's and student's of the whole batch."""
         setting = self.setting
         gather = setting.share.gather
         return gather(setting.teacher(x_BCHW)), gather(setting.student(x_BCHW))
