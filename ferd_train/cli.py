@@ -75,22 +75,15 @@ def teacher(
     if seed is not None:
         wanted = wanted.with_changes({"seed": seed})
 
-    from ferd_eval.datasets import load_dataset
     from ferd_eval.runtime.device import choose_device
     from ferd_train.adversarial_training.run import train_teacher
+    from ferd_train.distillation.run import ImageSource
     from ferd_train.monitoring.run_progress import watching
     from ferd_train.training.seams import PATIENCE
 
     chosen = choose_device(device)
     print(f"{recipe}: {wanted.arch} on {chosen.device} ({chosen.reason})", file=sys.stderr)
-    data = load_dataset(
-        wanted.dataset,
-        data_dir,
-        split="train",
-        download=download,
-        classes=classes,
-        class_order=class_order,
-    )
+    data = ImageSource(data_dir, download, classes, class_order).load(wanted.dataset, "train")
     for caution in data.cautions:
         print(f"warning: {caution}", file=sys.stderr)
     with watching() as reporter, after_what_is_at_hand("step", PATIENCE):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ferd_eval.datasets import LabelledImages, load_dataset
+from ferd_eval.datasets import LabelledImages
 from ferd_eval.io.lock import sole_user
 from ferd_eval.runtime.device import DeviceChoice, exact_arithmetic
 from ferd_eval.runtime.progress import ProgressReporter
@@ -23,24 +23,15 @@ def train_teacher(
     out: Path,
     *,
     device: DeviceChoice,
-    data_dir: Path | None = None,
-    download: bool = False,
-    data: LabelledImages | None = None,
+    data: LabelledImages,
     watch: Callable[[EpochLog, int], None] = lambda log, epochs: None,
     reporter: ProgressReporter | None = None,
 ) -> Path:
-    """Train, or continue training, and return the path of the saved network.
+    """Train on `data`, or continue training, and return the path of the saved network.
 
     The weights saved are the moving average after the last epoch; nothing is selected on any data.
-    Arguments and errors as of `train_student`.
-
-    Args:
-        recipe, out, device, watch, reporter: as there.
-        data_dir, download: where the data set is, and whether to fetch a missing one.
-        data: training images, in place of the recipe's data set.
+    Other arguments and errors are those of `train_student`.
     """
-    if data is None:
-        data = load_dataset(recipe.dataset, data_dir, split="train", download=download)
     with sole_user(out):
         facts = {
             "dataset": data.describe(),

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import nn
@@ -47,15 +47,8 @@ class Stopwatch:
         self._began = time.perf_counter() - seconds
 
 
-class EpochFigures(Protocol):
-    """Figures of one epoch: a dataclass of plain values."""
-
-    @property
-    def epoch(self) -> int:
-        """Counted from 1."""
-
-
-Log = TypeVar("Log", bound=EpochFigures)
+#: Figures of one epoch: a dataclass of plain values.
+Log = TypeVar("Log")
 
 
 class Trainer(ABC, Generic[Log]):
