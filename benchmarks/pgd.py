@@ -1,11 +1,14 @@
-"""PGD-20 against torchattacks: same network, same batch, same threads, in one run.
+"""PGD-20 against torchattacks: same network, same images, same threads, in one run.
 
-    python benchmarks/pgd.py [--arch resnet18] [--batch 64] [--pairs 5] [--device cpu]
+    python benchmarks/pgd.py [--arch resnet18 | --checkpoint FILE] [--images 64] [--batch 64]
+        [--pairs 5] [--device cpu] [--clock cpu]
 
-Prints the wall time of both, each with clean predictions before and predictions on the result
-after, which is what a user wants (ours in the memory layout that `ferd-eval score` uses); the
-median of the ratios ours/theirs over alternating pairs; and the share of our time that is spent
-outside the network's forward and backward passes. Needs torchattacks, and an idle machine.
+Three sides take turns: the attack of torchattacks; ours; and the whole of ``ferd_eval.score``, with
+its look at the network and its table. Each makes clean predictions before and predictions on the
+result after, which is what a user wants (ours in the memory layout that ``ferd-eval score`` uses).
+Prints the median time of each, the median of the ratios to torchattacks, and the share of the
+attack's time that is spent outside the network's forward and backward passes. Needs torchattacks,
+and an idle machine; elsewhere take ``--clock cpu`` and one thread.
 """
 
 from __future__ import annotations
@@ -15,102 +18,146 @@ import copy
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 import torchattacks
 from torch import Tensor, nn
 
+from ferd_eval import build_classifier, load_checkpoint, load_dataset, score
 from ferd_eval.attacks import PGD, Batch, Passes, Threat
 from ferd_eval.models import build_architecture
 from ferd_eval.runtime.device import choose_device
+from ferd_eval.runtime.malloc import keep_freed_memory
+
+EPS = "8/255"
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--arch", default="resnet18")
+    options = arguments()
+    keep_freed_memory()  # as the command line does
+    torch.set_num_threads(options.threads)
+    device = choose_device(options.device).device
+    clock = time.process_time if options.clock == "cpu" else time.perf_counter
+    network, x_NCHW, labels_N = work_of(options, device)
+    own_network = copy.deepcopy(network).to(memory_format=torch.channels_last)
+    own_NCHW = x_NCHW.contiguous(memory_format=torch.channels_last)
+    parts = torch.arange(len(x_NCHW)).split(options.batch)
+    theirs = torchattacks.PGD(network, eps=8 / 255, alpha=2 / 255, steps=20, random_start=True)
+
+    def run_theirs() -> None:
+        for part in parts:
+            with torch.no_grad():
+                network(x_NCHW[part])  # clean predictions, which ours include
+            adv_BCHW = theirs(x_NCHW[part], labels_N[part])  # cannot be called inside no_grad
+            with torch.no_grad():
+                network(adv_BCHW).argmax(1)
+
+    def run_ours() -> None:
+        for part in parts:
+            with torch.no_grad():
+                logits_BK = own_network(own_NCHW[part])
+            batch = Batch(own_NCHW[part], labels_N[part], part.to(device), logits_BK)
+            PGD()(own_network, batch, Threat(EPS), seed=0, passes=Passes())
+
+    def run_score() -> None:
+        score(own_network, (x_NCHW, labels_N), "pgd", EPS, batch_size=options.batch)
+
+    def run_passes() -> None:
+        for part in parts:
+            bare_passes(own_network, own_NCHW[part], labels_N[part])
+
+    sides = {
+        "torchattacks": run_theirs,
+        "the attack": run_ours,
+        "score": run_score,
+        "bare passes": run_passes,
+    }
+    run_theirs(), run_score()
+    taken: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(options.pairs):
+        for name, run in sides.items():
+            taken[name].append(seconds(run, device, clock))
+    print(
+        f"{options.checkpoint or options.arch}, {len(x_NCHW)} images in batches of "
+        f"{options.batch}, {device}, {options.threads} threads, {options.clock} seconds"
+    )
+    median = {name: statistics.median(each) for name, each in taken.items()}
+    for name in sides:
+        pairs = zip(taken[name], taken["torchattacks"], strict=True)
+        ratios = sorted(ours / reference for ours, reference in pairs)
+        print(
+            f"{name:13}{median[name]:8.3f} s   ratio {statistics.median(ratios):6.3f}   "
+            f"({ratios[0]:.3f} to {ratios[-1]:.3f})"
+        )
+    outside = max(0.0, 1 - median["bare passes"] / median["the attack"])
+    print(f"outside 22 forward and 20 backward passes {outside:.1%}")
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--arch", default="resnet18", help="with fresh weights, on random images")
     parser.add_argument("--side", type=int, default=32)
     parser.add_argument("--channels", type=int, default=3)
+    parser.add_argument("--checkpoint", type=Path, help="in place of --arch")
+    parser.add_argument("--model-file")
+    parser.add_argument("--normalize", default="auto")
+    parser.add_argument("--dataset", default="demo", help="for --checkpoint")
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="auto")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
+    return parser.parse_args()
+
+
+def work_of(options: argparse.Namespace, device: torch.device) -> tuple[nn.Module, Tensor, Tensor]:
+    """The network, images N×C×H×W and labels."""
     torch.manual_seed(0)
-    device = choose_device(options.device).device
-    network = build_architecture(options.arch, num_classes=10, in_channels=options.channels).build()
-    network.eval().to(device)
-    ours_network = copy.deepcopy(network).to(memory_format=torch.channels_last)
-    shape = (options.batch, options.channels, options.side, options.side)
-    x_BCHW = torch.rand(shape, device=device)
-    labels_B = torch.randint(10, (options.batch,), device=device)
-    threat = Threat("8/255")
-
-    theirs = torchattacks.PGD(network, eps=8 / 255, alpha=2 / 255, steps=20, random_start=True)
-
-    def run_theirs() -> Tensor:
-        with torch.no_grad():
-            network(x_BCHW)  # clean predictions, which ours include
-        adv_BCHW = theirs(x_BCHW, labels_B)  # cannot be called inside no_grad
-        with torch.no_grad():
-            return network(adv_BCHW).argmax(1)
-
-    def run_ours() -> Tensor:
-        # As `ferd-eval score` does it for every architecture it knows.
-        own_BCHW = channels_last(x_BCHW)
-        with torch.no_grad():
-            logits_BK = ours_network(own_BCHW)
-        batch = Batch(own_BCHW, labels_B, torch.arange(options.batch, device=device), logits_BK)
-        return PGD()(ours_network, batch, threat, seed=0, passes=Passes()).adv_pred_R
-
-    run_theirs(), run_ours()
-    pairs = [(seconds(run_ours, device), seconds(run_theirs, device)) for _ in range(options.pairs)]
-    inside = statistics.median(
-        seconds(lambda: bare_passes(ours_network, channels_last(x_BCHW), labels_B), device)
-        for _ in range(options.pairs)
+    if options.checkpoint is None:
+        architecture = build_architecture(
+            options.arch, num_classes=10, in_channels=options.channels
+        )
+        network = architecture.build().eval().to(device)
+        shape = (options.images, options.channels, options.side, options.side)
+        return network, torch.rand(shape, device=device), torch.randint(10, shape[:1]).to(device)
+    classifier, _ = build_classifier(
+        load_checkpoint(options.checkpoint),
+        model_file=options.model_file,
+        normalize=options.normalize,
     )
-    ours, reference = (statistics.median(column) for column in zip(*pairs, strict=True))
-    ratios = sorted(a / b for a, b in pairs)
-    print(f"{options.arch}, batch {options.batch}, {device}, {options.threads} threads")
-    print(f"ferd_eval    {ours:8.3f} s ")
-    print(f"torchattacks {reference:8.3f} s")
-    print(
-        f"ratio        {statistics.median(ratios):8.3f}   "
-        f"(pairs from {ratios[0]:.3f} to {ratios[-1]:.3f})"
-    )
-    print(f"22 forward and 20 backward passes alone {inside:.3f} s:")
-    print(f"outside them {max(0.0, 1 - inside / ours):8.1%}")
+    data = load_dataset(options.dataset, options.data_dir).first(options.images)
+    x_NCHW = torch.from_numpy(data.images_NCHW).float().div_(255)
+    labels_N = torch.from_numpy(data.labels_N)
+    return classifier.eval().to(device), x_NCHW.to(device), labels_N.to(device)
 
 
-def bare_passes(network: nn.Module, x_BCHW: Tensor, labels_B: Tensor) -> Tensor:
+def bare_passes(network: nn.Module, x_BCHW: Tensor, labels_B: Tensor) -> None:
     """The passes a PGD-20 verdict needs and nothing else: the floor."""
-    for parameter in network.parameters():
-        parameter.requires_grad_(False)
+    network.requires_grad_(False)
     for _ in range(20):
         leaf_BCHW = x_BCHW.detach().requires_grad_()
         loss = nn.functional.cross_entropy(network(leaf_BCHW), labels_B, reduction="sum")
         torch.autograd.grad(loss, leaf_BCHW)
-    for parameter in network.parameters():
-        parameter.requires_grad_(True)
+    network.requires_grad_(True)
     with torch.no_grad():
         network(x_BCHW)
-        logits_BK: Tensor = network(x_BCHW)
-    return logits_BK
+        network(x_BCHW)
 
 
-def channels_last(x_BCHW: Tensor) -> Tensor:
-    """The same images in the layout that ours run in."""
-    return x_BCHW.contiguous(memory_format=torch.channels_last)
-
-
-def seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Wall time, with the device's queue emptied before and after."""
+def seconds(work: Callable[[], object], device: torch.device, clock: Callable[[], float]) -> float:
+    """Time of the work, with the device's queue emptied before and after."""
     synchronise(device)
-    began = time.perf_counter()
+    began = clock()
     work()
     synchronise(device)
-    return time.perf_counter() - began
+    return clock() - began
 
 
 def synchronise(device: torch.device) -> None:

@@ -18,7 +18,7 @@ TINY = {
     "autoattack": ("CKPT --limit 3 --batch 3 --eps 0.9", "ratio"),
     "batch_sizes": ("CKPT --limit 4 --sizes 2,4 --eps 0.9", "flips"),
     "coverage": ("--repetitions 1 --only runs,pairs", "| runs |"),
-    "pgd": ("--arch resnet8 --side 8 --batch 2 --pairs 1 --threads 1", "ratio"),
+    "pgd": ("--arch resnet8 --side 8 --images 2 --batch 2 --pairs 1 --threads 1", "ratio"),
     "report": ("--classes 3 --images 30", "processor time"),
     "trainer": (
         "--threads 1 --clock cpu --arch resnet8-w8 --batch 4 --steps 1 1 --epochs 1",
