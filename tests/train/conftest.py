@@ -112,10 +112,12 @@ def teacher_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 _DRAW_CHARTS = Pictures._draw_charts
 
 
-@pytest.fixture(autouse=True)
-def _no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def _no_charts() -> Iterator[None]:
     """Drawing takes longer than a tiny run."""
-    monkeypatch.setattr(Pictures, "_draw_charts", lambda *_, **__: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Pictures, "_draw_charts", lambda *_, **__: None)
+        yield
 
 
 @pytest.fixture
