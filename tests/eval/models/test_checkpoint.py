@@ -454,20 +454,28 @@ def test_nothing_in_a_file_reaches_numpy(tmp_path, legacy):
     )
 
 
+def follow(command, monkeypatch):
+    """Do what ``python -c CODE WORDS`` does, without the start of an interpreter."""
+    python, flag, code, *words = command
+    assert (python, flag) == ("python", "-c")
+    monkeypatch.setattr(sys, "argv", ["-c", *words])
+    exec(code, {"__name__": "__main__"})
+
+
 @pytest.mark.parametrize("legacy", [False, True])
-def test_a_pickled_module_is_refused_with_the_way_out(tmp_path, legacy):
+def test_a_pickled_module_is_refused_with_the_way_out(tmp_path, legacy, monkeypatch):
     file = saved(tmp_path, nn.Sequential(nn.Linear(2, 3)), legacy=legacy, name="it's me.pt")
     message = refusal(file)
     assert "torch.nn.modules.container.Sequential" in message
     assert "trust" in message
     command = shlex.split(message[message.index("python -c") :])
-    subprocess.run([sys.executable, *command[1:]], check=True, capture_output=True)
+    follow(command, monkeypatch)
     checkpoint = load_checkpoint(tmp_path / "it's me.weights.pt")
     assert list(checkpoint.tensors) == ["0.weight", "0.bias"]
 
 
 @pytest.mark.parametrize("kind", ["script", "export"])
-def test_a_program_is_refused_with_the_way_to_its_weights(tmp_path, kind):
+def test_a_program_is_refused_with_the_way_to_its_weights(tmp_path, kind, monkeypatch):
     network = nn.Sequential(nn.Linear(2, 3)).eval()
     file = tmp_path / "net.pt2"
     if kind == "script":
@@ -477,7 +485,7 @@ def test_a_program_is_refused_with_the_way_to_its_weights(tmp_path, kind):
     message = refusal(file)
     assert {"script": "TorchScript", "export": "torch.export"}[kind] in message
     command = shlex.split(message[message.index("python -c") :])
-    subprocess.run([sys.executable, *command[1:]], check=True, capture_output=True)
+    follow(command, monkeypatch)
     checkpoint = load_checkpoint(tmp_path / command[-1])
     torch.testing.assert_close(dict(checkpoint.tensors), network.state_dict())
 
