@@ -22,11 +22,9 @@ import typer
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from ferd_eval.metrics import (
-    Comparison,
+from ferd_eval.metrics import Comparison, compare, compare_methods
+from ferd_eval.metrics.intervals import (
     clopper_pearson_lower,
-    compare,
-    compare_methods,
     gap_interval,
     lowest_percent_interval,
     possibly_worst,

@@ -8,9 +8,8 @@ B batch, M targets, K classes, C channels, H × W pixels.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any, final
 
 import torch
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from ferd_eval.attacks.keyed_rng import KeyedRng
 from ferd_eval.attacks.losses import margin
 from ferd_eval.attacks.passes import Passes
-from ferd_eval.attacks.pixel_bounds import distance_inside, inside
+from ferd_eval.attacks.problem import Batch, Perturbed, Problem, predict
 from ferd_eval.attacks.threat import Threat
 from ferd_eval.models.frozen import frozen
 from ferd_eval.runtime.device import seed_torch
@@ -27,163 +26,27 @@ from ferd_eval.runtime.device import seed_torch
 #: Rounding slack on ‖x_adv − x‖∞: x ± ε is itself rounded in float32.
 LINF_SLACK = 1e-6
 
-Objective = Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """Images to attack, on the network's device and in its precision.
-
-    Attributes:
-        x_BCHW: pixels in [0, 1].
-        labels_B: true classes.
-        indices_B: positions in the data set; random numbers are keyed by them.
-        clean_logits_BK: the network's output on `x_BCHW`.
-    """
-
-    x_BCHW: Tensor
-    labels_B: Tensor
-    indices_B: Tensor
-    clean_logits_BK: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class Problem:
-    """What the author of an attack gets to work with.
-
-    Attributes:
-        model: what the attack searches with.
-        judge: what decides: the network under test. The same, or the same but for rounding.
-        x_BCHW: clean images; the answer must have this shape.
-        labels_B: true classes.
-        targets_B: class aimed at, or None when any wrong class will do.
-        clean_logits_BK: output on the clean images, already computed.
-        threat: the ball to stay in.
-        noise: random numbers keyed by image; never use torch's global generator.
-        slots: images per forward pass that memory is known to bear; at most B.
-    """
-
-    model: nn.Module
-    judge: nn.Module
-    x_BCHW: Tensor
-    labels_B: Tensor
-    targets_B: Tensor | None
-    clean_logits_BK: Tensor
-    threat: Threat
-    noise: KeyedRng
-    passes: Passes
-    slots: int
-
-    @cached_property
-    def box(self) -> tuple[Tensor, Tensor]:
-        """Smallest and largest value allowed for each pixel; do not write into them."""
-        return self.threat.bounds(self.x_BCHW)
-
-    def logits(self, x_BCHW: Tensor) -> Tensor:
-        """One forward pass without gradient, shape B×K."""
-        self.passes.forward += len(x_BCHW)
-        with torch.no_grad():
-            logits_BK: Tensor = self.model(x_BCHW)
-        return logits_BK
-
-    def verdict_logits(self, x_BCHW: Tensor) -> Tensor:
-        """One forward pass through the network under test, shape B×K."""
-        self.passes.forward += len(x_BCHW)
-        with torch.no_grad():
-            logits_BK: Tensor = self.judge(x_BCHW)
-        return logits_BK
-
-    def gradient(self, x_BCHW: Tensor, objective: Objective) -> Tensor:
-        """Gradient of ``objective(logits)`` (shape B) with respect to each image."""
-        return self.evaluate(x_BCHW, objective)[2]
-
-    def evaluate(self, x_BCHW: Tensor, objective: Objective) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits B×K, ``objective(logits)`` (B) and its gradient with respect to each image.
-
-        Networks that clamp their input are looked at just inside the pixel range, see
-        `ferd_eval.attacks.pixel_bounds`.
-        """
-        self.passes.forward += len(x_BCHW)
-        self.passes.backward += len(x_BCHW)
-        distance = distance_inside(self.judge, x_BCHW, self.passes)
-        leaf_BCHW = inside(x_BCHW.detach(), distance).requires_grad_()
-        logits_BK = self.model(leaf_BCHW)
-        value_B = objective(logits_BK)
-        (gradient_BCHW,) = torch.autograd.grad(value_B.sum(), leaf_BCHW)
-        return logits_BK.detach(), value_B.detach(), gradient_BCHW
-
-    def select(self, images_L: Tensor, targets_L: Tensor | None) -> Problem:
-        """The same problem for some of the images, by index, with these targets."""
-        return replace(
-            self,
-            x_BCHW=self.x_BCHW[images_L],
-            labels_B=self.labels_B[images_L],
-            targets_B=targets_L,
-            clean_logits_BK=self.clean_logits_BK[images_L],
-            noise=self.noise.select(images_L, targets_L),
-            slots=min(self.slots, len(images_L)),
-        )
-
-    def uniform_start(self) -> Tensor:
-        """A point drawn uniformly from the ball, clipped to the pixel range."""
-        noise_BCHW = self.noise.uniform(tuple(self.x_BCHW.shape[1:]), self.x_BCHW.dtype)
-        radius = self.threat.radius
-        return noise_BCHW.mul_(2 * radius).sub_(radius).add_(self.x_BCHW).clamp_(0, 1)
-
-
-@dataclass(frozen=True, eq=False)
-class Perturbed:
-    """An attack's answer with what it took.
-
-    Attributes:
-        adv_BCHW: perturbed images.
-        steps_B: gradient steps or queries spent on each.
-        stages: which part of the attack broke each image; None where there is only one, or where
-            none did.
-    """
-
-    adv_BCHW: Tensor
-    steps_B: Tensor
-    stages: tuple[str | None, ...]
-
 
 @dataclass(frozen=True, eq=False)
 class Verdicts:
-    """What became of each image. R rows: B, or B·M with targets (image-major).
+    """What became of each image. R rows: B, or B·M with targets (image-major)."""
 
-    Attributes:
-        rows_R: row's position in the batch.
-        targets_R: class aimed at, or None.
-        adv_pred_R: class predicted on the perturbed image.
-        margin_R: z_label − max of the others, on the perturbed image.
-        confidence_R: softmax probability of `adv_pred_R`.
-        linf_R: size of the perturbation.
-        adv_RCHW: the perturbed images.
-        steps_R: gradient steps or queries spent.
-        stages: part of the attack that broke the image, None where there is none to tell.
-    """
-
-    rows_R: Tensor
-    targets_R: Tensor | None
-    adv_pred_R: Tensor
-    margin_R: Tensor
-    confidence_R: Tensor
-    linf_R: Tensor
-    adv_RCHW: Tensor
-    steps_R: Tensor
-    stages: tuple[str | None, ...]
+    rows_R: Tensor  #: row's position in the batch
+    targets_R: Tensor | None  #: class aimed at, or None
+    adv_pred_R: Tensor  #: class predicted on the perturbed image
+    margin_R: Tensor  #: z_label − max of the others, on the perturbed image
+    confidence_R: Tensor  #: softmax probability of `adv_pred_R`
+    linf_R: Tensor  #: size of the perturbation
+    adv_RCHW: Tensor  #: the perturbed images
+    steps_R: Tensor  #: gradient steps or queries spent
+    stages: tuple[str | None, ...]  #: part of the attack that broke the image, None if unknown
 
 
 class Attack(ABC):
-    """Base of all attacks. Subclasses write `perturb`; calling the attack is sealed.
+    """Base of all attacks. Subclasses write `perturb`; calling the attack is sealed."""
 
-    Attributes:
-        family: the method, shared by its presets; part of the random numbers' key.
-        steps: gradient steps or queries spent on each image.
-    """
-
-    family: str
-    steps: int
+    family: str  #: the method, shared by its presets; part of the random numbers' key
+    steps: int  #: gradient steps or queries spent on each image
 
     @abstractmethod
     def perturb(self, problem: Problem) -> Tensor | Perturbed:
@@ -230,12 +93,13 @@ class Attack(ABC):
         """
         targets_BM = self.choose_targets(batch.clean_logits_BK, batch.labels_B)
         columns = [None] if targets_BM is None else targets_BM.unbind(1)
+        slots = min(slots or len(batch.x_BCHW), len(batch.x_BCHW))
         with frozen(model):
             seed_torch(seed)
             judged = []
             for targets_B in columns:
-                problem = self._problem(model, batch, targets_B, threat, seed, passes, slots)
-                problem = replace(problem, model=search_with or model)
+                problem = self._problem(model, batch, targets_B, threat, seed, passes)
+                problem = replace(problem, model=search_with or model, slots=slots)
                 judged.append(judge(problem, self._allowed_examples(problem)))
         return judged[0] if targets_BM is None else _interleave(judged)
 
@@ -245,7 +109,7 @@ class Attack(ABC):
     ) -> Tensor:
         """Attack a batch and return the images alone, unjudged: for training."""
         with frozen(model):
-            problem = self._problem(model, batch, None, threat, seed, passes, None)
+            problem = self._problem(model, batch, None, threat, seed, passes)
             return self._allowed_examples(problem).adv_BCHW
 
     def _problem(
@@ -256,20 +120,10 @@ class Attack(ABC):
         threat: Threat,
         seed: int,
         passes: Passes,
-        slots: int | None,
     ) -> Problem:
-        return Problem(
-            model,
-            model,
-            batch.x_BCHW,
-            batch.labels_B,
-            targets_B,
-            batch.clean_logits_BK,
-            threat,
-            KeyedRng(seed, self.family, batch.indices_B, targets_B),
-            passes,
-            min(slots or len(batch.x_BCHW), len(batch.x_BCHW)),
-        )
+        noise = KeyedRng(seed, self.family, batch.indices_B, targets_B)
+        images = (batch.x_BCHW, batch.labels_B, targets_B, batch.clean_logits_BK)
+        return Problem(model, model, *images, threat, noise, passes, len(batch.x_BCHW))
 
     def _allowed_examples(self, problem: Problem) -> Perturbed:
         answer = self.perturb(problem)
@@ -284,26 +138,6 @@ class Attack(ABC):
         )
         allowed_BCHW = problem.threat.project(adv_BCHW.to(problem.x_BCHW), problem.x_BCHW)
         return replace(answer, adv_BCHW=allowed_BCHW)
-
-
-def looks_wrong(logits_BK: Tensor, labels_B: Tensor) -> Tensor:
-    """Whether an image may be misclassified, B: cheap, and never no where `predict` says so.
-
-    A label whose logit is not finite is never predicted, though argmax would pick a NaN.
-    """
-    lost_B = ~logits_BK.gather(1, labels_B.unsqueeze(1)).squeeze(1).isfinite()
-    return lost_B | (logits_BK.argmax(dim=1) != labels_B)
-
-
-def predict(logits_BK: Tensor, labels_B: Tensor) -> Tensor:
-    """Predicted classes, B. A label whose logit is not finite is never the prediction."""
-    label_B1 = labels_B.unsqueeze(1)
-    usable_BK = torch.where(logits_BK.isfinite(), logits_BK, -torch.inf)
-    lost_B1 = ~logits_BK.gather(1, label_B1).isfinite()
-    # Below every −∞ there is nothing: where all are lost, any class but the label is predicted.
-    others_BK = torch.where(usable_BK.isfinite(), usable_BK, torch.finfo(logits_BK.dtype).min)
-    barred_BK = others_BK.scatter(1, label_B1, -torch.inf)
-    return torch.where(lost_B1, barred_BK, usable_BK).argmax(dim=1)
 
 
 def judge(problem: Problem, answer: Perturbed) -> Verdicts:
@@ -333,17 +167,10 @@ def judge(problem: Problem, answer: Perturbed) -> Verdicts:
 def _interleave(columns: list[Verdicts]) -> Verdicts:
     """Merge the verdicts of M targets, image-major: all targets of the first image come first."""
 
-    def merge(field: str) -> Tensor:
-        return torch.stack([getattr(column, field) for column in columns], dim=1).flatten(0, 1)
+    def merged(name: str) -> Any:
+        parts = [getattr(column, name) for column in columns]
+        if name == "stages":
+            return tuple(stage for row in zip(*parts, strict=True) for stage in row)
+        return torch.stack(parts, dim=1).flatten(0, 1)
 
-    return Verdicts(
-        rows_R=merge("rows_R"),
-        targets_R=merge("targets_R"),
-        adv_pred_R=merge("adv_pred_R"),
-        margin_R=merge("margin_R"),
-        confidence_R=merge("confidence_R"),
-        linf_R=merge("linf_R"),
-        adv_RCHW=merge("adv_RCHW"),
-        steps_R=merge("steps_R"),
-        stages=tuple(s for row in zip(*(c.stages for c in columns), strict=True) for s in row),
-    )
+    return Verdicts(**{field.name: merged(field.name) for field in fields(Verdicts)})

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ferd_eval.attacks.base import Attack, Problem
+from ferd_eval.attacks.base import Attack
+from ferd_eval.attacks.problem import Problem
 
 
 @dataclass(frozen=True)
@@ -17,9 +18,7 @@ class Clean(Attack):
     steps = 0
 
     def perturb(self, problem: Problem) -> Tensor:
-        """The image itself."""
         return problem.x_BCHW
 
     def passes_per_image(self, num_classes: int) -> tuple[int, int]:
-        """One pass, for the verdict."""
         return 1, 0

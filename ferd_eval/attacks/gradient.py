@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from ferd_eval.attacks import losses
-from ferd_eval.attacks.base import Attack, Objective, Problem
+from ferd_eval.attacks.base import Attack
+from ferd_eval.attacks.problem import Objective, Problem
 from ferd_eval.attacks.threat import Threat
 from ferd_eval.io.epsilon import format_quantity
 
@@ -33,11 +34,11 @@ class SignedGradient(Attack):
     """
 
     random_start: ClassVar[bool] = True
-    objective_name: ClassVar[str]
+    objective_name: ClassVar[str] = "cross-entropy"
 
-    @abstractmethod
     def objective(self, problem: Problem) -> Objective:
-        """The function of the logits to raise."""
+        """The function of the logits to raise; by default cross-entropy to the true class."""
+        return lambda logits_BK: losses.cross_entropy(logits_BK, problem.labels_B)
 
     @abstractmethod
     def step_size_for(self, threat: Threat) -> Fraction:
@@ -48,7 +49,6 @@ class SignedGradient(Attack):
         return problem.uniform_start() if self.random_start else problem.x_BCHW
 
     def perturb(self, problem: Problem) -> Tensor:
-        """Walk inside the box of allowed pixel values."""
         objective = self.objective(problem)
         step = float(self.step_size_for(problem.threat))
         low_BCHW, high_BCHW = problem.box
@@ -60,7 +60,6 @@ class SignedGradient(Attack):
         return adv_BCHW
 
     def constants(self, threat: Threat) -> Mapping[str, Any]:
-        """Steps, their size, the objective and the start."""
         step_size = self.step_size_for(threat)
         return {
             "steps": self.steps,
@@ -81,16 +80,10 @@ class FGSM(SignedGradient):
 
     family = "fgsm"
     random_start = False
-    objective_name = "cross-entropy"
     steps: int = field(default=1, init=False)
 
     def step_size_for(self, threat: Threat) -> Fraction:
-        """ε."""
         return threat.eps
-
-    def objective(self, problem: Problem) -> Objective:
-        """Cross-entropy to the true class."""
-        return lambda logits_BK: losses.cross_entropy(logits_BK, problem.labels_B)
 
 
 @dataclass(frozen=True)
@@ -101,7 +94,6 @@ class IteratedSignedGradient(SignedGradient):
     step_size: Fraction | None = None
 
     def step_size_for(self, threat: Threat) -> Fraction:
-        """The fixed step, or ε/4."""
         return self.step_size if self.step_size is not None else threat.eps / 4
 
 
@@ -110,11 +102,6 @@ class PGD(IteratedSignedGradient):
     """Projected gradient descent on cross-entropy (PGD-20 with its defaults)."""
 
     family = "pgd"
-    objective_name = "cross-entropy"
-
-    def objective(self, problem: Problem) -> Objective:
-        """Cross-entropy to the true class."""
-        return lambda logits_BK: losses.cross_entropy(logits_BK, problem.labels_B)
 
 
 @dataclass(frozen=True)
@@ -131,8 +118,6 @@ class CW(IteratedSignedGradient):
     kappa: float | None = None
 
     def objective(self, problem: Problem) -> Objective:
-        """The margin, clamped at κ where given."""
-
         def raised(logits_BK: Tensor) -> Tensor:
             margin_B = losses.margin(logits_BK, problem.labels_B)
             return margin_B if self.kappa is None else margin_B.clamp(max=self.kappa)
@@ -140,7 +125,6 @@ class CW(IteratedSignedGradient):
         return raised
 
     def constants(self, threat: Threat) -> Mapping[str, Any]:
-        """As every walk, and κ."""
         return {**super().constants(threat), "kappa": self.kappa}
 
 
@@ -161,18 +145,15 @@ class TargetedPGD(IteratedSignedGradient):
         return others_BK.argsort(dim=1, descending=True, stable=True)[:, : _targets(num_classes)]
 
     def objective(self, problem: Problem) -> Objective:
-        """Minus the cross-entropy to the class aimed at."""
         targets_B = problem.targets_B
         assert targets_B is not None
         return lambda logits_BK: -losses.cross_entropy(logits_BK, targets_B)
 
     def passes_per_image(self, num_classes: int) -> tuple[int, int]:
-        """One walk per target."""
         forward, backward = super().passes_per_image(num_classes)
         return forward * _targets(num_classes), backward * _targets(num_classes)
 
     def constants(self, threat: Threat) -> Mapping[str, Any]:
-        """As every walk, and how many targets."""
         targets = f"every other class; the likeliest {TOP_TARGETS} when there are 100 or more"
         return {**super().constants(threat), "targets": targets}
 

@@ -44,19 +44,12 @@ def philox4x32(counter: Words, key: tuple[int, int]) -> Words:
 
 @dataclass(frozen=True, eq=False)
 class KeyedRng:
-    """Keyed random numbers for a batch of images.
+    """Keyed random numbers for a batch of images."""
 
-    Attributes:
-        seed: the run's seed.
-        stream: what the numbers are for, e.g. the attack's name; streams are independent.
-        indices_B: data-set index of each image, ``int64`` on the device where numbers are wanted.
-        targets_B: class aimed at, or None; each target has its own numbers.
-    """
-
-    seed: int
-    stream: str
-    indices_B: Tensor
-    targets_B: Tensor | None = None
+    seed: int  #: the run's seed
+    stream: str  #: what the numbers are for, e.g. the attack's name; streams are independent.
+    indices_B: Tensor  #: data-set index, ``int64``, on the device where numbers are wanted
+    targets_B: Tensor | None = None  #: class aimed at, or None; each target has its own numbers
 
     def uniform(self, shape: tuple[int, ...], dtype: torch.dtype, draw: int | Tensor = 0) -> Tensor:
         """Uniform numbers in [0, 1) of shape B × `shape`, multiples of 2⁻²⁴.

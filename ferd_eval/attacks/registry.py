@@ -16,25 +16,18 @@ WHITE_BOX, BLACK_BOX = "white box", "black box"
 
 @dataclass(frozen=True)
 class Preset:
-    """A named attack with the constants of a source.
+    """A named attack with the constants of a source."""
 
-    Attributes:
-        target: ``module:name`` of an attack, a search or a function that makes one; a module that
-            begins with a dot is in this package.
-        summary: one line for ``ferd-eval ls attacks``.
-        source: whose constants these are.
-        access: what the attacker sees; both where a cascade holds attacks of both kinds.
-        aliases: how others write the name. Case, spaces and punctuation do not count, nor does
-            ``linf``, the only norm here.
-        constants: arguments of the target.
-    """
-
+    #: ``module:name`` of an attack, a search or a function that makes one; a module that begins
+    #: with a dot is in this package.
     target: str
-    summary: str
-    source: str = ""
-    access: tuple[str, ...] = (WHITE_BOX,)
+    summary: str  #: one line for ``ferd-eval ls attacks``
+    source: str = ""  #: whose constants these are
+    access: tuple[str, ...] = (WHITE_BOX,)  #: what the attacker sees; of cascades maybe both
+    #: How others write the name. Case, spaces and punctuation do not count, nor does ``linf``, the
+    #: only norm here.
     aliases: tuple[str, ...] = ()
-    constants: Mapping[str, Any] = field(default_factory=dict)
+    constants: Mapping[str, Any] = field(default_factory=dict)  #: arguments of the target
 
 
 _BOTH = (WHITE_BOX, BLACK_BOX)
@@ -45,90 +38,66 @@ _RSLAD_STEP = Fraction("0.003")
 PRESETS: dict[str, Preset] = {
     "clean": Preset(".clean:Clean", "no perturbation", access=()),
     "fgsm": Preset(
-        ".gradient:FGSM",
-        "one step of ε on cross-entropy, no random start",
-        "DFHL",
+        ".gradient:FGSM", "one step of ε on cross-entropy, no random start", "DFHL",
         aliases=("fast gradient sign method",),
     ),
     "pgd": Preset(
-        ".gradient:PGD",
-        "20 steps of ε/4 on cross-entropy, uniform start, last iterate",
-        "Fair-ARD, DFHL",
-        aliases=("pgd 20",),
+        ".gradient:PGD", "20 steps of ε/4 on cross-entropy, uniform start, last iterate",
+        "Fair-ARD, DFHL", aliases=("pgd 20",),
     ),
     "pgd:rslad": Preset(
-        ".gradient:PGD",
-        "as pgd with steps of 0.003",
-        "RSLAD, ABSLD",
+        ".gradient:PGD", "as pgd with steps of 0.003", "RSLAD, ABSLD",
         constants={"step_size": _RSLAD_STEP},
     ),
     "cw": Preset(
-        ".gradient:CW",
-        "20 steps of ε/4 on the margin, uniform start, last iterate",
-        "Fair-ARD, DFHL",
-        aliases=("cw inf", "cw 20"),
+        ".gradient:CW", "20 steps of ε/4 on the margin, uniform start, last iterate",
+        "Fair-ARD, DFHL", aliases=("cw inf", "cw 20"),
     ),
     "cw:fair-ard": Preset(
         ".gradient:CW", "as cw, margin clamped at κ = 50", "Fair-ARD", constants={"kappa": 50.0}
     ),
     "cw:dfhl": Preset(".gradient:CW", "as cw with 100 steps", "DFHL", constants={"steps": 100}),
     "cw:rslad": Preset(
-        ".gradient:CW",
-        "as cw with 30 steps of 0.003",
-        "RSLAD",
+        ".gradient:CW", "as cw with 30 steps of 0.003", "RSLAD",
         constants={"steps": 30, "step_size": _RSLAD_STEP},
     ),
     "aa": Preset(
         ".autoattack.ensemble:standard",
         "AutoAttack standard: APGD-CE, APGD-T, FAB-T, Square, each on survivors",
-        "AutoAttack",
-        _BOTH,
+        "AutoAttack", _BOTH,
         ("auto attack", "aa standard", "standard aa", "auto attack standard",
          "standard auto attack"),
     ),
     "aa:reference": Preset(
         ".autoattack.ensemble:standard",
         "as aa, on the reference's own stream of random numbers: depends on the batch size",
-        "AutoAttack",
-        _BOTH,
-        constants={"reference_stream": True},
+        "AutoAttack", _BOTH, constants={"reference_stream": True},
     ),
     "aa-audited": Preset(
         ".autoattack.ensemble:audited",
         "as aa, with FAB and Square on 256 of the survivors: an interval at a third of the cost",
-        "AutoAttack",
-        _BOTH,
+        "AutoAttack", _BOTH,
     ),
     "apgd-ce": Preset(
-        ".autoattack.apgd:APGDCE",
-        "Auto-PGD on cross-entropy, 100 iterations",
-        "AutoAttack",
+        ".autoattack.apgd:APGDCE", "Auto-PGD on cross-entropy, 100 iterations", "AutoAttack",
         aliases=("auto pgd ce",),
     ),
     "apgd-t": Preset(
-        ".autoattack.apgd:APGDT",
-        "Auto-PGD on the targeted DLR, 9 targets",
-        "AutoAttack",
+        ".autoattack.apgd:APGDT", "Auto-PGD on the targeted DLR, 9 targets", "AutoAttack",
         aliases=("auto pgd t", "apgd targeted", "apgd dlr t"),
     ),
     "fab-t": Preset(
-        ".autoattack.fab:FABT",
-        "FAB toward 9 targets, 100 iterations",
-        "AutoAttack",
+        ".autoattack.fab:FABT", "FAB toward 9 targets, 100 iterations", "AutoAttack",
         aliases=("fab targeted",),
     ),
     "square": Preset(
-        ".autoattack.square:Square",
-        "Square, black-box, 5000 queries",
-        "AutoAttack",
-        (BLACK_BOX,),
-        ("square attack",),
+        ".autoattack.square:Square", "Square, black-box, 5000 queries", "AutoAttack",
+        (BLACK_BOX,), ("square attack",),
     ),
     "aa-torchattacks": Preset(
         ".autoattack.ensemble:as_in_torchattacks",
         "weaker: what torchattacks 3.3 and later call AutoAttack (10 iterations, not 100)",
-        "torchattacks",
-        _BOTH,
+        "torchattacks", _BOTH,
     ),
     "targeted": Preset(
         ".gradient:TargetedPGD", "PGD toward every other class: who can be turned into whom"

@@ -19,25 +19,16 @@ _NUMBERED = re.compile(r"([0-9]{1,9})(?:\s*[:;,]\s*|[.)]?\s+)(.+)")
 
 @dataclass(frozen=True)
 class ClassOrder:
-    """What a user says of the order; nothing by default.
+    """What a user says of the order; nothing by default."""
 
-    Attributes:
-        names: the K classes in label order, where they were listed.
-        by: one of `ORDERS`, where it was chosen.
-        source: the list, for messages and the record.
-    """
-
-    names: tuple[str, ...] = ()
-    by: str | None = None
-    source: str = ""
+    names: tuple[str, ...] = ()  #: the K classes in label order, where they were listed
+    by: str | None = None  #: one of `ORDERS`, where it was chosen
+    source: str = ""  #: the list, for messages and the record
 
     @classmethod
     def chosen(cls, classes: str | Sequence[str] | None, by: str | None) -> ClassOrder:
-        """From ``--classes`` (a file, a,b,c, or the names themselves) and ``--class-order``.
-
-        Raises:
-            UserError: both are given, the list cannot be read, or there is no such order.
-        """
+        """From ``--classes`` (a file, a,b,c, or names) or ``--class-order``; UserError for both or
+        a wrong one."""
         if by is not None and by not in ORDERS:
             raise UserError(f"--class-order is {by!r}.{did_you_mean(by, ORDERS)}")
         if classes is None:
@@ -52,15 +43,8 @@ class ClassOrder:
         return bool(self.names) or self.by is not None
 
     def of_folders(self, folders: Sequence[str], root: Path) -> FolderOrder:
-        """Put class folders into the labels' order.
-
-        Args:
-            folders: their names.
-            root: where they are, for messages.
-
-        Raises:
-            UserError: the list does not name exactly the folders.
-        """
+        """Put class folders, below `root`, into the labels' order; UserError where the list has
+        others."""
         as_text, by_number = sorted(folders), sorted(folders, key=_natural)
         if self.names:
             for names in (self.names, without_numbers(self.names)):
@@ -81,11 +65,8 @@ class ClassOrder:
         return FolderOrder(tuple(as_text), "text, as torchvision's ImageFolder", cautions)
 
     def of_numbers(self) -> tuple[str, ...]:
-        """The names by label, for data whose labels are numbers; empty where none are given.
-
-        Raises:
-            UserError: an order was chosen, or the list counts from 1.
-        """
+        """The names by label, if there are any; UserError where an order was chosen, or they count
+        from 1."""
         if self.by is not None:
             raise UserError(
                 f"--class-order {self.by} is for class folders; here labels are numbers already. "
@@ -102,24 +83,17 @@ class ClassOrder:
 
 @dataclass(frozen=True)
 class FolderOrder:
-    """Class folders in label order.
+    """Class folders in label order."""
 
-    Attributes:
-        names: K of them.
-        how: what decided the order, for the record.
-        cautions: what a user must be told of it.
-    """
-
-    names: tuple[str, ...]
-    how: str
-    cautions: tuple[str, ...] = ()
+    names: tuple[str, ...]  #: K of them
+    how: str  #: what decided the order, for the record
+    cautions: tuple[str, ...] = ()  #: what a user must be told of it
 
 
 def read_class_list(spec: str) -> tuple[str, ...]:
     """The names in a file, one a line, or in ``a,b,c``. Blank lines at the end do not count.
 
-    Raises:
-        UserError: there is no such file, or it is no list of two or more different names.
+    UserError: there is no such file, or it is no list of two or more different names.
     """
     file = Path(spec)
     try:

@@ -45,13 +45,8 @@ class DataFolder:
     def missing(
         self, info: PublicDataset, split: Split, public: Sequence[PublicDataset]
     ) -> UserError:
-        """Say what was looked for, where, what lies there instead, and what to type.
-
-        Args:
-            info: the set that is missing.
-            split: the split that is missing.
-            public: all sets that might lie there instead, this one too.
-        """
+        """Say what was looked for, where, which of the `public` sets lies there instead, and what
+        to type."""
         names = " or ".join(
             dict.fromkeys(_first_and_last(layout.files(split)) for layout in info.layouts)
         )
@@ -100,10 +95,8 @@ def _first_and_last(files: Sequence[str]) -> str:
 def download_dataset(info: DatasetInfo, folder: Path, split: Split) -> None:
     """Fetch a data set into ``folder``, in the layout torchvision gives it.
 
-    torchvision checks the MD5 of what it fetched before it unpacks anything.
-
-    Raises:
-        UserError: the set has no downloader, torchvision is missing, or the fetching failed.
+    torchvision checks the MD5 of what it fetched before it unpacks anything. UserError: the set has
+    no downloader, torchvision is missing, or the fetching failed.
     """
     if not info.downloader:
         raise UserError(

@@ -6,7 +6,6 @@ import io
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -27,11 +26,9 @@ def read_image_folder(path: Path, split: Split, order: ClassOrder) -> LabelledIm
     """Read ``path/<class>/**`` as RGB: images in ImageFolder's order, labels in the order chosen.
 
     A class folder without files is a class without images. Where ``path`` has folders ``train`` and
-    ``test`` (or ``val``), the split's one is read.
-
-    Raises:
-        UserError: no such folder, no class folders, none with images, files of which none is an
-            image, images of more than one size, or a class list that does not name the folders.
+    ``test`` (or ``val``), the split's one is read. UserError: no such folder, no class folders,
+    none with images, files of which none is an image, images of more than one size, or a class list
+    that does not name the folders.
     """
     if not path.is_dir():
         state = "is a file" if path.exists() else "does not exist"
@@ -130,16 +127,10 @@ def decode_images(
 ) -> NDArray[np.uint8]:
     """Decode images as RGB, shape (N, 3, H, W); greyscale ones get three equal channels.
 
-    One thread: two or four are no faster on 64 × 64 and 224 × 224 JPEGs (0.15 and 0.4 ms each).
-
-    Args:
-        paths: at least one file.
-        size: width and height that all must have; that of the first image if ``None``.
-        advice: the next step for a user whose images have another size.
-
-    Raises:
-        UserError: an image is damaged, larger than 16 million pixels, has more than 8 bits a
-            channel, or has another size.
+    All must have the width and height given, or those of the first. One thread: two or four are no
+    faster on 64 × 64 and 224 × 224 JPEGs (0.15 and 0.4 ms each). UserError: an image is damaged,
+    larger than 16 million pixels, has more than 8 bits a channel, or has another size (then
+    `advice` is the next step).
     """
     if size is None:
         with _opened(paths[0]) as image:
@@ -208,11 +199,6 @@ def _rgb(image: Image.Image, path: Path) -> NDArray[np.uint8]:
 IMAGE_FOLDER = OwnDataset(
     name="folder",
     title="your images, one folder a class",
-    num_classes=None,
-    image_shape=None,
-    default_eps=Fraction(8, 255),
-    licence="yours",
-    url="",
     layout="folder:PATH with PATH/<class>/*.png (or .jpg ...), or PATH/{train,test}/<class>/*.png",
     read=read_image_folder,
 )

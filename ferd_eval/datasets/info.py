@@ -16,25 +16,18 @@ Split = Literal["test", "train"]
 
 @dataclass(frozen=True)
 class Layout:
-    """One published arrangement of a data set's files.
+    """One published arrangement of a data set's files."""
 
-    Attributes:
-        subfolders: where below the data folder they may lie, likeliest first; ``"."`` is itself.
-        test: the test files, as glob patterns relative to the subfolder. A pattern that ends in a
-            slash is of folders; files may have ``.gz`` added.
-        train: the same for the training files.
-    """
-
-    subfolders: tuple[str, ...]
+    subfolders: tuple[str, ...]  #: below the data folder, likeliest first; ``"."`` is itself
+    #: The test files, as glob patterns relative to the subfolder. A pattern that ends in a slash is
+    #: of folders; files may have ``.gz`` added.
     test: tuple[str, ...]
-    train: tuple[str, ...]
+    train: tuple[str, ...]  #: the same for the training files
 
     def files(self, split: Split) -> tuple[str, ...]:
-        """The patterns of one split."""
         return self.test if split == "test" else self.train
 
     def holds(self, folder: Path, split: Split) -> bool:
-        """Whether any file of the split is in ``folder``."""
         for pattern in self.files(split):
             if pattern.endswith("/"):
                 found = any(path.is_dir() for path in folder.glob(pattern))
@@ -48,47 +41,29 @@ class Layout:
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """The facts of one data set, as ``ferd-eval ls datasets`` shows them.
+    """The facts of one data set, as ``ferd-eval ls datasets`` shows them."""
 
-    Attributes:
-        name: what ``--dataset`` takes; ``folder`` and ``npz`` are followed by ``:PATH``.
-        title: its name in prose.
-        num_classes: K, or ``None`` where the files decide.
-        image_shape: channels, height, width, or ``None`` where the files decide.
-        default_eps: the customary L∞ radius, for pixels in [0, 1].
-        licence: under which terms it is published.
-        url: where to get it; empty for the user's own files.
-        layout: which files are looked for.
-        downloader: the class of ``torchvision.datasets`` behind ``--download``; empty if none.
-        class_names: K display names, in label order; empty where the files decide.
-        groupings: built-in groups of classes: grouping name → K group names, one per class.
-    """
-
-    name: str
-    title: str
-    num_classes: int | None
-    image_shape: tuple[int, int, int] | None
-    default_eps: Fraction
-    licence: str
-    url: str
-    layout: str
-    downloader: str = ""
-    class_names: tuple[str, ...] = ()
+    name: str  #: what ``--dataset`` takes; ``folder`` and ``npz`` are followed by ``:PATH``
+    title: str  #: its name in prose
+    num_classes: int | None  #: K, or ``None`` where the files decide
+    image_shape: tuple[int, int, int] | None  #: channels, height, width, or ``None`` likewise
+    default_eps: Fraction  #: the customary L∞ radius, for pixels in [0, 1]
+    licence: str  #: under which terms it is published
+    url: str  #: where to get it; empty for the user's own files
+    layout: str  #: which files are looked for
+    downloader: str = ""  #: ``torchvision.datasets``' class behind ``--download``; empty if none
+    class_names: tuple[str, ...] = ()  #: K names in label order; empty where the files decide
+    #: built-in groups of classes: grouping name → K group names, one per class.
     groupings: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PublicDataset(DatasetInfo):
-    """A published set, found below the data folder.
+    """A published set, found below the data folder."""
 
-    Attributes:
-        layouts: arrangements of its files, likeliest first.
-        archives: file names of the set before unpacking.
-        read: reads a split from the folder that holds its files.
-    """
-
-    layouts: tuple[Layout, ...]
-    archives: tuple[str, ...] = ()
+    layouts: tuple[Layout, ...]  #: arrangements of its files, likeliest first
+    archives: tuple[str, ...] = ()  #: file names of the set before unpacking
+    #: Reads a split from the folder that holds its files.
     read: Callable[[PublicDataset, Path, Layout, Split], LabelledImages]
 
 
@@ -96,6 +71,11 @@ class PublicDataset(DatasetInfo):
 class OwnDataset(DatasetInfo):
     """A user's own set, named with its path: ``name:PATH``."""
 
+    num_classes: int | None = None
+    image_shape: tuple[int, int, int] | None = None
+    default_eps: Fraction = Fraction(8, 255)
+    licence: str = "yours"
+    url: str = ""
     read: Callable[[Path, Split, ClassOrder], LabelledImages]
 
 

@@ -18,45 +18,28 @@ from ferd_eval.errors import UserError, require_kind
 from ferd_eval.io.json import is_text
 
 #: Arrays of a set, and the types of numbers they may hold.
-_ARRAYS = {
-    "images_NCHW": ("uint8", "float32"),
-    "labels_N": ("int64",),
-    "indices_N": ("int64",),
-}
+_ARRAYS = {"images_NCHW": ("uint8", "float32"), "labels_N": ("int64",), "indices_N": ("int64",)}
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledImages:
-    """An image classification set; pixels of a large one may lie in a mapped file.
+    """An image classification set; pixels of a large one may lie in a mapped file."""
 
-    Attributes:
-        name: what reports call it, e.g. ``"cifar10"``.
-        images_NCHW: ``uint8``, or ``float32`` in [0, 1] where the source is not 8-bit.
-        labels_N: class index of each image, ``int64`` in ``[0, K)``.
-        class_names: K display names, in label order.
-        indices_N: position of each image in the source, in file order. Random numbers are keyed by
-            it, so an image meets the same attack whichever subset it is scored in.
-        source: where the images were read from (a path, or ``"package"``).
-        groupings: built-in groups of classes: grouping name → K group names, one per class.
-        note: what a reader of a report must know about the images; empty if nothing.
-        default_eps: the customary L∞ radius, for pixels in [0, 1].
-        selection: which of the source's images these are, in words.
-        class_order: what decided which class a label stands for; empty where the source does.
-        cautions: what may make every figure wrong, for the screen, the record and the report.
-    """
-
-    name: str
-    images_NCHW: NDArray[np.uint8] | NDArray[np.float32]
-    labels_N: NDArray[np.int64]
-    class_names: tuple[str, ...]
+    name: str  #: what reports call it, e.g. ``"cifar10"``.
+    images_NCHW: NDArray[np.uint8] | NDArray[np.float32]  #: in [0, 1] where not 8-bit
+    labels_N: NDArray[np.int64]  #: class index of each image, ``int64`` in ``[0, K)``
+    class_names: tuple[str, ...]  #: K display names, in label order
+    #: Position of each image in the source, in file order. Random numbers are keyed by it, so an
+    #: image meets the same attack whichever subset it is scored in.
     indices_N: NDArray[np.int64]
-    source: str
+    source: str  #: where the images were read from (a path, or ``"package"``)
+    #: built-in groups of classes: grouping name → K group names, one per class.
     groupings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    note: str = ""
-    default_eps: Fraction = Fraction(8, 255)
-    selection: str = "all"
-    class_order: str = ""
-    cautions: tuple[str, ...] = ()
+    note: str = ""  #: what a reader of a report must know about the images; empty if nothing
+    default_eps: Fraction = Fraction(8, 255)  #: the customary L∞ radius, for pixels in [0, 1]
+    selection: str = "all"  #: which of the source's images these are, in words
+    class_order: str = ""  #: what decided the label of a class; empty where the source does
+    cautions: tuple[str, ...] = ()  #: what may make every figure wrong: shown and recorded
 
     def __post_init__(self) -> None:
         for name, kinds in _ARRAYS.items():
@@ -141,20 +124,13 @@ class LabelledImages:
         }
 
     def first(self, count: int) -> LabelledImages:
-        """Keep the first ``count`` records in file order.
-
-        Raises:
-            UserError: ``count`` is not positive.
-        """
+        """Keep the first ``count`` records in file order; UserError where ``count`` is not
+        positive."""
         _require_positive(count)
         return self._take(np.arange(min(count, len(self))), f"first {count}")
 
     def first_per_class(self, count: int) -> LabelledImages:
-        """Keep the first ``count`` records of each class, in file order.
-
-        Raises:
-            UserError: ``count`` is not positive.
-        """
+        """Keep the first ``count`` records of each class, likewise."""
         _require_positive(count)
         keep = np.zeros(len(self), dtype=bool)
         for label in range(self.num_classes):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +32,8 @@ def read_npz(path: Path, split: Split, order: ClassOrder) -> LabelledImages:
     Images are found under ``images``, ``x``, ``x_test`` or ``data`` (``x_train`` for the training
     split), labels under ``labels``, ``y``, ``y_test`` or ``targets`` (``y_train``). Classes are
     called as the user lists them, else as ``class_names`` in the file, else by their numbers.
-
-    Raises:
-        UserError: the file is no whole archive, lacks an array, an array has a shape, a type or
-            values that cannot be images or labels, or the user's list contradicts ``class_names``.
+    UserError: no whole archive, an array is missing or cannot be images or labels by its shape,
+    type or values, or the user's list contradicts ``class_names``.
     """
     if not path.is_file():
         state = "is a folder" if path.is_dir() else "does not exist"
@@ -171,11 +168,6 @@ def _stored_names(arrays: NpzArchive) -> tuple[str, ...]:
 NPZ = OwnDataset(
     name="npz",
     title="your arrays in an .npz file",
-    num_classes=None,
-    image_shape=None,
-    default_eps=Fraction(8, 255),
-    licence="yours",
-    url="",
     layout="npz:PATH with images (uint8, or float in [0, 1]; NHWC, NCHW or NHW), integer labels, "
     "and class_names if you like",
     read=read_npz,

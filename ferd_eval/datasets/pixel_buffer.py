@@ -20,18 +20,11 @@ IN_MEMORY = 2**30
 
 
 def room_for(shape: tuple[int, ...], what: str) -> NDArray[np.uint8]:
-    """An array to write pixels into.
+    """An array for the pixels of `what`; UserError where the disk has no room.
 
     The file of a large one is nameless, in the folder for temporary files (``TMPDIR``): it goes
     when the process does, however that ends. The system keeps as much of it in memory as there is
     room for.
-
-    Args:
-        shape: of the array.
-        what: it holds, for the message.
-
-    Raises:
-        UserError: the disk has no room for it.
     """
     count = prod(shape)
     if count <= IN_MEMORY:

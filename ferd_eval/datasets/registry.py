@@ -21,16 +21,7 @@ from ferd_eval.errors import UserError, did_you_mean, require_kind
 #: Every data set by name, in the order they are shown. A new one is one line here.
 DATASETS: dict[str, DatasetInfo] = {
     info.name: info
-    for info in (
-        CIFAR10,
-        CIFAR100,
-        TINY_IMAGENET,
-        FASHION_MNIST,
-        MNIST,
-        IMAGE_FOLDER,
-        NPZ,
-        DEMO,
-    )
+    for info in (CIFAR10, CIFAR100, TINY_IMAGENET, FASHION_MNIST, MNIST, IMAGE_FOLDER, NPZ, DEMO)
 }
 
 
@@ -40,11 +31,7 @@ def list_datasets() -> tuple[DatasetInfo, ...]:
 
 
 def dataset_info(spec: str) -> DatasetInfo:
-    """The facts of the data set that ``spec`` (``cifar10``, ``folder:PATH`` ...) names.
-
-    Raises:
-        UserError: there is no such data set.
-    """
+    """Facts of the set that ``spec`` (``cifar10``, ``folder:PATH`` ...) names; else UserError."""
     return _parse(spec)[0]
 
 

@@ -27,10 +27,8 @@ def read_tiny_imagenet(
     """Read Tiny ImageNet; the test split is its validation set, whose labels are public.
 
     Class k is the k-th WordNet id in sorted order, as ImageFolder numbers them and public
-    checkpoints expect; ``wnids.txt`` has another order.
-
-    Raises:
-        UserError: an image is missing, damaged or not 64 × 64, or a list does not fit the images.
+    checkpoints expect; ``wnids.txt`` has another order. UserError: an image is missing, damaged or
+    not 64 × 64, or a list does not fit the images.
     """
     annotations = existing(folder / "val" / "val_annotations.txt")
     if split == "test" and annotations is not None:

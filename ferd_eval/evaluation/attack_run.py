@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from ferd_eval.attacks import Cascade, PlannedAttack, draw_sample
 from ferd_eval.evaluation.cost.eta import Remaining
-from ferd_eval.evaluation.execution.executor import AttackShard, ScheduledTask
+from ferd_eval.evaluation.execution.executor import ScheduledTask
 from ferd_eval.evaluation.execution.rows import concatenate, finalize, merge_stages
-from ferd_eval.evaluation.execution.worker import EvalContext
-from ferd_eval.evaluation.shards import FolderShards, Shard, ShardStore, split_shards
+from ferd_eval.evaluation.execution.worker import EvalContext, Worker
+from ferd_eval.evaluation.shards import FolderShards, Shard, split_shards
 from ferd_eval.runtime.progress import ProgressReporter, duration
 
 Tasks = Sequence[ScheduledTask]
@@ -25,28 +25,20 @@ Tasks = Sequence[ScheduledTask]
 
 @dataclass(eq=False)
 class AttackRun:
-    """One attack of the plan with its stages, one after the other.
-
-    Attributes:
-        shard_images: images in a shard.
-        images_file: for the adversarial images, None where they are not wanted.
-        title: put before each line of progress.
-        table: all rows in order, once the tasks are done.
-        audited: positions of the images that audits attacked, None without audits.
-    """
+    """One attack of the plan with its stages, one after the other."""
 
     planned: PlannedAttack
     context: EvalContext
-    store: ShardStore
-    shard_images: int
-    images_file: Path | None
+    store: FolderShards | None  #: None keeps nothing
+    shard_images: int  #: images in a shard
+    images_file: Path | None  #: for the adversarial images, None where they are not wanted
     remaining: Remaining
     reporter: ProgressReporter
-    title: str = ""
-    table: pd.DataFrame | None = None
+    title: str = ""  #: put before each line of progress
+    table: pd.DataFrame | None = None  #: all rows in order, once the tasks are done
     stages: list[list[Shard]] = field(default_factory=list)
     costs: list[dict[str, Any]] = field(default_factory=list)
-    audited: NDArray[np.int64] | None = None
+    audited: NDArray[np.int64] | None = None  #: images that audits attacked, None without any
 
     @property
     def batch_sizes(self) -> set[int]:
@@ -54,7 +46,6 @@ class AttackRun:
         return {cost["batch_size"] for cost in self.costs}
 
     def tasks(self) -> Generator[Tasks, None, None]:
-        """What is to be done, stage by stage."""
         attack = self.planned.attack
         everyone = np.arange(len(self.context.data))
         if isinstance(attack, Cascade):
@@ -63,7 +54,7 @@ class AttackRun:
             self.table = yield from self._stage(0, everyone)
             source_N = np.zeros(len(self.table), dtype=np.int64)
         if self.images_file is not None:
-            assert isinstance(self.store, FolderShards)
+            assert self.store is not None
             self.store.collect_images(self.stages, source_N, self.images_file)
 
     def cost(self) -> dict[str, Any]:
@@ -109,16 +100,25 @@ class AttackRun:
             rows, images_RCHW = answer
             rows = finalize(rows, shard.stage) if shard.stage else rows
             gathered.add(shard.number, rows)
-            self.store.put(shard, rows, images_RCHW)
+            if self.store is not None:
+                self.store.put(shard, rows, images_RCHW)
             cost, left = self._count(number, shard, rows)
             self.reporter.advance(self._summary(shard, len(shards), rows), cost, left)
 
         tasks = []
         for shard in shards:
             indices = self.context.data.indices_N[list(shard.positions)]
-            done = self.store.get(shard, indices, images=keep_images)
+            done = None
+            if self.store is not None:
+                done = self.store.get(shard, indices, images=keep_images)
             if done is None:
-                task = AttackShard(shard, attack, self.planned.threat, keep_images)
+                task = partial(
+                    Worker.attack,
+                    shard=shard,
+                    attack=attack,
+                    threat=self.planned.threat,
+                    keep_images=keep_images,
+                )
                 tasks.append(ScheduledTask(self.context, task, partial(keep, shard)))
             else:
                 gathered.add(shard.number, done)

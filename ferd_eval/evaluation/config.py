@@ -110,11 +110,8 @@ class EvalConfig:
 
     @classmethod
     def gather(cls, flags: Mapping[str, Any], file: Path | None) -> EvalConfig:
-        """Flags win over the TOML file, the file over the defaults.
-
-        Raises:
-            UserError: the file cannot be read, or has an unknown key or a value of a wrong type.
-        """
+        """Flags win over the TOML file, the file over the defaults; UserError where the file is
+        wrong."""
         from_file = {}
         if file is not None:
             try:
@@ -137,7 +134,6 @@ class EvalConfig:
         return self.cluster is not None or "," in self.device
 
     def to_json(self) -> dict[str, Any]:
-        """All settings, for the manifest."""
         values = dataclasses.asdict(self).items()
         return {name: str(value) if isinstance(value, Path) else value for name, value in values}
 
@@ -150,12 +146,7 @@ def flag(name: str) -> str:
 def parse_config(table: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Fields of `EvalConfig` from a table of TOML, where ``-`` may stand for ``_``.
 
-    Args:
-        table: keys and values.
-        where: what messages begin with.
-
-    Raises:
-        UserError: an unknown key, one given twice, or a value of a wrong type.
+    UserError begins with `where`: a key is unknown or given twice, or a value has a wrong type.
     """
     kinds = get_type_hints(EvalConfig)
     values: dict[str, Any] = {}

@@ -32,8 +32,8 @@ from ferd_eval.attacks import (
     losses,
 )
 from ferd_eval.attacks.autoattack.apgd import dlr_to_target
-from ferd_eval.attacks.base import Objective
 from ferd_eval.attacks.pixel_bounds import DISTANCES, distance_inside, inside
+from ferd_eval.attacks.problem import Objective
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.evaluation.model_checks import as_images
 from ferd_eval.io.epsilon import format_quantity

@@ -144,11 +144,7 @@ def score(
 
 
 def evaluate(runs: Sequence[EvalRun], executor: Executor) -> list[Outcomes]:
-    """Do what is left of each run; all tasks are handed out together, the first run's first.
-
-    Raises:
-        UserError: something cannot be done; finished shards and runs are kept.
-    """
+    """Do what is left of each run, the first run's first; a UserError leaves what is finished."""
     with exact_arithmetic():
         carry_out([batches for run in runs for batches in run.tasks()], executor)
     outcomes = [run.result for run in runs if run.result is not None]
@@ -178,11 +174,8 @@ def as_threats(
 
 
 def require_own_names(plan: Sequence[PlannedAttack]) -> None:
-    """Each attack has an id and a file name to itself, and ``clean`` is what it says.
-
-    Raises:
-        UserError: it has not.
-    """
+    """UserError unless each attack has an id and a file name to itself, and ``clean`` is what it
+    says."""
     files: dict[str, str] = {}
     for planned in plan:
         if planned.id == "clean" and not isinstance(planned.attack, Clean):

@@ -34,7 +34,6 @@ class LoadedModel:
     facts: ModelFacts
 
     def describe(self) -> dict[str, Any]:
-        """Facts of the file for the manifest."""
         return {
             "name": self.name,
             "path": str(self.checkpoint.path),
@@ -49,15 +48,7 @@ class LoadedModel:
 
 
 def load_named(files: Sequence[Path], key: str | None = None) -> list[tuple[str, Checkpoint]]:
-    """Each file with a name: the stem, with its folder where stems repeat.
-
-    Args:
-        files: checkpoints.
-        key: the network to take from each.
-
-    Raises:
-        UserError: a file cannot be read, or two names are the same.
-    """
+    """Each file with its stem, or its folder's name and that; UserError where two are the same."""
     stems = [file.stem for file in files]
     names = [
         file.stem if stems.count(file.stem) == 1 else f"{file.resolve().parent.name}-{file.stem}"
@@ -77,11 +68,8 @@ def load_models(
     inputs: EvalInputs,
     device: DeviceChoice,
 ) -> list[LoadedModel]:
-    """Build all networks, then check each: on the device, in the precision asked for.
-
-    Raises:
-        UserError: one does not fit the data or the attacks; its file is named.
-    """
+    """Build all networks, then check each on the device; UserError names the file that does not
+    fit."""
     data = inputs.data
     dtype = torch.float64 if config.precision == "float64" else torch.float32
     models = []
@@ -108,34 +96,21 @@ def load_models(
 
 @dataclass(frozen=True)
 class EvalInputs:
-    """Shared by all models of a command.
+    """Shared by all models of a command."""
 
-    Attributes:
-        data: images to attack.
-        selection: which of the data set's these are, for print.
-        plan: attacks, in order.
-        groups: name → classes, None where nobody asked for groups.
-        attack_file_sha256: of the user's own attack.
-    """
-
-    data: LabelledImages
-    selection: str
-    plan: tuple[PlannedAttack, ...]
-    groups: dict[str, list[str]] | None
-    attack_file_sha256: str | None
+    data: LabelledImages  #: images to attack
+    selection: str  #: which of the data set's these are, for print
+    plan: tuple[PlannedAttack, ...]  #: attacks, in order
+    groups: dict[str, list[str]] | None  #: name → classes, None where nobody asked for groups
+    attack_file_sha256: str | None  #: of the user's own attack
 
 
 def read_inputs(
     config: EvalConfig, make_attack: Callable[[LabelledImages], Attack] | None = None
 ) -> EvalInputs:
-    """Load and check everything but the checkpoints.
+    """Load and check everything but the checkpoints; UserError where something is wrong.
 
-    Args:
-        config: of the run.
-        make_attack: one more attack, made for the data; a file of the user's own goes first.
-
-    Raises:
-        UserError: something is wrong.
+    `make_attack` makes one more attack for the data; a file of the user's own goes first.
     """
     data, selection = _load_data(require_dataset(config), config)
     own, own_digest = None, None
@@ -150,11 +125,7 @@ def read_inputs(
 
 
 def require_dataset(config: EvalConfig) -> str:
-    """The data set's name.
-
-    Raises:
-        UserError: the user gave none.
-    """
+    """The data set's name; UserError where the user gave none."""
     if config.dataset is None:
         names = ", ".join(info.name for info in list_datasets())
         raise UserError(f"--dataset is missing. There are: {names}.")

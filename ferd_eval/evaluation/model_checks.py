@@ -49,17 +49,10 @@ def need_gradient(plan: Sequence[PlannedAttack], data: LabelledImages) -> bool:
 def check_network(
     model: nn.Module, data: LabelledImages, dtype: torch.dtype, *, by_gradient: bool = False
 ) -> None:
-    """Send one image through and check that K logits come out.
+    """Send one image through: K logits must come out, with a gradient where attacks need it.
 
-    Args:
-        model: to be attacked.
-        data: must fit its input and classes.
-        dtype: the network's precision.
-        by_gradient: whether an attack needs the gradient of its output.
-
-    Raises:
-        UserError: the precision is below single, the image is not accepted, or the output is not
-            B×K floating point, or has no gradient where one is needed.
+    UserError: the precision is below single, the image is not accepted, or the output is not B×K
+    floating point, or has no gradient where one is needed.
     """
     if dtype not in (torch.float32, torch.float64):
         raise UserError(
@@ -133,11 +126,7 @@ def _probe(
 
 
 def as_logits(output: object, images: int) -> Tensor:
-    """Check that a network's output for so many images is logits B×K.
-
-    Raises:
-        UserError: it is something else.
-    """
+    """A network's output for so many images, if it is logits B×K; else UserError."""
     if not isinstance(output, Tensor):
         got = f"a {type(output).__name__}"
     elif output.ndim != 2 or len(output) != images or not output.is_floating_point():
@@ -194,19 +183,12 @@ _GAIN = 0.05
 
 @dataclass(frozen=True)
 class CleanTrial:
-    """Clean accuracy on a few images, as the file was read and with other options.
+    """Clean accuracy on a few images, as the file was read and with other options."""
 
-    Attributes:
-        images: how many.
-        accuracy: as the file was read.
-        others: options of ``score`` → accuracy with them in addition.
-        better: the options that do clearly better, None if none do.
-    """
-
-    images: int
-    accuracy: float
-    others: Mapping[str, float]
-    better: str | None
+    images: int  #: how many
+    accuracy: float  #: as the file was read
+    others: Mapping[str, float]  #: options of ``score`` → accuracy with them in addition
+    better: str | None  #: the options that do clearly better, None if none do
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

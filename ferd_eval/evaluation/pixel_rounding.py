@@ -13,13 +13,9 @@ _GRIDS = ("bfloat16", "float16", "uint8")
 
 @dataclass(frozen=True)
 class Rounding:
-    """Numbers of few bits that images were stored in.
+    """Numbers of few bits that images were stored in."""
 
-    Attributes:
-        type: ``uint8``, or one of torch's floating-point types: ``float16``, ``bfloat16``, …
-    """
-
-    type: str
+    type: str  #: ``uint8``, or one of torch's floating-point types: ``float16``, ``bfloat16``, …
 
     @classmethod
     def of(cls, stored: Tensor) -> Rounding | None:
@@ -37,15 +33,11 @@ class Rounding:
         return 1 / 255 if self.type == "uint8" else self._eps / 2
 
     def room(self, x: Tensor, stored: Tensor) -> tuple[Tensor | float, Tensor | float]:
-        """How far below and above an attack's own result its stored pixels may lie.
+        """How far below and above an attack's own result its stored pixels, in [0, 1], may lie.
 
         Whole numbers are made by rounding, up to 1/510 either way, or by cutting off decimals as
         torchattacks does: up to 1/255 down. A float is rounded by half a spacing at most; an attack
         that worked in such numbers began with an image, and took an ε, rounded like that.
-
-        Args:
-            x: clean pixels in [0, 1].
-            stored: pixels in [0, 1] as they were read.
         """
         if self.type == "uint8":
             return 1 / 255, 0.5 / 255

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,12 @@ from ferd_eval.evaluation.attack_run import AttackRun
 from ferd_eval.evaluation.config import EvalConfig
 from ferd_eval.evaluation.cost.eta import Remaining
 from ferd_eval.evaluation.diagnostics import PASSES, SAMPLE
-from ferd_eval.evaluation.execution.executor import Diagnose, Executor, ScheduledTask, TaskBatches
+from ferd_eval.evaluation.execution.executor import Executor, ScheduledTask, TaskBatches
 from ferd_eval.evaluation.execution.rows import concatenate
-from ferd_eval.evaluation.execution.worker import EvalContext
+from ferd_eval.evaluation.execution.worker import EvalContext, Worker
 from ferd_eval.evaluation.model_checks import check_network, dtype_of, need_gradient
 from ferd_eval.evaluation.run_manifest import largest_threat, new_manifest
-from ferd_eval.evaluation.shards import FolderShards, ShardStore, file_name
+from ferd_eval.evaluation.shards import FolderShards, file_name
 from ferd_eval.io.files import make_folder, write_atomically
 from ferd_eval.io.json import with_checksum
 from ferd_eval.io.lock import now
@@ -40,48 +41,33 @@ _DIAGNOSED, _FEWEST_DIAGNOSED = 10, 32
 
 @dataclass(eq=False)
 class EvalRun:
-    """One network on one data set under a list of attacks.
-
-    Attributes:
-        executor: computes, on the kind of device that it says.
-        folder: None keeps nothing.
-        facts: entries for the manifest.
-        beside: what is left of the runs that go on at the same time.
-        seconds: what an image costs each attack, for the time left
-            (`ferd_eval.evaluation.cost.model.seconds_per_image`); None counts passes.
-        title: put before each line of progress; empty for a single run.
-        remark: what seems to be wrong with the network, said before hours of attacks.
-        on_finished: called with the outcomes.
-        result: the outcomes, once all tasks are done.
-    """
+    """One network on one data set under a list of attacks."""
 
     model: nn.Module
     data: LabelledImages
     plan: Sequence[PlannedAttack]
     config: EvalConfig
-    executor: Executor
-    folder: Path | None
-    facts: Mapping[str, Any]
+    executor: Executor  #: computes, on the kind of device that it says
+    folder: Path | None  #: None keeps nothing
+    facts: Mapping[str, Any]  #: entries for the manifest
     reporter: ProgressReporter
-    beside: list[Remaining] = field(default_factory=list)
-    seconds: Mapping[str, float] | None = None
-    title: str = ""
-    remark: str | None = None
-    on_finished: Callable[[Outcomes], None] = lambda outcomes: None
-    result: Outcomes | None = None
+    beside: list[Remaining] = field(default_factory=list)  #: of the runs at the same time
+    seconds: Mapping[str, float] | None = None  #: an image's cost by attack; None counts passes
+    title: str = ""  #: put before each line of progress; empty for a single run
+    remark: str | None = None  #: what seems wrong with the network, said before hours of attacks
+    on_finished: Callable[[Outcomes], None] = lambda outcomes: None  #: called with the outcomes
+    result: Outcomes | None = None  #: the outcomes, once all tasks are done
 
     def tasks(self) -> list[TaskBatches]:
-        """All that is left to do, in any order; the last one makes the result.
-
-        A finished folder is read, and nothing in it changes.
-        """
+        """All that is left to do, in any order; the last one makes the result. A finished folder is
+        read."""
         model, data = self.model, self.data
         by_gradient = need_gradient(self.plan, data)
         check_network(model, data, dtype_of(model), by_gradient=by_gradient)
         manifest = new_manifest(
             model, data, self.plan, self.config, self.executor.choice, self.facts
         )
-        store = ShardStore()
+        store: FolderShards | None = None
         if self.folder is not None:
             earlier = read_manifest(self.folder)
             if earlier is not None:
@@ -94,8 +80,8 @@ class EvalRun:
             store = FolderShards(self.folder / "units")
         if self.remark and len(self.plan) > 1:
             self.reporter.note(f"warning: {self.name}: {self.remark}")
-        if count := store.count():
-            self.reporter.note(f"{self.name}: continuing after {count} finished units")
+        if store and (count := store.count()):
+            self.reporter.note(f"{self.name}: continuing after {count} finished shards")
         remaining = Remaining(self.plan, len(data), data.num_classes, self.seconds, self.beside)
         context = EvalContext(
             model,
@@ -135,7 +121,6 @@ class EvalRun:
 
     @property
     def name(self) -> str:
-        """What people call the network."""
         return str(self.facts.get("checkpoint", {}).get("name", type(self.model).__name__))
 
     def _images_file(self, planned: PlannedAttack) -> Path | None:
@@ -184,7 +169,10 @@ class EvalRun:
             run = Remaining(self.plan, len(self.data), self.data.num_classes)
             run.guess(largest.eps, standing=0.0)
             sample = min(max(int(_SHARE * run.left() / PASSES[by_gradient]), _FEWEST), most)
-            yield [ScheduledTask(context, Diagnose(largest, by_gradient, sample, most), keep)]
+            task = partial(
+                Worker.diagnose, threat=largest, by_gradient=by_gradient, sample=sample, most=most
+            )
+            yield [ScheduledTask(context, task, keep)]
 
     def _finish(self, manifest: Mapping[str, Any], attacks: Sequence[AttackRun]) -> None:
         tables = [attack.table for attack in attacks if attack.table is not None]

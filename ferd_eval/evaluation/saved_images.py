@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from ferd_eval.attacks import Threat
-from ferd_eval.attacks.base import LINF_SLACK, Attack, Problem
+from ferd_eval.attacks.base import LINF_SLACK, Attack
+from ferd_eval.attacks.problem import Problem
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.errors import UserError
 from ferd_eval.evaluation.pixel_rounding import Rounding
@@ -28,27 +29,16 @@ from ferd_eval.results.attack_id import known_attack
 
 @dataclass(frozen=True, eq=False)
 class SavedImages(Attack):
-    """Answers with the image saved for each index; the base moves it into the ball.
+    """Answers with the image saved for each index; the base moves it into the ball."""
 
-    Attributes:
-        family: id of the attack that made them.
-        images_NCHW: pixels in [0, 1].
-        indices_N: places of the images in their data set, in increasing order.
-        sha256: of the file.
-        largest: the largest ‖x_adv − x‖∞.
-        eps_is_stated: whether the user said for which ε they were made.
-        rounding: the numbers they were stored in, where that may matter.
-        beyond: images that rounding moved out of the ball.
-    """
-
-    family: str
-    images_NCHW: Tensor
-    indices_N: Tensor
-    sha256: str
-    largest: float
-    eps_is_stated: bool = True
-    rounding: Rounding | None = None
-    beyond: int = 0
+    family: str  #: id of the attack that made them
+    images_NCHW: Tensor  #: pixels in [0, 1]
+    indices_N: Tensor  #: places of the images in their data set, in increasing order
+    sha256: str  #: of the file
+    largest: float  #: the largest ‖x_adv − x‖∞
+    eps_is_stated: bool = True  #: whether the user said for which ε they were made
+    rounding: Rounding | None = None  #: the numbers they were stored in, where that may matter
+    beyond: int = 0  #: images that rounding moved out of the ball
     steps = 0  # of ours
 
     def perturb(self, problem: Problem) -> Tensor:
@@ -58,7 +48,6 @@ class SavedImages(Attack):
         return self.images_NCHW[rows_B].to(problem.x_BCHW)
 
     def constants(self, threat: Threat) -> Mapping[str, Any]:
-        """What is known of the images."""
         known: dict[str, Any] = {"largest_linf": self.largest, "images_sha256": self.sha256}
         if not self.eps_is_stated:
             known |= {"eps": None, "eps_text": None}
@@ -91,23 +80,15 @@ _CLEAN_SLACK = 1e-4
 
 @dataclass(frozen=True, eq=False)
 class SavedFile:
-    """Adversarial images as they are in a file.
-
-    Attributes:
-        images_NCHW: floating point in [0, 1] or uint8, as stored; unchecked.
-        made_by: ``AutoAttack`` or ``torchattacks`` where the names in the file are theirs.
-        indices_N: places in the data set; None means the first N.
-        labels_N: classes according to the file, if given.
-        clean_NCHW: clean images according to the file, if given.
-    """
+    """Adversarial images as they are in a file."""
 
     path: Path
     sha256: str
-    images_NCHW: Tensor
-    made_by: str | None = None
-    indices_N: Tensor | None = None
-    labels_N: Tensor | None = None
-    clean_NCHW: Tensor | None = None
+    images_NCHW: Tensor  #: floating point in [0, 1] or uint8, as stored; unchecked
+    made_by: str | None = None  #: ``AutoAttack`` or ``torchattacks``, by the names in the file
+    indices_N: Tensor | None = None  #: places in the data set; None means the first N
+    labels_N: Tensor | None = None  #: classes according to the file, if given
+    clean_NCHW: Tensor | None = None  #: clean images according to the file, if given
 
     def __len__(self) -> int:
         return len(self.images_NCHW)
@@ -115,17 +96,10 @@ class SavedFile:
     def attack_on(
         self, data: LabelledImages, threat: Threat, name: str, *, eps_is_stated: bool
     ) -> SavedImages:
-        """These images as an attack on the images of a data set, of which they are the first.
+        """These images as an attack on the first images of a data set, under an id.
 
-        Args:
-            data: the first images of the data set.
-            threat: the ball they must lie in.
-            name: id of the attack.
-            eps_is_stated: whether the user said that the attack was made for this ball.
-
-        Raises:
-            UserError: another shape or number, pixels outside [0, 1], labels or clean images that
-                are not those of the data set, farther than ε from the clean images, or unchanged.
+        UserError: another shape or number, pixels outside [0, 1], labels or clean images that are
+        not those of the data set, farther than ε from the clean images, or unchanged.
         """
         shape, count = tuple(self.images_NCHW.shape[1:]), len(data)
         if shape != data.image_shape:
@@ -233,19 +207,12 @@ class SavedFile:
 
 
 class _Change(NamedTuple):
-    """How far images are from the clean ones.
+    """How far images are from the clean ones."""
 
-    Attributes:
-        largest: ‖x_adv − x‖∞ of the farthest image.
-        beyond: images that rounding may have moved out of the ball.
-        too_far: images whose own attack left it.
-        is_nothing: whether no pixel changed by more than rounding may.
-    """
-
-    largest: float
-    beyond: int
-    too_far: int
-    is_nothing: bool
+    largest: float  #: ‖x_adv − x‖∞ of the farthest image
+    beyond: int  #: images that rounding may have moved out of the ball
+    too_far: int  #: images whose own attack left it
+    is_nothing: bool  #: whether no pixel changed by more than rounding may
 
 
 def _measured(
@@ -273,10 +240,8 @@ def read_saved_images(path: Path) -> SavedFile:
 
     Formats: ``torch.save`` of a tensor, or of a dictionary with one under ``adv_complete``
     (AutoAttack) or ``adv_inputs`` (torchattacks' ``save``); NumPy's ``.npy`` or ``.npz``, such as
-    ``--save-adv`` writes.
-
-    Raises:
-        UserError: it cannot be read, or holds no N×C×H×W images, floating point or uint8.
+    ``--save-adv`` writes. UserError: it cannot be read, or holds no N×C×H×W images, floating point
+    or uint8.
     """
     if not path.is_file():
         state = "is a folder" if path.is_dir() else "does not exist"

@@ -32,19 +32,12 @@ _IMAGE_ARRAYS = {"images", "index", "label", "prediction"}
 
 @dataclass(frozen=True)
 class Shard:
-    """Some images of the data set under one attack.
+    """Some images of the data set under one attack."""
 
-    Attributes:
-        attack: its id.
-        stage: which attack of a cascade; empty where there is only one.
-        number: counts the shards of a stage from 0.
-        positions: of the images in the data set.
-    """
-
-    attack: str
-    stage: str
-    number: int
-    positions: tuple[int, ...]
+    attack: str  #: its id
+    stage: str  #: which attack of a cascade; empty where there is only one
+    number: int  #: counts the shards of a stage from 0
+    positions: tuple[int, ...]  #: of the images in the data set
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -58,31 +51,8 @@ def split_shards(attack: str, stage: str, positions: Sequence[int], size: int) -
     ]
 
 
-class ShardStore:
-    """Finished shards of a run; this one keeps none, for runs without a folder."""
-
-    def get(self, shard: Shard, indices: NDArray[np.int64], images: bool) -> pd.DataFrame | None:
-        """Rows of a finished shard, None if it is not finished.
-
-        Args:
-            shard: which.
-            indices: places of its images in their source, which its rows must show.
-            images: whether its perturbed images must be there too.
-        """
-        return None
-
-    def put(
-        self, shard: Shard, rows: pd.DataFrame, images_RCHW: NDArray[np.float32] | None
-    ) -> None:
-        """Keep a finished shard and, where wanted, its adversarial images."""
-
-    def count(self) -> int:
-        """How many shards seem to be finished."""
-        return 0
-
-
 @dataclass(frozen=True)
-class FolderShards(ShardStore):
+class FolderShards:
     """Shards as Parquet files in ``RUN/units/<attack>/<number>.parquet``.
 
     A cascade has a folder for each stage. Costs (seconds, passes) are attributes of the file, with
@@ -92,7 +62,11 @@ class FolderShards(ShardStore):
     folder: Path
 
     def get(self, shard: Shard, indices: NDArray[np.int64], images: bool) -> pd.DataFrame | None:
-        """Rows of a finished shard; a torn, altered or foreign file counts as unfinished."""
+        """Rows of a finished shard, of images at these places of their source, else None.
+
+        A torn, altered or foreign file counts as unfinished, and one whose perturbed images are
+        missing where `images` are wanted.
+        """
         file = self.file(shard, ".parquet")
         try:
             rows = pd.read_parquet(file, page_checksum_verification=True)
@@ -107,12 +81,13 @@ class FolderShards(ShardStore):
         return rows if own and (not images or self.has_images(shard)) else None
 
     def count(self) -> int:
+        """How many shards seem to be finished."""
         return sum(1 for _ in self.folder.rglob("*.parquet"))
 
     def put(
         self, shard: Shard, rows: pd.DataFrame, images_RCHW: NDArray[np.float32] | None
     ) -> None:
-        """Write the images first: a shard counts as finished once its rows are there."""
+        """Keep a shard, its images first: it counts as finished once its rows are there."""
         make_folder(self.file(shard).parent)
         if images_RCHW is not None:
             arrays = {
@@ -130,12 +105,9 @@ class FolderShards(ShardStore):
     def collect_images(
         self, stages: Sequence[Sequence[Shard]], source_N: NDArray[np.int64], file: Path
     ) -> None:
-        """Join the adversarial images of an attack; memory holds one shard of each stage.
+        """Join an attack's adversarial images in an ``.npz``; memory holds one shard of each stage.
 
-        Args:
-            stages: its shards, stage by stage.
-            source_N: stage of each row of the outcomes, in the order of the first stage.
-            file: an ``.npz`` to write.
+        `source_N` is the stage of each row of the outcomes, in the order of the first stage.
         """
         few: dict[str, list[NDArray[Any]]] = {}
         with (

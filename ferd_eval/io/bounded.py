@@ -48,14 +48,10 @@ class BoundedFile:
         self._stream.close()
 
     def read(self, count: int, expected: str) -> bytearray:
-        """Return the next ``count`` bytes, fewer where the file ends before.
+        """The next ``count`` bytes, fewer where the file ends before.
 
-        Args:
-            count: how many bytes.
-            expected: what a message about a gzip stream cut short says should be there.
-
-        Raises:
-            UserError: the file cannot be read, or is damaged gzip.
+        UserError: it cannot be read, or is damaged gzip; where that is cut short the message ends
+        in what is `expected`.
         """
         content = bytearray()
         try:
@@ -94,11 +90,7 @@ def unreadable(path: Path, error: Exception) -> UserError:
 
 
 def require_memory(count: int, what: str) -> None:
-    """Refuse data that this machine cannot hold, before any of it is read.
-
-    Raises:
-        UserError: ``count`` bytes are more than the machine's physical memory, where that is known.
-    """
+    """UserError where so many bytes are more than this machine's memory, if that is known."""
     try:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):

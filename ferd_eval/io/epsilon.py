@@ -13,12 +13,8 @@ _NUMBER = re.compile(r"[+-]?(\d{1,40}\.?\d{0,40}|\.\d{1,40})([eE][+-]?\d{1,3})?"
 def parse_quantity(text: str | float | Fraction, what: str) -> Fraction:
     """Read ``"8/255"``, ``"0.031"`` or a number as an exact fraction.
 
-    Args:
-        text: the value; a decimal string is taken at face value (``"0.1"`` is 1/10).
-        what: what it is called in an error, e.g. ``"--eps"``.
-
-    Raises:
-        UserError: not a number, or not in (0, 1].
+    A decimal string is taken at face value (``"0.1"`` is 1/10). UserError, which calls it `what`:
+    it is no number, or not in (0, 1].
     """
     try:
         numerator, _, denominator = str(text).replace(" ", "").partition("/")
@@ -34,10 +30,9 @@ def parse_quantity(text: str | float | Fraction, what: str) -> Fraction:
 
 
 def exact(text: str) -> Fraction:
-    """A number at face value.
+    """A number at face value; ValueError where it is none.
 
-    Raises:
-        ValueError: it is none, or one of thousands of digits: ``1e999999999`` would take for ever.
+    One of thousands of digits is none either: ``1e999999999`` would take for ever.
     """
     if not _NUMBER.fullmatch(text):
         raise ValueError(text[:60])

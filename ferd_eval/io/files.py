@@ -74,14 +74,7 @@ def _lives(process: int) -> bool:
 
 
 def make_folder(folder: Path) -> bool:
-    """Create a folder and its parents where they are missing.
-
-    Returns:
-        Whether the folder was.
-
-    Raises:
-        UserError: it cannot be created or written to.
-    """
+    """Create a folder and its parents, or UserError; return whether it was missing."""
     try:
         if folder.is_dir():
             return False
@@ -94,10 +87,6 @@ def make_folder(folder: Path) -> bool:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a whole file, hexadecimal, without bringing it into memory.
-
-    Raises:
-        OSError: it cannot be read.
-    """
+    """SHA-256 of a whole file, hexadecimal, without bringing it into memory; or OSError."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -45,17 +45,10 @@ def sole_user(
 ) -> Iterator[None]:
     """Hold a folder until the block is left or the process ends, however it ends.
 
-    What killed processes were writing into it is removed. Where nothing can be written, nothing is
-    held either: whoever tries to write finds out.
-
-    Args:
-        folder: made if it is missing, and removed again if nothing comes into it.
-        option: of the command line, that chooses another folder.
-        below: names of folders in it that are swept as well.
-        note: told of a file system without locks.
-
-    Raises:
-        UserError: another process holds it, or it cannot be made.
+    It is made if it is missing, and removed again if nothing comes into it. What killed processes
+    were writing into it, or into the folders `below` it, is removed. Where nothing can be written,
+    nothing is held either: whoever tries to write finds out. A file system without locks is noted.
+    UserError: another process holds it (the `option` chooses another), or it cannot be made.
     """
     was_missing = make_folder(folder)
     lock = _take(folder, option, note)

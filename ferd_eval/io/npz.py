@@ -31,11 +31,7 @@ class NpzHeader:
 
 @contextmanager
 def open_npz(path: Path) -> Iterator[NpzArchive]:
-    """Open an archive for as long as it is read.
-
-    Raises:
-        UserError: it is no whole archive, or cannot be read.
-    """
+    """Open an archive for as long as it is read; UserError where it is no whole one."""
     try:
         with zipfile.ZipFile(path) as archive:
             yield NpzArchive(path, archive)
@@ -61,11 +57,7 @@ class NpzArchive:
         ]
 
     def pick(self, candidates: Sequence[str], what: str) -> str:
-        """The first of the candidates that is there.
-
-        Raises:
-            UserError: none is; the message names `what` is looked for.
-        """
+        """The first of the candidates that is there; UserError where none is."""
         for key in candidates:
             if key in self.keys:
                 return key
@@ -75,11 +67,8 @@ class NpzArchive:
         )
 
     def header(self, key: str) -> NpzHeader:
-        """Shape and type of an array.
-
-        Raises:
-            UserError: it may carry code, is not as large as it says, or is too large for memory.
-        """
+        """Shape and type; UserError for what may carry code, lies about its size or exceeds the
+        memory."""
         with self._archive.open(f"{key}.npy") as file:
             header, length = _read_header(file)
         if header.dtype.hasobject or header.dtype.names:
@@ -105,7 +94,6 @@ class NpzArchive:
         return header
 
     def read(self, key: str) -> NDArray[Any]:
-        """The values of an array."""
         self.header(key)
         with self._archive.open(f"{key}.npy") as file:
             return np.asarray(np.lib.format.read_array(file, allow_pickle=False))

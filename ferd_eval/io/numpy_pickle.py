@@ -165,16 +165,10 @@ class _Array:
 
 
 def read_array_pickle(content: bytes | bytearray, path: Path) -> dict[str, Any]:
-    """Return the dictionary that a pickle describes, its keys as text.
+    """The dictionary that a pickle describes, its keys as text.
 
-    Values are lists, numbers, text, bytes (Python 2 strings too) and arrays of integers.
-
-    Args:
-        content: the file's bytes.
-        path: the file's name, for messages.
-
-    Raises:
-        UserError: the pickle is damaged, is no dictionary, or names anything beyond NumPy arrays.
+    Values are lists, numbers, text, bytes (Python 2 strings too) and arrays of integers. UserError:
+    the pickle is damaged, is no dictionary, or names anything beyond NumPy arrays.
     """
     try:
         described = _Machine(path).run(content)

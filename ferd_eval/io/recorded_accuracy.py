@@ -26,7 +26,7 @@ _NO_MORE = {"best", "final", "last", "max", "val", "valid", "validation"}
 
 
 def recorded_accuracies(metadata: Mapping[str, Any]) -> dict[str, float]:
-    """Return name → share for every clean accuracy among the plain values in a file.
+    """Name → share for every clean accuracy among the plain values in a file.
 
     Nothing is taken from 0, which is what a script writes before it has measured anything.
     """

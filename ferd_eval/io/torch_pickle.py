@@ -63,9 +63,8 @@ class _Thing:
 def require_modest(path: Path) -> None:
     """Refuse a torch file that would take more than it holds, before torch reads it.
 
-    Raises:
-        ValueError: it would, or what it holds cannot be told; the message says what asks for it.
-        OSError: it cannot be read.
+    ValueError: it would, or what it holds cannot be told; the message says what asks for it.
+    OSError: it cannot be read.
     """
     with path.open("rb") as stream:
         is_zip = stream.read(4) == b"PK\x03\x04"
@@ -137,10 +136,8 @@ class _Walk:
     def run(self, stream: IO[bytes]) -> Mapping[str, int]:
         """Walk through the next pickle; return the bytes of each storage it names, by key.
 
-        What torch does not read ends the walk: torch refuses it there, too.
-
-        Raises:
-            ValueError: it would take more than it holds, or is damaged.
+        What torch does not read ends the walk: torch refuses it there, too. ValueError: it would
+        take more than it holds, or is damaged.
         """
         try:
             for opcode, argument, _ in pickletools.genops(stream):

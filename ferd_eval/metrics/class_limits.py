@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from ferd_eval.errors import UserError
 from ferd_eval.metrics.comparison.paired import Paired
-from ferd_eval.metrics.confusion.matrix import finite
 from ferd_eval.metrics.intervals import clopper_pearson_lower
+from ferd_eval.metrics.per_class import by_class
 from ferd_eval.metrics.sanity.audit import audit, most_hidden_simple
-from ferd_eval.metrics.scorecard import AttackScores, ClassScore
+from ferd_eval.metrics.scorecard import AttackScores
 from ferd_eval.results.outcomes import Outcomes
 
 
@@ -23,29 +23,23 @@ def class_floors(scores: AttackScores) -> tuple[float | None, ...]:
     """
     if scores.audit is not None:
         return tuple(each.floor95 for each in scores.audit.per_class)
-    return tuple(map(_limit, scores.per_class))
-
-
-def _limit(each: ClassScore) -> float | None:
-    if each.accuracy is None:
-        return None
-    return float(clopper_pearson_lower(round(each.accuracy * each.n), each.n))
+    return tuple(
+        None
+        if each.accuracy is None
+        else float(clopper_pearson_lower(round(each.accuracy * each.n), each.n))
+        for each in scores.per_class
+    )
 
 
 @dataclass(frozen=True)
 class ClassDrop:
-    """What one class loses; fractions, None without images.
-
-    Attributes:
-        drop: clean accuracy − accuracy under the attack, on the same images.
-        at_most: one-sided upper limit of the drop, of this class by itself.
-    """
+    """What one class loses; fractions, None without images."""
 
     index: int
     name: str
     n: int
-    drop: float | None
-    at_most: float | None
+    drop: float | None  #: clean accuracy − accuracy under the attack, on the same images
+    at_most: float | None  #: one-sided upper limit of the drop, of this class by itself
 
 
 def class_drops(outcomes: Outcomes, attack: str, confidence: float = 0.95) -> tuple[ClassDrop, ...]:
@@ -54,10 +48,8 @@ def class_drops(outcomes: Outcomes, attack: str, confidence: float = 0.95) -> tu
     "No class loses more than d" is shown when every class's own limit is d or less: it is rejected
     only if some class can lose more, so the limits need no correction for many classes
     (intersection–union, Berger 1982). They are exact: `Paired.gap_at_most`. Where part of an attack
-    saw only a sample, half of the level goes to the images that may hide behind it.
-
-    Raises:
-        UserError: clean predictions are missing, for all images or for some.
+    saw only a sample, half of the level goes to the images that may hide behind it. UserError:
+    clean predictions are missing.
     """
     attacked = outcomes.of(attack)["index"].nunique()
     pair = Paired.of(outcomes, "clean", attack)
@@ -71,11 +63,8 @@ def class_drops(outcomes: Outcomes, attack: str, confidence: float = 0.95) -> tu
     if audited is not None:
         level /= 2
         pair = _had_all_hidden_fallen(pair, _hidden(outcomes, attack, audited, level))
-    at_most_K = pair.gap_at_most(level)
-    return tuple(
-        ClassDrop(k, name, int(pair.n_K[k]), finite(drop_K[k]), finite(at_most_K[k]))
-        for k, name in enumerate(outcomes.class_names)
-    )
+    names = outcomes.class_names
+    return by_class(ClassDrop, names, n=pair.n_K, drop=drop_K, at_most=pair.gap_at_most(level))
 
 
 def _hidden(outcomes: Outcomes, attack: str, audited: list[int], level: float) -> NDArray[np.int64]:

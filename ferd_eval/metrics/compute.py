@@ -11,12 +11,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ferd_eval.errors import UserError, require_kind
-from ferd_eval.metrics.confusion.matrix import confusion_matrix, error_pattern, finite
+from ferd_eval.metrics.confusion.matrix import confusion_matrix, error_pattern
 from ferd_eval.metrics.confusion.target_bias import toward
 from ferd_eval.metrics.confusion.targeted import TargetedSuccess, targeted_success
 from ferd_eval.metrics.dispersion import shares
 from ferd_eval.metrics.figures import AVERAGE, FIGURES, WORST_CLASS
 from ferd_eval.metrics.intervals import Interval, possibly_worst, simultaneous, wilson
+from ferd_eval.metrics.per_class import by_class
 from ferd_eval.metrics.sanity.audit import Audit, audit
 from ferd_eval.metrics.sanity.panel import trust_panel
 from ferd_eval.metrics.scorecard import (
@@ -112,7 +113,6 @@ class _Tally:
     confusion: NDArray[np.int64]
 
     def fold(self, group_K: NDArray[np.int64], num_groups: int) -> _Tally:
-        """Add the classes of each group up."""
         member_KG = np.eye(num_groups, dtype=np.int64)[group_K]
         clean = self.clean_correct
         return _Tally(
@@ -123,11 +123,8 @@ class _Tally:
         )
 
     def figures(self, names: Sequence[str]) -> dict[str, Any]:
-        """Return the fields of `Scores`."""
         n_K, correct_K = self.n, self.correct
         accuracy_K = shares(correct_K, n_K)
-        low_K, high_K = wilson(correct_K, n_K)
-        least_K, most_K = simultaneous(correct_K, n_K)
         clean_K = self.clean_correct
         lost_K = None if clean_K is None else clean_K - correct_K
         drop_K = accuracy_K * np.nan if lost_K is None else shares(lost_K, n_K)
@@ -140,17 +137,14 @@ class _Tally:
                 for each in FIGURES.values()
                 if each.interval
             },
-            "per_class": tuple(
-                ClassScore(
-                    index=i,
-                    name=name,
-                    n=int(n_K[i]),
-                    accuracy=finite(accuracy_K[i]),
-                    wilson95=(float(low_K[i]), float(high_K[i])) if n_K[i] else None,
-                    simultaneous95=(float(least_K[i]), float(most_K[i])) if n_K[i] else None,
-                    drop=finite(drop_K[i]),
-                )
-                for i, name in enumerate(names)
+            "per_class": by_class(
+                ClassScore,
+                names,
+                n=n_K,
+                accuracy=accuracy_K,
+                wilson95=wilson(correct_K, n_K),
+                simultaneous95=simultaneous(correct_K, n_K),
+                drop=drop_K,
             ),
             "worst_class": _worst(accuracy_K, names) if seen else None,
             "possibly_worst": tuple(possibly_worst(correct_K, n_K).tolist()) if seen else None,
@@ -182,12 +176,8 @@ def _with_what_is_open(figures: Mapping[str, Any], left_open: Audit) -> dict[str
 
 
 def lowered(figures: Mapping[str, Any], ends: Mapping[str, float | None]) -> dict[str, Any]:
-    """Fields of `Scores` that change where part of the attack saw only a sample of the images.
-
-    Args:
-        figures: fields as if all of it had seen all images.
-        ends: `Figure.open_end` → the limit that allows for what was missed.
-    """
+    """Fields of `Scores` where part of the attack saw only a sample: `figures`, as if it had seen
+    all, with limits lowered to `ends`, of `Figure.open_end`, which allow for what was missed."""
     limits = {k: ends[f.open_end] for k, f in FIGURES.items() if f.limit and f.open_end}
     return {
         "figures": {**figures["figures"], **limits},

@@ -51,33 +51,22 @@ class Unit(Enum):
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure over all classes.
+    """A figure over all classes."""
 
-    Attributes:
-        key: in scorecards and CSV files; its 95 % interval has the key ``{key}95``.
-        of: the figure from correct_K and n_K.
-        interval: its two-sided 95 % interval, likewise.
-        meaning: what the interval holds, or the figure says: it enters the table of uncertainty.
-        in_summary: whether the table of all attacks has it.
-        board: key and short heading on leaderboards, published pages and in studies.
-        in_papers: whether papers print it, so that published rows give it.
-        compared: heading in comparisons, which have its difference; they debias some.
-        limit: whether it is a confidence limit: of several seeds the least counts, without a rank.
-        open_end: the limit of an audit that it, or the lower end of its interval, goes down to.
-    """
-
-    key: str
+    key: str  #: in scorecards and CSV files; its 95 % interval has the key ``{key}95``
     heading: str
     unit: Unit
     more_is_better: bool
-    of: Callable[[Counts, Counts], float]
+    of: Callable[[Counts, Counts], float]  #: the figure from correct_K and n_K
+    #: Its two-sided 95 % interval, likewise.
     interval: Callable[[Counts, Counts], Interval | None] | None = None
-    meaning: str = ""
-    in_summary: bool = False
-    board: tuple[str, str] | None = None
-    in_papers: bool = False
-    compared: str = ""
-    limit: bool = False
+    meaning: str = ""  #: what the interval holds, or it says, for the table of uncertainty
+    in_summary: bool = False  #: whether the table of all attacks has it
+    board: tuple[str, str] | None = None  #: key and short heading on boards, pages and in studies
+    in_papers: bool = False  #: whether papers print it, so that published rows give it
+    compared: str = ""  #: heading in comparisons, which have its difference; they debias some
+    limit: bool = False  #: a confidence limit: of several seeds the least counts, unranked
+    #: The limit of an audit that it, or the lower end of its interval, goes down to.
     open_end: Literal["average", "lowest", "floor"] | None = None
 
     @property

@@ -16,11 +16,9 @@ class Classifier(nn.Module):
         network: B×C×H×W, normalised, to logits B×K.
         num_classes: K.
         in_channels: C, None where the network's own code decides.
-        mean_C, std_C: buffers with the normalisation's constants; None if there is none, and then
-            the images reach the network untouched.
     """
 
-    mean_C: Tensor | None
+    mean_C: Tensor | None  #: buffers of the normalisation's constants; None if there is none
     std_C: Tensor | None
 
     def __init__(
@@ -35,10 +33,7 @@ class Classifier(nn.Module):
         require_kind(network, nn.Module, "the network", "a torch.nn.Module")
         require_kind(num_classes, int, "num_classes", "the number of logits")
         require_kind(
-            normalization,
-            Normalization | None,
-            "normalization",
-            "a Normalization or None",
+            normalization, Normalization | None, "normalization", "a Normalization or None"
         )
         if (
             normalization is not None
@@ -60,11 +55,7 @@ class Classifier(nn.Module):
         self.eval()
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Return logits B×K for images in [0, 1].
-
-        Raises:
-            UserError: the images or the logits do not have the shape they should.
-        """
+        """Logits B×K for images in [0, 1]; UserError where one of the two has another shape."""
         channels = self.in_channels
         if channels is None and self.mean_C is not None:
             channels = len(self.mean_C)

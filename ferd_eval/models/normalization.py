@@ -16,15 +16,10 @@ _BYTE_MEANS, _BYTE_STDS = (1.0, 255.0), (10.0, 255.0)
 
 @dataclass(frozen=True)
 class Normalization:
-    """(x − mean) / std per channel, for images in [0, 1].
+    """(x − mean) / std per channel, for images in [0, 1]."""
 
-    Attributes:
-        mean: C values.
-        std: C values, all above 0.
-    """
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: tuple[float, ...]  #: C values
+    std: tuple[float, ...]  #: C values, all above 0
 
     def __post_init__(self) -> None:
         if not self.mean or len(self.mean) != len(self.std):
@@ -41,13 +36,10 @@ class Normalization:
         return "/".join(",".join(f"{v:g}" for v in values) for values in (self.mean, self.std))
 
     def for_unit_pixels(self) -> Self:
-        """Return the same for images in [0, 1], where the constants are those of 0 to 255.
+        """The same for images in [0, 1], where the constants are those of 0 to 255.
 
         (255 x - m) / s is (x - m/255) / (s/255). A standard deviation of 1 divides by nothing, a
-        mean of 0 subtracts nothing, in either unit.
-
-        Raises:
-            UserError: the constants are of neither unit.
+        mean of 0 subtracts nothing, in either unit. UserError: the constants are of neither unit.
         """
         if all(abs(m) <= 1 for m in self.mean) and max(self.std) <= 1:
             return self
@@ -67,11 +59,7 @@ class Normalization:
 
     @classmethod
     def from_json(cls, text: str) -> Self | None:
-        """Read what `save_network` writes: JSON as `to_json` gives it, or ``none``.
-
-        Raises:
-            UserError: it is neither.
-        """
+        """Read what `save_network` writes, JSON as of `to_json` or ``none``; else UserError."""
         if text == "none":
             return None
         try:
@@ -98,11 +86,8 @@ NORMALIZATIONS = {
 
 
 def parse_normalization(text: str) -> Normalization | None:
-    """Read ``none``, a name of `NORMALIZATIONS`, or ``M,M,M/S,S,S``.
-
-    Raises:
-        UserError: it is none of these.
-    """
+    """Read ``none``, a name of `NORMALIZATIONS`, or ``M,M,M/S,S,S``; UserError where it is none of
+    these."""
     if text == "none":
         return None
     if text in NORMALIZATIONS:

@@ -15,14 +15,9 @@ def read_groups(
 ) -> dict[str, list[str]]:
     """Resolve ``--groups``: grouping name → one group name per class, in label order.
 
-    Args:
-        spec: a built-in grouping, or a CSV file with the columns class and group; every class
-            must be named, by name or by index.
-        class_names: the K classes.
-        built_in: groupings that come with the data set.
-
-    Raises:
-        UserError: no such grouping or file, an unknown class, or a class without a group.
+    `spec` is a built-in grouping of the data set, or a CSV file with the columns class and group;
+    every class must be named, by name or by index. UserError: no such grouping or file, an unknown
+    class, or a class without a group.
     """
     if spec in built_in:
         return {spec: list(built_in[spec])}

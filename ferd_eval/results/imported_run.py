@@ -53,16 +53,9 @@ class PredictionSource:
     ) -> tuple[Outcomes, tuple[str, ...]]:
         """A finished run, with nothing in its record that nobody said, and notes on the reading.
 
-        Args:
-            out: folder of the run; names the model where nothing else does.
-            name: of the model.
-            dataset: what is known of the data set.
-            class_names: of the K classes; None takes the numbers that occur.
-            eps: radius of the attacks.
-            command: as typed.
-
-        Raises:
-            UserError: a file cannot be read, says what cannot be true, or contradicts the record.
+        Names: the model's own, else recorded, else the folder's; None for classes takes the numbers
+        that occur. UserError: a file cannot be read, says what cannot be true, or contradicts the
+        record.
         """
         found = read_predictions(self.files, class_names)
         images = found.table.drop_duplicates("index")
@@ -147,11 +140,7 @@ def _constants(attack: str, ball: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def require_room(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """The folder is empty, or holds this very import.
-
-    Raises:
-        UserError: it holds something else.
-    """
+    """UserError unless the folder is empty or holds this very import."""
     require_own_folder(folder)
     try:
         earlier = parse_json((folder / RECORD).read_text(encoding="utf-8"))

@@ -20,22 +20,13 @@ _MOST_CLASSES = 10_000
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What was read.
+    """What was read."""
 
-    Attributes:
-        table: with the columns of `Outcomes`; what the files do not tell is NaN, empty or 0, and
-            −1 in `clean_pred`.
-        class_names: of the K classes.
-        attacks: ids, ``clean`` first, else in order of appearance.
-        sources: one record a file, for the manifest.
-        notes: what a user should know about how the files were understood.
-    """
-
-    table: pd.DataFrame
-    class_names: tuple[str, ...]
-    attacks: tuple[str, ...]
-    sources: tuple[Mapping[str, Any], ...]
-    notes: tuple[str, ...]
+    table: pd.DataFrame  #: as in `Outcomes`; unknown is NaN, empty or 0, −1 in `clean_pred`
+    class_names: tuple[str, ...]  #: of the K classes
+    attacks: tuple[str, ...]  #: ids, ``clean`` first, else in order of appearance
+    sources: tuple[Mapping[str, Any], ...]  #: one record a file, for the manifest
+    notes: tuple[str, ...]  #: what a user should know about how the files were understood
 
 
 def read_predictions(
@@ -44,15 +35,9 @@ def read_predictions(
     """Read files of predictions into one table.
 
     Clean predictions of the other attacks' rows are filled in from the rows of ``clean``, or, where
-    there are none, these are made of a complete column `clean_pred`.
-
-    Args:
-        files: CSV files, or ``.npz`` archives whose arrays are called like the columns; an archive
-            may hold N × K `logits` in place of `pred`.
-        class_names: of the K classes; None takes the numbers up to the largest one found.
-
-    Raises:
-        UserError: a file cannot be read, or what it says cannot be true.
+    there are none, these are made of a complete column `clean_pred`. An ``.npz`` archive may hold N
+    × K `logits` in place of `pred`. Without class names there are as many as the largest number
+    says. UserError: a file cannot be read, or what it says cannot be true.
     """
     parts = [read_rows(file) for file in files]
     _check_spellings(parts)

@@ -54,15 +54,11 @@ _MOST_ROWS, _MOST_INFLATED = 10, 100
 
 @dataclass(frozen=True, eq=False)
 class Outcomes:
-    """What happened to each image under each attack, with the record of how it came about.
+    """What happened to each image under each attack, with the record of how it came about."""
 
-    Attributes:
-        table: one row per (attack, sample[, target]); columns and types as in `COLUMNS`.
-        manifest: the run's JSON record; metrics read ``manifest["dataset"]["class_names"]``,
-            ``manifest["dataset"]["name"]`` and ``manifest["attacks"]`` (id → constants).
-    """
-
-    table: pd.DataFrame
+    table: pd.DataFrame  #: one row per (attack, sample[, target]), as `COLUMNS` says
+    #: The run's JSON record; metrics read ``manifest["dataset"]["class_names"]``,
+    #: ``manifest["dataset"]["name"]`` and ``manifest["attacks"]`` (id → constants).
     manifest: Mapping[str, Any]
 
     def __post_init__(self) -> None:
@@ -80,14 +76,11 @@ class Outcomes:
         return tuple(self.manifest["dataset"]["class_names"])
 
     def of(self, attack: str) -> pd.DataFrame:
-        """Rows of one attack."""
         return self.table[self.table["attack"] == attack]
 
     def save(self, folder: Path | str) -> None:
-        """Write ``outcomes.parquet`` and ``manifest.json`` atomically, the manifest last.
-
-        The manifest keeps the table's digest, and one of itself.
-        """
+        """Write ``outcomes.parquet`` and, with the digests of both, ``manifest.json``; each
+        atomically."""
         folder = Path(folder)
         make_folder(folder)
         content = self.table.to_parquet(index=False)
@@ -97,11 +90,8 @@ class Outcomes:
 
     @classmethod
     def load(cls, folder: Path | str) -> Outcomes:
-        """Read a finished run's folder.
-
-        Raises:
-            UserError: there is none, or it is not as it was written.
-        """
+        """Read a finished run's folder; UserError where there is none, or it is not as it was
+        written."""
         folder = Path(folder)
         table_file, manifest_file = folder / OUTCOMES, folder / "manifest.json"
         for file in (table_file, manifest_file):
@@ -138,11 +128,7 @@ def _reading(file: Path) -> Iterator[None]:
 
 
 def read_table(file: Path) -> pd.DataFrame:
-    """An ``outcomes.parquet`` by itself, without the record of how it came about.
-
-    Raises:
-        UserError: it is none.
-    """
+    """An ``outcomes.parquet`` by itself, without its record; UserError where it is none."""
     try:
         return conform(_read_table(file))
     except Exception as reason:  # a damaged file can make the parser raise almost anything
@@ -154,11 +140,7 @@ def read_table(file: Path) -> pd.DataFrame:
 
 
 def _read_table(file: Path) -> pd.DataFrame:
-    """The known columns of a parquet file, once it is sure that they fit into memory.
-
-    Raises:
-        UserError: a column is missing, or would take far more than the file holds.
-    """
+    """The known columns of a parquet file, once it is sure that they fit into memory."""
     with pq.ParquetFile(file) as parquet:
         _require_columns(parquet.schema_arrow.names)
         content = parquet.metadata
@@ -183,10 +165,6 @@ def _require_columns(names: Iterable[str]) -> None:
 
 
 def conform(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with exactly the columns and types of `COLUMNS`.
-
-    Raises:
-        UserError: a column is missing.
-    """
+    """The table with exactly the columns and types of `COLUMNS`; UserError where one is missing."""
     _require_columns(table.columns)
     return table[list(COLUMNS)].astype(dict(COLUMNS)).reset_index(drop=True)

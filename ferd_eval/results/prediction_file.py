@@ -63,27 +63,21 @@ class PredictionFile:
 
 @dataclass(frozen=True, eq=False)
 class FileRows:
-    """The rows of one file.
+    """The rows of one file."""
 
-    Attributes:
-        table: columns `index`, `label`, `pred`, `attack`, `target` (null where there is none),
-            `clean_pred` (−1 where unknown), `margin`, `confidence` and `linf` (NaN where unknown),
-            `stage` (None) and `steps` (0).
-        read_as: attack as it was written → its id.
-        notes: what is to be said of how they were understood.
-    """
-
+    #: Columns `index`, `label`, `pred`, `attack`, `target` (null where there is none), `clean_pred`
+    #: (−1 where unknown), `margin`, `confidence` and `linf` (NaN where unknown), `stage` (None) and
+    #: `steps` (0).
     table: pd.DataFrame
-    read_as: Mapping[str, str]
-    notes: tuple[str, ...]
+    read_as: Mapping[str, str]  #: attack as it was written → its id
+    notes: tuple[str, ...]  #: what is to be said of how they were understood
 
 
 def read_rows(file: PredictionFile) -> FileRows:
     """Read one file.
 
-    Raises:
-        UserError: the file cannot be read, a cell is not what it should be, or nobody says which
-            attack the predictions were made under.
+    UserError: it cannot be read, a cell is not what it should be, or nobody says which attack the
+    predictions were made under.
     """
     path = file.path
     if not path.is_file():
@@ -344,11 +338,7 @@ def _numbers(values: pd.Series) -> pd.Series:
 
 
 def _integers(values: pd.Series, path: Path, empty: Any = None) -> pd.Series:
-    """A column as int64; ``3.0`` is 3. Empty cells become `empty`, where that is given.
-
-    Raises:
-        UserError: a cell is no whole number.
-    """
+    """A column as int64; ``3.0`` is 3. Empty cells become `empty`, where that is given."""
     if values.dtype.kind == "i":
         return values.astype("int64")
     value_N = np.asarray(

@@ -23,15 +23,7 @@ _OWN_FILES = re.compile(
 
 
 def require_own_folder(folder: Path, runs: Sequence[str] = ()) -> None:
-    """A run is written into a folder of its own, not among the files of something else.
-
-    Args:
-        folder: where; it may hold runs, or what is left of one.
-        runs: names of runs that are to be folders in it.
-
-    Raises:
-        UserError: it holds something else.
-    """
+    """UserError where a folder holds files that are neither a run's nor folders of `runs`."""
     try:
         names = sorted(file.name for file in folder.iterdir() if not file.name.startswith("."))
         ours = (folder / RECORD).exists() or any(folder.glob(f"*/{RECORD}"))
@@ -59,17 +51,11 @@ _SCORING, _TRAINING = {"attacks", "unit_images"}, {"recipe", "result"}
 
 @dataclass(frozen=True)
 class RunFolders:
-    """What is in a folder.
+    """What is in a folder."""
 
-    Attributes:
-        runs: finished ones, ``seed-2`` before ``seed-10``.
-        unfinished: scoring runs without outcomes.
-        is_one_run: whether the folder is a run itself.
-    """
-
-    runs: tuple[Path, ...]
-    unfinished: tuple[Path, ...] = ()
-    is_one_run: bool = False
+    runs: tuple[Path, ...]  #: finished ones, ``seed-2`` before ``seed-10``
+    unfinished: tuple[Path, ...] = ()  #: scoring runs without outcomes
+    is_one_run: bool = False  #: whether the folder is a run itself
 
     @property
     def teachers(self) -> tuple[Path, ...]:
@@ -96,14 +82,8 @@ def say_left_out(folder: Path, why: str) -> None:
 
 
 def find_runs(folder: Path) -> RunFolders:
-    """The folder itself if it is a run, else the runs below it.
-
-    Args:
-        folder: or a file in it, such as the page that a command printed.
-
-    Raises:
-        UserError: there is none.
-    """
+    """The folder itself (or that of a file in it) if it is a run, else the runs below; or
+    UserError."""
     if folder.is_file():
         folder = folder.parent
     if not folder.is_dir():
@@ -162,11 +142,7 @@ def in_numbers(folder: Path) -> list[tuple[str, int]]:
 
 
 def record_in(folder: Path) -> Mapping[str, Any]:
-    """The record of a run.
-
-    Raises:
-        UserError: it cannot be read.
-    """
+    """The record of a run; UserError where it cannot be read."""
     try:
         record = parse_json((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError) as reason:

@@ -18,15 +18,10 @@ from ferd_eval.results.run_folder import find_runs, seed_of, to_type
 
 @dataclass(frozen=True, eq=False)
 class RunGroup:
-    """One run, or several runs of one method that differ in the training seed.
+    """One run, or several runs of one method that differ in the training seed."""
 
-    Attributes:
-        name: as reports print it; groups read together have distinct names.
-        folders, runs: in the order given; those below one folder sorted by name.
-    """
-
-    name: str
-    folders: tuple[Path, ...]
+    name: str  #: as reports print it; groups read together have distinct names
+    folders: tuple[Path, ...]  #: as given; those below one folder by name
     runs: tuple[Outcomes, ...]
 
     @property
@@ -62,7 +57,6 @@ class RunGroup:
         return tuple(a for a in first.attacks if all(a in other.attacks for other in others))
 
     def in_order(self, places: Sequence[int]) -> Self:
-        """The same runs in another order."""
         return replace(
             self,
             folders=tuple(self.folders[i] for i in places),
@@ -73,12 +67,8 @@ class RunGroup:
 def read_run_groups(words: Sequence[str]) -> tuple[RunGroup, ...]:
     """Read the sides of a comparison and give them distinct names.
 
-    Args:
-        words: for each side a run folder, a folder of runs, or run folders joined by commas.
-
-    Raises:
-        UserError: a folder is no run, a side mixes several kinds of networks, or two sides are
-            the same runs.
+    A side is a run folder, a folder of runs, or run folders joined by commas. UserError: a folder
+    is no run, a side mixes several kinds of networks, or two sides are the same runs.
     """
     groups = [_read(word) for word in words]
     for i, group in enumerate(groups):
@@ -91,14 +81,9 @@ def read_run_groups(words: Sequence[str]) -> tuple[RunGroup, ...]:
 
 
 def read_run_group(folders: Sequence[Path], word: str) -> RunGroup:
-    """Read the runs of one group.
+    """Read the runs of one group from absolute folders; messages name the user's `word` for it.
 
-    Args:
-        folders: absolute, one run each.
-        word: the user's argument, for messages.
-
-    Raises:
-        UserError: a folder is no finished run or given twice, or the runs are not of one method.
+    UserError: a folder is no finished run or given twice, or the runs are not of one method.
     """
     twice = [folder for folder, times in Counter(folders).items() if times > 1]
     if twice:

@@ -98,15 +98,7 @@ _NOT_NULL: Mapping[str, tuple[Check, tuple[str, ...]]] = {
 
 
 def require_record(manifest: Any, name: str) -> None:
-    """Refuse what is no record of a scoring run.
-
-    Args:
-        manifest: what the file holds.
-        name: the file, for the message.
-
-    Raises:
-        UserError: a field is missing or of another type; the first one is named.
-    """
+    """UserError where this is no record of a scoring run: a field is missing or of another type."""
     if not _is_table(manifest) or not {"dataset", "attacks"} <= {*manifest}:
         raise UserError(f"{name} is not a run's manifest. Give another folder.")
     if manifest["attacks"] == {}:
@@ -161,22 +153,14 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Fields:
-    """A JSON object.
+    """A JSON object, read by dotted path: another kind is a UserError, or None of ``_or_none``."""
 
-    Attributes:
-        file: where it stands, as messages call it.
-    """
-
-    file: str
+    file: str  #: where it stands, as messages call it
     values: Mapping[str, Any]
 
     @classmethod
     def read(cls, file: Path, called: str) -> Fields:
-        """Read a file that is an object.
-
-        Raises:
-            UserError: it is not.
-        """
+        """Read a file that is an object; UserError where it is not."""
         try:
             if file.stat().st_size > _MOST_BYTES:
                 raise UserError(f"{called} is larger than 64 MB. Publish what ferd-eval wrote.")
@@ -191,41 +175,33 @@ class Fields:
         return cls(called, values)
 
     def text(self, path: str) -> str:
-        """A text that must be there."""
         return self._require(path, self.text_or_none(path), "a text")
 
     def text_or_none(self, path: str) -> str | None:
-        """A text, None where there is none."""
         value = look_up(self.values, path)
         return value if isinstance(value, str) and value else None
 
     def digest(self, path: str) -> str:
-        """A SHA-256 that must be there."""
         return self._require(path, self.digest_or_none(path), "a SHA-256")
 
     def digest_or_none(self, path: str) -> str | None:
-        """A SHA-256, None where there is none."""
         value = self.text_or_none(path)
         return value if value and _SHA256.fullmatch(value) else None
 
     def whole_or_none(self, path: str) -> int | None:
-        """A whole number, None where there is none."""
         value = look_up(self.values, path)
         return value if isinstance(value, int) and not isinstance(value, bool) else None
 
     def object(self, path: str) -> Mapping[str, Any]:
-        """An object that must be there."""
         value = look_up(self.values, path)
         return self._require(path, value if isinstance(value, Mapping) else None, "an object")
 
     def texts(self, path: str) -> tuple[str, ...]:
-        """A list of texts that must be there."""
         value = look_up(self.values, path)
         found = value if isinstance(value, list) and all(map(_is_text, value)) else None
         return tuple(self._require(path, found, "a list of texts"))
 
     def list(self, path: str) -> list[Any]:
-        """A list that must be there."""
         value = look_up(self.values, path)
         return self._require(path, value if isinstance(value, list) else None, "a list")
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import affine_grid, cross_entropy, grid_sample, interpolate
 
 from ferd_eval.attacks import Batch, KeyedRng, Passes, Problem, Threat
-from ferd_eval.attacks.base import Objective
+from ferd_eval.attacks.problem import Objective
 from ferd_train.config.checks import Count
 from ferd_train.losses.base import LossRecipe, StudentObjective
 from ferd_train.losses.kl_pgd import KLPGD

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ferd_eval.attacks import Batch, Problem, Threat
-from ferd_eval.attacks.base import Objective
+from ferd_eval.attacks.problem import Objective
 from ferd_train.config.checks import NotNegative, require_ordered
 from ferd_train.losses.class_aware import ClassAware
 from ferd_train.losses.kl_pgd import KLPGD

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from torch import Tensor
 
 from ferd_eval.attacks import Problem, Threat
-from ferd_eval.attacks.base import Objective
+from ferd_eval.attacks.problem import Objective
 from ferd_train.config.checks import NotNegative, OneOf
 from ferd_train.losses.divergence import kl, kl_from_uniform
 from ferd_train.losses.kl_pgd import KLPGD

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ferd_eval.attacks import PGD, Problem
-from ferd_eval.attacks.base import Objective
+from ferd_eval.attacks.problem import Objective
 
 #: Size of the Gaussian start of KL attacks, in the pixel range (Zhang et al., ICML 2019).
 _START_SCALE = 0.001

@@ -20,9 +20,10 @@ import numpy as np
 from torch import Tensor, nn
 
 from ferd_eval.attacks.autoattack.ensemble import SearchAttack
-from ferd_eval.attacks.base import Attack, Perturbed, Problem
+from ferd_eval.attacks.base import Attack
 from ferd_eval.attacks.pixel_bounds import distance_inside, inside
 from ferd_eval.attacks.plan import PlannedAttack
+from ferd_eval.attacks.problem import Perturbed, Problem
 from ferd_eval.attacks.threat import Threat
 from ferd_eval.errors import UserError
 
@@ -62,16 +63,12 @@ class WrappedModel(nn.Module):
 
 @contextmanager
 def isolated_globals(*loggers: str) -> Iterator[None]:
-    """Restore global state after a package ran, also when it raised.
+    """Restore global state after a package ran, also when it raised; drop what it prints and logs.
 
     On leaving, the random states of Python and numpy and the trace functions are as before: the
     check for dynamic defences in AutoAttack ends with ``sys.settrace(None)``, which silently stops
     debuggers and the measuring of coverage. torch's random state is restored by
-    `ferd_eval.models.frozen.frozen`, in which every attack runs. What the package prints is
-    dropped, and so is what it logs.
-
-    Args:
-        loggers: names of the package's loggers.
+    `ferd_eval.models.frozen.frozen`, in which every attack runs.
     """
     drawn, drawn_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - theirs
     trace, trace_of_threads = sys.gettrace(), threading.gettrace()
@@ -92,16 +89,11 @@ def isolated_globals(*loggers: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Adapter(Attack):
-    """A third-party package's counterpart of one of our attacks.
+    """A third-party package's counterpart of one of our attacks."""
 
-    Attributes:
-        engine: its name for ``--engine``.
-        original: our attack, whose family, steps, targets and constants it keeps.
-    """
+    engine: ClassVar[str]  #: its name for ``--engine``
 
-    engine: ClassVar[str]
-
-    original: Attack
+    original: Attack  #: our attack, whose family, steps, targets and constants it keeps
 
     @property
     def family(self) -> str:  # type: ignore[override]
@@ -130,25 +122,16 @@ class AdaptedSearch(Adapter):
     As in ours, images that are misclassified anyway are left as they are. The packages do not tell
     when an image fell, nor toward which class: steps are those of an image that survives, and
     stages carry the family's name alone.
-
-    Attributes:
-        original: our search.
-        package: whose code is run.
-        version: the package's.
     """
 
-    original: SearchAttack
-    package: str
-    version: str
+    original: SearchAttack  #: our search
+    package: str  #: whose code is run
+    version: str  #: the package's
 
     @abstractmethod
     def find(self, network: nn.Module, problem: Problem) -> Tensor:
-        """Perturbed images, P×C×H×W, for a problem whose images are all classified correctly.
-
-        Args:
-            network: what to attack; see `WrappedModel`.
-            problem: the images, contiguous and in float32.
-        """
+        """Perturbed images, P×C×H×W, for contiguous float32 images that are all classified
+        correctly."""
 
     def perturb(self, problem: Problem) -> Perturbed:
         correct_B = problem.clean_logits_BK.argmax(dim=1) == problem.labels_B
@@ -176,11 +159,8 @@ class AdaptedSearch(Adapter):
 
 
 def require_dlr(planned: PlannedAttack, num_classes: int) -> None:
-    """See that the targeted DLR exists where an attack needs it.
-
-    Raises:
-        UserError: it divides by a difference to the fourth logit, and there are fewer.
-    """
+    """UserError where apgd-t's loss divides by a difference to the fourth logit, and there are
+    fewer."""
     if num_classes < 4 and any(attack.family == "apgd-t" for attack in planned.attacks):
         raise UserError(
             f"{planned.id} needs four classes for the loss of apgd-t, and there are {num_classes}. "

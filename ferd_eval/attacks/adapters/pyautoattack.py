@@ -19,8 +19,9 @@ from ferd_eval.attacks.autoattack.cascade import Cascade
 from ferd_eval.attacks.autoattack.ensemble import SearchAttack
 from ferd_eval.attacks.autoattack.fab import FABT
 from ferd_eval.attacks.autoattack.square import Square
-from ferd_eval.attacks.base import Attack, Problem
+from ferd_eval.attacks.base import Attack
 from ferd_eval.attacks.plan import PlannedAttack
+from ferd_eval.attacks.problem import Problem
 from ferd_eval.errors import UserError
 
 INSTALL = "pip install --no-deps pyautoattack"
@@ -40,9 +41,8 @@ def through_autoattack(
 ) -> tuple[PlannedAttack, ...]:
     """Replace AutoAttack and its searches by the authors'; other attacks stay ours.
 
-    Raises:
-        UserError: no package is installed, the plan has nothing for it, or it has no such attack
-            for so many classes.
+    UserError: no package is installed, the plan has nothing for it, or it has no such attack for so
+    many classes.
     """
     package = _installed().__name__
     try:
@@ -71,13 +71,10 @@ def _counterpart(
             )
         return ThroughAutoattack(attack, package, version)
 
-    whole = planned.attack
+    whole: Attack | Cascade = planned.attack
     if isinstance(whole, Cascade):
-        stood_in: Attack | Cascade = replace(
-            whole,
-            stages=tuple(map(stand_in, whole.stages)),
-            audits=tuple(map(stand_in, whole.audits)),
-        )
+        stages, audits = (tuple(map(stand_in, each)) for each in (whole.stages, whole.audits))
+        stood_in: Attack | Cascade = replace(whole, stages=stages, audits=audits)
     else:
         stood_in = stand_in(whole)
     if stood_in == whole:
@@ -96,7 +93,6 @@ class ThroughAutoattack(AdaptedSearch):
     engine = "autoattack"
 
     def find(self, network: nn.Module, problem: Problem) -> Tensor:
-        """Hand over network, images and seed."""
         package = _installed()
         targets = self.original.targets_among(problem.clean_logits_BK.shape[1])
         with isolated_globals(_LOGGER):
@@ -117,11 +113,7 @@ class ThroughAutoattack(AdaptedSearch):
 
 
 def _installed() -> ModuleType:
-    """The package.
-
-    Raises:
-        UserError: neither is there.
-    """
+    """The package, whichever is there."""
     try:
         import pyautoattack
     except ImportError as reason:

@@ -26,10 +26,11 @@ from ferd_eval.attacks.adapters.base import (
 )
 from ferd_eval.attacks.autoattack.cascade import Cascade
 from ferd_eval.attacks.autoattack.ensemble import SearchAttack, as_in_torchattacks
-from ferd_eval.attacks.base import Attack, Problem
+from ferd_eval.attacks.base import Attack
 from ferd_eval.attacks.clean import Clean
 from ferd_eval.attacks.gradient import CW, FGSM, PGD, TargetedPGD
 from ferd_eval.attacks.plan import PlannedAttack
+from ferd_eval.attacks.problem import Problem
 from ferd_eval.errors import UserError
 
 INSTALL = "pip install --no-deps torchattacks"
@@ -42,11 +43,8 @@ _SEARCHES = {"apgd-ce": "APGD", "apgd-t": "APGDT", "fab-t": "FAB", "square": "Sq
 def through_torchattacks(
     plan: Sequence[PlannedAttack], num_classes: int
 ) -> tuple[PlannedAttack, ...]:
-    """Replace each attack of the plan by torchattacks' own.
-
-    Raises:
-        UserError: torchattacks is not installed, or has no such attack for so many classes.
-    """
+    """Replace each attack by torchattacks' own; UserError where that is missing, or has no such
+    attack."""
     try:
         import torchattacks  # noqa: F401
     except ImportError as reason:
@@ -97,7 +95,6 @@ class ThroughTorchattacks(Adapter):
             )
 
     def perturb(self, problem: Problem) -> Tensor:
-        """Hand over network, constants and labels."""
         import torchattacks
 
         original, threat = self.original, problem.threat

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ferd_eval.attacks import losses
 from ferd_eval.attacks.autoattack.batched_search import Search, SlotState, pick, wide
-from ferd_eval.attacks.base import Objective, Problem, looks_wrong
+from ferd_eval.attacks.problem import Objective, Problem, looks_wrong
 
 #: Weight of the new move against the previous one (momentum).
 _MOVE = 0.75
@@ -159,7 +159,6 @@ class APGD(Search[APGDState]):
         return moved, hit_L
 
     def best(self, problem: Problem, state: APGDState) -> Tensor:
-        """The point of the highest loss."""
         return state.best_LCHW
 
     def fixed_constants(self) -> Mapping[str, Any]:
@@ -213,7 +212,6 @@ class APGDCE(APGD):
     targeted = False
 
     def objective(self, problem: Problem) -> Objective:
-        """Cross-entropy to the true class."""
         return lambda logits_LK: losses.cross_entropy(logits_LK, problem.labels_B)
 
 
@@ -224,7 +222,6 @@ class APGDT(APGD):
     family = "apgd-t"
 
     def objective(self, problem: Problem) -> Objective:
-        """Targeted DLR."""
         targets_L = problem.targets_B
         assert targets_L is not None
         return lambda logits_LK: dlr_to_target(logits_LK, problem.labels_B, targets_L)

@@ -17,8 +17,8 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 import torch
 from torch import Tensor
 
-from ferd_eval.attacks.base import Problem, predict
 from ferd_eval.attacks.losses import margin
+from ferd_eval.attacks.problem import Problem, predict
 
 #: Steps between two looks at what has fallen. Looking waits for an accelerator to catch up, and a
 #: fallen image in its slot wastes at most this many steps; on a CPU looking is free.
@@ -43,13 +43,9 @@ def pick(mask_L: Tensor, yes_LCHW: Tensor, no_LCHW: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class SlotState:
-    """What a search remembers of each slot; every field is a tensor with slots first.
+    """What a search remembers of each slot; every field is a tensor with slots first."""
 
-    Attributes:
-        adv_LCHW: the image just tried.
-    """
-
-    adv_LCHW: Tensor
+    adv_LCHW: Tensor  #: the image just tried
 
     def select(self, slots_L: Tensor) -> Self:
         """The state of some slots, by index."""
@@ -66,19 +62,12 @@ State = TypeVar("State", bound=SlotState)
 
 @dataclass(frozen=True)
 class Search(ABC, Generic[State]):
-    """An attack as steps in slots. Subclasses write `begin`, `advance` and, if need be, `best`.
+    """An attack as steps in slots. Subclasses write `begin`, `advance` and, if need be, `best`."""
 
-    Attributes:
-        family: name in reports, and part of the random numbers' key.
-        targeted: whether `Problem.targets_B` is needed.
-        forward_per_step: forward passes of one call of `advance`.
-        backward_per_step: backward passes of one call of `advance`.
-    """
-
-    family: ClassVar[str]
-    targeted: ClassVar[bool] = True
-    forward_per_step: ClassVar[int] = 1
-    backward_per_step: ClassVar[int] = 1
+    family: ClassVar[str]  #: name in reports, and part of the random numbers' key
+    targeted: ClassVar[bool] = True  #: whether `Problem.targets_B` is needed
+    forward_per_step: ClassVar[int] = 1  #: forward passes of one call of `advance`
+    backward_per_step: ClassVar[int] = 1  #: backward passes of one call of `advance`
 
     @property
     @abstractmethod
@@ -91,15 +80,11 @@ class Search(ABC, Generic[State]):
 
     @abstractmethod
     def advance(self, problem: Problem, state: State, step_L: Tensor) -> tuple[State, Tensor]:
-        """Take one step in every slot.
+        """Take one step in every slot; return state and whether `adv_LCHW` is misclassified, L.
 
-        Args:
-            problem: images, labels, targets and noise of the slots, in their order.
-            state: as `begin`, `advance`, `SlotState.select` or `SlotState.join` left it.
-            step_L: how many steps each slot has taken before, from 0 to ``steps − 1`` (int64).
-
-        Returns:
-            The new state, and whether each slot's `adv_LCHW` is misclassified (L, bool).
+        The problem has the slots' images in their order, the state is as `begin`, `advance`,
+        `SlotState.select` or `SlotState.join` left it, and `step_L` says how many steps each slot
+        has taken before, from 0 to ``steps − 1`` (int64).
         """
 
     def best(self, problem: Problem, state: State) -> Tensor:
@@ -113,20 +98,12 @@ class Search(ABC, Generic[State]):
 
 @dataclass(frozen=True, eq=False)
 class Breaks:
-    """What a search found for each of N images.
+    """What a search found for each of N images."""
 
-    Attributes:
-        adv_NCHW: the image that fooled the network, else the nearest miss among what the searches
-            toward each target ended with.
-        step_N: steps spent on it, over all targets, up to its fall; 0 if it needed none.
-        target_N: the class aimed at when it fell, −1 if it did not fall or none was aimed at.
-        fell_N: whether a fresh forward pass confirmed that it is misclassified.
-    """
-
-    adv_NCHW: Tensor
-    step_N: Tensor
-    target_N: Tensor
-    fell_N: Tensor
+    adv_NCHW: Tensor  #: what fooled the network, else the nearest miss of all targets' last
+    step_N: Tensor  #: steps spent on it, over all targets, up to its fall; 0 if it needed none
+    target_N: Tensor  #: aimed at when it fell, −1 if it did not fall or none was aimed at
+    fell_N: Tensor  #: whether a fresh forward pass confirmed that it is misclassified
 
     @classmethod
     def join(cls, parts: Sequence[Self]) -> Self:
@@ -139,14 +116,10 @@ def run_search(
 ) -> Breaks:
     """Search for a misclassified neighbour of every image that is classified correctly.
 
-    Targets are tried one after the other, each from a fresh start, until the image falls. A hit
-    counts once a fresh forward pass confirms it; otherwise the search goes on.
-
-    Args:
-        search: the attack.
-        problem: N images; its own targets are ignored.
-        targets_NM: classes to aim at, in order; None for an untargeted search.
-        capacity: slots, that is, images per forward pass.
+    Targets (in order, None for an untargeted search; not the problem's own) are tried one after the
+    other, each from a fresh start, until the image falls. A hit counts once a fresh forward pass
+    confirms it; otherwise the search goes on. `capacity` is the number of slots: images per forward
+    pass.
     """
     look_every = LOOK_EVERY.get(problem.x_BCHW.device.type, _LOOK_EVERY_ELSEWHERE)
     board = _Board(problem, targets_NM, search.steps)
@@ -178,6 +151,10 @@ class _Slots(Generic[State]):
     def left(self, most: int) -> int:
         """Steps until the first slot has had them all."""
         return most - max(self.steps)
+
+
+#: Its tensors with slots first.
+_BY_SLOT = ("image_L", "round_L", "step_L", "fell_at_L", "found_LCHW")
 
 
 def _advance(search: Search[State], slots: _Slots[State]) -> _Slots[State]:
@@ -265,10 +242,9 @@ class _Board:
         return self._keep(slots, staying) if staying else None
 
     def _note_fallen(self, slots: _Slots[State], fallen_F: Tensor) -> None:
-        image_F = slots.image_L[fallen_F]
+        image_F, round_F = slots.image_L[fallen_F], slots.round_L[fallen_F]
         self.adv_NCHW[image_F] = slots.found_LCHW[fallen_F]
-        rounds_before_F = slots.round_L[fallen_F]
-        self.step_N[image_F] = rounds_before_F * self._steps + slots.fell_at_L[fallen_F]
+        self.step_N[image_F] = round_F * self._steps + slots.fell_at_L[fallen_F]
         self.fell_N[image_F] = True
         if slots.problem.targets_B is not None:
             self.target_N[image_F] = slots.problem.targets_B[fallen_F]
@@ -290,31 +266,17 @@ class _Board:
 
     def _keep(self, slots: _Slots[State], staying: list[int]) -> _Slots[State]:
         keep = torch.tensor(staying, device=slots.image_L.device)
-        image_L, round_L = slots.image_L[keep], slots.round_L[keep]
-        return _Slots(
-            image_L=image_L,
-            round_L=round_L,
-            step_L=slots.step_L[keep],
-            steps=[slots.steps[slot] for slot in staying],
-            fell_at_L=slots.fell_at_L[keep],
-            found_LCHW=slots.found_LCHW[keep],
-            problem=self._select(image_L, round_L),
-            state=slots.state.select(keep),
-        )
+        kept = {name: getattr(slots, name)[keep] for name in _BY_SLOT}
+        problem = self._select(kept["image_L"], kept["round_L"])
+        steps = [slots.steps[slot] for slot in staying]
+        return _Slots(**kept, steps=steps, problem=problem, state=slots.state.select(keep))
 
     def _join(self, slots: _Slots[State], new: _Slots[State]) -> _Slots[State]:
-        image_L = torch.cat([slots.image_L, new.image_L])
-        round_L = torch.cat([slots.round_L, new.round_L])
-        return _Slots(
-            image_L=image_L,
-            round_L=round_L,
-            step_L=torch.cat([slots.step_L, new.step_L]),
-            steps=slots.steps + new.steps,
-            fell_at_L=torch.cat([slots.fell_at_L, new.fell_at_L]),
-            found_LCHW=torch.cat([slots.found_LCHW, new.found_LCHW]),
-            problem=self._select(image_L, round_L),
-            state=slots.state.join(new.state),
-        )
+        pairs = {name: (getattr(slots, name), getattr(new, name)) for name in _BY_SLOT}
+        joined = {name: torch.cat(pair) for name, pair in pairs.items()}
+        problem = self._select(joined["image_L"], joined["round_L"])
+        state = slots.state.join(new.state)
+        return _Slots(**joined, steps=slots.steps + new.steps, problem=problem, state=state)
 
     def _select(self, image_L: Tensor, round_L: Tensor) -> Problem:
         targets_L = None if self._targets_NM is None else self._targets_NM[image_L, round_L]

@@ -22,19 +22,12 @@ from ferd_eval.attacks.threat import Threat
 
 @dataclass(frozen=True)
 class Cascade:
-    """What stands in for an attack in a plan: an image is robust if it survives every stage.
+    """What stands in for an attack in a plan: an image is robust if it survives every stage."""
 
-    Attributes:
-        family: name in reports.
-        stages: attacks on all that still stand, in order.
-        audits: attacks that see only a random sample of what the stages left standing.
-        sample: images in that sample at least, over all classes.
-    """
-
-    family: str
-    stages: tuple[Attack, ...]
-    audits: tuple[Attack, ...] = ()
-    sample: int = 0
+    family: str  #: name in reports
+    stages: tuple[Attack, ...]  #: attacks on all that still stand, in order
+    audits: tuple[Attack, ...] = ()  #: see only a random sample of what the stages left
+    sample: int = 0  #: images in that sample at least, over all classes
 
     @property
     def attacks(self) -> tuple[Attack, ...]:
@@ -46,7 +39,6 @@ class Cascade:
         return number > len(self.stages)
 
     def constants(self, threat: Threat) -> Mapping[str, Any]:
-        """The constants of every stage, under its name."""
         return {
             "steps": sum(attack.steps for attack in self.attacks),
             "stages": {attack.family: dict(attack.constants(threat)) for attack in self.stages},
@@ -70,20 +62,11 @@ class Cascade:
 def draw_sample(
     labels_S: NDArray[np.int64], indices_S: NDArray[np.int64], size: int, seed: int
 ) -> NDArray[np.int64]:
-    """Choose survivors for an audit: classes in proportion, at random within a class.
+    """Choose survivors for an audit, all where there are no more than `size`: places, ascending.
 
-    Shares are rounded up, so that no class is looked at less closely than `size` in S: the bound
-    in `ferd_eval.metrics.sanity.audit` rests on it. The draw is keyed by the image: order and
-    shards have no say.
-
-    Args:
-        labels_S: their true classes.
-        indices_S: their places in the data set.
-        size: how many to choose at least; all when there are fewer.
-        seed: the run's seed.
-
-    Returns:
-        Positions among the S, ascending.
+    Classes are drawn in proportion, and at random within a class. Shares are rounded up, so that no
+    class is looked at less closely than `size` in S: the bound in `ferd_eval.metrics.sanity.audit`
+    rests on it. The draw is keyed by seed and place in the data set: order and shards have no say.
     """
     if size >= len(labels_S):
         return np.arange(len(labels_S))

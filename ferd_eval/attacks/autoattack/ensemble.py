@@ -19,8 +19,9 @@ from ferd_eval.attacks.autoattack.batched_search import Search, run_search
 from ferd_eval.attacks.autoattack.cascade import Cascade
 from ferd_eval.attacks.autoattack.fab import FABT
 from ferd_eval.attacks.autoattack.square import Square
-from ferd_eval.attacks.base import Attack, Perturbed, Problem
+from ferd_eval.attacks.base import Attack
 from ferd_eval.attacks.keyed_rng import ReferenceRng
+from ferd_eval.attacks.problem import Perturbed, Problem
 from ferd_eval.attacks.threat import Threat
 from ferd_eval.runtime.device import seed_torch
 
@@ -37,18 +38,13 @@ _IMAGES_PER_SLOT = 4
 
 @dataclass(frozen=True)
 class SearchAttack(Attack):
-    """One search on the images that are classified correctly; the others are left as they are.
+    """One search on the images that are classified correctly; the others are left as they are."""
 
-    Attributes:
-        search: the steps, in slots.
-        reference_stream: draw random numbers as the reference implementation does, batch by batch
-            from torch's global generator, instead of keyed by image. For parity tests.
-        every_class: aim at all other classes, not at the likeliest nine.
-    """
-
-    search: Search[Any]
+    search: Search[Any]  #: the steps, in slots
+    #: Draw random numbers as the reference implementation does, batch by batch from torch's global
+    #: generator, instead of keyed by image. For parity tests.
     reference_stream: bool = False
-    every_class: bool = False
+    every_class: bool = False  #: aim at all other classes, not at the likeliest nine
 
     @property
     def family(self) -> str:  # type: ignore[override]
@@ -73,7 +69,6 @@ class SearchAttack(Attack):
         return Perturbed(found.adv_NCHW, found.step_N, stages)
 
     def constants(self, threat: Threat) -> Mapping[str, Any]:
-        """The constants of the search."""
         targets = "all other classes, the likeliest first"
         if not self.every_class:
             targets = f"the likeliest {MOST_TARGETS} other classes, or all when there are fewer"
@@ -132,10 +127,7 @@ def audited(sample: int = AUDIT_SAMPLE) -> Cascade:
 
 
 def as_in_torchattacks() -> Cascade:
-    """What torchattacks ≥ 3.3 calls AutoAttack when told the number of classes.
-
-    10 iterations, all other classes as targets, and Square's schedule rescaled.
-    """
+    """What torchattacks ≥ 3.3 calls AutoAttack: 10 iterations, all targets, Square rescaled."""
     searches = (
         APGDCE(iterations=10),
         APGDT(iterations=10),

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ferd_eval.attacks.autoattack.batched_search import Search, SlotState, pick
 from ferd_eval.attacks.autoattack.projection import shortest_move
-from ferd_eval.attacks.base import Problem, looks_wrong
+from ferd_eval.attacks.problem import Problem, looks_wrong
 
 #: Lengths below this count as this much when two moves are weighed against each other.
 _SHORTEST = 1e-8
@@ -42,20 +42,14 @@ class FABT(Search[FABState]):
     are is known only after its forward pass, and they are few: 10 to 20 % of the steps of images
     that stand, on three robust networks. One merged pass for both points would send every slot
     backward from either: 1.8 + 1.8 passes a step or more, not 2 + 1.
-
-    Attributes:
-        iterations: steps toward each class.
-        alpha_max: largest weight of the clean image's projection against the walk's own.
-        eta: how far past the boundary a projection goes, 1 being on it.
-        beta: where the walk goes on after a misclassified image, 1 being there and 0 clean.
     """
 
     family = "fab-t"
     forward_per_step = 2
-    iterations: int = 100
-    alpha_max: float = 0.1
-    eta: float = 1.05
-    beta: float = 0.9
+    iterations: int = 100  #: steps toward each class
+    alpha_max: float = 0.1  #: largest weight of the clean image's projection
+    eta: float = 1.05  #: how far past the boundary a projection goes, 1 being on it
+    beta: float = 0.9  #: where to go on after a misclassified image: 1 there, 0 clean
 
     @property
     def steps(self) -> int:

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from ferd_eval.attacks.autoattack.batched_search import Search, SlotState, pick
-from ferd_eval.attacks.base import Problem, looks_wrong
 from ferd_eval.attacks.losses import margin
+from ferd_eval.attacks.problem import Problem, looks_wrong
 
 #: Proposals after which the window's area is halved, however many queries there are (§3.2).
 HALVINGS = (11, 51, 201, 501, 1001, 2001, 4001, 6001, 8001)
@@ -62,20 +62,15 @@ class Square(Search[SquareState]):
 
     A window pushes each of its channels to one border of the ball. It is kept if it brings the
     image closer to a wrong class. Black-box: there is no backward pass.
-
-    Attributes:
-        queries: windows tried.
-        p_init: share of the image covered by the first windows.
-        rescaled: whether the schedule of 10 000 windows is stretched to `queries`.
     """
 
     family = "square"
     targeted = False
     backward_per_step = 0
 
-    queries: int = 5000
-    p_init: float = 0.8
-    rescaled: bool = False
+    queries: int = 5000  #: windows tried
+    p_init: float = 0.8  #: share of the image covered by the first windows
+    rescaled: bool = False  #: whether the schedule of 10 000 windows is stretched to `queries`
 
     @property
     def steps(self) -> int:
@@ -135,7 +130,6 @@ class Square(Search[SquareState]):
         return after, open_L & looks_wrong(logits_LK, problem.labels_B)
 
     def best(self, problem: Problem, state: SquareState) -> Tensor:
-        """The image closest to a wrong class."""
         return state.best_LCHW
 
     def _windows(self, problem: Problem) -> Iterator[tuple[Tensor, Tensor]]:

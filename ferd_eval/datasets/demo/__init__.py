@@ -19,12 +19,9 @@ _SIDE = 28
 
 
 def read_demo(split: Split) -> LabelledImages:
-    """Read the packaged images; they are a test set only.
+    """Read the packaged images; they are a test set only (UserError for the training split).
 
     ``indices_N`` are the images' positions in Fashion-MNIST's test file, whose order they keep.
-
-    Raises:
-        UserError: the training split is asked for.
     """
     if split != "test":
         raise UserError(

@@ -96,11 +96,8 @@ class Remaining:
     def spend(
         self, planned: PlannedAttack, stage: int, images: int, standing: int
     ) -> tuple[float, float]:
-        """So many images are done, of which so many survived.
-
-        Returns:
-            Their cost, 0 where it gives no rate, and the work left in all runs.
-        """
+        """Note finished images and survivors; return their cost (0 if it gives no rate) and the
+        work left."""
         this = self._stages[planned.id][stage]
         this.done += images
         this.standing += standing
@@ -171,17 +168,13 @@ _HINTED_PER_CLASS = 100
 
 @dataclass(frozen=True)
 class Forecast:
-    """Cost of a plan, from a few steps of each attack.
-
-    Attributes:
-        ways: options that ask for less, each with its plan.
-        seconds: for each network, attack's repr → seconds for an image that withstands it.
-    """
+    """Cost of a plan, from a few steps of each attack."""
 
     data: LabelledImages
     plan: Sequence[PlannedAttack]
+    #: Options that ask for less, each with its plan.
     ways: Sequence[tuple[str, Sequence[PlannedAttack]]]
-    seconds: Sequence[Mapping[str, float]]
+    seconds: Sequence[Mapping[str, float]]  #: of each network, by attack's repr, an image
 
     @property
     def is_worth_saying(self) -> bool:

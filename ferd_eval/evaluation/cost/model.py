@@ -55,13 +55,10 @@ def operations(model: nn.Module, x_BCHW: Tensor) -> float:
 
 
 def search_unit(operations: float, passes: int, device: str, at_once: int) -> int:
-    """Images in a unit of a search; the same on every machine of a kind.
+    """Images in a shard of a search; the same on every machine of a kind.
 
-    Args:
-        operations: of a forward pass for one image.
-        passes: of the costliest search, for an image that survives; a backward pass counts twice.
-        device: kind of device.
-        at_once: images that the search takes at most.
+    It takes the `operations` of a forward pass for one image, the `passes` of the costliest search
+    for an image that survives (a backward pass counts twice), and the images taken at most.
     """
     budget = _SHARD_OPERATIONS.get(device, _SHARD_OPERATIONS_ELSEWHERE)
     allowed = int(budget / max(operations * passes, 1.0))
@@ -73,11 +70,7 @@ def seconds_per_image(
 ) -> Mapping[str, float]:
     """Attack's repr → seconds for an image that survives, from a few steps of each.
 
-    Args:
-        model: on the images' device.
-        x_BCHW: `TIMED_IMAGES` of them or fewer.
-        labels_B: their true classes.
-        plan: what is going to run.
+    Images are `TIMED_IMAGES` or fewer, on the model's device.
     """
     attacks = {repr(each): (each, planned.threat) for planned in plan for each in planned.attacks}
     few = TIMED_IMAGES[0]

@@ -23,19 +23,12 @@ _ROUNDING = 1e-4
 
 @dataclass(frozen=True)
 class Fusion:
-    """How a fused network compares with the one it was made from.
+    """How a fused network compares with the one it was made from."""
 
-    Attributes:
-        folded: batch norms that are gone.
-        images: clean images compared.
-        same_class: of how many both predict the same class.
-        largest_difference: of two logits, relative to the largest logit.
-    """
-
-    folded: int
-    images: int
-    same_class: int
-    largest_difference: float
+    folded: int  #: batch norms that are gone
+    images: int  #: clean images compared
+    same_class: int  #: of how many both predict the same class
+    largest_difference: float  #: of two logits, relative to the largest logit
 
     @property
     def is_rounding(self) -> bool:
@@ -44,19 +37,13 @@ class Fusion:
         return same and self.folded > 0
 
     def describe(self) -> dict[str, Any]:
-        """For the manifest."""
         return asdict(self)
 
 
 def fuse_batchnorm(model: nn.Module, x_BCHW: Tensor) -> tuple[nn.Module, Fusion | None]:
     """A copy to search with, or the model itself where fusion is impossible or not exact.
 
-    Args:
-        model: is not changed.
-        x_BCHW: clean images that the two are compared on.
-
-    Returns:
-        The network to search with, and how it compares; None where nothing could be fused.
+    Beside it how the two compare on clean images; None where nothing could be fused.
     """
     try:
         fused = _fused(model)

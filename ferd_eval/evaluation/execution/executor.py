@@ -13,70 +13,12 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any, Protocol
 
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
-
-from ferd_eval.attacks import Attack, Threat
-from ferd_eval.evaluation.diagnostics import diagnose
 from ferd_eval.evaluation.execution.worker import EvalContext, Worker
-from ferd_eval.evaluation.shards import Shard
 from ferd_eval.runtime.device import DeviceChoice
 from ferd_eval.runtime.signals import is_asked, stop_if_asked
 
-
-class Task(Protocol):
-    """Run by a worker; picklable, as is its answer."""
-
-    def do(self, worker: Worker) -> Any:
-        """Compute the answer."""
-
-
-@dataclass(frozen=True, eq=False)
-class AttackShard:
-    """Attack the images of a shard; `keep_images`: whether the perturbed images are wanted."""
-
-    shard: Shard
-    attack: Attack
-    threat: Threat
-    keep_images: bool
-
-    def do(self, worker: Worker) -> tuple[pd.DataFrame, NDArray[np.float32] | None]:
-        """Rows, with their cost in ``attrs``, and the images where wanted."""
-        return worker.attack(self.shard, self.attack, self.threat, keep_images=self.keep_images)
-
-
-@dataclass(frozen=True)
-class Diagnose:
-    """Look at the network before its figures are believed.
-
-    Attributes:
-        threat: the run's largest ball.
-        by_gradient: whether to measure what takes gradients.
-        sample: images looked at.
-        most: images looked at where something looks odd.
-    """
-
-    threat: Threat
-    by_gradient: bool
-    sample: int
-    most: int
-
-    def do(self, worker: Worker) -> dict[str, Any]:
-        """``diagnosis``, and ``folding`` where batch norms were fused."""
-        context, fusion = worker.context, worker.fusion
-        diagnosis = diagnose(
-            context.model,
-            context.data,
-            self.threat,
-            seed=context.seed,
-            batch_size=context.batch_size,
-            device=worker.device,
-            by_gradient=self.by_gradient,
-            sample=self.sample,
-            most=self.most,
-        )
-        return {"diagnosis": diagnosis, **({"folding": fusion.describe()} if fusion else {})}
+#: Done by a worker; picklable, as is its answer.
+Task = Callable[[Worker], Any]
 
 
 class Executor(Protocol):
@@ -94,11 +36,8 @@ class Executor(Protocol):
         """Take a task on, under a number; only where there is room."""
 
     def wait(self) -> Sequence[tuple[int, Any]]:
-        """Numbers and answers of tasks that are done since, after a while; maybe none yet.
-
-        Raises:
-            UserError: a task cannot be done.
-        """
+        """Numbers and answers of tasks done since, maybe none yet; UserError where one cannot be
+        done."""
 
     def end(self) -> None:
         """Leave; unanswered tasks are dropped."""
@@ -124,7 +63,7 @@ class SerialExecutor:
         number, context, task = self._next
         if self._worker is None or self._worker.context is not context:
             self._worker = Worker(context, self.choice.device, self._note)
-        answer = task.do(self._worker)
+        answer = task(self._worker)
         self._next = None
         return [(number, answer)]
 
@@ -148,9 +87,8 @@ TaskBatches = Iterator[Sequence[ScheduledTask]]
 def carry_out(sources: Sequence[TaskBatches], executor: Executor) -> None:
     """Carry out all tasks; a free worker takes the next task of the earliest source.
 
-    Raises:
-        UserError: a task cannot be carried out. What was kept before stays kept.
-        KeyboardInterrupt: somebody wants to stop; tasks under way were kept first.
+    UserError: a task cannot be carried out. KeyboardInterrupt: somebody wants to stop, and tasks
+    under way were kept first. What was kept before stays kept.
     """
     waiting: list[tuple[int, int, ScheduledTask]] = []
     under_way: dict[int, tuple[int, ScheduledTask]] = {}

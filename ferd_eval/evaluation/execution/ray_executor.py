@@ -65,20 +65,15 @@ class RayWorker:
     def do(
         self, number: int, stored: Sequence[ObjectRef[Any]], task: Task
     ) -> tuple[Any, list[str], str | None]:
-        """Carry out a task in a context, by its number.
+        """Carry out a task in a context, by its number; this worker may hold it already.
 
-        Args:
-            number: of the context, which this worker may hold already.
-            stored: where Ray keeps the context without its images, and the images.
-            task: what to do.
-
-        Returns:
-            The answer, lines for the user, and the message of a `UserError` in place of an answer.
+        Ray has stored the context without its images, and the images. Returns the answer, lines for
+        the user, and the message of a `UserError` in place of an answer.
         """
         self._notes.clear()
         try:
             with exact_arithmetic():
-                return task.do(self._at(number, stored)), [*self._notes], None
+                return task(self._at(number, stored)), [*self._notes], None
         except UserError as mistake:
             return None, [*self._notes], str(mistake)
 
@@ -120,11 +115,7 @@ class RayExecutor:
     """
 
     def __init__(
-        self,
-        address: str | None,
-        devices: Sequence[str] = (),
-        *,
-        note: Callable[[str], None],
+        self, address: str | None, devices: Sequence[str] = (), *, note: Callable[[str], None]
     ) -> None:
         self._note, self._devices = note, devices
         self._ray, self._joined = join(address, len(devices))
@@ -163,11 +154,8 @@ class RayExecutor:
         self._give(number)
 
     def wait(self) -> Sequence[tuple[int, Any]]:
-        """Take on new workers, replace lost ones, and return answers.
-
-        Raises:
-            UserError: a task cannot be done or has cost too many workers, or there are none.
-        """
+        """Take on workers, replace lost ones, return answers; UserError where a task or all workers
+        fail."""
         self._look_around()
         came, _ = self._ray.wait([*self._busy], num_returns=1, timeout=_LOOK)
         answers = []
@@ -250,25 +238,17 @@ class RayExecutor:
             self._busy[actor.describe.remote()] = _Member(actor, device)
 
     def _look_around(self) -> None:
-        """Use machines that have joined.
-
-        Raises:
-            UserError: there are no workers, and none to be had.
-        """
+        """Use machines that have joined."""
         if time.monotonic() - self._looked_at > _LOOK:
             self._hire()
         if not self._busy:
             raise UserError(
                 "the cluster has no CPU or GPU left to work on; see `ray status`. "
-                "Finished units are kept."
+                "Finished shards are kept."
             )
 
     def _take_on(self, member: _Member, choice: DeviceChoice, versions: Mapping[str, Any]) -> None:
-        """Check that a worker computes what the others do.
-
-        Raises:
-            UserError: it does not.
-        """
+        """Check that a worker computes what the others do."""
         found = environment()
         for path in _VERSIONS:
             if versions[path] != (ours := look_up(found, path)):
@@ -286,18 +266,14 @@ class RayExecutor:
         del self._losses[None]
 
     def _replace(self, member: _Member, loss: Exception) -> None:
-        """Replace a lost worker, and repeat its task.
-
-        Raises:
-            UserError: it was lost to the same task as others before, or before it had begun.
-        """
+        """Replace a lost worker and repeat its task, unless that lost others before."""
         why = in_brief(loss)
         self._losses[member.task] += 1
         if self._losses[member.task] >= _LOSSES:
             over = "before they had begun" if member.task is None else "over the same images"
             raise UserError(
                 f"{_LOSSES} workers were lost {over}, the last one so: {why} If memory ran short, "
-                "give a smaller --batch-size; finished units are kept."
+                "give a smaller --batch-size; finished shards are kept."
             )
         if member.task is not None:
             self._note("a worker was lost; another one takes its place")
@@ -323,11 +299,7 @@ def in_brief(error: Exception) -> str:
 
 
 def _require_answer(address: str) -> None:
-    """Probe the address first: ray.init hangs on a dead one.
-
-    Raises:
-        UserError: it is no address, or nothing answers there.
-    """
+    """Probe the address first: ray.init hangs on a dead one."""
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65535:
         raise UserError(f"--cluster {address} is no address. Give HOST:PORT of ray start, or auto.")
@@ -345,17 +317,10 @@ def _no_answer(address: str, reason: Exception) -> UserError:
 
 
 def join(address: str | None, workers: int = 0) -> tuple[ModuleType, bool]:
-    """Join a cluster, or start one on this machine.
+    """Join a cluster, or start one on this machine with `workers` CPUs; see `RayExecutor`.
 
-    Args:
-        address: as for `RayExecutor`.
-        workers: CPUs of a cluster without address.
-
-    Returns:
-        Ray, and whether it was joined here, and must be left again.
-
-    Raises:
-        UserError: Ray is missing, or nobody answers at the address.
+    Returns Ray, and whether it was joined here, and must be left again. UserError: Ray is missing,
+    or nobody answers at the address.
     """
     ray = _ray()
     if ray.is_initialized() and address in (None, "auto"):

@@ -58,12 +58,10 @@ def finalize(rows: pd.DataFrame, stage: str) -> pd.DataFrame:
 
 
 def merge_stages(stages: Sequence[pd.DataFrame]) -> tuple[pd.DataFrame, NDArray[np.int64]]:
-    """One row an image: of the stage that broke it, else of the one that came closest.
+    """One row an image, of the stage that broke it or else came closest, and that stage's number.
 
-    Later stages see the survivors of earlier ones. Steps are summed.
-
-    Returns:
-        The table in the order of the first stage, and the number of each row's stage.
+    Later stages see the survivors of earlier ones; rows are in the order of the first stage. Steps
+    are summed.
     """
     everything = concatenate([rows.assign(source=number) for number, rows in enumerate(stages)])
     everything = everything.sort_values(["correct", "margin", "source"], kind="stable")

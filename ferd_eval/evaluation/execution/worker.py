@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from ferd_eval.attacks import Attack, Batch, Passes, SearchAttack, Threat, Verdicts, frozen
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.errors import UserError, brief
+from ferd_eval.evaluation.diagnostics import diagnose
 from ferd_eval.evaluation.execution.batchnorm_fusion import Fusion, fuse_batchnorm
 from ferd_eval.evaluation.execution.rows import concatenate, rows_of
 from ferd_eval.evaluation.model_checks import as_images, as_logits
@@ -31,22 +33,14 @@ _COMPARED = 64
 
 @dataclass(frozen=True, eq=False)
 class EvalContext:
-    """A network and images, with all that decides the outcome of an attack on them.
-
-    Attributes:
-        seed: random seed.
-        batch_size: images per pass, to begin with; halved where memory runs out.
-        block: clean logits are made for this many neighbours at a time, so that they are the same
-            to the bit whichever images are attacked and in which order.
-        fold: let searches look for hits with batch norms fused; `model` decides.
-    """
+    """A network and images, with all that decides the outcome of an attack on them."""
 
     model: nn.Module
     data: LabelledImages
-    seed: int
-    batch_size: int
-    block: int
-    fold: bool
+    seed: int  #: random seed
+    batch_size: int  #: images per pass, to begin with; halved where memory runs out
+    block: int  #: make clean logits for so many neighbours, whoever is attacked: equal bits
+    fold: bool  #: let searches look for hits with batch norms fused; `model` decides
 
 
 class Worker:
@@ -101,12 +95,29 @@ class Worker:
         give_back_freed_memory()
         return rows, np.concatenate(images) if keep_images else None
 
-    def clean_logits(self, positions_P: NDArray[np.int64]) -> Tensor:
-        """Output on clean images, on the CPU, P×K.
+    def diagnose(
+        self, threat: Threat, *, by_gradient: bool, sample: int, most: int
+    ) -> dict[str, Any]:
+        """``diagnosis``, and ``folding`` where batch norms were fused.
 
-        Raises:
-            UserError: the network returns NaN or infinity for a clean image.
+        Looks at `sample` images, at `most` where something looks odd, by gradient or not.
         """
+        diagnosis = diagnose(
+            self.context.model,
+            self.context.data,
+            threat,
+            seed=self.context.seed,
+            batch_size=self.context.batch_size,
+            device=self.device,
+            by_gradient=by_gradient,
+            sample=sample,
+            most=most,
+        )
+        folding = {"folding": self.fusion.describe()} if self.fusion else {}
+        return {"diagnosis": diagnosis, **folding}
+
+    def clean_logits(self, positions_P: NDArray[np.int64]) -> Tensor:
+        """Output on clean images, on the CPU, P×K; UserError where it is NaN or infinity."""
         for block in sorted(set((positions_P // self.context.block).tolist())):
             if block not in self._clean_blocks:
                 self._make_clean_logits(block)
@@ -140,7 +151,7 @@ class Worker:
                 raise
             raise UserError(
                 f"the attack {name} failed with {brief(error)}. Mend its perturb(); --debug shows "
-                "where; finished units are kept."
+                "where; finished shards are kept."
             ) from error
 
     def _batch(self, positions_B: NDArray[np.int64], clean_logits_BK: Tensor) -> Batch:
@@ -179,10 +190,8 @@ class Worker:
     def _in_batches(
         self, count: int, stride: Callable[[int], int], work: Callable[[int, int, int], None]
     ) -> int:
-        """Call ``work(start, stop, size)`` until `count` is reached; return the size in the end.
-
-        A batch that does not fit into memory is halved and repeated.
-        """
+        """Call ``work(start, stop, size)`` up to `count`, halving what does not fit; return the
+        last size."""
         start, size = 0, self.context.batch_size
         while start < count:
             stop = min(start + stride(size), count)
@@ -200,7 +209,7 @@ class Worker:
         if size == 1:
             raise UserError(
                 "not even one image fits into memory. Use another --device, or free memory on "
-                "this one; finished units are kept."
+                "this one; finished shards are kept."
             )
         self._note(f"out of memory at batch size {size}; going on with {size // 2}")
         if torch.cuda.is_available():

@@ -17,26 +17,16 @@ from ferd_eval.results.outcomes import Outcomes
 
 @dataclass(frozen=True, eq=False)
 class SameImages:
-    """Who is right on which image under one attack.
+    """Who is right on which image under one attack."""
 
-    Attributes:
-        label_N: the class of each image.
-        fold_N: a part of its class, the same for an image whatever was asked of it.
-        right_RN: whether each run is right; under a targeted attack, whatever the class aimed at.
-    """
-
-    label_N: NDArray[np.int64]
-    fold_N: NDArray[np.int64]
-    right_RN: NDArray[np.bool_]
+    label_N: NDArray[np.int64]  #: the class of each image
+    fold_N: NDArray[np.int64]  #: part of its class, the same for an image whatever was asked of it
+    right_RN: NDArray[np.bool_]  #: right; under a targeted attack, whatever the class aimed at
     class_names: tuple[str, ...]
 
     @classmethod
     def of(cls, runs: Sequence[Outcomes], attack: str) -> SameImages:
-        """Line the runs up.
-
-        Raises:
-            UserError: a run lacks the attack, or they were not scored on the same images.
-        """
+        """Line the runs up; UserError where one lacks the attack or was scored on other images."""
         first = runs[0]
         for each in runs:
             if attack not in each.attacks:
@@ -136,16 +126,11 @@ def _scrambled(index_N: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 @dataclass(frozen=True)
 class Mismatch:
-    """A constant that one run's attack had otherwise than the first run's.
+    """A constant that one run's attack had otherwise than the first run's."""
 
-    Attributes:
-        place: of the other run.
-        here, there: the value in the first run and in the other; None where not recorded.
-    """
-
-    place: int
+    place: int  #: of the other run
     constant: str
-    here: Any
+    here: Any  #: the value in the first run, `there` in the other; None where not recorded
     there: Any
 
 

@@ -22,9 +22,9 @@ from ferd_eval.metrics.comparison.delta import (
 )
 from ferd_eval.metrics.comparison.paired import Paired
 from ferd_eval.metrics.comparison.verdict import MARGIN, Verdict, verdict
-from ferd_eval.metrics.confusion.matrix import finite
-from ferd_eval.metrics.dispersion import normalised_sd
+from ferd_eval.metrics.dispersion import normalised_sd, shares
 from ferd_eval.metrics.figures import AVERAGE, lowest_figure
+from ferd_eval.metrics.per_class import by_class, finite
 from ferd_eval.results.outcomes import Outcomes
 
 _LEVEL = 0.05
@@ -32,25 +32,19 @@ _LEVEL = 0.05
 
 @dataclass(frozen=True)
 class ClassDelta:
-    """One class of both networks.
-
-    Attributes:
-        first, second: accuracies.
-        interval95: of `value`, of one class on its own.
-        p: that there is no difference, for this class on its own: exact McNemar test, or with
-            several seeds a t test.
-        p_holm: the same, adjusted for all classes (Holm 1979); significant up to 0.05.
-    """
+    """One class of both networks."""
 
     index: int
     name: str
     n: int
-    first: float | None = None
+    first: float | None = None  #: accuracies of both
     second: float | None = None
     value: float | None = None
-    interval95: tuple[float, float] | None = None
+    interval95: tuple[float, float] | None = None  #: of `value`, of one class on its own
+    #: That there is no difference, for this class on its own: exact McNemar test, or with several
+    #: seeds a t test.
     p: float | None = None
-    p_holm: float | None = None
+    p_holm: float | None = None  #: adjusted for all classes (Holm 1979); significant up to 0.05
 
 
 @dataclass(frozen=True)
@@ -67,42 +61,28 @@ class Split:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How a second network stands to a first under one attack.
-
-    Attributes:
-        n: images.
-        seeds: networks trained on each side; (1, 1) says something of two checkpoints only.
-        average, worst_class, worst_10pct, sd, nsd: differences; SD and NSD are debiased.
-        nsd_raw: the NSDs as papers print them.
-        better, worse: classes in which the second is significantly better or worse.
-        lowest: what the verdict goes by: "worst_class", or "worst_10pct" from 100 classes on.
-        margin: loss on average that the verdict takes for none.
-    """
+    """How a second network stands to a first under one attack."""
 
     attack: str
-    n: int
-    seeds: tuple[int, int]
+    n: int  #: images
+    seeds: tuple[int, int]  #: networks on each side; (1, 1) tells of two checkpoints only
     per_class: tuple[ClassDelta, ...]
-    average: Delta
+    average: Delta  #: the differences; SD and NSD are debiased
     worst_class: Delta
     worst_10pct: Delta
     sd: Delta
     nsd: Delta
-    nsd_raw: tuple[float | None, float | None]
+    nsd_raw: tuple[float | None, float | None]  #: the NSDs as papers print them
     nsd_split: Split | None
-    better: tuple[int, ...]
+    better: tuple[int, ...]  #: classes in which the second is significantly better, or worse
     worse: tuple[int, ...]
-    lowest: str
-    margin: float
+    lowest: str  #: what the verdict goes by: "worst_class", or "worst_10pct" from 100 classes on
+    margin: float  #: loss on average that the verdict takes for none
     verdict: Verdict
 
 
 def compare(first: Outcomes, second: Outcomes, attack: str, margin: float = MARGIN) -> Comparison:
-    """Compare two runs.
-
-    Raises:
-        UserError: they were not scored on the same images, or not under this attack.
-    """
+    """Compare two runs; UserError unless both were scored on the same images under this attack."""
     return compare_pair(SameImages.of([first, second], attack), 0, 1, attack, margin)
 
 
@@ -205,22 +185,17 @@ def _average(pair: Paired) -> Delta:
 
 def _class_deltas(pair: Paired, names: Sequence[str]) -> tuple[ClassDelta, ...]:
     low_K, high_K = pair.gap_interval()
-    gap_K = pair.gap()
     p_K = np.where(pair.n_K > 0, mcnemar(pair.first_only_K, pair.second_only_K), np.nan)
-    adjusted_K = holm(p_K)
-    return tuple(
-        ClassDelta(
-            index=k,
-            name=name,
-            n=n,
-            first=int(pair.first_right[k]) / n if n else None,
-            second=int(pair.second_right[k]) / n if n else None,
-            value=-float(gap_K[k]) if n else None,
-            interval95=(-float(high_K[k]), -float(low_K[k])) if n else None,
-            p=finite(p_K[k]),
-            p_holm=finite(adjusted_K[k]),
-        )
-        for k, (name, n) in enumerate(zip(names, pair.n_K.tolist(), strict=True))
+    return by_class(
+        ClassDelta,
+        names,
+        n=pair.n_K,
+        first=shares(pair.first_right, pair.n_K),
+        second=shares(pair.second_right, pair.n_K),
+        value=-pair.gap(),
+        interval95=(-high_K, -low_K),
+        p=p_K,
+        p_holm=holm(p_K),
     )
 
 

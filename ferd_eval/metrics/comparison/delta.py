@@ -52,20 +52,17 @@ _POWER = float(ndtri(0.8))
 
 @dataclass(frozen=True)
 class Delta:
-    """A difference of two figures, second − first.
-
-    Attributes:
-        interval95: two-sided; None where it cannot be told: for the lowest classes where
-            one has fewer than `FOLDS` images, for spread where one has fewer than 2, over seeds
-            where an accuracy is `stuck` and never varies.
-        detectable: the smallest true difference that such an interval would tell from 0 with
-            probability 0.8; None as above, and where an accuracy is `stuck`.
-    """
+    """A difference of two figures, second − first."""
 
     first: float | None = None
     second: float | None = None
     value: float | None = None
+    #: two-sided; None where it cannot be told: for the lowest classes where one has fewer than
+    #: `FOLDS` images, for spread where one has fewer than 2, over seeds where an accuracy is
+    #: `stuck` and never varies.
     interval95: tuple[float, float] | None = None
+    #: The smallest true difference that such an interval would tell from 0 with probability 0.8;
+    #: None as above, and where an accuracy is `stuck`.
     detectable: float | None = None
 
     @property
@@ -118,13 +115,7 @@ def lowest_delta(counts_KF22: NDArray[np.int64], k: int) -> Delta:
     low = _lower_end(counts, k)
     high = -_lower_end(counts.swapaxes(2, 3), k)
     return of_accuracies(
-        Delta(
-            first,
-            second,
-            value,
-            (min(low, value), max(high, value)),
-            detectable(low, high),
-        )
+        Delta(first, second, value, (min(low, value), max(high, value)), detectable(low, high))
     )
 
 
@@ -234,20 +225,13 @@ def spread_delta(counts_K22: NDArray[np.int64], *, normalised: bool) -> Delta:
 
 @dataclass(frozen=True, eq=False)
 class _Spread:
-    """The squared SD or NSD of one network, estimated without bias.
+    """The squared SD or NSD of one network, estimated without bias."""
 
-    Attributes:
-        square: the estimate, which may be below 0.
-        growth, rest: its variance is growth · square + rest.
-        slope_K: its derivative by the accuracy of each class.
-        scale: of its quadratic part: 1, or 1 / mean² where normalised.
-    """
-
-    square: float
-    growth: float
+    square: float  #: the estimate, which may be below 0
+    growth: float  #: the variance of the estimate is growth · square + rest
     rest: float
-    slope_K: NDArray[np.float64]
-    scale: float
+    slope_K: NDArray[np.float64]  #: its derivative by the accuracy of each class
+    scale: float  #: of its quadratic part: 1, or 1 / mean² where normalised
     accuracy_K: NDArray[np.float64]
 
     @classmethod

@@ -28,8 +28,8 @@ from ferd_eval.metrics.comparison.delta import (
     of_accuracies,
 )
 from ferd_eval.metrics.comparison.verdict import MARGIN
-from ferd_eval.metrics.confusion.matrix import finite
 from ferd_eval.metrics.dispersion import debiased_nsd, debiased_sd
+from ferd_eval.metrics.per_class import by_class, finite
 from ferd_eval.results.outcomes import Outcomes
 
 #: Fewer seeds give no interval worth the name.
@@ -53,12 +53,9 @@ def compare_methods(
 ) -> Comparison:
     """Compare two methods by networks of several seeds.
 
-    Args:
-        by_seed: the runs of both sides are given in the same order of seeds, and those of one seed
-            share all that the seed decides (and the teacher): differences are taken seed by seed.
-
-    Raises:
-        UserError: fewer than three runs a side, other images, or by seed with unequal numbers.
+    By seed, both sides give their runs in the same order of seeds, and those of one seed share all
+    that it decides (and the teacher): differences are taken seed by seed. UserError: fewer than
+    three runs a side, other images, or by seed with unequal numbers.
     """
     seeds = (len(first), len(second))
     if min(seeds) < FEWEST_SEEDS:
@@ -76,41 +73,18 @@ def compare_methods(
     return runs.compare(*places, attack, by_seed=by_seed, margin=margin)
 
 
-def _compare(sample: _Sample, attack: str, margin: float) -> Comparison:
-    tenth = -(-len(sample.n_KF) // 10)
-    return assemble(
-        attack,
-        int(sample.n_KF.sum()),
-        (sample.split, len(sample.right_RKF) - sample.split),
-        _class_deltas(sample, sample.class_names),
-        {
-            "average": of_accuracies(sample.delta(_average)),
-            "worst_class": _lowest(sample, 1),
-            "worst_10pct": _lowest(sample, tenth),
-            "sd": sample.delta(_sd),
-            "nsd": sample.delta(_nsd),
-        },
-        nsd_raw=sample.means(_raw_nsd),
-        margin=margin,
-    )
-
-
 @dataclass(frozen=True, eq=False)
 class ResampledRuns:
     """Right images by run, class and fold, as observed and in B resamples of the images.
 
     The resamples cost more than a comparison, and do not depend on who is compared.
-
-    Attributes:
-        present: the classes that have images; K counts only these.
-        class_names: of all classes.
     """
 
     right_RKF: NDArray[np.int64]
     resampled_BRKF: NDArray[np.int64]
     n_KF: NDArray[np.int64]
-    present: NDArray[np.int64]
-    class_names: tuple[str, ...]
+    present: NDArray[np.int64]  #: the classes that have images; K counts only these
+    class_names: tuple[str, ...]  #: of all classes
 
     @classmethod
     def of(cls, images: SameImages) -> ResampledRuns:
@@ -149,28 +123,32 @@ class ResampledRuns:
         """Compare two methods whose runs are given by their places, as `compare_methods` does."""
         chosen = [*first, *second]
         sample = _Sample(
-            self.right_RKF[chosen],
-            self.resampled_BRKF[:, chosen],
-            self.n_KF,
-            self.present,
-            self.class_names,
-            len(first),
-            by_seed,
+            self.right_RKF[chosen], self.resampled_BRKF[:, chosen], self.n_KF, self.present,
+            self.class_names, len(first), by_seed,
+        )  # fmt: skip
+        return assemble(
+            attack,
+            int(sample.n_KF.sum()),
+            (len(first), len(second)),
+            _class_deltas(sample, sample.class_names),
+            {
+                "average": of_accuracies(sample.delta(_average)),
+                "worst_class": _lowest(sample, 1),
+                "worst_10pct": _lowest(sample, -(-len(sample.n_KF) // 10)),
+                "sd": sample.delta(_sd),
+                "nsd": sample.delta(_nsd),
+            },
+            nsd_raw=sample.means(_raw_nsd),
+            margin=margin,
         )
-        return _compare(sample, attack, margin)
 
 
 @dataclass(frozen=True, eq=False)
 class _Sample(ResampledRuns):
-    """The runs of two methods.
+    """The runs of two methods."""
 
-    Attributes:
-        split: the number of runs of the first method; the others are of the second.
-        by_seed: whether runs of the same place on both sides are pairs.
-    """
-
-    split: int
-    by_seed: bool
+    split: int  #: the number of runs of the first method; the others are of the second
+    by_seed: bool  #: whether runs of the same place on both sides are pairs
 
     @property
     def freedom(self) -> int:
@@ -179,19 +157,17 @@ class _Sample(ResampledRuns):
 
     def delta(self, figure: _Figure) -> Delta:
         """The difference of a figure with its t interval."""
-        first, second = self._sides(figure)
+        first, second = self.sides(figure)
         error = self.error(first, second)
         return _delta(first.mean, second.mean, float(error), self.freedom)
 
     def bounded(self, plain: _Figure, held_out: _Figure) -> Delta:
-        """The difference of a figure that is biased: each end takes the side that makes it wide.
+        """The difference of a biased figure; each end takes the side that makes the interval wide.
 
-        Args:
-            plain: no higher than the figure, on average.
-            held_out: no lower.
+        On average `plain` is no higher than the figure, `held_out` no lower.
         """
-        first, second = self._sides(plain)
-        first_above, second_above = self._sides(held_out)
+        first, second = self.sides(plain)
+        first_above, second_above = self.sides(held_out)
         low = float(self.error(first_above, second))
         high = float(self.error(first, second_above))
         t = float(stdtrit(self.freedom, 0.975))
@@ -202,8 +178,7 @@ class _Sample(ResampledRuns):
         return replace(delta, interval95=(min(ends[0], delta.value), max(ends[1], delta.value)))
 
     def means(self, figure: _Figure) -> tuple[float | None, float | None]:
-        """Of each side, over its seeds."""
-        first, second = self._sides(figure)
+        first, second = self.sides(figure)
         return finite(first.mean), finite(second.mean)
 
     def error(self, first: _Side, second: _Side) -> NDArray[np.float64]:
@@ -218,22 +193,13 @@ class _Sample(ResampledRuns):
         error: NDArray[np.float64] = np.sqrt(of_seeds + of_images)
         return error
 
-    def _sides(self, figure: _Figure) -> tuple[_Side, _Side]:
+    def sides(self, figure: _Figure) -> tuple[_Side, _Side]:
+        """A figure of both methods."""
         of_seed = figure(self.right_RKF, self.n_KF)
         resampled_BR = figure(self.resampled_BRKF, self.n_KF)
         return (
             _Side(of_seed[: self.split], resampled_BR[:, : self.split].mean(axis=1)),
             _Side(of_seed[self.split :], resampled_BR[:, self.split :].mean(axis=1)),
-        )
-
-    def by_class(self) -> tuple[_Side, _Side]:
-        """Accuracies of each class: values have a last axis K."""
-        n_K = self.n_KF.sum(axis=1)
-        accuracy_RK = self.right_RKF.sum(axis=-1) / n_K
-        resampled_BRK = self.resampled_BRKF.sum(axis=-1) / n_K
-        return (
-            _Side(accuracy_RK[: self.split], resampled_BRK[:, : self.split].mean(axis=1)),
-            _Side(accuracy_RK[self.split :], resampled_BRK[:, self.split :].mean(axis=1)),
         )
 
 
@@ -246,7 +212,6 @@ class _Side:
 
     @property
     def mean(self) -> float:
-        """Over seeds."""
         return float(self.of_seed.mean())
 
 
@@ -263,8 +228,14 @@ def _nsd(right_KF: NDArray[np.int64], n_KF: NDArray[np.int64]) -> NDArray[np.flo
     return debiased_nsd(right_KF.sum(axis=-1), n_KF.sum(axis=-1))
 
 
+def _accuracies(right_KF: NDArray[np.int64], n_KF: NDArray[np.int64]) -> NDArray[np.float64]:
+    """By class, as the last axis."""
+    accuracy_K: NDArray[np.float64] = right_KF.sum(axis=-1) / n_KF.sum(axis=-1)
+    return accuracy_K
+
+
 def _raw_nsd(right_KF: NDArray[np.int64], n_KF: NDArray[np.int64]) -> NDArray[np.float64]:
-    accuracy_K = right_KF.sum(axis=-1) / n_KF.sum(axis=-1)
+    accuracy_K = _accuracies(right_KF, n_KF)
     with np.errstate(invalid="ignore", divide="ignore"):
         nsd: NDArray[np.float64] = accuracy_K.std(axis=-1) / accuracy_K.mean(axis=-1)
     return nsd
@@ -293,7 +264,7 @@ def _delta(first: float, second: float, error: float, freedom: int) -> Delta:
 
 
 def _class_deltas(sample: _Sample, names: Sequence[str]) -> tuple[ClassDelta, ...]:
-    first, second = sample.by_class()
+    first, second = sample.sides(_accuracies)
     first_K, second_K = first.of_seed.mean(axis=0), second.of_seed.mean(axis=0)
     value_K, error_K = second_K - first_K, sample.error(first, second)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -301,20 +272,21 @@ def _class_deltas(sample: _Sample, names: Sequence[str]) -> tuple[ClassDelta, ..
     # Where neither seeds nor images vary, a difference of 0 is none.
     p_K = 2 * stdtr(sample.freedom, -np.where(value_K == 0, 0.0, t_K))
     half_K = float(stdtrit(sample.freedom, 0.975)) * error_K
-    adjusted_K = holm(p_K)
-    n_K = sample.n_KF.sum(axis=1)
-    found = {
-        int(index): ClassDelta(
-            index=int(index),
-            name=names[index],
-            n=int(n_K[k]),
-            first=float(first_K[k]),
-            second=float(second_K[k]),
-            value=float(value_K[k]),
-            interval95=(float(value_K[k] - half_K[k]), float(value_K[k] + half_K[k])),
-            p=float(p_K[k]),
-            p_holm=float(adjusted_K[k]),
-        )
-        for k, index in enumerate(sample.present)
-    }
-    return tuple(found.get(index, ClassDelta(index, name, 0)) for index, name in enumerate(names))
+
+    def of_all(values_K: NDArray[np.float64]) -> NDArray[np.float64]:
+        """NaN for the classes without images."""
+        whole = np.full(len(names), np.nan)
+        whole[sample.present] = values_K
+        return whole
+
+    return by_class(
+        ClassDelta,
+        names,
+        n=np.nan_to_num(of_all(sample.n_KF.sum(axis=1))).astype(np.int64),
+        first=of_all(first_K),
+        second=of_all(second_K),
+        value=of_all(value_K),
+        interval95=(of_all(value_K - half_K), of_all(value_K + half_K)),
+        p=of_all(p_K),
+        p_holm=of_all(holm(p_K)),
+    )

@@ -16,18 +16,12 @@ from ferd_eval.results.outcomes import Outcomes
 
 @dataclass(frozen=True, eq=False)
 class Paired:
-    """Images of each class that both met, by who left them right.
-
-    Attributes:
-        both_K: right under both.
-        first_only_K: right under the first, wrong under the second.
-        second_only_K: the reverse.
-    """
+    """Images of each class that both met, by who left them right."""
 
     n_K: NDArray[np.int64]
-    both_K: NDArray[np.int64]
-    first_only_K: NDArray[np.int64]
-    second_only_K: NDArray[np.int64]
+    both_K: NDArray[np.int64]  #: right under both
+    first_only_K: NDArray[np.int64]  #: right under the first, wrong under the second
+    second_only_K: NDArray[np.int64]  #: the reverse
 
     @classmethod
     def of(cls, outcomes: Outcomes, first: str, second: str) -> Paired:
@@ -61,12 +55,10 @@ class Paired:
 
     @property
     def first_right(self) -> NDArray[np.int64]:
-        """Right under the first, by class."""
         return self.both_K + self.first_only_K
 
     @property
     def second_right(self) -> NDArray[np.int64]:
-        """Right under the second, by class."""
         return self.both_K + self.second_only_K
 
     def total(self) -> Paired:
@@ -130,10 +122,7 @@ class Paired:
         return lost - regained
 
     def gap_at_most(self, level: float) -> NDArray[np.float64]:
-        """One-sided upper limit of the gap that holds with probability 1 − `level` or more.
-
-        The gap the other way round, from below.
-        """
+        """The same from above: the gap the other way round, from below."""
         turned = Paired(self.n_K, self.both_K, self.second_only_K, self.first_only_K)
         return -turned.gap_at_least(level)
 

@@ -20,14 +20,10 @@ from ferd_eval.results.run_group import RunGroup
 
 @dataclass(frozen=True)
 class SeedMean:
-    """A figure over training seeds.
-
-    Attributes:
-        half95: half the 95 % t interval of the mean over seeds; None below three of them.
-    """
+    """A figure over training seeds."""
 
     value: float | None
-    half95: float | None
+    half95: float | None  #: half the 95 % t interval of the mean; None below three seeds
 
 
 def seed_mean(values: Sequence[float | None]) -> SeedMean:
@@ -44,15 +40,11 @@ def seed_mean(values: Sequence[float | None]) -> SeedMean:
 
 @dataclass(eq=False)
 class PairwiseTests:
-    """Differences between any two groups of runs under one attack.
-
-    Attributes:
-        same_images: whether they were scored on the same images, and so can be compared.
-    """
+    """Differences between any two groups of runs under one attack."""
 
     groups: Sequence[RunGroup]
     attack: str
-    same_images: bool = field(init=False)
+    same_images: bool = field(init=False)  #: on which alone they can be compared
     _images: SameImages | None = field(init=False)
     _resampled: ResampledRuns | None = field(init=False, default=None)
     _known: dict[tuple[int, int], Comparison | None] = field(init=False, default_factory=dict)
@@ -69,11 +61,8 @@ class PairwiseTests:
     def tied(self, first: int, second: int, figure: Figure) -> bool | None:
         """Whether the 95 % interval of a difference holds 0; None where there is no interval.
 
-        A difference of 0 is told from nothing, with or without one.
-
-        Args:
-            first, second: places of the groups.
-            figure: debiased where comparisons debias it; None comes back of one they leave out.
+        A difference of 0 is told from nothing, with or without one. The figure is debiased where
+        comparisons debias it; None comes back of one that they leave out.
         """
         if not figure.compared:
             return None

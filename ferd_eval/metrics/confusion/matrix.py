@@ -13,43 +13,33 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ferd_eval.metrics.dispersion import gini
+from ferd_eval.metrics.per_class import by_class, finite
 
 
 @dataclass(frozen=True)
 class SourceErrors:
-    """The errors on images of one class.
-
-    Attributes:
-        entropy: H / log(K − 1) of where they go, plug-in estimate: 1 is spread evenly, 0 is one
-            target. None without errors or where K < 3.
-        entropy_corrected: the same after Miller & Madow (1955), clipped to [0, 1].
-        top_target: the most frequent wrong prediction, the lowest index among equals.
-        top_share: its share of this class's errors.
-    """
+    """The errors on images of one class."""
 
     index: int
     name: str
     errors: int
+    #: H / log(K − 1) of where they go, plug-in estimate: 1 is spread evenly, 0 is one target. None
+    #: without errors or where K < 3.
     entropy: float | None
-    entropy_corrected: float | None
-    top_target: int | None
-    top_share: float | None
+    entropy_corrected: float | None  #: the same after Miller & Madow (1955), clipped to [0, 1]
+    top_target: int | None  #: the most frequent wrong prediction, the lowest index among equals
+    top_share: float | None  #: its share of this class's errors
 
 
 @dataclass(frozen=True)
 class TargetErrors:
-    """The errors that end in one class.
-
-    Attributes:
-        share: of all errors.
-        false_positive_rate: errors that end here ÷ images of all other classes.
-    """
+    """The errors that end in one class."""
 
     index: int
     name: str
     errors: int
-    share: float | None
-    false_positive_rate: float | None
+    share: float | None  #: of all errors
+    false_positive_rate: float | None  #: errors that end here ÷ images of all other classes
 
 
 @dataclass(frozen=True)
@@ -66,18 +56,13 @@ class Pair:
 
 @dataclass(frozen=True)
 class ErrorPattern:
-    """What a confusion matrix says beyond accuracy.
-
-    Attributes:
-        gini: over the number of errors that end in each class.
-        worst_pair: the highest rate, the lowest indices among equals; None without errors.
-    """
+    """What a confusion matrix says beyond accuracy."""
 
     errors: int
     sources: tuple[SourceErrors, ...]
     targets: tuple[TargetErrors, ...]
-    gini: float | None
-    worst_pair: Pair | None
+    gini: float | None  #: over the number of errors that end in each class
+    worst_pair: Pair | None  #: highest rate, lowest indices among equals; None without errors
 
 
 def confusion_matrix(
@@ -91,14 +76,12 @@ def confusion_matrix(
 
 def error_pattern(counts_KK: NDArray[np.int64], names: Sequence[str]) -> ErrorPattern:
     """Summarise the off-diagonal part of a confusion matrix."""
-    K = len(names)
     n_K = counts_KK.sum(axis=1)
     errors_KK = counts_KK.copy()
     np.fill_diagonal(errors_KK, 0)
     by_source_K, by_target_K = errors_KK.sum(axis=1), errors_KK.sum(axis=0)
     total = int(errors_KK.sum())
     raw_K, corrected_K = normalised_entropy(errors_KK)
-    top_K = errors_KK.argmax(axis=1)
     others_K = n_K.sum() - n_K
     with np.errstate(invalid="ignore", divide="ignore"):
         top_share_K = errors_KK.max(axis=1) / by_source_K
@@ -107,27 +90,21 @@ def error_pattern(counts_KK: NDArray[np.int64], names: Sequence[str]) -> ErrorPa
         rate_KK = errors_KK / n_K[:, None]
     return ErrorPattern(
         errors=total,
-        sources=tuple(
-            SourceErrors(
-                index=i,
-                name=names[i],
-                errors=int(by_source_K[i]),
-                entropy=finite(raw_K[i]),
-                entropy_corrected=finite(corrected_K[i]),
-                top_target=int(top_K[i]) if by_source_K[i] else None,
-                top_share=finite(top_share_K[i]),
-            )
-            for i in range(K)
+        sources=by_class(
+            SourceErrors,
+            names,
+            errors=by_source_K,
+            entropy=raw_K,
+            entropy_corrected=corrected_K,
+            top_target=np.ma.masked_where(by_source_K == 0, errors_KK.argmax(axis=1)),
+            top_share=top_share_K,
         ),
-        targets=tuple(
-            TargetErrors(
-                index=i,
-                name=names[i],
-                errors=int(by_target_K[i]),
-                share=finite(share_K[i]),
-                false_positive_rate=finite(false_positive_rate_K[i]),
-            )
-            for i in range(K)
+        targets=by_class(
+            TargetErrors,
+            names,
+            errors=by_target_K,
+            share=share_K,
+            false_positive_rate=false_positive_rate_K,
         ),
         gini=finite(gini(by_target_K)),
         worst_pair=highest_pair(rate_KK, errors_KK, names) if total else None,
@@ -171,8 +148,3 @@ def highest_pair(
         count=int(counts_KK[source, target]),
         rate=float(rate_KK[source, target]),
     )
-
-
-def finite(value: float) -> float | None:
-    """A plain float, or None where there is no value (JSON has no NaN)."""
-    return float(value) if np.isfinite(value) else None

@@ -24,8 +24,10 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri
 
-from ferd_eval.metrics.confusion.matrix import confusion_matrix, error_pattern, finite
+from ferd_eval.metrics.confusion.matrix import confusion_matrix, error_pattern
+from ferd_eval.metrics.dispersion import shares
 from ferd_eval.metrics.intervals import wilson
+from ferd_eval.metrics.per_class import by_class
 
 #: Level of all limits together, and of the test.
 _LEVEL = 0.05
@@ -33,57 +35,34 @@ _LEVEL = 0.05
 
 @dataclass(frozen=True)
 class TargetExcess:
-    """How easily one class is reached by an attack that aims at it.
-
-    Attributes:
-        n: images aimed at it (and at another class too).
-        success: the share of them that reached it.
-        success95: Wilson interval of `success`. Attempts at one class are on different images.
-        excess: `success` − how often the same images reached the other classes they were aimed at.
-        excess95: interval of `excess`, for all classes at once.
-        clean_rate: share of the same images taken for it without an attack; None if unknown.
-        clean_share: its share of all errors without an attack; None if unknown or without errors.
-    """
+    """How easily one class is reached by an attack that aims at it."""
 
     index: int
     name: str
-    n: int
-    success: float | None
-    success95: tuple[float, float] | None
-    excess: float | None
-    excess95: tuple[float, float] | None
-    clean_rate: float | None
-    clean_share: float | None
+    n: int  #: images aimed at it (and at another class too)
+    success: float | None  #: the share of them that reached it
+    success95: tuple[float, float] | None  #: Wilson; attempts at one class are on different images
+    excess: float | None  #: less how often they reached the other classes they were aimed at
+    excess95: tuple[float, float] | None  #: interval of `excess`, for all classes at once
+    clean_rate: float | None  #: of them taken for it without an attack; None if unknown
+    clean_share: float | None  #: of all errors without an attack; None if unknown or none
 
 
 @dataclass(frozen=True)
 class TargetEffect:
-    """Whether a targeted attack succeeds more toward some classes.
+    """Whether a targeted attack succeeds more toward some classes."""
 
-    Attributes:
-        images: images aimed at two classes or more; others cannot tell and are left out.
-        most_targets: classes that an image was aimed at, at most.
-        p: of "no class is reached more or less often than the others that the same images were
-            aimed at".
-        easier, harder: classes whose interval of the excess is above, or below, 0.
-    """
-
-    images: int
-    most_targets: int
-    p: float
-    easier: tuple[int, ...]
+    images: int  #: images aimed at two classes or more; others cannot tell and are left out
+    most_targets: int  #: classes that an image was aimed at, at most
+    p: float  #: of "no class is reached more or less often than others by the same images"
+    easier: tuple[int, ...]  #: classes whose interval of the excess is above, or below, 0
     harder: tuple[int, ...]
     per_target: tuple[TargetExcess, ...]
 
 
 @dataclass(frozen=True)
 class ShareChange:
-    """One class's share of all errors under an attack, and without one on the same images.
-
-    Attributes:
-        change: `share` − `clean_share`.
-        change95: its interval, for all classes at once.
-    """
+    """One class's share of all errors under an attack, and without one on the same images."""
 
     index: int
     name: str
@@ -91,26 +70,21 @@ class ShareChange:
     share: float
     clean_errors: int
     clean_share: float
-    change: float
-    change95: tuple[float, float]
+    change: float  #: `share` − `clean_share`
+    change95: tuple[float, float]  #: its interval, for all classes at once
 
 
 @dataclass(frozen=True)
 class ErrorShift:
-    """Whether errors under an untargeted attack end in other classes than clean errors do.
-
-    Attributes:
-        total_variation: half the sum of the absolute changes: the share of the errors that would
-            have to move. Chance alone makes it positive.
-        p: of "every class has the same share of both".
-        more, fewer: classes whose interval of the change is above, or below, 0.
-    """
+    """Whether errors under an untargeted attack end in other classes than clean errors do."""
 
     errors: int
     clean_errors: int
+    #: Half the sum of the absolute changes: the share of the errors that would have to move. Chance
+    #: alone makes it positive.
     total_variation: float
-    p: float
-    more: tuple[int, ...]
+    p: float  #: of "every class has the same share of both"
+    more: tuple[int, ...]  #: classes whose interval of the change is above, or below, 0
     fewer: tuple[int, ...]
     per_target: tuple[ShareChange, ...]
 
@@ -148,11 +122,9 @@ def target_effect(
     names: Sequence[str],
     clean_A: ArrayLike | None = None,
 ) -> TargetEffect | None:
-    """Compare the classes aimed at; one entry for each of the A attempts.
+    """Compare the classes aimed at in A attempts; an image is aimed at a class at most once.
 
-    Args:
-        images_A: which image; each is aimed at a class at most once.
-        clean_A: prediction without an attack, negative where unknown.
+    Clean predictions are negative where unknown.
     """
     _, first_N, image_A, aims_N = np.unique(
         np.asarray(images_A), return_index=True, return_inverse=True, return_counts=True
@@ -179,34 +151,30 @@ def target_effect(
     )
     limits = _limits(excess_K, variance_K / some_K**2, 1 / some_K, tested=n_K > 0)
     hits_K = np.bincount(target, reached, K).astype(np.int64)
-    low_K, high_K = wilson(hits_K, n_K)
     clean_rate_K = clean_share_K = np.full(K, np.nan)
     if clean_A is not None and (np.asarray(clean_A) >= 0).all():
         clean = np.asarray(clean_A)
         already_K = np.bincount(target, clean[compared_A] == target, K)
         clean_rate_K = np.where(n_K > 0, already_K / some_K, np.nan)
         clean_KK = confusion_matrix(label_N, clean[first_N], K)
-        shares = [each.share for each in error_pattern(clean_KK, names).targets]
-        clean_share_K = np.array(shares, dtype=np.float64)
+        by_target = error_pattern(clean_KK, names).targets
+        clean_share_K = np.array([each.share for each in by_target], dtype=np.float64)
     return TargetEffect(
         images=int((aims_N > 1).sum()),
         most_targets=int(aims_N.max()),
         p=limits.p,
         easier=limits.above,
         harder=limits.below,
-        per_target=tuple(
-            TargetExcess(
-                index=k,
-                name=name,
-                n=int(n_K[k]),
-                success=float(hits_K[k] / n_K[k]) if n_K[k] else None,
-                success95=(float(low_K[k]), float(high_K[k])) if n_K[k] else None,
-                excess=float(excess_K[k]) if n_K[k] else None,
-                excess95=limits.of(k) if n_K[k] else None,
-                clean_rate=finite(clean_rate_K[k]),
-                clean_share=finite(clean_share_K[k]),
-            )
-            for k, name in enumerate(names)
+        per_target=by_class(
+            TargetExcess,
+            names,
+            n=n_K,
+            success=shares(hits_K, n_K),
+            success95=wilson(hits_K, n_K),
+            excess=np.where(n_K > 0, excess_K, np.nan),
+            excess95=(np.where(n_K > 0, limits.low, np.nan), limits.high),
+            clean_rate=clean_rate_K,
+            clean_share=clean_share_K,
         ),
     )
 
@@ -250,18 +218,15 @@ def error_shift(
         p=limits.p,
         more=limits.above,
         fewer=limits.below,
-        per_target=tuple(
-            ShareChange(
-                index=k,
-                name=name,
-                errors=int(count_K[k]),
-                share=float(share_K[k]),
-                clean_errors=int(clean_count_K[k]),
-                clean_share=float(clean_share_K[k]),
-                change=float(change_K[k]),
-                change95=limits.of(k),
-            )
-            for k, name in enumerate(names)
+        per_target=by_class(
+            ShareChange,
+            names,
+            errors=count_K,
+            share=share_K,
+            clean_errors=clean_count_K,
+            clean_share=clean_share_K,
+            change=change_K,
+            change95=(limits.low, limits.high),
         ),
     )
 
@@ -275,9 +240,6 @@ class _Limits:
     p: float
     above: tuple[int, ...]
     below: tuple[int, ...]
-
-    def of(self, k: int) -> tuple[float, float]:
-        return float(self.low[k]), float(self.high[k])
 
 
 def _sums(
@@ -293,10 +255,8 @@ def _variance(
 ) -> NDArray[np.float64]:
     """Variance of K totals over images, of which n are drawn from each of S true classes.
 
-    A true class with a single image has no variance to estimate and enters with its square.
-
-    Args:
-        sum_SK, square_SK: sums over the images of a true class of what they add, and of its square.
+    Given are sums over the images of a true class of what they add, and of its square. A class with
+    a single image has no variance to estimate and enters with its square.
     """
     n_S1 = n_S[:, None]
     within_SK = square_SK - sum_SK**2 / np.maximum(n_S1, 1)

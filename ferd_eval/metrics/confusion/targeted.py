@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ferd_eval.metrics.confusion.matrix import Pair, confusion_matrix, finite, highest_pair
+from ferd_eval.metrics.confusion.matrix import Pair, confusion_matrix, highest_pair
 from ferd_eval.metrics.dispersion import gini, shares
+from ferd_eval.metrics.per_class import by_class, finite
 
 
 @dataclass(frozen=True)
@@ -24,22 +25,14 @@ class Aimed:
 
 @dataclass(frozen=True, eq=False)
 class TargetedSuccess:
-    """Success of a targeted attack, a prediction of the very class aimed at.
+    """Success of a targeted attack, a prediction of the very class aimed at."""
 
-    Attributes:
-        success: K × K rates, rows true classes, columns the class aimed at; NaN where none was
-            aimed (null in JSON).
-        attempts: K × K number of images in each cell.
-        gini: over the success rates by target.
-        worst_pair: the most successful cell, the lowest indices among equals.
-    """
-
-    success: NDArray[np.float64]
-    attempts: NDArray[np.int64]
+    success: NDArray[np.float64]  #: K × K rates, true class by class aimed at; NaN where none was
+    attempts: NDArray[np.int64]  #: K × K number of images in each cell
     by_target: tuple[Aimed, ...]
     by_source: tuple[Aimed, ...]
-    gini: float | None
-    worst_pair: Pair | None
+    gini: float | None  #: over the success rates by target
+    worst_pair: Pair | None  #: the most successful cell, the lowest indices among equals
 
 
 def targeted_success(
@@ -57,14 +50,8 @@ def targeted_success(
     return TargetedSuccess(
         success=success_KK,
         attempts=attempts_KK,
-        by_target=_aimed(names, attempts_KK.sum(axis=0), by_target_K),
-        by_source=_aimed(names, attempts_KK.sum(axis=1), by_source_K),
+        by_target=by_class(Aimed, names, n=attempts_KK.sum(axis=0), success=by_target_K),
+        by_source=by_class(Aimed, names, n=attempts_KK.sum(axis=1), success=by_source_K),
         gini=finite(gini(by_target_K)),
         worst_pair=highest_pair(success_KK, hits_KK, names) if hits_KK.any() else None,
     )
-
-
-def _aimed(
-    names: Sequence[str], n_K: NDArray[np.int64], success_K: NDArray[np.float64]
-) -> tuple[Aimed, ...]:
-    return tuple(Aimed(i, name, int(n_K[i]), finite(success_K[i])) for i, name in enumerate(names))

@@ -20,30 +20,19 @@ from ferd_eval.metrics.intervals import clopper_pearson_lower, hypergeometric
 
 @dataclass(frozen=True)
 class AuditBound:
-    """An audited accuracy as an interval: not below `lower` with 95 % confidence.
+    """An audited accuracy as an interval: not below `lower` with 95 % confidence."""
 
-    Attributes:
-        n: images.
-        survivors: images that the stages before the audit left standing.
-        sampled: how many of them the audit attacked.
-        broken: how many of those fell. They count as not robust.
-        most_hidden: with 95 % confidence, at most so many of the others would have fallen.
-        accuracy: as measured; what is hidden counts as robust.
-        lower: accuracy if all of `most_hidden` fell.
-        floor95: with 95 % confidence the accuracy over all images like these, had all been
-            attacked: what is hidden and the sample of images each at 97.5 %.
-        low95: lower end of a two-sided 95 % interval for it: each at 98.75 %.
-    """
-
-    n: int
-    survivors: int
-    sampled: int
-    broken: int
-    most_hidden: int
-    accuracy: float | None
-    lower: float | None
+    n: int  #: images
+    survivors: int  #: images that the stages before the audit left standing
+    sampled: int  #: how many of them the audit attacked
+    broken: int  #: how many of those fell. They count as not robust.
+    most_hidden: int  #: with 95 % confidence, at most so many of the others would have fallen
+    accuracy: float | None  #: as measured; what is hidden counts as robust
+    lower: float | None  #: accuracy if all of `most_hidden` fell
+    #: With 95 % confidence the accuracy over all images like these, had all been attacked: what is
+    #: hidden and the sample of images each at 97.5 %.
     floor95: float | None
-    low95: float | None
+    low95: float | None  #: lower end of a two-sided 95 % interval for it: each at 98.75 %
 
 
 @dataclass(frozen=True)
@@ -60,21 +49,14 @@ class Audit:
 
     @property
     def floor95(self) -> float | None:
-        """With 95 % confidence every class is at least this accurate, had all been attacked.
-
-        The lowest limit of a class, each at 95 % (intersection–union, Berger 1982).
-        """
+        """With 95 % confidence every class is at least this accurate (intersection–union, Berger
+        1982)."""
         return min((c.floor95 for c in self.per_class if c.floor95 is not None), default=None)
 
 
 def audit(rows: pd.DataFrame, audited: Sequence[int], num_classes: int) -> Audit:
-    """The bounds of one audited attack.
-
-    Args:
-        rows: its outcomes, one row an image.
-        audited: data-set places of the images in the sample.
-        num_classes: K.
-    """
+    """The bounds of an audited attack, from one row an image and the sample's places in the data
+    set."""
     in_sample_N = rows["index"].isin(np.asarray(audited, dtype=np.int64)).to_numpy()
     correct_N = rows["correct"].to_numpy()
     counts = pd.DataFrame(

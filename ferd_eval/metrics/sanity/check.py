@@ -21,58 +21,39 @@ LEVEL = 0.01
 
 @dataclass(frozen=True)
 class Counts:
-    """So many of so many images of each of K classes.
+    """So many of so many images of each of K classes."""
 
-    Attributes:
-        what: what the images counted have in common.
-    """
-
-    what: str
+    what: str  #: what the images counted have in common
     count: tuple[int, ...]
     n: tuple[int, ...]
 
     @classmethod
     def of(cls, what: str, count_K: ArrayLike, n_K: ArrayLike) -> Counts:
-        """From arrays or lists of K counts."""
         return cls(what, tuple(np.asarray(count_K).tolist()), tuple(np.asarray(n_K).tolist()))
 
 
 @dataclass(frozen=True)
 class Check:
-    """A question, and what the run answers.
+    """A question, and what the run answers."""
 
-    Attributes:
-        name: a few words, with ε where the run has several.
-        question: what a reader wants to know.
-        statement: the finding as a sentence that stands alone.
-        classes: the classes that a warning is about; empty when it is about all of them.
-        per_class: the counts behind it, where it makes sense to count by class.
-    """
-
-    name: str
-    question: str
+    name: str  #: a few words, with ε where the run has several
+    question: str  #: what a reader wants to know
     status: Status
-    statement: str
-    classes: tuple[str, ...] = ()
-    per_class: Counts | None = None
+    statement: str  #: the finding as a sentence that stands alone
+    classes: tuple[str, ...] = ()  #: those a warning is about; empty if it is about all
+    per_class: Counts | None = None  #: the counts behind it, where counting makes sense
 
 
 @dataclass(frozen=True)
 class Finding:
-    """An answer without its question.
+    """An answer without its question."""
 
-    Attributes:
-        warns: None where it was not measured.
-        statement, classes, per_class: as in `Check`.
-    """
-
-    warns: bool | None
-    statement: str
+    warns: bool | None  #: None where it was not measured
+    statement: str  #: this and the rest as in `Check`
     classes: tuple[str, ...] = ()
     per_class: Counts | None = None
 
     def answers(self, name: str, question: str) -> Check:
-        """Return the check."""
         status: Status = "not measured" if self.warns is None else "warning" if self.warns else "ok"
         return Check(name, question, status, self.statement, self.classes, self.per_class)
 

@@ -67,13 +67,7 @@ def near_chance(accuracy: float, num_classes: int) -> bool:
 
 
 def _why(manifest: Mapping[str, Any], hits_KK: NDArray[np.int64], *, was_trained: bool) -> str:
-    """What makes accuracy near chance, as far as the run can tell; the likeliest first.
-
-    Args:
-        manifest: of the run.
-        hits_KK: images by label and prediction.
-        was_trained: whether the checkpoint records a better accuracy of itself.
-    """
+    """Possible reasons of accuracy near chance, as far as the run can tell; the likeliest first."""
     trial = manifest.get("trial") or {}
     better = trial.get("better")
     if better:

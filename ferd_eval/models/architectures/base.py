@@ -20,48 +20,36 @@ from ferd_eval.errors import UserError, listed
 
 _SHOWN_PER_KIND = 2
 
+#: Key → shape, of a file.
+Shapes = Mapping[str, tuple[int, ...]]
+
 
 @dataclass(frozen=True)
 class ArchitectureRow:
-    """One line of ``ferd-eval ls models``.
+    """One line of ``ferd-eval ls models``."""
 
-    Attributes:
-        name: what ``--arch`` takes; upper-case letters stand for numbers or names to fill in.
-        family: the class of networks it belongs to.
-        source: whose key layout it reads.
-        input: the images it takes.
-        notes: anything a user should know.
-    """
-
-    name: str
-    family: str
-    source: str
-    input: str
-    notes: str = ""
+    name: str  #: what ``--arch`` takes; upper-case letters stand for numbers or names to fill in
+    family: str  #: the class of networks it belongs to
+    source: str  #: whose key layout it reads
+    input: str  #: the images it takes
+    notes: str = ""  #: anything a user should know
 
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture(ABC):
-    """A network without its weights; equal architectures build equal modules.
+    """A network without its weights; equal architectures build equal modules."""
 
-    Attributes:
-        num_classes: K, the number of logits.
-        in_channels: C of the images.
-    """
-
-    num_classes: int
-    in_channels: int = 3
+    num_classes: int  #: K, the number of logits
+    in_channels: int = 3  #: C of the images
 
     rows: ClassVar[tuple[ArchitectureRow, ...]] = ()
-    #: Spellings of the name, lower case with hyphens; `from_name` reads the groups.
+    #: Spellings of the name, lower case with hyphens; its groups are named like fields.
     pattern: ClassVar[re.Pattern[str]]
-    #: Keys of the first convolution and of the last linear layer.
-    stem_key: ClassVar[str] = "conv1.weight"
+    stem_key: ClassVar[str] = "conv1.weight"  #: of the first convolution, and the last layer
     head_key: ClassVar[str] = "linear.weight"
     #: Other spellings of the keys: pattern and replacement, applied to every key of a file.
     key_aliases: ClassVar[tuple[tuple[re.Pattern[str], str], ...]] = ()
-    #: Keys that public files of this family carry and the forward pass never uses.
-    unused_keys: ClassVar[re.Pattern[str] | None] = None
+    unused_keys: ClassVar[re.Pattern[str] | None] = None  #: in public files, but never used
 
     @property
     @abstractmethod
@@ -75,10 +63,8 @@ class Architecture(ABC):
 
     @property
     def twins(self) -> tuple[Self, ...]:
-        """Architectures with the same keys and another forward pass, which only ``--arch`` chooses.
-
-        The likeliest come first.
-        """
+        """Architectures with the same keys and another forward pass, for ``--arch``; the likeliest
+        first."""
         return ()
 
     @property
@@ -88,7 +74,7 @@ class Architecture(ABC):
 
     @abstractmethod
     def build(self) -> nn.Module:
-        """Return the network with fresh weights, in train mode."""
+        """The network with fresh weights, in train mode."""
 
     @classmethod
     def parse(cls, name: str, *, num_classes: int, in_channels: int) -> Self | None:
@@ -100,7 +86,7 @@ class Architecture(ABC):
         return cls(**fields, num_classes=num_classes, in_channels=in_channels)
 
     @classmethod
-    def propose(cls, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Self]:
+    def propose(cls, shapes: Shapes) -> Iterator[Self]:
         """Yield the architectures that a file with these keys and shapes could hold."""
         stem, head = shape_of(shapes, cls.stem_key, 4), shape_of(shapes, cls.head_key, 2)
         fields = cls.from_shapes(shapes, stem[0]) if stem and head else None
@@ -108,15 +94,17 @@ class Architecture(ABC):
             yield cls(**fields, num_classes=head[0], in_channels=stem[1])
 
     @classmethod
-    @abstractmethod
     def from_name(cls, match: re.Match[str]) -> dict[str, Any] | None:
-        """The fields of this family from a match of `pattern`, None if no network has them."""
+        """The fields of this family from a match of `pattern`, None if no network has them.
+
+        A group of digits is a number; any other one is a switch that is on.
+        """
+        said = {name: text for name, text in match.groupdict().items() if text is not None}
+        return {name: int(text) if text.isdecimal() else True for name, text in said.items()}
 
     @classmethod
     @abstractmethod
-    def from_shapes(
-        cls, shapes: Mapping[str, tuple[int, ...]], width: int
-    ) -> dict[str, Any] | None:
+    def from_shapes(cls, shapes: Shapes, width: int) -> dict[str, Any] | None:
         """The fields of this family from keys and shapes; `width` is that of the stem."""
 
     @classmethod
@@ -139,21 +127,14 @@ class Architecture(ABC):
 
 @dataclass(frozen=True)
 class Fit:
-    """How the tensors of a file and the parameters of a network differ.
+    """How the tensors of a file and the parameters of a network differ."""
 
-    Attributes:
-        missing: keys of the network that the file lacks (batch counters may be absent).
-        unexpected: keys of the file that the network lacks.
-        misshaped: key, shape in the file, shape in the network.
-        unused: keys of the file that are known to play no part in the forward pass.
-        matched: number of keys that both have, with the same shape.
-    """
-
-    missing: tuple[str, ...]
-    unexpected: tuple[str, ...]
+    missing: tuple[str, ...]  #: keys the file lacks (batch counters may be absent)
+    unexpected: tuple[str, ...]  #: keys of the file that the network lacks
+    #: Key, shape in the file, shape in the network.
     misshaped: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
-    unused: tuple[str, ...]
-    matched: int
+    unused: tuple[str, ...]  #: keys of the file that are known to play no part in the forward pass
+    matched: int  #: number of keys that both have, with the same shape
 
     @classmethod
     def between(
@@ -221,10 +202,7 @@ def load_weights(network: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module
     """Give `network` (which may be on the meta device) copies of `tensors`, as float32.
 
     The keys must fit; keys that the network lacks are left out, and batch counters that the file
-    lacks are zero.
-
-    Raises:
-        UserError: a weight is stored as integers, booleans or complex numbers.
+    lacks are zero. UserError: a weight is stored as integers, booleans or complex numbers.
     """
     weights: dict[str, Tensor] = {}
     expected = network.state_dict()
@@ -261,7 +239,7 @@ def _require_real(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor])
         )
 
 
-def children_count(shapes: Mapping[str, tuple[int, ...]], parent: str) -> int:
+def children_count(shapes: Shapes, parent: str) -> int:
     """Return how many consecutive children ``parent.0``, ``parent.1``, … have keys."""
     prefix = f"{parent}."
     found = {key[len(prefix) :].split(".", 1)[0] for key in shapes if key.startswith(prefix)}
@@ -271,7 +249,7 @@ def children_count(shapes: Mapping[str, tuple[int, ...]], parent: str) -> int:
     return count
 
 
-def shape_of(shapes: Mapping[str, tuple[int, ...]], key: str, ndim: int) -> tuple[int, ...] | None:
+def shape_of(shapes: Shapes, key: str, ndim: int) -> tuple[int, ...] | None:
     """Return the shape under `key` if it has `ndim` dimensions, none of them empty."""
     shape = shapes.get(key)
     return shape if shape is not None and len(shape) == ndim and min(shape) > 0 else None

@@ -7,7 +7,6 @@ Three blocks of 3×3 convolution, batch normalisation and ReLU, of widths W, 2W,
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from ferd_eval.errors import UserError
-from ferd_eval.models.architectures.base import Architecture, ArchitectureRow
+from ferd_eval.models.architectures.base import Architecture, ArchitectureRow, Shapes
 
 _SIDE = 28
 
@@ -34,11 +33,7 @@ class Cnn28Module(nn.Module):
         self.linear = nn.Linear(4 * width * (_SIDE // 4) ** 2, num_classes)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Return logits B×K.
-
-        Raises:
-            UserError: the images are not 28×28.
-        """
+        """Logits B×K; UserError where the images are not 28×28."""
         if x_BCHW.shape[-2:] != (_SIDE, _SIDE):
             height, width = x_BCHW.shape[-2:]
             raise UserError(
@@ -58,32 +53,22 @@ class Cnn28(Architecture):
 
     width: int
 
-    pattern = re.compile(r"cnn-?28-([1-9]\d{0,3})")
+    pattern = re.compile(r"cnn-?28-(?P<width>[1-9]\d{0,3})")
     rows = (
         ArchitectureRow(
-            "cnn28-W",
-            "CNN",
-            "this project",
-            "C×28×28",
+            "cnn28-W", "CNN", "this project", "C×28×28",
             "base width W, e.g. cnn28-16, for MNIST and Fashion-MNIST",
         ),
-    )
+    )  # fmt: skip
 
     @property
     def name(self) -> str:
-        """``cnn28-16`` and the like."""
         return f"cnn28-{self.width}"
 
     def build(self) -> nn.Module:
         return Cnn28Module(self.width, self.num_classes, self.in_channels)
 
     @classmethod
-    def from_name(cls, match: re.Match[str]) -> dict[str, Any]:
-        return {"width": int(match[1])}
-
-    @classmethod
-    def from_shapes(
-        cls, shapes: Mapping[str, tuple[int, ...]], width: int
-    ) -> dict[str, Any] | None:
+    def from_shapes(cls, shapes: Shapes, width: int) -> dict[str, Any] | None:
         ours = "conv3.weight" in shapes and "layer1.0.conv1.weight" not in shapes
         return {"width": width} if ours else None

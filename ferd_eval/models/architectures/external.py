@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from types import ModuleType
@@ -26,46 +27,29 @@ _IMAGENET = NORMALIZATIONS["imagenet"]
 
 EXTERNAL_ROWS = (
     ArchitectureRow(
-        "torchvision:NAME",
-        "torchvision",
-        "torchvision.models",
-        "3×H×W",
+        "torchvision:NAME", "torchvision", "torchvision.models", "3×H×W",
         "ImageNet normalisation unless told otherwise",
     ),
     ArchitectureRow(
-        "timm:NAME",
-        "timm",
-        "timm.create_model",
-        "C×H×W",
+        "timm:NAME", "timm", "timm.create_model", "C×H×W",
         "pip install timm; the model's own normalisation unless told otherwise",
     ),
     ArchitectureRow(
-        "robustbench:ID",
-        "RobustBench",
-        "RobustBench/robustbench",
-        "3×H×W",
+        "robustbench:ID", "RobustBench", "RobustBench/robustbench", "3×H×W",
         "pip install robustbench; ID or DATASET/THREAT/ID; normalises for itself",
     ),
-)
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
 class ExternalNetwork:
-    """A network somebody else's code built, still with fresh weights.
+    """A network somebody else's code built, still with fresh weights."""
 
-    Attributes:
-        name: as the user gave it, e.g. ``"torchvision:resnet18"``.
-        network: B×C×H×W to B×K.
-        decided_by: who built it, as a sentence.
-        normalization: what the source's own weights are used to; None where it does not say.
-        file_sha256: of the user's file.
-    """
-
-    name: str
-    network: nn.Module
-    decided_by: str
-    normalization: Normalization | None = None
-    file_sha256: str | None = None
+    name: str  #: as the user gave it, e.g. ``"torchvision:resnet18"``.
+    network: nn.Module  #: B×C×H×W to B×K
+    decided_by: str  #: who built it, as a sentence
+    normalization: Normalization | None = None  #: what its own weights are used to; None: unknown
+    file_sha256: str | None = None  #: of the user's file
 
 
 def is_external(name: str) -> bool:
@@ -76,11 +60,7 @@ def is_external(name: str) -> bool:
 def build_external(
     name: str, *, num_classes: int | None, in_channels: int | None
 ) -> ExternalNetwork:
-    """Build ``torchvision:NAME``, ``timm:NAME`` or ``robustbench:ID``.
-
-    Raises:
-        UserError: the package is missing or broken, or has no such network.
-    """
+    """Build ``torchvision:NAME``, ``timm:NAME`` or ``robustbench:ID``; UserError if that fails."""
     source, _, inner = name.partition(":")
     return _BUILDERS[source](inner, num_classes, in_channels)
 
@@ -90,8 +70,7 @@ def build_from_file(
 ) -> ExternalNetwork:
     """Run ``FILE.py:FACTORY``; it is given ``num_classes`` and ``in_channels`` if it takes them.
 
-    Raises:
-        UserError: the file or the factory is missing, fails, or does not return an ``nn.Module``.
+    UserError: the file or the factory is missing, fails, or does not return an ``nn.Module``.
     """
     code = load_user_code(spec, "--model-file")
     given = {"num_classes": num_classes, "in_channels": in_channels}
@@ -109,7 +88,11 @@ def _call(factory: Callable[..., Any], given: Mapping[str, int | None], who: str
     except (TypeError, ValueError):
         parameters = inspect.signature(lambda: None).parameters
     missing = [
-        name for name, value in given.items() if value is None and _required(parameters, name)
+        name
+        for name, value in given.items()
+        if value is None
+        and name in parameters
+        and parameters[name].default is inspect.Parameter.empty
     ]
     if missing:
         raise UserError(
@@ -126,10 +109,6 @@ def _call(factory: Callable[..., Any], given: Mapping[str, int | None], who: str
             f"{who} returned a {type(network).__name__}; it must return a torch.nn.Module."
         )
     return network
-
-
-def _required(parameters: Mapping[str, inspect.Parameter], name: str) -> bool:
-    return name in parameters and parameters[name].default is inspect.Parameter.empty
 
 
 def _import_package(name: str, arch: str, pip: str) -> ModuleType:
@@ -151,16 +130,22 @@ def _import_package(name: str, arch: str, pip: str) -> ModuleType:
         ) from error
 
 
+@contextmanager
+def _failing(arch: str, source: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise UserError(f"--arch {arch}: {source} failed with {brief(error)}.") from error
+
+
 def _torchvision(inner: str, num_classes: int | None, in_channels: int | None) -> ExternalNetwork:
     arch = f"torchvision:{inner}"
     models = _import_package("torchvision.models", arch, "pip install torchvision")
     known = models.list_models(module=models)
     if inner not in known:
         raise UserError(f"--arch {arch}: torchvision has no such model.{_close(inner, known)}")
-    try:
+    with _failing(arch, "torchvision"):
         network = models.get_model(inner, weights=None, num_classes=num_classes or 1000)
-    except Exception as error:
-        raise UserError(f"--arch {arch}: torchvision failed with {brief(error)}.") from error
     return ExternalNetwork(arch, network, "named with --arch, built by torchvision", _IMAGENET)
 
 
@@ -171,12 +156,10 @@ def _timm(inner: str, num_classes: int | None, in_channels: int | None) -> Exter
         raise UserError(
             f"--arch {arch}: timm has no such model.{_close(inner, timm.list_models())}"
         )
-    try:
+    with _failing(arch, "timm"):
         network = timm.create_model(
             inner, pretrained=False, num_classes=num_classes or 1000, in_chans=in_channels or 3
         )
-    except Exception as error:
-        raise UserError(f"--arch {arch}: timm failed with {brief(error)}.") from error
     usual = getattr(network, "pretrained_cfg", None) or {}
     normalization = _IMAGENET
     if "mean" in usual and "std" in usual:
@@ -205,10 +188,8 @@ def _robustbench(inner: str, num_classes: int | None, in_channels: int | None) -
     factory = models[found[0]]["model"]
     if not callable(factory):
         raise UserError(f"--arch {arch} is an ensemble, which a single checkpoint cannot fill.")
-    try:
+    with _failing(arch, "RobustBench"):
         network = factory()
-    except Exception as error:
-        raise UserError(f"--arch {arch}: RobustBench failed with {brief(error)}.") from error
     return ExternalNetwork(
         f"robustbench:{found[0]}", network, "named with --arch, built by RobustBench"
     )

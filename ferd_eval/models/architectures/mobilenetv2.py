@@ -8,14 +8,13 @@ a 1×1 convolution where the width changes. Shapes: B×C×H×W in, B×K out.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, relu
 
-from ferd_eval.models.architectures.base import ArchitectureRow, children_count
+from ferd_eval.models.architectures.base import ArchitectureRow, Shapes, children_count
 from ferd_eval.models.architectures.resnet import HEAD_AND_SHORTCUT_ALIASES
 from ferd_eval.models.architectures.stem import STEM_SUFFIX, Stem, StemmedArchitecture
 
@@ -97,29 +96,19 @@ class MobileNetV2(StemmedArchitecture):
     key_aliases = HEAD_AND_SHORTCUT_ALIASES
     rows = (
         ArchitectureRow(
-            "mobilenetv2",
-            "MobileNet-V2",
-            "kuangliu/pytorch-cifar, RSLAD",
-            "C×H×W, any size",
+            "mobilenetv2", "MobileNet-V2", "kuangliu/pytorch-cifar, RSLAD", "C×H×W, any size",
             "3×3 stem of stride 1; -stride2 for ImageNet's, which no key shows",
         ),
-    )
+    )  # fmt: skip
 
     @property
     def name(self) -> str:
-        """``mobilenetv2``, with the stem's suffix."""
         return f"mobilenetv2{self.stem.suffix}"
 
     def build(self) -> nn.Module:
         return MobileNetV2Module(self.num_classes, self.in_channels, self.stem)
 
     @classmethod
-    def from_name(cls, match: re.Match[str]) -> dict[str, Any]:
-        return {"stem": Stem.named(match[1], match[2])}
-
-    @classmethod
-    def from_shapes(
-        cls, shapes: Mapping[str, tuple[int, ...]], width: int
-    ) -> dict[str, Any] | None:
+    def from_shapes(cls, shapes: Shapes, width: int) -> dict[str, Any] | None:
         blocks = sum(count for _, _, count, _ in _STAGES)
         return {} if children_count(shapes, "layers") == blocks else None

@@ -10,7 +10,6 @@ in, B×K out.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, Self
@@ -18,9 +17,9 @@ from typing import Any, ClassVar, Self
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, relu
 
-from ferd_eval.models.architectures.base import ArchitectureRow, children_count
+from ferd_eval.models.architectures.base import ArchitectureRow, Shapes, children_count
 from ferd_eval.models.architectures.resnet import HEAD_AND_SHORTCUT_ALIASES, add_stages
-from ferd_eval.models.architectures.stem import STEM_SUFFIX, Stem, StemmedArchitecture
+from ferd_eval.models.architectures.stem import STEM_SUFFIX, WIDTH_SUFFIX, Stem, StemmedArchitecture
 
 
 class PreActBlock(nn.Module):
@@ -81,20 +80,17 @@ class PreActResNetModule(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class PreActResNet(StemmedArchitecture):
-    """PreActResNet-18 or -34; `width` is that of the first stage.
-
-    Attributes:
-        raw_shortcut: take the shortcut from the block's raw input (see the head of this file).
-        final_bn: batch normalisation and ReLU before the pooling; read from the keys.
-    """
+    """PreActResNet-18 or -34; `width` is that of the first stage."""
 
     depth: int
     width: int = 64
-    raw_shortcut: bool = False
-    final_bn: bool = True
+    raw_shortcut: bool = False  #: the shortcut starts at the raw input: see the head of this file
+    final_bn: bool = True  #: batch normalisation and ReLU before the pooling; read from the keys
 
     _DEPTHS: ClassVar[dict[int, tuple[int, int, int, int]]] = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
-    pattern = re.compile(rf"pre-?act-?resnet-?(18|34)(-raw)?{STEM_SUFFIX}(?:-w([1-9]\d{{0,3}}))?")
+    pattern = re.compile(
+        rf"pre-?act-?resnet-?(?P<depth>18|34)(?P<raw_shortcut>-raw)?{STEM_SUFFIX}{WIDTH_SUFFIX}"
+    )
     key_aliases = HEAD_AND_SHORTCUT_ALIASES
     rows = tuple(
         ArchitectureRow(name, "PreActResNet", source, "C×H×W, any size", notes)
@@ -114,23 +110,19 @@ class PreActResNet(StemmedArchitecture):
 
     @property
     def summary(self) -> str:
-        """Say where the shortcut starts."""
         if self.raw_shortcut:
             return "shortcut from the raw input, as in RobustBench's Wong2020Fast"
         return "shortcut from the pre-activated tensor, as in kuangliu/pytorch-cifar"
 
     @property
     def twins(self) -> tuple[Self, ...]:
-        """The same with the other shortcut, and both with the other stems."""
         other = replace(self, raw_shortcut=not self.raw_shortcut)
         return (other, *super().twins, *super(PreActResNet, other).twins)
 
     @property
     def public_twins(self) -> tuple[Self, ...]:
-        """The other shortcut, where there is no final batch normalisation.
-
-        With it every public file found is of the usual kind.
-        """
+        """The other shortcut, without final batch norm; with it every public file found is of the
+        usual kind."""
         return () if self.final_bn else self.twins[:1]
 
     def build(self) -> nn.Module:
@@ -145,18 +137,7 @@ class PreActResNet(StemmedArchitecture):
         )
 
     @classmethod
-    def from_name(cls, match: re.Match[str]) -> dict[str, Any]:
-        return {
-            "depth": int(match[1]),
-            "raw_shortcut": match[2] is not None,
-            "stem": Stem.named(match[3], match[4]),
-            "width": int(match[5] or 64),
-        }
-
-    @classmethod
-    def from_shapes(
-        cls, shapes: Mapping[str, tuple[int, ...]], width: int
-    ) -> dict[str, Any] | None:
+    def from_shapes(cls, shapes: Shapes, width: int) -> dict[str, Any] | None:
         """All but the shortcut, which is taken to be the usual one."""
         depths = tuple(children_count(shapes, f"layer{i}") for i in (1, 2, 3, 4))
         depth = next((depth for depth, each in cls._DEPTHS.items() if each == depths), None)

@@ -44,11 +44,7 @@ def list_architectures() -> tuple[ArchitectureRow, ...]:
 
 
 def build_architecture(name: str, *, num_classes: int, in_channels: int = 3) -> Architecture:
-    """Return the architecture that goes by `name`; its ``build()`` gives the network.
-
-    Raises:
-        UserError: no family knows the name, or the numbers make no network.
-    """
+    """The architecture of a name, which builds the network; UserError where there is none."""
     if num_classes < 1 or in_channels < 1:
         raise UserError(
             f"--arch {name} cannot have {num_classes} classes and {in_channels} input channels; "
@@ -72,16 +68,11 @@ class Match:
 
 
 def detect(tensors: Mapping[str, Tensor], *, name: str | None = None) -> Match:
-    """Find the architecture whose keys and shapes are exactly those of `tensors`.
+    """Find the architecture whose keys and shapes are exactly those of a clean state dict.
 
-    Args:
-        tensors: a clean state dict.
-        name: only this architecture is considered (``--arch``).
-
-    Raises:
-        UnknownNetworkError: none fits, with the nearest one and what differs; or several do, with
-            all.
-        UserError: `name` is not known, or does not fit.
+    Under a `name` (``--arch``) only that one is considered. UnknownNetworkError: none fits, with
+    the nearest one and what differs; or several do, with all. UserError: `name` is not known, or
+    does not fit.
     """
     proposals = _propose(tensors)
     if name is not None:
@@ -160,7 +151,7 @@ def _with_sizes_of(tensors: Mapping[str, Tensor], name: str) -> Architecture:
 
 
 def guess_num_classes(tensors: Mapping[str, Tensor]) -> int | None:
-    """Return the outputs of the last linear layer, None if there is no matrix.
+    """Outputs of the last linear layer, None if there is no matrix.
 
     Safetensors files are sorted by name, so a layer that is named as a head goes before the order.
     """
@@ -170,7 +161,7 @@ def guess_num_classes(tensors: Mapping[str, Tensor]) -> int | None:
 
 
 def guess_in_channels(tensors: Mapping[str, Tensor]) -> int | None:
-    """Return the inputs of the first convolution, None if there is none.
+    """Inputs of the first convolution, None if there is none.
 
     Only a stem has fewer than five input channels without being depthwise, which has one.
     """

@@ -8,7 +8,7 @@ akamaster/pytorch_resnet_cifar10. Shapes: B×C×H×W in, B×K out.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Self
@@ -16,13 +16,15 @@ from typing import Any, ClassVar, Self
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, pad, relu
 
-from ferd_eval.models.architectures.base import ArchitectureRow, children_count
-from ferd_eval.models.architectures.stem import STEM_SUFFIX, Stem, StemmedArchitecture
+from ferd_eval.models.architectures.base import ArchitectureRow, Shapes, children_count
+from ferd_eval.models.architectures.stem import STEM_SUFFIX, WIDTH_SUFFIX, Stem, StemmedArchitecture
 
 HEAD_AND_SHORTCUT_ALIASES = (
     (re.compile(r"^(fc|classifier)\.(?=weight|bias)"), "linear."),
     (re.compile(r"\.downsample\."), ".shortcut."),
 )
+
+_SOURCES = "kuangliu/pytorch-cifar, RobustBench, RSLAD"
 
 
 class BasicBlock(nn.Module):
@@ -103,16 +105,9 @@ def add_stages(
 ) -> tuple[list[str], int]:
     """Add ``layer1``, ``layer2``, … to a network, each of twice the width of the one before.
 
-    All but the first begin with stride 2.
-
-    Args:
-        block: made from its input's width, its width and its stride.
-        depths: blocks of each stage.
-        width: of the stem and of the first stage.
-        expansion: output of a block in units of its width.
-
-    Returns:
-        The names of the stages, and the width of the last one's output.
+    The stem and the first stage have the width given; all but the first begin with stride 2. A
+    block is made from its input's width, its width and its stride; its output has `expansion` times
+    its width. Returns the names of the stages, and the width of the last one's output.
     """
     names, in_width = [f"layer{i + 1}" for i in range(len(depths))], width
     for i, (name, depth) in enumerate(zip(names, depths, strict=True)):
@@ -168,33 +163,22 @@ class CifarResNet(StemmedArchitecture):
     depth: int
     width: int = 64
 
-    _BLOCKS: ClassVar[
-        dict[int, tuple[type[BasicBlock | Bottleneck], tuple[int, int, int, int]]]
-    ] = {
+    _BLOCKS: ClassVar[dict[int, tuple[type[BasicBlock | Bottleneck], tuple[int, ...]]]] = {
         18: (BasicBlock, (2, 2, 2, 2)),
         34: (BasicBlock, (3, 4, 6, 3)),
         50: (Bottleneck, (3, 4, 6, 3)),
     }
-    pattern = re.compile(rf"resnet-?(18|34|50){STEM_SUFFIX}(?:-w([1-9]\d{{0,3}}))?")
+    pattern = re.compile(rf"resnet-?(?P<depth>18|34|50){STEM_SUFFIX}{WIDTH_SUFFIX}")
     key_aliases = HEAD_AND_SHORTCUT_ALIASES
     rows = tuple(
-        ArchitectureRow(
-            name,
-            "ResNet",
-            "kuangliu/pytorch-cifar, RobustBench, RSLAD",
-            "C×H×W, any size",
-            notes,
-        )
+        ArchitectureRow(name, "ResNet", _SOURCES, "C×H×W, any size", notes)
         for name, notes in (
-            (
-                "resnet18",
-                "3×3 stem; -maxpool, -stride2 or both for what no key shows; -wN for another base "
-                "width, e.g. resnet18-maxpool-w32",
-            ),
+            ("resnet18", "3×3 stem; -maxpool, -stride2 or both for what no key shows; -wN for "
+             "another base width, e.g. resnet18-maxpool-w32"),
             ("resnet34", "3×3 stem"),
             ("resnet50", "3×3 stem, bottleneck blocks"),
         )
-    )
+    )  # fmt: skip
 
     @property
     def name(self) -> str:
@@ -217,14 +201,7 @@ class CifarResNet(StemmedArchitecture):
         return ResNet(block, depths, self.width, self.num_classes, self.in_channels, self.stem)
 
     @classmethod
-    def from_name(cls, match: re.Match[str]) -> dict[str, Any]:
-        stem = Stem.named(match[2], match[3])
-        return {"depth": int(match[1]), "stem": stem, "width": int(match[4] or 64)}
-
-    @classmethod
-    def from_shapes(
-        cls, shapes: Mapping[str, tuple[int, ...]], width: int
-    ) -> dict[str, Any] | None:
+    def from_shapes(cls, shapes: Shapes, width: int) -> dict[str, Any] | None:
         depths = tuple(children_count(shapes, f"layer{i}") for i in (1, 2, 3, 4))
         block = Bottleneck if "layer1.0.conv3.weight" in shapes else BasicBlock
         found = [depth for depth, each in cls._BLOCKS.items() if each == (block, depths)]
@@ -244,26 +221,17 @@ class ThinResNet(StemmedArchitecture):
     projection: bool = False
 
     pattern = re.compile(
-        rf"resnet-?(\d{{1,4}})(?:-cifar)?(-b)?{STEM_SUFFIX}(?:-w([1-9]\d{{0,3}}))?"
+        rf"resnet-?(?P<depth>\d{{1,4}})(?:-cifar)?(?P<projection>-b)?{STEM_SUFFIX}{WIDTH_SUFFIX}"
     )
     key_aliases = HEAD_AND_SHORTCUT_ALIASES
     rows = tuple(
         ArchitectureRow(
-            f"resnet{depth}",
-            "ResNet 6n+2",
-            "akamaster/pytorch_resnet_cifar10",
-            "C×H×W, any size",
-            notes,
+            f"resnet{depth}", "ResNet 6n+2", "akamaster/pytorch_resnet_cifar10", "C×H×W, any size",
+            "zero-padded shortcuts; -b for 1×1 convolutions, -wN for another base width"
+            if depth == 20 else "",
         )
-        for depth, notes in (
-            (8, ""),
-            (20, "zero-padded shortcuts; -b for 1×1 convolutions, -wN for another base width"),
-            (32, ""),
-            (44, ""),
-            (56, ""),
-            (110, ""),
-        )
-    )
+        for depth in (8, 20, 32, 44, 56, 110)
+    )  # fmt: skip
 
     @property
     def name(self) -> str:
@@ -278,19 +246,10 @@ class ThinResNet(StemmedArchitecture):
 
     @classmethod
     def from_name(cls, match: re.Match[str]) -> dict[str, Any] | None:
-        if not _is_thin_depth(int(match[1])):
-            return None
-        return {
-            "depth": int(match[1]),
-            "projection": match[2] is not None,
-            "stem": Stem.named(match[3], match[4]),
-            "width": int(match[5] or 16),
-        }
+        return super().from_name(match) if _is_thin_depth(int(match["depth"])) else None
 
     @classmethod
-    def from_shapes(
-        cls, shapes: Mapping[str, tuple[int, ...]], width: int
-    ) -> dict[str, Any] | None:
+    def from_shapes(cls, shapes: Shapes, width: int) -> dict[str, Any] | None:
         n, *others, fourth = (children_count(shapes, f"layer{i}") for i in (1, 2, 3, 4))
         if fourth or others != [n, n] or not _is_thin_depth(6 * n + 2):
             return None

@@ -5,16 +5,18 @@ Legend: B images, C channels, H × W pixels.
 
 from __future__ import annotations
 
+import re
 from abc import ABC
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 from torch import nn
 
 from ferd_eval.models.architectures.base import Architecture
 
-#: What `Stem.suffix` writes, as a part of the pattern of a name: two groups.
-STEM_SUFFIX = r"(-stride-?2)?(-max-?pool)?"
+#: Parts of the pattern of a name: what `Stem.suffix` writes, and another base width.
+STEM_SUFFIX = r"(?P<stride2>-stride-?2)?(?P<max_pool>-max-?pool)?"
+WIDTH_SUFFIX = r"(?:-w(?P<width>[1-9]\d{0,3}))?"
 
 
 @dataclass(frozen=True)
@@ -24,24 +26,15 @@ class Stem:
     torchvision's ResNets with only the convolution exchanged keep the max-pool
     (huyvnphan/PyTorch_CIFAR10, songweige/shift-invariance-adv-robustness); networks for 64×64
     images often have a stride.
-
-    Attributes:
-        stride: of the convolution.
-        max_pool: whether a 3×3 max-pool of stride 2 follows batch normalisation and ReLU.
     """
 
-    stride: int = 1
-    max_pool: bool = False
+    stride: int = 1  #: of the convolution
+    max_pool: bool = False  #: a 3×3 one of stride 2 after batch normalisation and ReLU
 
     @property
     def suffix(self) -> str:
         """What the stem adds to the name of an architecture."""
         return "-stride2" * (self.stride == 2) + "-maxpool" * self.max_pool
-
-    @classmethod
-    def named(cls, stride2: str | None, max_pool: str | None) -> Self:
-        """Read the two groups of `STEM_SUFFIX`."""
-        return cls(stride=1 if stride2 is None else 2, max_pool=max_pool is not None)
 
     def convolution(self, in_channels: int, width: int) -> nn.Conv2d:
         """Return the first layer: B×C×H×W to B×(width)×H/stride×W/stride."""
@@ -58,15 +51,17 @@ STEMS = (Stem(), Stem(max_pool=True), Stem(stride=2), Stem(stride=2, max_pool=Tr
 
 @dataclass(frozen=True, kw_only=True)
 class StemmedArchitecture(Architecture, ABC):
-    """A network with a 3×3 stem, of which no key tells stride and max-pool.
+    """A network with a 3×3 stem, of which no key tells stride and max-pool."""
 
-    Attributes:
-        stem: what is not in the keys; detection takes the plain one.
-    """
-
-    stem: Stem = STEMS[0]
+    stem: Stem = STEMS[0]  #: what is not in the keys; detection takes the plain one
 
     @property
     def twins(self) -> tuple[Self, ...]:
         """The same with the other stems."""
         return tuple(replace(self, stem=stem) for stem in STEMS if stem != self.stem)
+
+    @classmethod
+    def from_name(cls, match: re.Match[str]) -> dict[str, Any] | None:
+        fields = super().from_name(match) or {}
+        stem = Stem(2 if fields.pop("stride2", False) else 1, fields.pop("max_pool", False))
+        return {"stem": stem, **fields}

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, relu
 
-from ferd_eval.models.architectures.base import ArchitectureRow, children_count, shape_of
+from ferd_eval.models.architectures.base import ArchitectureRow, Shapes, children_count, shape_of
 from ferd_eval.models.architectures.stem import STEM_SUFFIX, Stem, StemmedArchitecture
 
 _STEM = 16
@@ -100,41 +99,35 @@ class WideResNet(StemmedArchitecture):
     depth: int
     widen: int
 
-    pattern = re.compile(rf"(?:wide-?resnet|wrn)-?(\d{{1,3}})-([1-9]\d{{0,2}}){STEM_SUFFIX}")
+    pattern = re.compile(
+        rf"(?:wide-?resnet|wrn)-?(?P<depth>\d{{1,3}})-(?P<widen>[1-9]\d{{0,2}}){STEM_SUFFIX}"
+    )
     head_key = "fc.weight"
     key_aliases = ((re.compile(r"^linear\."), "fc."),)
     unused_keys = re.compile(r"sub_block1\.")
     rows = (
         ArchitectureRow(
-            "wideresnet-D-K",
-            "WideResNet",
-            "yaodongyu/TRADES, RobustBench, RSLAD",
+            "wideresnet-D-K", "WideResNet", "yaodongyu/TRADES, RobustBench, RSLAD",
             "C×H×W, any size",
             "any depth 6n+4 and width: wideresnet-28-10, -34-10, -34-20, -70-16, …",
         ),
-    )
+    )  # fmt: skip
 
     @property
     def name(self) -> str:
-        """``wideresnet-34-10`` and the like, with the stem's suffix."""
         return f"wideresnet-{self.depth}-{self.widen}{self.stem.suffix}"
 
     def build(self) -> nn.Module:
-        return WideResNetModule(
-            self.depth, self.widen, self.num_classes, self.in_channels, self.stem
-        )
+        sizes = (self.depth, self.widen, self.num_classes, self.in_channels)
+        return WideResNetModule(*sizes, self.stem)
 
     @classmethod
     def from_name(cls, match: re.Match[str]) -> dict[str, Any] | None:
-        depth = int(match[1])
-        if depth < 10 or depth % 6 != 4:
-            return None
-        return {"depth": depth, "widen": int(match[2]), "stem": Stem.named(match[3], match[4])}
+        depth = int(match["depth"])
+        return super().from_name(match) if depth >= 10 and depth % 6 == 4 else None
 
     @classmethod
-    def from_shapes(
-        cls, shapes: Mapping[str, tuple[int, ...]], width: int
-    ) -> dict[str, Any] | None:
+    def from_shapes(cls, shapes: Shapes, width: int) -> dict[str, Any] | None:
         first = shape_of(shapes, "block1.layer.0.conv1.weight", 4)
         if first is None or first[0] % _STEM:
             return None

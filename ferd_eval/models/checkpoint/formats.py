@@ -6,25 +6,24 @@ import io
 import json
 import pickletools
 import re
-import shlex
 import struct
 import warnings
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Literal
 
 import safetensors
 import torch
 from torch import Tensor
 
-from ferd_eval.errors import UserError, brief, listed
+from ferd_eval.errors import brief, listed
 from ferd_eval.io.inert_values import OLD_NAMES, PYTHON_STAND_INS
 from ferd_eval.io.json import is_text
 from ferd_eval.io.numpy_pickle import NUMPY_STAND_INS
 from ferd_eval.io.torch_pickle import require_modest
-from ferd_eval.models.checkpoint.stored_networks import Scalar
 
+Scalar = str | int | float | bool
 Format = Literal["torch-zip", "torch-legacy", "safetensors"]
 
 _TORCH_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C.to_bytes(10, "little")
@@ -64,31 +63,33 @@ _FROM_EXPORT = (
 )
 
 
-def refuse(path: Path, what: str, command: str = "") -> NoReturn:
-    """Say in one line what a file is; nothing may follow what is to be typed."""
-    message = " ".join(f"checkpoint {path} {what}".split())
-    if command:
-        raise UserError(f"{message}: {command}")
-    raise UserError(message if message.endswith((".", "?", "'")) else f"{message}.")
+class Refused(Exception):  # noqa: N818
+    """A file is no usable checkpoint. The message begins with a verb; the file comes before it.
+
+    Attributes:
+        code: Python to type for a usable one, given this file and the new one.
+    """
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 def check_file(path: Path) -> int:
     """The size of a regular, non-empty file."""
     if not path.exists():
-        near = sorted(p.name for p in path.parent.glob("*") if p.stem == path.stem and p.is_file())[
-            :3
-        ]
-        hint = f"; there is {', '.join(near)} beside it" if near else "; check the path"
-        refuse(path, f"does not exist{hint}")
+        near = sorted(p.name for p in path.parent.glob("*") if p.stem == path.stem and p.is_file())
+        hint = f"; there is {', '.join(near[:3])} beside it" if near else "; check the path"
+        raise Refused(f"does not exist{hint}")
     if not is_text(str(path)):
-        refuse(path, "has a name that is no text in UTF-8; rename it")
+        raise Refused("has a name that is no text in UTF-8; rename it")
     if path.is_dir():
-        refuse(path, "is a folder; name the file of weights inside it")
+        raise Refused("is a folder; name the file of weights inside it")
     if not path.is_file():
-        refuse(path, "is not a regular file")
+        raise Refused("is not a regular file")
     size = path.stat().st_size
     if size == 0:
-        refuse(path, "is empty; fetch the file again")
+        raise Refused("is empty; fetch the file again")
     return size
 
 
@@ -102,29 +103,26 @@ def sniff(path: Path, size: int) -> Format:
     if head.startswith(b"\x80") and _TORCH_LEGACY_MAGIC in head[:32]:
         return "torch-legacy"
     if text.startswith((b"<!doctype", b"<html", b"<head", b"<?xml")) or b"<html" in text:
-        refuse(
-            path,
+        raise Refused(
             "is a web page, not a checkpoint: the download was answered with HTML (a login, a "
-            "virus-scan notice or a missing file); download again, from the direct link",
+            "virus-scan notice or a missing file); download again, from the direct link"
         )
     if text.startswith(b"version https://git-lfs"):
-        refuse(path, "is a git-lfs pointer, not the file itself; run 'git lfs pull'")
+        raise Refused("is a git-lfs pointer, not the file itself; run 'git lfs pull'")
     if len(head) > 8 and head[8:9] == b"{":
         length = struct.unpack("<Q", head[:8])[0]
         if length > size - 8:
-            refuse(
-                path,
+            raise Refused(
                 f"looks like safetensors, but its header claims {length} bytes and the file "
-                f"has {size}; it is truncated or damaged: fetch it again",
+                f"has {size}; it is truncated or damaged: fetch it again"
             )
         return "safetensors"
     if head.startswith(b"\x80"):
         offenders = _offenders(_pickle_globals(path.read_bytes()))
         named = f" (it asks for {listed(offenders, 4)})" if offenders else ""
-        refuse(
-            path,
+        raise Refused(
             f"is a plain pickle{named}, which is never opened because unpickling runs code; "
-            "save model.state_dict() with torch.save or safetensors",
+            "save model.state_dict() with torch.save or safetensors"
         )
     kinds = {
         b"\x1f\x8b": "gzip: unpack it first",
@@ -134,11 +132,10 @@ def sniff(path: Path, size: int) -> Format:
     }
     for magic, kind in kinds.items():
         if head.startswith(magic):
-            refuse(path, f"is not a checkpoint but {kind}")
-    refuse(
-        path,
+            raise Refused(f"is not a checkpoint but {kind}")
+    raise Refused(
         f"is not a checkpoint: its first bytes, {head[:8]!r}, are those of neither a torch file "
-        "nor safetensors",
+        "nor safetensors"
     )
 
 
@@ -149,12 +146,11 @@ def read_safetensors(path: Path, size: int) -> tuple[dict[str, Tensor], dict[str
         try:
             header = json.loads(stream.read(length))
         except (ValueError, RecursionError) as error:
-            refuse(
-                path,
-                f"has a damaged safetensors header ({brief(error, 120)}); fetch the file again",
-            )
+            raise Refused(
+                f"has a damaged safetensors header ({brief(error, 120)}); fetch the file again"
+            ) from error
     if not isinstance(header, dict):
-        refuse(path, "has a damaged safetensors header; fetch the file again")
+        raise Refused("has a damaged safetensors header; fetch the file again")
     try:
         with safetensors.safe_open(path, framework="pt", device="cpu") as file:
             metadata = dict(file.metadata() or {})
@@ -162,9 +158,11 @@ def read_safetensors(path: Path, size: int) -> tuple[dict[str, Tensor], dict[str
     except OSError:
         raise
     except Exception as error:
-        refuse(path, f"is damaged safetensors ({brief(error, 120)}); fetch the file again")
+        raise Refused(
+            f"is damaged safetensors ({brief(error, 120)}); fetch the file again"
+        ) from error
     if not tensors:
-        refuse(path, "holds no tensors")
+        raise Refused("holds no tensors")
     return tensors, metadata
 
 
@@ -175,7 +173,9 @@ def read_torch(path: Path, size: int, format_: Format) -> object:
     try:
         require_modest(path)
     except ValueError as reason:
-        refuse(path, f"is a damaged, truncated or hostile torch file: {reason}; fetch it again")
+        raise Refused(
+            f"is a damaged, truncated or hostile torch file: {reason}; fetch it again"
+        ) from reason
     try:
         # A stream, because torch lets the suffix of a path choose the format.
         with (
@@ -190,11 +190,10 @@ def read_torch(path: Path, size: int, format_: Format) -> object:
     except Exception as error:
         offenders = _unsafe_globals(path, format_, str(error))
         if offenders:
-            _refuse_globals(path, offenders)
-        refuse(
-            path,
-            f"is a damaged or truncated torch file ({brief(error, 120)}); fetch the file again",
-        )
+            raise _refusal_of(offenders) from error
+        raise Refused(
+            f"is a damaged or truncated torch file ({brief(error, 120)}); fetch the file again"
+        ) from error
 
 
 def _check_zip(path: Path, size: int) -> None:
@@ -207,58 +206,46 @@ def _check_zip(path: Path, size: int) -> None:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, struct.error) as error:
-        refuse(path, f"is a truncated or damaged zip archive ({brief(error, 120)}); fetch it again")
+        raise Refused(
+            f"is a truncated or damaged zip archive ({brief(error, 120)}); fetch it again"
+        ) from error
     names = [entry.filename for entry in entries]
-    _require_weights(path, names)
+    _require_weights(names)
     if any(entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 for entry in entries):
-        refuse(
-            path,
+        raise Refused(
             "is a compressed or encrypted zip, which torch.save never writes; unpack it, or save "
-            "it again with torch.save",
+            "it again with torch.save"
         )
     claimed = sum(entry.file_size for entry in entries)
     if claimed > size:
-        refuse(
-            path,
-            f"claims {claimed} bytes of content in a file of {size}; it is damaged or hostile",
+        raise Refused(
+            f"claims {claimed} bytes of content in a file of {size}; it is damaged or hostile"
         )
 
 
-def _require_weights(path: Path, names: Sequence[str]) -> None:
-    """Refuse archives of something else, by the names in them; say what to type where that helps.
-
-    Raises:
-        UserError: it is a program, arrays, or anything but what ``torch.save`` writes.
-    """
+def _require_weights(names: Sequence[str]) -> None:
+    """Refuse programs, arrays and all else that ``torch.save`` does not write, by their names."""
     last = [name.split("/")[-1] for name in names]
     if "serialized_exported_program.json" in last or "archive_format" in last:
         if any("/aotinductor/" in name for name in names):
-            refuse(
-                path,
+            raise Refused(
                 "is a program compiled by AOTInductor (.pt2), which is code and is never run; save "
-                "the state_dict() of the network it was made from",
+                "the state_dict() of the network it was made from"
             )
-        refuse(
-            path,
+        raise Refused(
             "is a program of torch.export (.pt2), which is never run; its weights alone can be "
             "read. If you trust the file",
-            _command(_FROM_EXPORT, path),
+            _FROM_EXPORT,
         )
     if "constants.pkl" in last or any("/code/" in name for name in names):
-        refuse(
-            path,
+        raise Refused(
             "is a TorchScript program, which is code and is never run; its weights alone can be "
             "read. If you trust the file",
-            _command(_FROM_SCRIPT, path),
+            _FROM_SCRIPT,
         )
     if "data.pkl" not in last:
         kind = "a NumPy archive" if any(n.endswith(".npy") for n in names) else "a zip archive"
-        refuse(path, f"is {kind}, not a torch checkpoint (it has no data.pkl)")
-
-
-def _command(code: str, path: Path) -> str:
-    target = path.with_name(f"{path.stem}.weights.pt")
-    return shlex.join(["python", "-c", code, str(path), str(target)])
+        raise Refused(f"is {kind}, not a torch checkpoint (it has no data.pkl)")
 
 
 def _unsafe_globals(path: Path, format_: Format, message: str) -> list[str]:
@@ -305,22 +292,19 @@ def _pickle_globals(data: bytes) -> list[str]:
     return found
 
 
-def _refuse_globals(path: Path, offenders: Sequence[str]) -> NoReturn:
-    command = _command(_RESAVE, path)
+def _refusal_of(offenders: Sequence[str]) -> Refused:
     quantised = [name for name in offenders if name.startswith(_QUANTISERS)]
     if quantised:
-        refuse(
-            path,
+        return Refused(
             f"holds weights quantised by {quantised[0].partition('.')[0]} ({listed(quantised, 4)}"
             "), which are no plain tensors and were not opened. If you trust the file (and only "
             "then), save them dequantised, where that package is installed; the scores are then "
             "those of the dequantised network",
-            command,
+            _RESAVE,
         )
-    refuse(
-        path,
+    return Refused(
         f"holds more than weights: it asks to import {listed(offenders, 4)}, which could run "
         "code, and was not opened. If you trust the file (and only then), re-save its tensors, "
         "from the project that wrote it",
-        command,
+        _RESAVE,
     )

@@ -7,6 +7,7 @@ one frozen type. What it took off and what it left out is recorded, so that a re
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,28 +19,20 @@ from ferd_eval.errors import UserError, brief, require_kind
 from ferd_eval.io.files import file_sha256
 from ferd_eval.models.checkpoint.formats import (
     Format,
+    Refused,
+    Scalar,
     check_file,
     read_safetensors,
     read_torch,
-    refuse,
     sniff,
 )
-from ferd_eval.models.checkpoint.state_dict import (
-    Cleaning,
-    MeanStd,
-    is_count,
-    on_cpu,
-    operation_counts,
-    prefixes_of,
-    require_finite,
-    require_plain,
-)
+from ferd_eval.models.checkpoint.state_dict import Cleaning, MeanStd
 from ferd_eval.models.checkpoint.stored_networks import (
     Role,
-    Scalar,
     choose_network,
     describe,
     left_behind,
+    require_plain,
     siblings,
     stored_networks,
 )
@@ -47,41 +40,28 @@ from ferd_eval.models.checkpoint.stored_networks import (
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """The weights in a file, with everything known about where they came from.
+    """The weights in a file, with everything known about where they came from."""
 
-    Attributes:
-        name: file name without its suffix.
-        path: the file as given.
-        sha256: of the whole file, hexadecimal.
-        size: of the file, in bytes.
-        format: decided by the content, never by the suffix.
-        tensors: the state dict, without wrappers, prefixes and normalisation constants; on the CPU,
-            half precision raised to float32.
-        as_stored: the same tensors under the names they have in the file, normalisation constants
-            among them: for networks that are themselves built with a wrapper.
-        metadata: safetensors metadata, or the plain scalars found beside the state dict.
-        unwrapped: what was taken off, e.g. ``"state_dict / module."``; empty if nothing was.
-        ignored: what the file also holds and nobody uses, e.g. ``"optimizer (62 tensors)"``.
-        embedded_normalization: mean and standard deviation, C values each, of a normalisation layer
-            that was saved with the network.
-        key: which network of the file this is, as ``--key`` takes it; empty where there is one.
-        choice: which networks the file holds, which was taken and why, as a sentence; empty where
-            there was nothing to choose.
-    """
-
-    name: str
-    path: Path
-    sha256: str
-    size: int
-    format: Format
+    name: str  #: file name without its suffix
+    path: Path  #: the file as given
+    sha256: str  #: of the whole file, hexadecimal
+    size: int  #: of the file, in bytes
+    format: Format  #: decided by the content, never by the suffix
+    #: The state dict, without wrappers, prefixes and normalisation constants; on the CPU, half
+    #: precision raised to float32.
     tensors: Mapping[str, Tensor]
+    #: Safetensors metadata, or the plain scalars found beside the state dict.
     metadata: Mapping[str, Scalar] = field(default_factory=dict)
-    unwrapped: str = ""
-    ignored: tuple[str, ...] = ()
+    unwrapped: str = ""  #: what was taken off, e.g. ``"state_dict / module."``; may be empty
+    ignored: tuple[str, ...] = ()  #: beside it, unused, e.g. ``"optimizer (62 tensors)"``
+    #: Mean and standard deviation, C values each, of a normalisation layer that was saved with the
+    #: network.
     embedded_normalization: MeanStd | None = None
+    #: The same tensors under the names they have in the file, normalisation constants among them:
+    #: for networks that are themselves built with a wrapper.
     as_stored: Mapping[str, Tensor] = field(default_factory=dict)
-    key: str = ""
-    choice: str = ""
+    key: str = ""  #: which network of the file, as ``--key`` takes it; empty where there is one
+    choice: str = ""  #: which networks there are, and why this was taken: a sentence, or empty
 
 
 def load_checkpoint(
@@ -97,20 +77,28 @@ def load_checkpoint(
             parts of its path suffice. None leaves it to the rule.
 
     Raises:
-        UserError: whatever the bytes are, if they are not a usable checkpoint; one line that says
-            what they are instead and what to do.
+        UserError: the bytes, whatever they are, are no usable checkpoint; one line says what they
+            are instead and what to do.
     """
     require_kind(path, str | Path, "the checkpoint", "the path of a file of weights")
     path = Path(path)
     try:
         return _load(path, role, key)
-    except UserError:
-        raise
+    except Refused as reason:
+        refused = reason
     except OSError as error:
-        refuse(path, f"cannot be read ({error.strerror or error})")
+        refused = Refused(f"cannot be read ({error.strerror or error})")
     except Exception as error:
         # A parser met bytes that none of the checks below foresaw: still the user's file, not us.
-        refuse(path, f"is not a readable checkpoint ({brief(error, 120)}); fetch the file again")
+        said = brief(error, 120)
+        refused = Refused(f"is not a readable checkpoint ({said}); fetch the file again")
+    message = " ".join(f"checkpoint {path} {refused}".split())
+    if refused.code:  # nothing may follow what is to be typed
+        target = path.with_name(f"{path.stem}.weights.pt")
+        command = shlex.join(["python", "-c", refused.code, str(path), str(target)])
+        raise UserError(f"{message}: {command}") from refused
+    ended = message.endswith((".", "?", "'"))
+    raise UserError(message if ended else f"{message}.") from refused
 
 
 def _load(path: Path, role: Role, key: str | None) -> Checkpoint:
@@ -124,33 +112,14 @@ def _load(path: Path, role: Role, key: str | None) -> Checkpoint:
         content = read_torch(path, size, format_)
     networks = stored_networks(content)
     if not networks:
-        refuse(
-            path,
-            f"holds no state dict (it is {describe(content)}); save model.state_dict() instead",
+        raise Refused(
+            f"holds no state dict (it is {describe(content)}); save model.state_dict() instead"
         )
-
-    try:
-        choice = choose_network(
-            content,
-            networks,
-            role,
-            key,
-            lambda each: require_plain(path, each.tensors, size),
-        )
-    except ValueError as reason:
-        refuse(path, str(reason))
+    choice = choose_network(content, networks, role, key, size)
     network = choice.network
     stored = network.tensors if choice.key else network.source.tensors
-    require_plain(path, stored, size)
-    counts = operation_counts(network.tensors)
-    as_stored = {k: on_cpu(tensor) for k, tensor in stored.items() if not is_count(k)}
-    cleaned = Cleaning(
-        {k: as_stored[k] for k in network.keys if k in as_stored}, prefixes_of(network)
-    )
-    cleaned.run(path)
-    if not cleaned.tensors:
-        refuse(path, "holds no network parameters; save model.state_dict() instead")
-    require_finite(path, cleaned.tensors)
+    require_plain(stored, size)
+    cleaned = Cleaning.of(network, stored)
     scalars, beside = siblings(network)
     return Checkpoint(
         name=path.stem,
@@ -161,9 +130,9 @@ def _load(path: Path, role: Role, key: str | None) -> Checkpoint:
         tensors=MappingProxyType(cleaned.tensors),
         metadata=MappingProxyType({**metadata, **scalars}),
         unwrapped=" / ".join([*network.source.path, *cleaned.removed]),
-        ignored=(*beside, *left_behind(choice, networks), *counts, *cleaned.ignored),
+        ignored=(*beside, *left_behind(choice, networks), *cleaned.ignored),
         embedded_normalization=cleaned.normalization,
-        as_stored=MappingProxyType(as_stored),
+        as_stored=MappingProxyType(cleaned.as_stored),
         key=choice.key,
         choice=choice.said,
     )

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ferd_eval.models.checkpoint.formats import refuse
+from ferd_eval.models.checkpoint.formats import Refused
 from ferd_eval.models.checkpoint.stored_networks import PREFIXES, StoredNetwork, tensor_count
 
 MeanStd = tuple[tuple[float, ...], tuple[float, ...]]
@@ -32,40 +31,7 @@ _MEAN_STD_NAMES = (
 _COUNTS = ("total_ops", "total_params")
 
 
-def is_count(key: str) -> bool:
-    """Whether a key is one of `_COUNTS`."""
-    return key.rpartition(".")[2] in _COUNTS
-
-
-def operation_counts(tensors: Mapping[str, Tensor]) -> list[str]:
-    """The counts in a state dict, described."""
-    found = [key.rpartition(".")[2] for key in tensors if is_count(key)]
-    return [f"{name} ({tensor_count(found.count(name))})" for name in _COUNTS if name in found]
-
-
-def prefixes_of(network: StoredNetwork) -> tuple[str, ...]:
-    """What may stand before all of a network's keys and say nothing about it."""
-    own = [f"{part}." for part in network.prefix.split(".")[:-1]]
-    return (*PREFIXES, *(prefix for prefix in own if prefix not in PREFIXES))
-
-
-def require_plain(path: Path, tensors: Mapping[str, Tensor], size: int) -> None:
-    """Refuse quantised, sparse and meta tensors, and more bytes than the file can hold."""
-    total = 0
-    for key, tensor in tensors.items():
-        if tensor.is_quantized:
-            refuse(path, f"holds {key} quantised; save weights of which each was dequantize()d")
-        if tensor.layout is not torch.strided:
-            refuse(path, f"holds {key} as a sparse tensor; save its to_dense()")
-        if tensor.is_meta:
-            refuse(path, f"names {key} without its numbers (a meta tensor); save a loaded network")
-        total += tensor.numel() * tensor.element_size()
-    # Tied weights are stored once and named often; a stride of zero can name terabytes.
-    if total > 8 * size + 2**20:
-        refuse(path, f"claims {total} bytes of weights in a file of {size}; it is damaged")
-
-
-def on_cpu(tensor: Tensor) -> Tensor:
+def _on_cpu(tensor: Tensor) -> Tensor:
     """The tensor on the CPU, half precision raised to float32."""
     tensor = tensor.detach()
     if tensor.is_floating_point() and tensor.element_size() < 4:
@@ -73,7 +39,7 @@ def on_cpu(tensor: Tensor) -> Tensor:
     return tensor.to("cpu")
 
 
-def require_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def _require_finite(tensors: Mapping[str, Tensor]) -> None:
     """Refuse NaN and infinite weights."""
     bad = {
         key: int((~torch.isfinite(tensor)).sum())
@@ -82,27 +48,43 @@ def require_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
     }
     if bad:
         first = next(iter(bad))
-        refuse(
-            path,
+        raise Refused(
             f"has NaN or infinite weights: {bad[first]} of {tensors[first].numel()} in {first}, "
             f"{sum(bad.values())} in {len(bad)} of {len(tensors)} tensors; training diverged or "
-            "the file is damaged: use an earlier checkpoint",
+            "the file is damaged: use an earlier checkpoint"
         )
 
 
 @dataclass
 class Cleaning:
-    """Takes prefixes and normalisation layers off, innermost last, until none is left."""
+    """A state dict without prefixes and normalisation layers, taken off innermost last."""
 
     tensors: dict[str, Tensor]
-    prefixes: tuple[str, ...]
+    as_stored: dict[str, Tensor]  #: the same under their own names, with all that was taken off
+    prefixes: tuple[str, ...]  #: what may stand before all keys and says nothing of the network
     removed: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
     normalization: MeanStd | None = None
 
-    def run(self, path: Path) -> None:
-        while self._drop_counter() or self._strip_prefix() or self._pull_normalization(path):
+    @classmethod
+    def of(cls, network: StoredNetwork, stored: Mapping[str, Tensor]) -> Cleaning:
+        """Clean a network, which lies among the tensors `stored`, until nothing is left to take."""
+        last_names = {key: key.rpartition(".")[2] for key in stored}
+        as_stored = {k: _on_cpu(t) for k, t in stored.items() if last_names[k] not in _COUNTS}
+        counts = [last_names[key] for key in network.keys]
+        own = [f"{part}." for part in network.prefix.split(".")[:-1]]
+        cleaned = cls(
+            {key: as_stored[key] for key in network.keys if key in as_stored},
+            as_stored,
+            (*PREFIXES, *(prefix for prefix in own if prefix not in PREFIXES)),
+            ignored=[f"{c} ({tensor_count(counts.count(c))})" for c in _COUNTS if c in counts],
+        )
+        while cleaned._drop_counter() or cleaned._strip_prefix() or cleaned._pull_normalization():
             pass
+        if not cleaned.tensors:
+            raise Refused("holds no network parameters; save model.state_dict() instead")
+        _require_finite(cleaned.tensors)
+        return cleaned
 
     def _drop_counter(self) -> bool:
         """Averaging wrappers (torch.optim.swa_utils) count their updates beside the network."""
@@ -127,7 +109,7 @@ class Cleaning:
         }
         self.removed.append(prefix)
 
-    def _pull_normalization(self, path: Path) -> bool:
+    def _pull_normalization(self) -> bool:
         if self.normalization is not None:
             return False
         parents = dict.fromkeys(_parent(key) for key in self.tensors)
@@ -143,7 +125,7 @@ class Cleaning:
                 if len(mean) != len(std) or not (alone or not parent) or rest == 0:
                     continue
                 if min(std) <= 0 or not all(map(math.isfinite, (*mean, *std))):
-                    refuse(path, f"has a normalisation layer with {keys[1]} = {list(std)}")
+                    raise Refused(f"has a normalisation layer with {keys[1]} = {list(std)}")
                 self.normalization = (mean, std)
                 for key in keys:
                     del self.tensors[key]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -20,8 +20,7 @@ from torch import Tensor
 
 from ferd_eval.errors import listed
 from ferd_eval.io.inert_values import InertValue
-
-Scalar = str | int | float | bool
+from ferd_eval.models.checkpoint.formats import Refused, Scalar
 
 #: What a network is read for. It decides between a student and its teacher.
 Role = Literal["student", "teacher"]
@@ -62,18 +61,12 @@ _MOST_COMPARED = 8
 
 @dataclass(frozen=True, eq=False)
 class _StateDict:
-    """A dictionary in a file, or what may turn out to be one.
+    """A dictionary in a file, or what may turn out to be one."""
 
-    Attributes:
-        path: keys of the containers that lead to it, outermost first.
-        around: these containers, each with the key that was followed.
-        also: other paths to the same dictionary.
-    """
-
-    path: tuple[str, ...]
+    path: tuple[str, ...]  #: keys of the containers that lead to it, outermost first
     content: object
-    around: tuple[tuple[Mapping[Any, object], str], ...]
-    also: list[tuple[str, ...]] = field(default_factory=list)
+    around: tuple[tuple[Mapping[Any, object], str], ...]  #: these, with the key followed
+    also: list[tuple[str, ...]] = field(default_factory=list)  #: other paths to it
 
     @property
     def entries(self) -> Mapping[Any, object]:
@@ -92,17 +85,11 @@ class _StateDict:
 
 @dataclass(frozen=True, eq=False)
 class StoredNetwork:
-    """One network of a file.
+    """One network of a file."""
 
-    Attributes:
-        source: the state dict it lies in, perhaps beside others.
-        prefix: what its keys begin with there, e.g. ``"module.student."``.
-        keys: its keys there, with normalisation constants that lie beside the prefix.
-    """
-
-    source: _StateDict
-    prefix: str
-    keys: tuple[str, ...]
+    source: _StateDict  #: the state dict it lies in, perhaps beside others
+    prefix: str  #: what its keys begin with there, e.g. ``"module.student."``.
+    keys: tuple[str, ...]  #: its keys there; normalisation constants may lie beside the prefix
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -127,7 +114,7 @@ class StoredNetwork:
     @cached_property
     def words(self) -> tuple[str, ...]:
         """The words its name is made of."""
-        return tuple(word.lower() for part in self.parts for word in _WORDS.findall(part))
+        return tuple(word for part in self.parts for word in _words(part))
 
     @cached_property
     def is_beside(self) -> bool:
@@ -135,11 +122,8 @@ class StoredNetwork:
         return _any(_BESIDE, self.words)
 
     def stands(self, role: Role, *, letters: bool) -> int:
-        """0 for what has this role, 1 for what has none, 2 for the other role, 3 for a copy.
-
-        Args:
-            letters: whether a single s or t counts.
-        """
+        """0 for this role, 1 for none, 2 for the other role, 3 for a copy; `letters`: a single s or
+        t counts."""
         if _any(_ATTACKER, self.words):
             return 3
         student = _any(_STUDENT, self.words) or (letters and "s" in self.words)
@@ -191,9 +175,9 @@ def stored_networks(content: object) -> list[StoredNetwork]:
     """All networks in what was read from a file; parts of a training that are none are left out."""
     lightning = isinstance(content, Mapping) and "pytorch-lightning_version" in content
     networks = [
-        network
+        StoredNetwork(source, prefix, keys)
         for source in _state_dicts(content)
-        for network in _networks_in(source, lightning=lightning)
+        for prefix, keys in _split(source.tensors, "", tuple(source.tensors), lightning, 0)
     ]
     most = max((network.completeness for network in networks), default=0)
     return [network for network in networks if network.completeness == most]
@@ -201,77 +185,57 @@ def stored_networks(content: object) -> list[StoredNetwork]:
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """The network that was taken.
-
-    Attributes:
-        key: its name where another could have been taken, else empty.
-        said: that, and what was left, as a sentence; empty where nothing was to choose.
-        copies: others with the same numbers.
-    """
+    """The network that was taken."""
 
     network: StoredNetwork
-    key: str = ""
-    said: str = ""
-    copies: tuple[StoredNetwork, ...] = ()
+    key: str = ""  #: its name where another could have been taken, else empty
+    said: str = ""  #: that, and what was left, as a sentence; empty where nothing was to choose
+    copies: tuple[StoredNetwork, ...] = ()  #: others with the same numbers
 
 
 def choose_network(
-    content: object,
-    networks: Sequence[StoredNetwork],
-    role: Role,
-    key: str | None,
-    require_plain: Callable[[StoredNetwork], None],
+    content: object, networks: Sequence[StoredNetwork], role: Role, key: str | None, size: int
 ) -> Choice:
-    """Take the network that is meant.
+    """Take the network that is meant, by its `key` (a name, or the last parts of one) or the rule.
 
-    Args:
-        content: what was read from the file.
-        networks: what `stored_networks` found in it, one or more.
-        role: what it is wanted for.
-        key: a name, or the last parts of one; None for the rule.
-        require_plain: refuses a network whose numbers cannot be compared.
-
-    Raises:
-        ValueError: no rule decides, or nothing has the name; begins with a verb.
+    `size` is that of the file in bytes. Refused: no rule decides, nothing has the name, or numbers
+    cannot be compared.
     """
     flag = _FLAGS[role]
-    if key is not None:
-        return _chosen_by_key(content, networks, flag, key, require_plain)
     # A single s may mean small. It means student where all others are labelled, too.
     letters = all(n.stands(role, letters=True) != 1 or n.averaged for n in networks)
-
-    def standing(network: StoredNetwork) -> tuple[int, int]:
-        return network.stands(role, letters=letters), network.averaged
-
-    best = min(map(standing, networks))
-    taken, *rivals = [network for network in networks if standing(network) == best]
-    others = [network for network in networks if network is not taken]
-    copies = _copies(taken, others, require_plain)
-    if any(rival not in copies for rival in rivals):
-        raise ValueError(
+    if key is None:
+        ranks = [(n.stands(role, letters=letters), n.averaged) for n in networks]
+        found = [n for n, rank in zip(networks, ranks, strict=True) if rank == min(ranks)]
+        unclear = (
             f"holds {len(networks)} networks, and nothing says which is meant: "
-            f"{listed([n.label for n in networks], 8)}; choose one with {flag} {networks[-1].name}"
+            f"{_labels(networks)}; choose one with {flag} {networks[-1].name}"
         )
+    else:
+        found = _called(content, networks, key)
+        if not found:
+            raise Refused(f"has nothing called {key!r} ({flag}); it holds {_labels(networks)}")
+        unclear = f"has {len(found)} networks called {key!r} ({flag}); name one of {_labels(found)}"
+    taken, *rivals = found
+    others = [network for network in networks if network is not taken]
+    copies = _copies(taken, others, size)
+    same_as_taken = copies if key is None else _copies(taken, rivals, size)
+    if any(rival not in same_as_taken for rival in rivals):
+        raise Refused(unclear)
     left = [network for network in others if network not in copies]
     if not left:
         return Choice(taken, copies=tuple(copies))
-    reasons = _reasons(taken, left, role, letters=letters)
-    return _choice(taken, others, copies, "; ".join(reasons), flag)
-
-
-def _choice(
-    taken: StoredNetwork,
-    others: Sequence[StoredNetwork],
-    copies: Collection[StoredNetwork],
-    reason: str,
-    flag: str,
-) -> Choice:
+    reasons = [f"{flag} {key}"] if key else _reasons(taken, left, role, letters=letters)
     names = [f"{n.label} (the same weights)" if n in copies else n.label for n in others]
     said = (
-        f"the file holds {len(others) + 1} networks: {taken.label} was taken ({reason}), "
-        f"{listed(names, 8)} left out; {flag} chooses another."
+        f"the file holds {len(others) + 1} networks: {taken.label} was taken "
+        f"({'; '.join(reasons)}), {listed(names, 8)} left out; {flag} chooses another."
     )
     return Choice(taken, taken.name, said, tuple(copies))
+
+
+def _labels(networks: Sequence[StoredNetwork]) -> str:
+    return listed([network.label for network in networks], 8)
 
 
 def _reasons(
@@ -293,33 +257,14 @@ def _reasons(
         yield "trained weights before their moving average"
 
 
-def _chosen_by_key(
-    content: object,
-    networks: Sequence[StoredNetwork],
-    flag: str,
-    key: str,
-    require_plain: Callable[[StoredNetwork], None],
-) -> Choice:
+def _called(content: object, networks: Sequence[StoredNetwork], key: str) -> list[StoredNetwork]:
+    """Those whose name is `key`, else whose name holds it, else parts that are no whole network."""
     wanted = tuple(part for part in re.split(r"[/.]| / ", key.strip()) if part)
-    found = [n for n in networks if _is_named(n, wanted, whole=True)]
-    found = found or [n for n in networks if _is_named(n, wanted, whole=False)]
-    found = found or list(_other_parts(content, wanted))
-    if not found:
-        raise ValueError(
-            f"has nothing called {key!r} ({flag}); it holds "
-            f"{listed([network.label for network in networks], 8)}"
-        )
-    taken, *rivals = found
-    if any(rival not in _copies(taken, rivals, require_plain) for rival in rivals):
-        raise ValueError(
-            f"has {len(found)} networks called {key!r} ({flag}); name one of "
-            f"{listed([network.label for network in found], 8)}"
-        )
-    others = [network for network in networks if network is not taken]
-    copies = _copies(taken, others, require_plain)
-    if all(other in copies for other in others):
-        return Choice(taken, copies=tuple(copies))
-    return _choice(taken, others, copies, f"{flag} {key}", flag)
+    return (
+        [n for n in networks if _is_named(n, wanted, whole=True)]
+        or [n for n in networks if _is_named(n, wanted, whole=False)]
+        or list(_other_parts(content, wanted))
+    )
 
 
 def _is_named(network: StoredNetwork, wanted: tuple[str, ...], *, whole: bool) -> bool:
@@ -354,28 +299,41 @@ def _other_parts(content: object, wanted: tuple[str, ...]) -> Iterator[StoredNet
 
 
 def _copies(
-    taken: StoredNetwork,
-    others: Sequence[StoredNetwork],
-    require_plain: Callable[[StoredNetwork], None],
+    taken: StoredNetwork, others: Sequence[StoredNetwork], size: int
 ) -> list[StoredNetwork]:
     """Those of the others that hold the same numbers."""
-    if not others or len(others) >= _MOST_COMPARED:
+    if len(others) >= _MOST_COMPARED:
         return []
-    return [other for other in others if _same(taken, other, require_plain)]
+    return [other for other in others if _same(taken, other, size)]
 
 
-def _same(
-    one: StoredNetwork, other: StoredNetwork, require_plain: Callable[[StoredNetwork], None]
-) -> bool:
+def _same(one: StoredNetwork, other: StoredNetwork, size: int) -> bool:
     ours, theirs = _bare(one), _bare(other)
-    if ours.keys() != theirs.keys() or any(
-        (tensor.shape, tensor.dtype) != (theirs[key].shape, theirs[key].dtype)
-        for key, tensor in ours.items()
-    ):
+    kinds = [
+        {key: (tensor.shape, tensor.dtype) for key, tensor in each.items()}
+        for each in (ours, theirs)
+    ]
+    if kinds[0] != kinds[1]:
         return False
-    require_plain(one)
-    require_plain(other)
+    require_plain(one.tensors, size)
+    require_plain(other.tensors, size)
     return all(torch.equal(tensor, theirs[key]) for key, tensor in ours.items())
+
+
+def require_plain(tensors: Mapping[str, Tensor], size: int) -> None:
+    """Refuse quantised, sparse and meta tensors, and more bytes than the file can hold."""
+    total = 0
+    for key, tensor in tensors.items():
+        if tensor.is_quantized:
+            raise Refused(f"holds {key} quantised; save weights of which each was dequantize()d")
+        if tensor.layout is not torch.strided:
+            raise Refused(f"holds {key} as a sparse tensor; save its to_dense()")
+        if tensor.is_meta:
+            raise Refused(f"names {key} without its numbers (a meta tensor); save a loaded network")
+        total += tensor.numel() * tensor.element_size()
+    # Tied weights are stored once and named often; a stride of zero can name terabytes.
+    if total > 8 * size + 2**20:
+        raise Refused(f"claims {total} bytes of weights in a file of {size}; it is damaged")
 
 
 def _bare(network: StoredNetwork) -> dict[str, Tensor]:
@@ -393,10 +351,7 @@ def _bare(network: StoredNetwork) -> dict[str, Tensor]:
 
 
 def _state_dicts(content: object) -> list[_StateDict]:
-    """Every dictionary with tensors in it, those of the outer containers first.
-
-    Each container is walked through once, by the shortest way, however often it is held.
-    """
+    """Every dictionary with tensors in it, outer ones first; each once, by the shortest way."""
     found: dict[int, _StateDict] = {}
     seen: set[int] = set()
     waiting: deque[_StateDict] = deque([_StateDict((), content, ())])
@@ -499,11 +454,6 @@ def _tensors_in(value: object, seen: set[int], depth: int = 0) -> Iterator[Tenso
 # --- Prefixes ------------------------------------------------------------------------------------
 
 
-def _networks_in(source: _StateDict, *, lightning: bool) -> Iterator[StoredNetwork]:
-    for prefix, keys in _split(source.tensors, "", tuple(source.tensors), lightning, 0):
-        yield StoredNetwork(source, prefix, keys)
-
-
 def _split(
     tensors: Mapping[str, Tensor], prefix: str, keys: tuple[str, ...], lightning: bool, depth: int
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -512,10 +462,7 @@ def _split(
     They are several only where a name says so: modules called student, teacher, ema or attacker,
     and in a Lightning module also ``model`` and the like.
     """
-    groups: dict[str, list[str]] = {}
-    for key in keys:
-        name, dot, _ = key[len(prefix) :].partition(".")
-        groups.setdefault(name if dot else "", []).append(key)
+    groups = _by_module(keys, prefix)
     if depth < _MAX_NESTING and len(groups) == 1 and "" not in groups:
         (name,) = groups
         if _is_role(name) or f"{name}." in PREFIXES:
@@ -535,7 +482,8 @@ def _split(
         # One module called ema may be a part of the network around it.
         several = rest_is_whole or len(named) > 1 or any(map(_is_student_or_teacher, said))
     else:
-        several = lightning and not rest_is_whole and _holds_most(groups, named, len(keys))
+        most = 2 * sum(len(groups[name]) for name in named) > len(keys)
+        several = lightning and not rest_is_whole and most
     if depth >= _MAX_NESTING or not several:
         yield prefix, keys
         return
@@ -551,20 +499,25 @@ def _split(
 
 def whole_parts(tensors: Mapping[str, Tensor]) -> list[str]:
     """Modules of a state dict that look like classifiers of their own."""
+    groups = _by_module(tensors)
+    return [name for name, keys in groups.items() if name and all(_matrices(tensors, keys))]
+
+
+def _by_module(keys: Collection[str], prefix: str = "") -> dict[str, list[str]]:
+    """Keys by the first part of what follows the prefix; under "" those of a single part."""
     groups: dict[str, list[str]] = {}
-    for key in tensors:
-        name, dot, _ = key.partition(".")
-        if dot:
-            groups.setdefault(name, []).append(key)
-    return [name for name, keys in groups.items() if all(_matrices(tensors, keys))]
+    for key in keys:
+        name, dot, _ = key[len(prefix) :].partition(".")
+        groups.setdefault(name if dot else "", []).append(key)
+    return groups
 
 
-def _holds_most(groups: Mapping[str, list[str]], named: Sequence[str], count: int) -> bool:
-    return 2 * sum(len(groups[name]) for name in named) > count
+def _words(name: str) -> list[str]:
+    return [word.lower() for word in _WORDS.findall(name)]
 
 
 def _is_role(name: str) -> bool:
-    words = [word.lower() for word in _WORDS.findall(name)]
+    words = _words(name)
     if _any(_BESIDE, words):
         return False
     kinds = (_STUDENT, _TEACHER, _AVERAGE, _ATTACKER)
@@ -572,7 +525,7 @@ def _is_role(name: str) -> bool:
 
 
 def _is_student_or_teacher(name: str) -> bool:
-    words = [word.lower() for word in _WORDS.findall(name)]
+    words = _words(name)
     return _any(_STUDENT, words) or _any(_TEACHER, words)
 
 

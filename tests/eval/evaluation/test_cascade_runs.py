@@ -21,7 +21,8 @@ from ferd_eval.attacks.autoattack.square import Square
 from ferd_eval.evaluation.cost.eta import forecast
 from ferd_eval.evaluation.cost.model import operations, search_unit
 from ferd_eval.evaluation.evaluate import as_threats
-from ferd_eval.metrics import WORST_CASE, wilson, worst_case
+from ferd_eval.metrics.intervals import wilson
+from ferd_eval.metrics.worst_case import WORST_CASE, worst_case
 from ferd_eval.report import Run, view
 from tests.conftest import Killed, StopAfter, TinyNet, tiny_data
 

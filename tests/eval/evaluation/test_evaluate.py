@@ -457,7 +457,7 @@ def test_an_attack_that_returns_something_else(net, data, tmp_path, returned, pa
         def perturb(self, problem):
             return returned(problem.x_BCHW)
 
-    with refused("away", part, "finished units are kept"):
+    with refused("away", part, "finished shards are kept"):
         score(net, data, [Wrong()], EPS, out=tmp_path / "run")
     assert (tmp_path / "run" / "units" / "clean" / "00000.parquet").is_file()
 
@@ -540,7 +540,7 @@ def test_stopped_anywhere_it_continues_to_the_same_end(whole, many, tmp_path, un
             counted.append(text)
 
     score(TinyNet().eval(), many, **LARGE, out=tmp_path, save_adv=True, reporter=Count(0))
-    assert counted[0] == f"TinyNet: continuing after {units} finished units"
+    assert counted[0] == f"TinyNet: continuing after {units} finished shards"
     assert len(counted) == 1 + 12 - units
     assert_same_end(tmp_path, whole)
 

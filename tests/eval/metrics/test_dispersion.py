@@ -12,8 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from ferd_eval.metrics import gap, gini, lowest_percent, normalised_sd, standard_deviation
-from ferd_eval.metrics.dispersion import debiased_nsd, debiased_sd, debiased_variance
+from ferd_eval.metrics.dispersion import (
+    debiased_nsd,
+    debiased_sd,
+    debiased_variance,
+    gap,
+    gini,
+    lowest_percent,
+    normalised_sd,
+    standard_deviation,
+)
 
 accuracies = st.lists(st.integers(0, 50).map(lambda k: k / 50), min_size=1, max_size=210)
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest, fisher_exact
 
-from ferd_eval.metrics import (
+from ferd_eval.metrics.intervals import (
     gap_interval,
     lowest_percent_interval,
     possibly_worst,

@@ -8,7 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 
-from ferd_eval.metrics import clopper_pearson_lower, clopper_pearson_upper, simultaneous, wilson
+from ferd_eval.metrics.intervals import (
+    clopper_pearson_lower,
+    clopper_pearson_upper,
+    simultaneous,
+    wilson,
+)
 
 counts = st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 

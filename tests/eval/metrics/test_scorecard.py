@@ -17,12 +17,11 @@ from sklearn.metrics import accuracy_score, confusion_matrix, recall_score
 
 from ferd_eval.errors import UserError
 from ferd_eval.io.json import to_json
-from ferd_eval.metrics import (
-    TargetConfusion,
+from ferd_eval.metrics import TargetConfusion, scorecard
+from ferd_eval.metrics.intervals import (
     gap_interval,
     lowest_percent_interval,
     possibly_worst,
-    scorecard,
     simultaneous,
     worst_class_interval,
 )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ferd_eval.errors import UserError
-from ferd_eval.metrics import WORST_CASE, scorecard, worst_case
+from ferd_eval.metrics import scorecard
+from ferd_eval.metrics.worst_case import WORST_CASE, worst_case
 from tests.eval.metrics.simulated_run import constants, rows, run, simulate
 
 

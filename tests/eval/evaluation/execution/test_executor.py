@@ -115,7 +115,7 @@ class Muddled(Echo):
     def wait(self):
         ticket = self._random.choice([*self.at_work])
         context, task = self.at_work.pop(ticket)
-        return [(ticket, task.do(Worker(context, CPU.device, print)))]
+        return [(ticket, task(Worker(context, CPU.device, print)))]
 
     def begin(self, ticket, context, task):
         self.at_work[ticket] = context, task

@@ -51,7 +51,7 @@ def start(job: Path, out: str, steps: int = 20) -> subprocess.Popen[str]:
 
 
 def at_work(process: subprocess.Popen[str]) -> None:
-    """Wait for the first finished unit; there may be lines before."""
+    """Wait for the first finished shard; there may be lines before."""
     assert process.stderr is not None
     while "images in" not in process.stderr.readline():
         assert process.poll() is None
@@ -84,7 +84,7 @@ def test_killed_at_random_moments_it_ends_the_same(job, whole):
     for _ in range(4):
         process = start(job, out)
         assert process.stderr is not None
-        # From the first finished unit on, so that the moments fall into the work.
+        # From the first finished shard on, so that the moments fall into the work.
         assert process.stderr.readline()
         time.sleep(generator.uniform(0, 0.25))
         process.send_signal(signal.SIGKILL)

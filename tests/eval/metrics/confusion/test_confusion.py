@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import entropy
 from sklearn.metrics import confusion_matrix as sklearn_confusion
 
-from ferd_eval.metrics import confusion_matrix, error_pattern
-from ferd_eval.metrics.confusion.matrix import normalised_entropy
+from ferd_eval.metrics.confusion.matrix import confusion_matrix, error_pattern, normalised_entropy
 
 
 @st.composite

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from ferd_eval.metrics import ErrorShift, TargetEffect, error_shift, scorecard, target_effect
+from ferd_eval.metrics import ErrorShift, TargetEffect, scorecard
+from ferd_eval.metrics.confusion.target_bias import error_shift, target_effect
 from tests.eval.metrics.simulated_run import rows, run
 
 Array = NDArray[np.float64]

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ferd_eval.metrics import TargetedSuccess, scorecard, targeted_success
+from ferd_eval.metrics import TargetedSuccess, scorecard
+from ferd_eval.metrics.confusion.targeted import targeted_success
 from tests.eval.metrics.simulated_run import rows, run
 
 
