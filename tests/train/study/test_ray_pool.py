@@ -11,12 +11,23 @@ from ferd_eval.models.checkpoint.load import load_checkpoint
 from ferd_train.study.parse import read_study
 from ferd_train.study.status import states
 from ferd_train.study.trial import Failed, TrialTask
+from tests.train.processes import work, work_on_ray
 from tests.train.study.study_files import EVALUATIONS, HEAD, METHODS, lay_out, study_file
 from tests.train.test_student_cli import call
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'ferd[cluster]'")
 
-from ferd_train.study.ray_pool import run_on_ray  # noqa: E402 -- needs Ray
+from ferd_train.study import process_pool, ray_pool  # noqa: E402 -- needs Ray
+from ferd_train.study.ray_pool import run_on_ray  # noqa: E402
+
+pytestmark = pytest.mark.usefixtures("same_code")
+
+
+@pytest.fixture(autouse=True)
+def same_processes(monkeypatch) -> None:
+    monkeypatch.setattr(process_pool, "_work", work)
+    monkeypatch.setattr(ray_pool, "_work", work_on_ray)
+
 
 TRIALS = ["small/teacher", "small/ferd/seed-0", "small/rslad/seed-0"]
 ONE_SEED = HEAD.replace("[0, 1]", "[0]")
