@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ferd_eval.attacks import Batch, Threat, frozen
@@ -326,6 +326,7 @@ def test_fair_weights_are_positive_with_mean_one_and_fall_with_kappa(kappas, bet
     assert (free[order].diff() <= 1e-9 * free.max()).all()
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 50), min_size=K, max_size=K), st.integers(1, 60))
 def test_temperatures_stay_held_however_long(risks, epochs):
     loss = ABSLDRecipe().build(K)
