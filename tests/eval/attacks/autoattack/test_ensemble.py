@@ -58,19 +58,29 @@ def test_dlr_is_its_formula():
         torch.testing.assert_close(value, expected)
 
 
-@pytest.mark.parametrize("batch_size", [16, 40])
-def test_the_same_images_stand_as_in_the_reference(batch_size, monkeypatch):
+@pytest.mark.parametrize(
+    ("batch_size", "searches"),
+    [
+        (16, (APGDCE(iterations=20), APGDT(iterations=12), FABT(iterations=10), SHORT[3])),
+        (40, (APGDCE(), APGDT(), FABT(), Square(queries=300))),
+    ],
+    ids=["short", "standard"],
+)
+def test_the_same_images_stand_as_in_the_reference(batch_size, searches, monkeypatch):
     """After each of the four searches, on the reference's own stream of random numbers."""
     pyautoattack = pytest.importorskip("pyautoattack", reason="pyautoattack is not installed")
     net = frozen_net(num_classes=10, channels=3, side=8)
     data = tiny_data(n=40, num_classes=10, channels=3)
     batch = make_batch(net, data)
     threat = Threat("0.012")
-    searches = (APGDCE(), APGDT(), FABT(), Square(queries=300))
     attack = cascade("aa", *searches, reference_stream=True)
     stages = one_by_one(attack, net, data, threat, batch_size=batch_size)["stage"].fillna("")
     reference = pyautoattack.AutoAttack(net, eps=threat.radius, version="standard", seed=0)
-    reference.square.n_queries = 300
+    reference.square.n_queries = searches[3].queries
+    for part, search in zip(
+        (reference.apgd, reference.apgd_targeted, reference.fab), searches, strict=False
+    ):
+        part.n_iter = search.iterations
     monkeypatch.setattr(reference.logger, "disabled", True)
     standing_B = ours_B = batch.clean_logits_BK.argmax(1) == batch.labels_B
     fallen = 0
@@ -106,11 +116,19 @@ def test_verdicts_do_not_depend_on_slots(search):
     assert 0 < sum(stage is not None for stage in verdicts[0].stages) < 60
 
 
+@pytest.fixture(scope="module")
+def in_double():
+    """A network in float64, images, and the rows of a run in batches as they come."""
+    net, data = TinyNet(num_classes=10).double().eval(), tiny_data(n=60, num_classes=10)
+    return net, data, one_by_one(short_cascade(), net, data, "0.012")
+
+
 @pytest.mark.parametrize("unit", [5, 17])
 @pytest.mark.parametrize("batch_size", [7, 64, 300])
-def test_verdicts_of_a_run_do_not_depend_on_batches_and_units(batch_size, unit, monkeypatch):
-    net, data = TinyNet(num_classes=10).double().eval(), tiny_data(n=60, num_classes=10)
-    expected = one_by_one(short_cascade(), net, data, "0.012")
+def test_verdicts_of_a_run_do_not_depend_on_batches_and_units(
+    batch_size, unit, in_double, monkeypatch
+):
+    net, data, expected = in_double
     monkeypatch.setattr("ferd_eval.evaluation.run_manifest.search_unit", lambda *_: unit)
     got = one_by_one(short_cascade(), net, data, "0.012", batch_size=batch_size)
     pd.testing.assert_frame_equal(got, expected, rtol=0, atol=1e-6)
