@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from ferd_eval.cli import app
+from ferd_eval.runtime.command_line import run
 from tests.conftest import TinyNet, tiny_data
+
+#: Steps with which seconds of work are left after the first line: a slow test is in time.
+LONG = 60
 
 
 @pytest.fixture(scope="module")
@@ -57,23 +64,25 @@ def at_work(process: subprocess.Popen[str]) -> None:
         assert process.poll() is None
 
 
-def finish(process: subprocess.Popen[str]) -> str:
-    out, err = process.communicate(timeout=6000)
-    assert process.returncode == 0, err
-    assert "Traceback" not in err
-    return out.splitlines()[-1]
+def finish(job: Path, out: str, steps: int = 20) -> str:
+    """Run the command to its end, in this process; the last line it prints."""
+    printed, said = io.StringIO(), io.StringIO()
+    with chdir(job), redirect_stdout(printed), redirect_stderr(said):
+        status = run(app, arguments(out, steps), "ferd-eval")
+    assert status == 0, said.getvalue()
+    assert "Traceback" not in said.getvalue()
+    return printed.getvalue().splitlines()[-1]
 
 
 @pytest.fixture(scope="module")
 def whole(job) -> Path:
-    finish(start(job, "whole"))
+    finish(job, "whole")
     return job / "whole"
 
 
 @pytest.fixture(scope="module")
 def long(job) -> Path:
-    """Seconds of work are left after the first line: a slow test is in time to interrupt it."""
-    finish(start(job, "long", steps=200))
+    finish(job, "long", steps=LONG)
     return job / "long" / "outcomes.parquet"
 
 
@@ -94,7 +103,7 @@ def test_killed_at_random_moments_it_ends_the_same(job, whole):
         assert process.returncode == -signal.SIGKILL
         kills += 1
     assert kills
-    assert finish(start(job, out)) == f"{out}/report.html"
+    assert finish(job, out) == f"{out}/report.html"
     killed = job / out
     assert (killed / "outcomes.parquet").read_bytes() == (whole / "outcomes.parquet").read_bytes()
     for name in ("scorecard.json", "report.csv", "report_wide.csv"):
@@ -110,7 +119,7 @@ def test_killed_at_random_moments_it_ends_the_same(job, whole):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_keeps_what_is_at_hand_and_says_how_to_go_on(job, long, number):
     out = f"interrupted-{number}"
-    process = start(job, out, steps=200)
+    process = start(job, out, steps=LONG)
     at_work(process)
     process.send_signal(number)
     printed, err = process.communicate(timeout=600)
@@ -126,13 +135,13 @@ def test_ctrl_c_keeps_what_is_at_hand_and_says_how_to_go_on(job, long, number):
     assert "Traceback" not in err
     assert printed == ""
     assert {file.name for file in (job / out).rglob(".*")} == set()
-    finish(start(job, out, steps=200))
+    finish(job, out, steps=LONG)
     assert (job / out / "outcomes.parquet").read_bytes() == long.read_bytes()
 
 
 @pytest.mark.slow
 def test_ctrl_c_twice_stops_at_once(job, long):
-    process = start(job, "twice", steps=200)
+    process = start(job, "twice", steps=LONG)
     at_work(process)
     process.send_signal(signal.SIGINT)
     while "at hand" not in process.stderr.readline():
@@ -140,5 +149,5 @@ def test_ctrl_c_twice_stops_at_once(job, long):
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=600)
     assert process.returncode == 130
-    finish(start(job, "twice", steps=200))
+    finish(job, "twice", steps=LONG)
     assert (job / "twice" / "outcomes.parquet").read_bytes() == long.read_bytes()
