@@ -43,7 +43,7 @@ from ferd_eval.results.run_folder import require_own_folder
 from ferd_eval.runtime.console import console, show
 from ferd_eval.runtime.device import DeviceChoice, choose_device
 from ferd_eval.runtime.progress import Bar, Lines, duration
-from ferd_eval.runtime.signals import after_what_is_at_hand
+from ferd_eval.runtime.signals import stopping_after
 
 #: Parent of the default run folders.
 RUNS = Path("reports/runs")
@@ -236,7 +236,7 @@ def score_checkpoints(
             )
         title = f"{len(runs)} checkpoints" if work.several else work.models[0].name
         reporter.start(title, measured=ahead is not None)
-        with after_what_is_at_hand("unit"):
+        with stopping_after("shard"):
             evaluate(runs, executor)
         in_order = [finished[model.name] for model in work.models]
         if work.several and not is_current(root, in_order):

@@ -13,7 +13,7 @@ import typer
 
 from ferd_eval.errors import UserError, did_you_mean
 from ferd_eval.runtime.command_line import run
-from ferd_eval.runtime.signals import after_what_is_at_hand
+from ferd_eval.runtime.signals import stopping_after
 
 if TYPE_CHECKING:
     from ferd_eval.runtime.progress import ProgressReporter
@@ -86,7 +86,7 @@ def teacher(
     data = ImageSource(data_dir, download, classes, class_order).load(wanted.dataset, "train")
     for caution in data.cautions:
         print(f"warning: {caution}", file=sys.stderr)
-    with watching() as reporter, after_what_is_at_hand("step", PATIENCE):
+    with watching() as reporter, stopping_after("step", PATIENCE):
         file = train_teacher(
             wanted,
             out,
@@ -204,7 +204,7 @@ def study(
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what is done and what is left; write nothing.")
+        bool, typer.Option("--dry-run", help="Print finished and remaining work; write nothing.")
     ] = False,
 ) -> None:
     """Train and compare methods × losses × seeds × teachers.

@@ -26,7 +26,7 @@ from ferd_eval.results.manifest import look_up, read_manifest
 from ferd_eval.results.run_folder import find_runs
 from ferd_eval.runtime.console import show
 from ferd_eval.runtime.progress import ProgressReporter, duration
-from ferd_eval.runtime.signals import after_what_is_at_hand
+from ferd_eval.runtime.signals import stopping_after
 from ferd_train.distillation.plan import Scoring, StudentPlan
 from ferd_train.distillation.run import (
     ImageSource,
@@ -117,7 +117,7 @@ def distil(job: Distilling, closing: Sequence[str] = ()) -> None:
                 return
             del plan  # with its images, which each run loads for itself
             shown = watching() if workers.is_first else nullcontext(ProgressReporter())
-            with shown as reporter, after_what_is_at_hand("step", PATIENCE):
+            with shown as reporter, stopping_after("step", PATIENCE):
                 students = []
                 for each in recipes:
                     device = workers.choose_device(job.device)

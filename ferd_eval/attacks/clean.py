@@ -1,4 +1,4 @@
-"""The absence of an attack, as an attack: what every other figure is read beside."""
+"""No attack, as an attack: the clean figures that every other one is compared with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random numbers keyed by what they are for, never by position in a batch.
+"""Random numbers keyed by image and purpose, never by position in a batch.
 
 The generator is Philox-4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
 SC 2011): a counter goes in, four 32-bit words come out, and there is no state. The key is made of
@@ -47,7 +47,7 @@ class KeyedRng:
     """Keyed random numbers for a batch of images."""
 
     seed: int  #: the run's seed
-    stream: str  #: what the numbers are for, e.g. the attack's name; streams are independent.
+    stream: str  #: purpose of the numbers, e.g. the attack's name; streams are independent.
     indices_B: Tensor  #: data-set index, ``int64``, on the device where numbers are wanted
     targets_B: Tensor | None = None  #: class aimed at, or None; each target has its own numbers
 

@@ -34,7 +34,7 @@ class Batch:
 class Problem:
     """All that an attack has to work with."""
 
-    model: nn.Module  #: what the attack searches with
+    model: nn.Module  #: the network that the attack searches with
     judge: nn.Module  #: the network under test; the same as `model` but for rounding
     x_BCHW: Tensor  #: clean images; the answer must have this shape
     labels_B: Tensor  #: true classes
@@ -104,7 +104,7 @@ class Problem:
 
 @dataclass(frozen=True, eq=False)
 class Perturbed:
-    """An attack's answer with what it took."""
+    """An attack's answer, with its cost."""
 
     adv_BCHW: Tensor  #: perturbed images
     steps_B: Tensor  #: gradient steps or queries spent on each

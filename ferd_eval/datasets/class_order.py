@@ -86,8 +86,8 @@ class FolderOrder:
     """Class folders in label order."""
 
     names: tuple[str, ...]  #: K of them
-    how: str  #: what decided the order, for the record
-    cautions: tuple[str, ...] = ()  #: what a user must be told of it
+    how: str  #: source of the order, for the record
+    cautions: tuple[str, ...] = ()  #: warnings for the user
 
 
 def read_class_list(spec: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Where data sets are looked for, and what to say when they are not there."""
+"""Where data sets are looked for, and the message when they are missing."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _ARRAYS = {"images_NCHW": ("uint8", "float32"), "labels_N": ("int64",), "indices
 class LabelledImages:
     """An image classification set; pixels of a large one may lie in a mapped file."""
 
-    name: str  #: what reports call it, e.g. ``"cifar10"``.
+    name: str  #: name in reports, e.g. ``"cifar10"``.
     images_NCHW: NDArray[np.uint8] | NDArray[np.float32]  #: in [0, 1] where not 8-bit
     labels_N: NDArray[np.int64]  #: class index of each image, ``int64`` in ``[0, K)``
     class_names: tuple[str, ...]  #: K display names, in label order
@@ -35,11 +35,11 @@ class LabelledImages:
     source: str  #: where the images were read from (a path, or ``"package"``)
     #: built-in groups of classes: grouping name → K group names, one per class.
     groupings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    note: str = ""  #: what a reader of a report must know about the images; empty if nothing
+    note: str = ""  #: a remark on the images that every report shows; may be empty
     default_eps: Fraction = Fraction(8, 255)  #: the customary L∞ radius, for pixels in [0, 1]
     selection: str = "all"  #: which of the source's images these are, in words
-    class_order: str = ""  #: what decided the label of a class; empty where the source does
-    cautions: tuple[str, ...] = ()  #: what may make every figure wrong: shown and recorded
+    class_order: str = ""  #: source of the classes' order; empty where the data set fixes it
+    cautions: tuple[str, ...] = ()  #: warnings that concern every figure: shown and recorded
 
     def __post_init__(self) -> None:
         for name, kinds in _ARRAYS.items():

@@ -21,7 +21,16 @@ from ferd_eval.errors import UserError, did_you_mean, require_kind
 #: Every data set by name, in the order they are shown. A new one is one line here.
 DATASETS: dict[str, DatasetInfo] = {
     info.name: info
-    for info in (CIFAR10, CIFAR100, TINY_IMAGENET, FASHION_MNIST, MNIST, IMAGE_FOLDER, NPZ, DEMO)
+    for info in (
+        CIFAR10,
+        CIFAR100,
+        TINY_IMAGENET,
+        FASHION_MNIST,
+        MNIST,
+        IMAGE_FOLDER,
+        NPZ,
+        DEMO,
+    )
 }
 
 

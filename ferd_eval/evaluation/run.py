@@ -54,7 +54,7 @@ class EvalRun:
     beside: list[Remaining] = field(default_factory=list)  #: of the runs at the same time
     seconds: Mapping[str, float] | None = None  #: an image's cost by attack; None counts passes
     title: str = ""  #: put before each line of progress; empty for a single run
-    remark: str | None = None  #: what seems wrong with the network, said before hours of attacks
+    remark: str | None = None  #: a warning about the network, printed before hours of attacks
     on_finished: Callable[[Outcomes], None] = lambda outcomes: None  #: called with the outcomes
     result: Outcomes | None = None  #: the outcomes, once all tasks are done
 
@@ -146,7 +146,7 @@ class EvalRun:
         remaining: Remaining,
         by_gradient: bool,
     ) -> Iterator[list[ScheduledTask]]:
-        """What masks gradients, and what became of the batch norms; kept in the manifest."""
+        """Diagnose the network; keep the findings, and the batch norms' fusion, in the manifest."""
         largest = largest_threat(self.plan)
 
         def foresee() -> None:

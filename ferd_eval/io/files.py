@@ -49,7 +49,7 @@ def writing_atomically(file: Path) -> Iterator[BinaryIO]:
 
 
 def remove_leftovers(*folders: Path) -> None:
-    """Remove what killed processes were in the middle of writing into these folders.
+    """Remove half-written files of killed processes from these folders.
 
     Files of processes that live, and are not this one, stay: they may be about to be renamed.
     """

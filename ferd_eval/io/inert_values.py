@@ -1,4 +1,4 @@
-"""Plain values of Python in a torch file, read without calling what they were made by.
+"""Plain Python values in a torch file, read without calling any constructor.
 
 Trainers leave their arguments (``argparse.Namespace``), paths, versions and queues beside the
 weights. None of these can do anything, but torch's restricted unpickler knows none of them. What

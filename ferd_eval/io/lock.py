@@ -1,4 +1,4 @@
-"""One writing process at a time in a folder, and what killed ones left there is swept.
+"""One writing process at a time in a folder; remains of killed ones are removed.
 
 An operating system's lock on a file: it ends with the process that holds it, however that ends, so
 a folder is never blocked by one that is gone.

@@ -124,7 +124,7 @@ _MARK: Final = object()
 _NUMBER = re.compile(r"[|<>=]?[bui][1248]")
 
 # NumPy moved its internals in version 2, and Python 3 pickles the bytes of protocols 0 to 2 as text
-# to be encoded: the same thing goes by more than one name.
+# to be encoded: one thing has several names.
 _RECONSTRUCT = {"numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct"}
 _SCALAR = {"numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"}
 _FROM_BUFFER = {"numpy.core.numeric._frombuffer", "numpy._core.numeric._frombuffer"}

@@ -155,7 +155,7 @@ class _Tally:
 def _with_what_is_open(figures: Mapping[str, Any], left_open: Audit) -> dict[str, Any]:
     """Floor and intervals that reach down to what an audit may have missed.
 
-    Upper ends stay: what was missed can only lower the figures. No class is below the lowest of
+    Upper ends stay: missed images can only lower the figures. No class is below the lowest of
     the classes' limits (intersection–union), and the mean of the lowest is not either. What has no
     limit that allows for what was missed is not given.
     """
@@ -294,7 +294,7 @@ def _fold(
 
 
 def _profiles(attacks: Mapping[str, AttackScores]) -> dict[str, Profile]:
-    """Collect ids like ``pgd@2/255`` by what stands before the @, with the plain id beside them."""
+    """Collect ids like ``pgd@2/255`` by the part before the @, with the plain id beside them."""
     families: dict[str, dict[float, str]] = {}
     for attack in attacks:
         base, at, _ = attack.rpartition("@")

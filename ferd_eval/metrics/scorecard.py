@@ -111,7 +111,7 @@ class Profile:
 
 @dataclass(frozen=True, eq=False)
 class Scorecard:
-    """Everything measured in one run, and what was measured."""
+    """All figures of one run, and the run's facts."""
 
     attacks: Mapping[str, AttackScores]  #: attack id → figures, in the order they were run
     #: Grouping → attack id → the same figures over groups of classes. An image is correct if its
@@ -124,7 +124,7 @@ class Scorecard:
     seed: int | None
     precision: Mapping[str, Any]
     versions: Mapping[str, str]  #: ferd_eval and the packages it ran with
-    flags: tuple[str, ...]  #: what is suspicious: the sentences of `trust` that warn
+    flags: tuple[str, ...]  #: warnings: the sentences of `trust` that warn
     trust: TrustPanel  #: every question about the attacks with its answer
 
     def to_dict(self) -> dict[str, Any]:

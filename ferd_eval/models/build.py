@@ -48,7 +48,7 @@ class ModelFacts:
     normalization_decided_by: str = ""  #: how they were found, a sentence
     unused_keys: tuple[str, ...] = ()  #: keys of the file that play no part in the forward pass
     model_file_sha256: str | None = None  #: of the user's ``--model-file``
-    caution: str = ""  #: what the file does not tell and was taken to be usual; empty if nothing
+    caution: str = ""  #: an assumption that the file does not confirm; empty if none
     #: Architectures with the same keys and another forward pass, by name, the likeliest first; none
     #: where the file itself names its own.
     same_keys: tuple[str, ...] = ()
@@ -85,7 +85,7 @@ def build_classifier(
     """Turn weights into a classifier, in eval mode on the CPU, and say how it was done.
 
     Args:
-        checkpoint: what `load_checkpoint` returned, or the path that it would be given.
+        checkpoint: from `load_checkpoint`, or a path for it.
         arch: architecture name; None takes the file's own metadata or detects it.
         model_file: ``FILE.py:FACTORY`` of the user, run instead of `arch`.
         normalize: ``auto``, ``none``, a name or ``M,M,M/S,S,S``. ``auto`` takes the file's
@@ -265,7 +265,7 @@ def _fill(external: ExternalNetwork, checkpoint: Checkpoint, num_classes: int | 
 
 
 def _unit_caution(constants: MeanStd | None) -> str:
-    """Say what a network with a layer of its own is given, where that expects other pixels."""
+    """Warn where the network's own normalisation layer expects other pixels."""
     assert constants is not None
     own = Normalization(*constants)
     try:

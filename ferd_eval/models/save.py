@@ -1,4 +1,4 @@
-"""A network to a file that says what it is."""
+"""Save a network with the metadata that identifies it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def save_network(
         file: where; its folder exists.
         network: one built by `arch`, or a `Classifier` around one.
         arch: recorded by name.
-        normalization: what the network's images were normalised with; None for nothing.
+        normalization: of the images that the network takes; None for none.
         metadata: more to record, e.g. ``{"ferd.dataset": "cifar10"}``.
         half: store floating-point weights in half the space, as float16.
     """

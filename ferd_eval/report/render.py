@@ -48,7 +48,7 @@ def page(template: str, *, styles: Sequence[str], scripts: Sequence[str] = (), *
 
     Args:
         styles, scripts: files among the templates, put into ``style`` and ``script``.
-        of: what else the template takes.
+        of: the template's other variables.
     """
     style, script = (Markup("".join(map(template_text, files))) for files in (styles, scripts))
     return environment(html=True).get_template(template).render(style=style, script=script, **of)

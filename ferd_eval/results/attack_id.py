@@ -1,4 +1,4 @@
-"""What other tools call an attack, and above all what they call none. Needs no torch."""
+"""Other tools' names of attacks, and of no attack. Needs no torch."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class Predictions:
     class_names: tuple[str, ...]  #: of the K classes
     attacks: tuple[str, ...]  #: ids, ``clean`` first, else in order of appearance
     sources: tuple[Mapping[str, Any], ...]  #: one record a file, for the manifest
-    notes: tuple[str, ...]  #: what a user should know about how the files were understood
+    notes: tuple[str, ...]  #: remarks for the user on how the files were read
 
 
 def read_predictions(

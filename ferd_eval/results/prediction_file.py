@@ -31,7 +31,7 @@ _OTHER_NAMES = {"prediction": "pred", "adv_pred": "pred"}
 #: A column of predictions that says of which attack: ``natural_pred``, ``pred_pgd``.
 _OF_AN_ATTACK = re.compile(r"(.+?)[\W_]*pred(?:s|ictions?)?|pred(?:s|ictions?)?[\W_]*(.+)")
 
-#: Columns that may have empty cells, and what an empty cell reads as.
+#: Columns that may have empty cells → the value of an empty cell.
 _EMPTY = {"target": ["", "NA", "nan", "NaN", "<NA>", "None", "null"]}
 _EMPTY["clean_pred"] = _EMPTY["target"]
 
@@ -70,7 +70,7 @@ class FileRows:
     #: `steps` (0).
     table: pd.DataFrame
     read_as: Mapping[str, str]  #: attack as it was written → its id
-    notes: tuple[str, ...]  #: what is to be said of how they were understood
+    notes: tuple[str, ...]  #: remarks for the user on how they were read
 
 
 def read_rows(file: PredictionFile) -> FileRows:

@@ -16,7 +16,7 @@ from ferd_eval.io.json import parse_json
 from ferd_eval.results.manifest import RECORD, look_up
 from ferd_eval.results.outcomes import OUTCOMES
 
-#: What a run leaves behind, wherever it was stopped; its record, `RECORD`, comes first of all.
+#: Files of a run, finished or stopped; its record, `RECORD`, is written first.
 _OWN_FILES = re.compile(
     r"units|adversarial|outcomes\.parquet|scorecards?\.json|report(_wide)?\.\w+|audit\.\w+"
 )

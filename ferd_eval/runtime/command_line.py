@@ -18,7 +18,7 @@ from ferd_eval.runtime.signals import terminating_as_interrupting
 #: Exit status of a user's mistake, and of an interrupted run.
 MISTAKE, INTERRUPTED = 2, 130
 
-#: Errors of a full or failing disk; the user's to mend, wherever they come up.
+#: Errors of a full or failing disk; the user can mend them, so no traceback.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG)
 
 

@@ -1,4 +1,4 @@
-"""Progress of a run: a bar on a terminal, one line a unit elsewhere."""
+"""Progress of a run: a bar on a terminal, one line a shard elsewhere."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class ProgressReporter:
         """A run begins; `measured`: work is in seconds as measured before, not in passes."""
 
     def advance(self, text: str, cost: float, left: float) -> None:
-        """A unit is finished: its cost, and the work left in the run."""
+        """A shard is finished: its cost, and the work left in the run."""
 
     def skip(self, cost: float, left: float) -> None:
-        """A unit was finished by an earlier run."""
+        """A shard was finished by an earlier run."""
 
     def note(self, text: str) -> None:
         """A line for the user."""
@@ -36,7 +36,7 @@ _TRUST = 0.03
 class Clock:
     """Work done and left, and the seconds left at the rate so far.
 
-    The first unit and units of no cost are a warm-up; skipped units do not count for the rate.
+    The first shard and shards of no cost are a warm-up; skipped shards do not count for the rate.
     """
 
     def __init__(self, measured: bool) -> None:
@@ -46,7 +46,7 @@ class Clock:
         self._trust = _TRUST if measured else 0.0
 
     def advance(self, cost: float, left: float) -> None:
-        """A unit is finished."""
+        """A shard is finished."""
         if self._began is None or cost == self._timed == 0.0:
             self._began = time.monotonic()
         else:
@@ -54,7 +54,7 @@ class Clock:
         self.skip(cost, left)
 
     def skip(self, cost: float, left: float) -> None:
-        """A unit was finished by an earlier run."""
+        """A shard was finished by an earlier run."""
         self._done, self._left = self._done + cost, left
 
     @property
@@ -79,7 +79,7 @@ class Clock:
 
 
 class Lines(ProgressReporter):
-    """One line a unit, with the time left: for logs."""
+    """One line a shard, with the time left: for logs."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -100,7 +100,7 @@ class Lines(ProgressReporter):
 
 
 class SparseLines(Lines):
-    """At most one line a minute, for units of seconds in logs; the first after ten seconds."""
+    """At most one line a minute, for shards of seconds in logs; the first after ten seconds."""
 
     def start(self, title: str, *, measured: bool = False) -> None:
         super().start(title, measured=measured)

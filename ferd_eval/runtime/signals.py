@@ -50,14 +50,14 @@ def take_time() -> None:
 
 
 @contextmanager
-def after_what_is_at_hand(what: str, patience: float | None = None) -> Iterator[None]:
+def stopping_after(what: str, patience: float | None = None) -> Iterator[None]:
     """Within the block the first signal waits for `stop_if_asked`, the second one does not.
 
     The block itself raises KeyboardInterrupt if the signal came too late for that. Ignored signals
     stay ignored.
 
     Args:
-        what: is finished and kept first, e.g. "unit".
+        what: is finished and kept first, e.g. "shard".
         patience: seconds after which the first signal repeats itself, unless `take_time` is called
             before. None for as long as it takes.
     """

@@ -39,7 +39,7 @@ def fitting_teacher(
     Each finding is mended for the checks that follow, so the changes named in the end suffice.
 
     Args:
-        intention: what the user asks for.
+        intention: the run that the user asks for.
         load: from an image size to the teacher.
         usual: a student to be suggested.
         checks: after those of the images and the student, in their order.

@@ -42,7 +42,7 @@ def ferd_tiny_imagenet() -> StudentRecipe:
 def ferd_lab() -> StudentRecipe:
     """FERD on a laptop: grey 28×28 images, a teacher robust at 0.1, a student of half its width.
 
-    Source: this project; reports/ferd-lab holds what it gives. Hardware: 2 CPU cores, at most 12
+    Source: this project; its results are in reports/ferd-lab. Hardware: 2 CPU cores, at most 12
     minutes with the packaged teacher (`--teacher demo`).
     """
     return laboratory(

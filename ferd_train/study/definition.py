@@ -96,7 +96,7 @@ class Evaluation:
     """Attacks on some images, under a name.
 
     Attributes:
-        settings: without what depends on the network or the machine.
+        settings: without those that depend on the network or the machine.
     """
 
     name: str

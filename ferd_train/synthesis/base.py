@@ -60,7 +60,7 @@ class Setting:
         num_classes, device: of both networks.
         batch_size: of the whole batch.
         eps: radius of the L∞ ball.
-        augmentation: of what the networks see.
+        augmentation: of the images before the networks see them.
         seed: the run's.
         share: of each batch that this process makes.
         real: images to learn from; None without any, as data-free training has it.

@@ -64,7 +64,7 @@ def dlr_to_target(logits_BK: Tensor, labels_B: Tensor, targets_B: Tensor) -> Ten
 
 @dataclass(frozen=True, eq=False)
 class APGDState(SlotState):
-    """Where each walk is, its best point, and what decides the next step size."""
+    """Position of each walk, its best point, and the state of its step size."""
 
     before_LCHW: Tensor  # the point before `adv`
     gradient_LCHW: Tensor
@@ -132,7 +132,7 @@ class APGD(Search[APGDState]):
     def advance(
         self, problem: Problem, state: APGDState, step_L: Tensor
     ) -> tuple[APGDState, Tensor]:
-        """Adapt to what came before, move (the start point stays), look at loss and gradient."""
+        """Adapt the step size, move (the start point stays), evaluate loss and gradient."""
         state = self._adapt(state, step_L - 1)
         tried_LCHW = self._move(problem, state, step_L)
         logits_LK, loss_L, gradient_LCHW = problem.evaluate(tried_LCHW, self.objective(problem))

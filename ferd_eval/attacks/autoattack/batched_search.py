@@ -20,8 +20,8 @@ from torch import Tensor
 from ferd_eval.attacks.losses import margin
 from ferd_eval.attacks.problem import Problem, predict
 
-#: Steps between two looks at what has fallen. Looking waits for an accelerator to catch up, and a
-#: fallen image in its slot wastes at most this many steps; on a CPU looking is free.
+#: Steps between two looks at which images have fallen. Looking waits for an accelerator to catch
+#: up, and a fallen image wastes at most this many steps of its slot; on a CPU looking is free.
 LOOK_EVERY = {"cpu": 1}
 _LOOK_EVERY_ELSEWHERE = 5
 
@@ -100,7 +100,9 @@ class Search(ABC, Generic[State]):
 class Breaks:
     """What a search found for each of N images."""
 
-    adv_NCHW: Tensor  #: what fooled the network, else the nearest miss of all targets' last
+    adv_NCHW: (
+        Tensor  #: the image that fooled the network, else the nearest miss of all targets' last
+    )
     step_N: Tensor  #: steps spent on it, over all targets, up to its fall; 0 if it needed none
     target_N: Tensor  #: aimed at when it fell, −1 if it did not fall or none was aimed at
     fell_N: Tensor  #: whether a fresh forward pass confirmed that it is misclassified
@@ -134,7 +136,7 @@ def run_search(
 
 @dataclass(frozen=True, eq=False)
 class _Slots(Generic[State]):
-    """The occupied slots: which image, which of its targets, how far, and what has fallen.
+    """The occupied slots: image, target, steps done, and whether the image has fallen.
 
     `steps` is `step_L` on the host: reading it waits for no device.
     """
@@ -186,7 +188,7 @@ def _confirm(slots: _Slots[State]) -> _Slots[State]:
 
 
 class _Board:
-    """Who waits, and what became of whom."""
+    """Images that wait, and the results of those that are done."""
 
     def __init__(self, problem: Problem, targets_NM: Tensor | None, steps: int) -> None:
         correct_N = problem.clean_logits_BK.argmax(dim=1) == problem.labels_B
@@ -226,7 +228,7 @@ class _Board:
         return new if slots is None else self._join(slots, new)
 
     def retire(self, search: Search[State], slots: _Slots[State]) -> _Slots[State] | None:
-        """Note what has fallen or survived, and vacate those slots."""
+        """Record fallen and surviving images, and vacate their slots."""
         fell = slots.fell_at_L.tolist()
         over = [step >= search.steps for step in slots.steps]
         fallen = [slot for slot, at in enumerate(fell) if at]

@@ -26,7 +26,7 @@ class Cascade:
 
     family: str  #: name in reports
     stages: tuple[Attack, ...]  #: attacks on all that still stand, in order
-    audits: tuple[Attack, ...] = ()  #: see only a random sample of what the stages left
+    audits: tuple[Attack, ...] = ()  #: see only a random sample of the stages' survivors
     sample: int = 0  #: images in that sample at least, over all classes
 
     @property

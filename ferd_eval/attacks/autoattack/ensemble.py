@@ -117,7 +117,7 @@ def standard(*, reference_stream: bool = False) -> Cascade:
 
 
 def audited(sample: int = AUDIT_SAMPLE) -> Cascade:
-    """AutoAttack with FAB and Square on a random sample of what both APGDs left standing."""
+    """AutoAttack with FAB and Square on a random sample of both APGDs' survivors."""
     return Cascade(
         "aa-audited",
         (SearchAttack(APGDCE()), SearchAttack(APGDT())),

@@ -24,7 +24,7 @@ _FALLEN = 0.15
 #: rate where there are others.
 _FEWEST_PASSES = 10
 
-#: An attack of fewer steps says little of what the hardest one leaves standing.
+#: An attack of fewer steps says little of how many images survive the hardest one.
 _FEWEST_STEPS = 10
 
 

@@ -1,7 +1,7 @@
 """Schedule of a run's tasks, and the executor that is this process alone.
 
-A task says what to do with a network and its images, not where: on the same kind of hardware the
-answer is the same whoever computes it, and in whichever order. `ray_executor.py` has workers
+A task does not depend on its worker: on the same kind of hardware the answer is the same, whichever
+worker computes it, in any order. `ray_executor.py` has workers
 elsewhere.
 """
 
@@ -73,7 +73,7 @@ class SerialExecutor:
 
 @dataclass(frozen=True, eq=False)
 class ScheduledTask:
-    """A task, the context it runs in, and what is called with its answer."""
+    """A task, the context it runs in, and the callback for its answer."""
 
     context: EvalContext
     task: Task

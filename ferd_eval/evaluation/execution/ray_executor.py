@@ -248,7 +248,7 @@ class RayExecutor:
             )
 
     def _take_on(self, member: _Member, choice: DeviceChoice, versions: Mapping[str, Any]) -> None:
-        """Check that a worker computes what the others do."""
+        """Check that a worker computes the same as the others."""
         found = environment()
         for path in _VERSIONS:
             if versions[path] != (ours := look_up(found, path)):

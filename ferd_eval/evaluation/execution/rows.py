@@ -16,12 +16,12 @@ from ferd_eval.results.outcomes import conform
 
 
 def rows_of(batch: Batch, verdicts: Verdicts, attack: str) -> pd.DataFrame:
-    """The rows of a batch under an attack's id."""
+    """The rows of a batch under an attack's id, for `conform`."""
     rows_R = verdicts.rows_R.cpu()
     labels_R = batch.labels_B.cpu()[rows_R].numpy()
     pred_R = verdicts.adv_pred_R.cpu().numpy()
     targets = None if verdicts.targets_R is None else verdicts.targets_R.cpu().numpy()
-    frame = pd.DataFrame(
+    return pd.DataFrame(
         {
             "index": batch.indices_B.cpu()[rows_R].numpy(),
             "label": labels_R,
@@ -39,7 +39,6 @@ def rows_of(batch: Batch, verdicts: Verdicts, attack: str) -> pd.DataFrame:
             "linf": verdicts.linf_R.float().cpu().numpy(),
         }
     )
-    return conform(frame)
 
 
 def finalize(rows: pd.DataFrame, stage: str) -> pd.DataFrame:

@@ -24,6 +24,7 @@ from ferd_eval.evaluation.execution.batchnorm_fusion import Fusion, fuse_batchno
 from ferd_eval.evaluation.execution.rows import concatenate, rows_of
 from ferd_eval.evaluation.model_checks import as_images, as_logits
 from ferd_eval.evaluation.shards import Shard
+from ferd_eval.results.outcomes import conform
 from ferd_eval.runtime.device import is_out_of_memory, seed_torch
 from ferd_eval.runtime.malloc import give_back_freed_memory
 
@@ -39,7 +40,8 @@ class EvalContext:
     data: LabelledImages
     seed: int  #: random seed
     batch_size: int  #: images per pass, to begin with; halved where memory runs out
-    block: int  #: make clean logits for so many neighbours, whoever is attacked: equal bits
+    #: Clean logits are made for so many neighbours, whichever of them is attacked: equal bits.
+    block: int
     fold: bool  #: let searches look for hits with batch norms fused; `model` decides
 
 
@@ -84,7 +86,7 @@ class Worker:
                 images.append(verdicts.adv_RCHW.float().cpu().numpy())
 
         size = self._in_batches(len(shard), attack.images_at_once, part)
-        rows = concatenate(frames)
+        rows = conform(concatenate(frames))
         rows.attrs = {
             "seconds": time.perf_counter() - began,
             "forward": passes.forward,

@@ -1,4 +1,4 @@
-"""One network against another on the same images: what differs, and what is more than noise.
+"""One network against another on the same images: differences, and which exceed the noise.
 
 Differences are second − first, fractions. K classes.
 """
@@ -76,7 +76,8 @@ class Comparison:
     nsd_split: Split | None
     better: tuple[int, ...]  #: classes in which the second is significantly better, or worse
     worse: tuple[int, ...]
-    lowest: str  #: what the verdict goes by: "worst_class", or "worst_10pct" from 100 classes on
+    #: Figure that decides the verdict: "worst_class", or "worst_10pct" from 100 classes on.
+    lowest: str
     margin: float  #: loss on average that the verdict takes for none
     verdict: Verdict
 

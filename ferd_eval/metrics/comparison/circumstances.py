@@ -23,7 +23,7 @@ _NETWORK = (
 
 
 def circumstances(manifest: Mapping[str, Any]) -> dict[str, str]:
-    """What a run records of them, by name; what it does not record is left out."""
+    """Those that a run records, by name."""
     precision = manifest.get("precision") or {}
     arithmetic = precision.get("dtype")
     if arithmetic and precision.get("tf32"):

@@ -1,4 +1,4 @@
-"""Where errors go: the confusion matrix and what it says about each class.
+"""The confusion matrix, and the figures of each class that follow from it.
 
 Rows are true classes (sources), columns predictions (targets). The diagonal is not an error and
 enters no figure here.

@@ -111,7 +111,7 @@ def balls_of(outcomes: Outcomes) -> list[Ball]:
 
 
 def _masking(outcomes: Outcomes, ball: Ball) -> Finding | None:
-    """Whether one step breaks what twenty leave."""
+    """Whether one step breaks images that twenty leave."""
     return _upside_down(
         outcomes,
         ball,
@@ -122,7 +122,7 @@ def _masking(outcomes: Outcomes, ball: Ball) -> Finding | None:
 
 
 def _failing(outcomes: Outcomes, ball: Ball) -> Finding | None:
-    """Whether PGD breaks what AutoAttack leaves."""
+    """Whether PGD breaks images that AutoAttack leaves."""
     return _upside_down(
         outcomes,
         ball,
@@ -219,7 +219,7 @@ def _lowest(outcomes: Outcomes, ball: Ball) -> Finding | None:
 
 
 def _title(ball: Ball) -> str:
-    """AutoAttack, or by its id what stands in for it."""
+    """AutoAttack, or the id of its substitute."""
     whole = ball.autoattack is not None and preset_of(ball.autoattack) == "aa"
     return "AutoAttack" if whole else str(ball.autoattack)
 

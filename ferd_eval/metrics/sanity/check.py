@@ -34,10 +34,10 @@ class Counts:
 
 @dataclass(frozen=True)
 class Check:
-    """A question, and what the run answers."""
+    """A question about the run, with its answer."""
 
     name: str  #: a few words, with ε where the run has several
-    question: str  #: what a reader wants to know
+    question: str  #: the reader's question
     status: Status
     statement: str  #: the finding as a sentence that stands alone
     classes: tuple[str, ...] = ()  #: those a warning is about; empty if it is about all

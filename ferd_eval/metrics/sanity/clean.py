@@ -26,7 +26,7 @@ _ENOUGH_TO_MATCH = 10
 
 
 def clean_checks(outcomes: Outcomes) -> Iterator[Check]:
-    """Clean accuracy against chance, and against what the checkpoint records of itself."""
+    """Clean accuracy against chance, and against the checkpoint's own record."""
     name, question = "Clean accuracy", "Is the network in order before anybody attacks it?"
     if "clean" not in outcomes.attacks or outcomes.of("clean").empty:
         yield Check(name, question, "not measured", "This takes clean predictions.")
@@ -121,7 +121,7 @@ def _trained_elsewhere(manifest: Mapping[str, Any]) -> str | None:
 
 
 def _against_record(manifest: Mapping[str, Any], right: int, n: int) -> Check | None:
-    """Whether clean accuracy is what the checkpoint records, None where it records nothing."""
+    """Whether clean accuracy equals the checkpoint's record; None without one."""
     recorded = (manifest.get("checkpoint") or {}).get("recorded_accuracy") or {}
     if not recorded:
         return None

@@ -28,7 +28,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 class ArchitectureRow:
     """One line of ``ferd-eval ls models``."""
 
-    name: str  #: what ``--arch`` takes; upper-case letters stand for numbers or names to fill in
+    name: str  #: as ``--arch`` takes it; upper-case letters stand for numbers or names to fill in
     family: str  #: the class of networks it belongs to
     source: str  #: whose key layout it reads
     input: str  #: the images it takes

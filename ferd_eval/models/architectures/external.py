@@ -48,7 +48,9 @@ class ExternalNetwork:
     name: str  #: as the user gave it, e.g. ``"torchvision:resnet18"``.
     network: nn.Module  #: B×C×H×W to B×K
     decided_by: str  #: who built it, as a sentence
-    normalization: Normalization | None = None  #: what its own weights are used to; None: unknown
+    normalization: Normalization | None = (
+        None  #: that its own weights were trained with; None: unknown
+    )
     file_sha256: str | None = None  #: of the user's file
 
 

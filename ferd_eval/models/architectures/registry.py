@@ -1,4 +1,4 @@
-"""Every architecture that goes by a name, and the search for the one a file was made by."""
+"""All named architectures, and detection of the one that fits a file."""
 
 from __future__ import annotations
 

@@ -188,7 +188,7 @@ class CifarResNet(StemmedArchitecture):
 
     @property
     def summary(self) -> str:
-        """Say what the plain stem is; the name says it of the others."""
+        """Describe the plain stem; the name describes the others."""
         return "" if self.stem.suffix else "stem of stride 1, no max-pool"
 
     @property

@@ -21,7 +21,7 @@ WIDTH_SUFFIX = r"(?:-w(?P<width>[1-9]\d{0,3}))?"
 
 @dataclass(frozen=True)
 class Stem:
-    """A 3×3 convolution and what follows it; files for small images have the plain one.
+    """A 3×3 convolution and the layers behind it; files for small images have the plain one.
 
     torchvision's ResNets with only the convolution exchanged keep the max-pool
     (huyvnphan/PyTorch_CIFAR10, songweige/shift-invariance-adv-robustness); networks for 64×64
@@ -41,7 +41,7 @@ class Stem:
         return nn.Conv2d(in_channels, width, 3, self.stride, padding=1, bias=False)
 
     def pool(self) -> nn.Module:
-        """Return what precedes the first stage."""
+        """Build the layers before the first stage."""
         return nn.MaxPool2d(3, 2, padding=1) if self.max_pool else nn.Identity()
 
 
@@ -53,7 +53,7 @@ STEMS = (Stem(), Stem(max_pool=True), Stem(stride=2), Stem(stride=2, max_pool=Tr
 class StemmedArchitecture(Architecture, ABC):
     """A network with a 3×3 stem, of which no key tells stride and max-pool."""
 
-    stem: Stem = STEMS[0]  #: what is not in the keys; detection takes the plain one
+    stem: Stem = STEMS[0]  #: the keys do not tell it; detection takes the plain one
 
     @property
     def twins(self) -> tuple[Self, ...]:

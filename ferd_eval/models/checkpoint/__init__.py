@@ -1,1 +1,1 @@
-"""Files of weights: formats, the networks in them, and what else they record."""
+"""Files of weights: formats, the networks in them, and their metadata."""

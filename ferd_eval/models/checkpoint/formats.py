@@ -249,7 +249,7 @@ def _require_weights(names: Sequence[str]) -> None:
 
 
 def _unsafe_globals(path: Path, format_: Format, message: str) -> list[str]:
-    """Name what a refused pickle wanted to import, without importing it."""
+    """Name the imports that a refused pickle asks for, without importing them."""
     if format_ == "torch-zip":
         with zipfile.ZipFile(path) as archive:
             entry = next(n for n in archive.namelist() if n.split("/")[-1] == "data.pkl")

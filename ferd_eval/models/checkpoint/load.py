@@ -1,4 +1,4 @@
-"""A file of weights, read without ever running what is in it.
+"""Read a file of weights without ever running code from it.
 
 `load_checkpoint` accepts what the field really leaves on disk (torch zip archives, torch files from
 before 1.6, safetensors; bare state dicts and wrapped ones; ``module.`` and friends) and hands on
@@ -52,7 +52,7 @@ class Checkpoint:
     tensors: Mapping[str, Tensor]
     #: Safetensors metadata, or the plain scalars found beside the state dict.
     metadata: Mapping[str, Scalar] = field(default_factory=dict)
-    unwrapped: str = ""  #: what was taken off, e.g. ``"state_dict / module."``; may be empty
+    unwrapped: str = ""  #: wrappers removed, e.g. ``"state_dict / module."``; may be empty
     ignored: tuple[str, ...] = ()  #: beside it, unused, e.g. ``"optimizer (62 tensors)"``
     #: Mean and standard deviation, C values each, of a normalisation layer that was saved with the
     #: network.

@@ -61,7 +61,7 @@ class Cleaning:
 
     tensors: dict[str, Tensor]
     as_stored: dict[str, Tensor]  #: the same under their own names, with all that was taken off
-    prefixes: tuple[str, ...]  #: what may stand before all keys and says nothing of the network
+    prefixes: tuple[str, ...]  #: wrappers that may precede all keys and say nothing of the network
     removed: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
     normalization: MeanStd | None = None
@@ -138,7 +138,7 @@ class Cleaning:
 
 
 def _parent(key: str) -> str:
-    """Return what stands before the last name of a key, with its dot, e.g. ``"0."`` or ``""``."""
+    """Return a key without its last name, with the dot, e.g. ``"0."`` or ``""``."""
     head, dot, _ = key.rpartition(".")
     return head + dot
 

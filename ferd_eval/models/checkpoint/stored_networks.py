@@ -61,7 +61,7 @@ _MOST_COMPARED = 8
 
 @dataclass(frozen=True, eq=False)
 class _StateDict:
-    """A dictionary in a file, or what may turn out to be one."""
+    """A dictionary in a file, or a candidate for one."""
 
     path: tuple[str, ...]  #: keys of the containers that lead to it, outermost first
     content: object
@@ -88,7 +88,7 @@ class StoredNetwork:
     """One network of a file."""
 
     source: _StateDict  #: the state dict it lies in, perhaps beside others
-    prefix: str  #: what its keys begin with there, e.g. ``"module.student."``.
+    prefix: str  #: prefix of its keys there, e.g. ``"module.student."``.
     keys: tuple[str, ...]  #: its keys there; normalisation constants may lie beside the prefix
 
     @property
@@ -98,7 +98,7 @@ class StoredNetwork:
 
     @property
     def name(self) -> str:
-        """As ``--key`` takes it: without what every network is wrapped in."""
+        """As ``--key`` takes it: without the wrappers that all networks share."""
         return "/".join(part for part in self.parts if part not in _SILENT) or "."
 
     @property
@@ -147,7 +147,7 @@ class StoredNetwork:
 
     @property
     def is_lightning_average(self) -> bool:
-        """Whether this is what Lightning's weight averaging leaves in ``state_dict``."""
+        """Whether Lightning's weight averaging wrote this ``state_dict``."""
         return self._is_beside("state_dict", "current_model_state")
 
     @property

@@ -1,4 +1,4 @@
-"""Which figure of a run is evidence for what frameworks ask about, and what it leaves open.
+"""Figures of a run as evidence for the questions of risk frameworks, and the questions left open.
 
 The frameworks' questions, with their sources, are in ``crosswalk.toml``.
 """

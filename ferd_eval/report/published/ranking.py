@@ -1,4 +1,4 @@
-"""Rankings of what is published: one for each set of images and ε, a column for each attack."""
+"""Rankings of the published runs: one for each set of images and ε, a column for each attack."""
 
 from __future__ import annotations
 

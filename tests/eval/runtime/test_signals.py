@@ -10,9 +10,9 @@ import pytest
 
 from ferd_eval.runtime import signals as interruption
 from ferd_eval.runtime.signals import (
-    after_what_is_at_hand,
     is_asked,
     stop_if_asked,
+    stopping_after,
     take_time,
     terminating_as_interrupting,
 )
@@ -43,7 +43,7 @@ def test_the_first_signal_waits_for_a_good_place(number, capfd):
         stop_if_asked()
         done.append("another one")
 
-    with pytest.raises(KeyboardInterrupt), after_what_is_at_hand("epoch"):
+    with pytest.raises(KeyboardInterrupt), stopping_after("epoch"):
         work()
     assert done == ["the epoch at hand"]
     assert not is_asked()
@@ -63,7 +63,7 @@ def test_the_second_signal_does_not_wait():
         signal.raise_signal(signal.SIGINT)
         done.append("second")
 
-    with pytest.raises(KeyboardInterrupt), after_what_is_at_hand("unit"):
+    with pytest.raises(KeyboardInterrupt), stopping_after("unit"):
         work()
     assert done == ["first"]
     assert not is_asked()
@@ -82,7 +82,7 @@ def test_a_term_right_after_a_signal_is_its_echo(monkeypatch, seconds, is_second
         signal.raise_signal(signal.SIGTERM)
         done.append("the unit at hand")
 
-    with pytest.raises(KeyboardInterrupt), after_what_is_at_hand("unit"):
+    with pytest.raises(KeyboardInterrupt), stopping_after("unit"):
         work()
     assert bool(done) != is_second
 
@@ -97,7 +97,7 @@ def test_what_takes_longer_than_the_patience_is_not_waited_for(number, monkeypat
         for _ in left:
             time.sleep(0.01)
 
-    with pytest.raises(KeyboardInterrupt), after_what_is_at_hand("step", 0.05):
+    with pytest.raises(KeyboardInterrupt), stopping_after("step", 0.05):
         work()
     assert next(left, None) is not None
     assert "no more than 0 s" in capfd.readouterr().err
@@ -114,23 +114,23 @@ def test_what_is_being_kept_is_waited_for():
         stop_if_asked()
         done.append("another step")
 
-    with pytest.raises(KeyboardInterrupt), after_what_is_at_hand("step", 0.05):
+    with pytest.raises(KeyboardInterrupt), stopping_after("step", 0.05):
         work()
     assert done == ["kept"]
 
 
 def test_patience_ends_with_the_block():
-    with pytest.raises(KeyboardInterrupt), after_what_is_at_hand("step", 0.05):
+    with pytest.raises(KeyboardInterrupt), stopping_after("step", 0.05):
         signal.raise_signal(signal.SIGINT)
     time.sleep(0.2)
 
 
 def test_a_signal_that_came_too_late_to_wait_ends_the_block():
-    with pytest.raises(KeyboardInterrupt), after_what_is_at_hand("unit"):
+    with pytest.raises(KeyboardInterrupt), stopping_after("unit"):
         signal.raise_signal(signal.SIGINT)
 
 
-@pytest.mark.parametrize("block", [after_what_is_at_hand("unit"), terminating_as_interrupting()])
+@pytest.mark.parametrize("block", [stopping_after("unit"), terminating_as_interrupting()])
 def test_ignored_signals_stay_ignored_and_handlers_come_back(block):
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     before = [signal.getsignal(number) for number in SIGNALS]
@@ -143,7 +143,7 @@ def test_ignored_signals_stay_ignored_and_handlers_come_back(block):
 
 def test_handlers_come_back_after_an_error_too():
     before = [signal.getsignal(number) for number in SIGNALS]
-    with pytest.raises(ZeroDivisionError), after_what_is_at_hand("unit"):
+    with pytest.raises(ZeroDivisionError), stopping_after("unit"):
         raise ZeroDivisionError
     assert [signal.getsignal(number) for number in SIGNALS] == before
 
@@ -158,7 +158,7 @@ def test_outside_the_main_thread_nothing_is_changed():
     found = []
 
     def work():
-        with after_what_is_at_hand("unit"), terminating_as_interrupting():
+        with stopping_after("unit"), terminating_as_interrupting():
             found.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=work)

@@ -16,7 +16,7 @@ import torch
 
 from ferd_eval.errors import UserError
 from ferd_eval.runtime.device import choose_device
-from ferd_eval.runtime.signals import after_what_is_at_hand
+from ferd_eval.runtime.signals import stopping_after
 from ferd_train.cli import main
 from tests.train.processes import Process
 
@@ -89,7 +89,7 @@ def test_a_signal_between_two_epochs(train, tmp_path, uninterrupted):
         if log.epoch == 2:
             signal.raise_signal(signal.SIGTERM)
 
-    with pytest.raises(KeyboardInterrupt), after_what_is_at_hand("step"):
+    with pytest.raises(KeyboardInterrupt), stopping_after("step"):
         train(tmp_path / "run", watch=watch)
     assert seen == [1, 2]
     train(tmp_path / "run", watch=watch)

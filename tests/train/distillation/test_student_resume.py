@@ -18,7 +18,7 @@ from ferd_eval.errors import UserError
 from ferd_eval.io import lock as folder_lock
 from ferd_eval.io.lock import sole_user
 from ferd_eval.models import Normalization
-from ferd_eval.runtime.signals import after_what_is_at_hand
+from ferd_eval.runtime.signals import stopping_after
 from ferd_train.cli import main
 from ferd_train.config.recipe import to_toml
 from ferd_train.distillation.run import train_student
@@ -119,7 +119,7 @@ def test_an_interrupted_step_is_finished_first(call, done, teacher_file, tmp_pat
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(GeneratorObjective, "__call__", interrupted)
-        with pytest.raises(KeyboardInterrupt), after_what_is_at_hand("step"):
+        with pytest.raises(KeyboardInterrupt), stopping_after("step"):
             train(
                 RECIPE, teacher_file, tmp_path / "run",
                 watch=lambda log, epochs: seen.append(log.epoch),

@@ -494,7 +494,7 @@ def test_a_public_network_in_both_engines(
     words = [
         "score", str(file), "--model-file", "nets.py:cnn_a", "--dataset", "cifar10",
         "--data-dir", str(prepared / "cifar10-official1017"), "--normalize", CIFAR,
-        "--eps", "2/255", "--limit", "20", "--attacks", attacks,
+        "--eps", "2/255", "--limit", "12", "--attacks", attacks,
     ]  # fmt: skip
     tables, passes = {}, {}
     for name in ("native", engine):
@@ -506,6 +506,6 @@ def test_a_public_network_in_both_engines(
     differ = flips(*tables.values())
     with capsys.disabled():
         right = {name: int(table["correct"].sum()) for name, table in tables.items()}
-        print(f"\n{file.name}, {attacks}: {differ} flips, robust {right} of 20, passes {passes}")
+        print(f"\n{file.name}, {attacks}: {differ} flips, robust {right} of 12, passes {passes}")
     assert differ <= 1
-    assert 0 < tables[engine]["correct"].sum() < 20
+    assert 0 < tables[engine]["correct"].sum() < 12

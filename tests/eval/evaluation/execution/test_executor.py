@@ -13,7 +13,7 @@ from ferd_eval import score
 from ferd_eval.evaluation.execution.executor import ScheduledTask, carry_out
 from ferd_eval.evaluation.execution.worker import Worker
 from ferd_eval.runtime.device import DeviceChoice
-from ferd_eval.runtime.signals import after_what_is_at_hand
+from ferd_eval.runtime.signals import stopping_after
 from tests.conftest import TinyNet, tiny_data
 
 CPU = DeviceChoice.here(torch.device("cpu"), "test")
@@ -89,7 +89,7 @@ def test_who_wants_to_stop_gets_what_is_under_way_and_nothing_more(places, seed)
             signal.raise_signal(signal.SIGTERM)  # Ctrl-C may be ignored where tests run
 
     errands = [iter([[ScheduledTask(None, f"{name}{i}", keep) for i in range(5)]]) for name in "ab"]
-    with pytest.raises(KeyboardInterrupt), after_what_is_at_hand("unit"):
+    with pytest.raises(KeyboardInterrupt), stopping_after("unit"):
         carry_out(errands, executor)
     assert sorted(kept) == sorted(executor.begun)
     assert not executor.at_work
@@ -104,7 +104,7 @@ def test_who_wanted_to_stop_before_anything_began_waits_for_nothing():
         signal.raise_signal(signal.SIGTERM)
         carry_out([batches("a", [2], [])], executor)
 
-    with pytest.raises(KeyboardInterrupt), after_what_is_at_hand("unit"):
+    with pytest.raises(KeyboardInterrupt), stopping_after("unit"):
         work()
     assert executor.begun == []
 
