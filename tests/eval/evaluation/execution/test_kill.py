@@ -129,7 +129,7 @@ def test_ctrl_c_keeps_what_is_at_hand_and_says_how_to_go_on(job, long, number):
         "interrupted: finished work is kept; run the same command again to continue."
     )
     assert (
-        "interrupted: the unit at hand is finished and kept first, which may take minutes; "
+        "interrupted: the shard at hand is finished and kept first, which may take minutes; "
         "Ctrl-C again stops at once."
     ) in lines
     assert "Traceback" not in err
