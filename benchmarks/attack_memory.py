@@ -1,6 +1,6 @@
 """How many copies of its images an attack holds at once, network aside.
 
-    python benchmarks/attack_memory.py [--side 224] [--images 16]
+    python benchmarks/attack_memory.py [--side 224] [--images 16] [--only pgd]
 
 Each attack runs in a process of its own against a network without inner maps (pooling and one
 linear layer), so that what the peak of resident memory grows by is the attack's state and its

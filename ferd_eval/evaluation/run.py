@@ -33,9 +33,10 @@ from ferd_eval.results.manifest import RECORD, look_up, read_manifest, require_s
 from ferd_eval.results.outcomes import Outcomes, conform
 from ferd_eval.runtime.progress import ProgressReporter
 
-#: Diagnostics may take this share of the run's passes, and look at one image in so many, both
-#: with a fewest number of images. The second counts alone where something looks odd.
+#: Diagnose as many images as take this share of the run's passes, but at least so many.
 _SHARE, _FEWEST = 0.03, 8
+
+#: Where something looks odd, diagnose one image in so many, but at least so many.
 _DIAGNOSED, _FEWEST_DIAGNOSED = 10, 32
 
 

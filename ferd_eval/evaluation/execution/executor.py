@@ -1,8 +1,7 @@
 """Schedule of a run's tasks, and the executor that is this process alone.
 
 A task does not depend on its worker: on the same kind of hardware the answer is the same, whichever
-worker computes it, in any order. `ray_executor.py` has workers
-elsewhere.
+worker computes it, in any order. `ray_executor.py` has workers elsewhere.
 """
 
 from __future__ import annotations
