@@ -26,12 +26,15 @@ TINY = {
     ),
 }
 
-#: Kills, mutated files and Ray workers: the tests of those run the same code.
+#: Too long even when tiny: they are only imported. Tests of kills, of mutated files and of Ray run
+#: the code that they time.
 ELSEWHERE = {"endurance", "fuzz", "scaling"}
 
 
 def test_every_script_is_listed():
     assert {file.stem for file in FOLDER.glob("*.py")} - {"__init__"} == {*TINY} | ELSEWHERE
+    for name in ELSEWHERE:
+        importlib.import_module(f"benchmarks.{name}")
 
 
 @pytest.mark.parametrize("name", TINY)
