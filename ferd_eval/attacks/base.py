@@ -39,7 +39,8 @@ class Verdicts:
     linf_R: Tensor  #: size of the perturbation
     adv_RCHW: Tensor  #: the perturbed images
     steps_R: Tensor  #: gradient steps or queries spent
-    stages: tuple[str | None, ...]  #: part of the attack that broke the image, None if unknown
+    #: Part of the attack that broke the image; None where it stands or the attack has one part.
+    stages: tuple[str | None, ...]
 
 
 class Attack(ABC):

@@ -47,7 +47,7 @@ class KeyedRng:
     """Keyed random numbers for a batch of images."""
 
     seed: int  #: the run's seed
-    stream: str  #: purpose of the numbers, e.g. the attack's name; streams are independent.
+    stream: str  #: purpose of the numbers, e.g. the attack's name; streams are independent
     indices_B: Tensor  #: data-set index, ``int64``, on the device where numbers are wanted
     targets_B: Tensor | None = None  #: class aimed at, or None; each target has its own numbers
 

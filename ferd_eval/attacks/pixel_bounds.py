@@ -46,9 +46,10 @@ def inside(x_BCHW: Tensor, distance: float) -> Tensor:
 def distance_inside(model: nn.Module, x_BCHW: Tensor, passes: Passes) -> float:
     """How far inside the pixel range a network's gradients are to be taken; 0 for plain networks.
 
-    Decided once for a (frozen) network and a shape, precision and device, on fixed random images of
-    which half the pixels are 0 or 1, so that all images, processes and repetitions get the same
-    answer. Torch's random state is left as it was. The cost is added to `passes`.
+    The model maps images in [0, 1] to logits, is frozen, and gradients are enabled. Decided once
+    for it and a shape, precision and device, on fixed random images of which half the pixels are 0
+    or 1, so that all images, processes and repetitions get the same answer. Torch's random state is
+    left as it was. The cost is added to `passes`.
     """
     of_network = _known.setdefault(model, {})
     kind = (x_BCHW.shape[1:], x_BCHW.dtype, x_BCHW.device)

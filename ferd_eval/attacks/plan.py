@@ -38,6 +38,7 @@ class PlannedAttack:
         return self.attack.attacks if isinstance(self.attack, Cascade) else (self.attack,)
 
     def describe(self) -> dict[str, Any]:
+        """Constants for the manifest."""
         return {
             "family": self.attack.family,
             "norm": self.threat.norm,
@@ -65,9 +66,16 @@ def plan_attacks(
 ) -> tuple[PlannedAttack, ...]:
     """Resolve names to attacks, each in each ball; ``clean`` always comes first.
 
-    Clean predictions are what every other figure is read beside, so they are always made. Several
-    balls make an ε profile. `steps` and `step_size` override those of every iterated attack.
-    UserError: an unknown or repeated name.
+    Clean predictions are what every other figure is read beside, so they are always made.
+
+    Args:
+        names: comma-separated preset names, or a sequence of names, `Attack` and `Cascade` objects.
+        threats: one ball, or several for an ε profile.
+        steps: overrides the number of steps of every iterated attack.
+        step_size: overrides the step of every iterated attack, in units of the pixel range [0, 1].
+
+    Raises:
+        UserError: an unknown or repeated name.
     """
     require_kind(names, str | Sequence, "attacks", "names, or a list of names and Attack objects")
     wanted = names.split(",") if isinstance(names, str) else list(names)

@@ -35,14 +35,14 @@ class Problem:
     """All that an attack has to work with."""
 
     model: nn.Module  #: the network that the attack searches with
-    judge: nn.Module  #: the network under test; the same as `model` but for rounding
+    judge: nn.Module  #: the network under test, which decides; `model` itself but for rounding
     x_BCHW: Tensor  #: clean images; the answer must have this shape
     labels_B: Tensor  #: true classes
     targets_B: Tensor | None  #: class aimed at, or None when any wrong class will do
     clean_logits_BK: Tensor  #: output on the clean images, already computed
     threat: Threat  #: the ball to stay in
     noise: KeyedRng  #: random numbers keyed by image; never use torch's global generator
-    passes: Passes
+    passes: Passes  #: counts the images that go through a network
     slots: int  #: images per forward pass that memory is known to bear; at most B
 
     @cached_property
@@ -108,7 +108,8 @@ class Perturbed:
 
     adv_BCHW: Tensor  #: perturbed images
     steps_B: Tensor  #: gradient steps or queries spent on each
-    stages: tuple[str | None, ...]  #: part of it that broke each image; None if none, or only one
+    #: Part of the attack that broke each image; None where none did or the attack has one part.
+    stages: tuple[str | None, ...]
 
 
 def looks_wrong(logits_BK: Tensor, labels_B: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ class Preset:
     target: str
     summary: str  #: one line for ``ferd-eval ls attacks``
     source: str = ""  #: whose constants these are
-    access: tuple[str, ...] = (WHITE_BOX,)  #: white-box or black-box; of cascades maybe both
+    access: tuple[str, ...] = (WHITE_BOX,)  #: what the attacker sees; both for mixed cascades
     #: How others write the name. Case, spaces and punctuation do not count, nor does ``linf``, the
     #: only norm here.
     aliases: tuple[str, ...] = ()

@@ -75,8 +75,10 @@ OFFICIAL = {
 
 
 def read_cifar(info: PublicDataset, folder: Path, layout: Layout, split: Split) -> LabelledImages:
-    """Read CIFAR-10, or CIFAR-100 with its fine labels; UserError where a file is missing or
-    damaged."""
+    """Read CIFAR-10, or CIFAR-100 with its fine labels, from the folder that holds its files.
+
+    UserError: a file is missing, cut short, damaged, or has labels beyond K − 1.
+    """
     files = layout.files(split)
     paths = {name: existing(folder / name) for name in files}
     absent = [name for name, path in paths.items() if path is None]

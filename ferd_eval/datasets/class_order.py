@@ -27,8 +27,10 @@ class ClassOrder:
 
     @classmethod
     def chosen(cls, classes: str | Sequence[str] | None, by: str | None) -> ClassOrder:
-        """From ``--classes`` (a file, a,b,c, or names) or ``--class-order``; UserError for both or
-        a wrong one."""
+        """From ``--classes`` (a file, a,b,c, or the names themselves) or ``--class-order``.
+
+        UserError: both are given, the list cannot be read, or there is no such order.
+        """
         if by is not None and by not in ORDERS:
             raise UserError(f"--class-order is {by!r}.{did_you_mean(by, ORDERS)}")
         if classes is None:
@@ -43,8 +45,10 @@ class ClassOrder:
         return bool(self.names) or self.by is not None
 
     def of_folders(self, folders: Sequence[str], root: Path) -> FolderOrder:
-        """Put class folders, below `root`, into the labels' order; UserError where the list has
-        others."""
+        """Put class folders into the labels' order; messages name `root`, where they are.
+
+        UserError: the list does not name exactly the folders.
+        """
         as_text, by_number = sorted(folders), sorted(folders, key=_natural)
         if self.names:
             for names in (self.names, without_numbers(self.names)):
@@ -65,8 +69,10 @@ class ClassOrder:
         return FolderOrder(tuple(as_text), "text, as torchvision's ImageFolder", cautions)
 
     def of_numbers(self) -> tuple[str, ...]:
-        """The names by label, if there are any; UserError where an order was chosen, or they count
-        from 1."""
+        """The names by label, for data whose labels are numbers; empty where none are given.
+
+        UserError: an order was chosen, or the list counts from 1.
+        """
         if self.by is not None:
             raise UserError(
                 f"--class-order {self.by} is for class folders; here labels are numbers already. "

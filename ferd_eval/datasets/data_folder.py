@@ -45,8 +45,10 @@ class DataFolder:
     def missing(
         self, info: PublicDataset, split: Split, public: Sequence[PublicDataset]
     ) -> UserError:
-        """Say what was looked for, where, which of the `public` sets lies there instead, and what
-        to type."""
+        """Say what was looked for, where, what lies there instead, and what to type.
+
+        `public` holds all sets that might lie there instead, this one too.
+        """
         names = " or ".join(
             dict.fromkeys(_first_and_last(layout.files(split)) for layout in info.layouts)
         )

@@ -46,14 +46,14 @@ class DatasetInfo:
     name: str  #: as ``--dataset`` takes it; ``folder`` and ``npz`` are followed by ``:PATH``
     title: str  #: its name in prose
     num_classes: int | None  #: K, or ``None`` where the files decide
-    image_shape: tuple[int, int, int] | None  #: channels, height, width, or ``None`` likewise
+    image_shape: tuple[int, int, int] | None  #: channels, height, width; ``None`` as above
     default_eps: Fraction  #: the customary L∞ radius, for pixels in [0, 1]
     licence: str  #: under which terms it is published
     url: str  #: where to get it; empty for the user's own files
     layout: str  #: which files are looked for
     downloader: str = ""  #: ``torchvision.datasets``' class behind ``--download``; empty if none
     class_names: tuple[str, ...] = ()  #: K names in label order; empty where the files decide
-    #: built-in groups of classes: grouping name → K group names, one per class.
+    #: Built-in groups of classes: grouping name → K group names, one per class.
     groupings: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
 
 

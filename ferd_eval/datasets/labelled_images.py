@@ -25,15 +25,16 @@ _ARRAYS = {"images_NCHW": ("uint8", "float32"), "labels_N": ("int64",), "indices
 class LabelledImages:
     """An image classification set; pixels of a large one may lie in a mapped file."""
 
-    name: str  #: name in reports, e.g. ``"cifar10"``.
-    images_NCHW: NDArray[np.uint8] | NDArray[np.float32]  #: in [0, 1] where not 8-bit
+    name: str  #: name in reports, e.g. ``"cifar10"``
+    #: Pixels: ``uint8``, or ``float32`` in [0, 1] where the source is not 8-bit.
+    images_NCHW: NDArray[np.uint8] | NDArray[np.float32]
     labels_N: NDArray[np.int64]  #: class index of each image, ``int64`` in ``[0, K)``
     class_names: tuple[str, ...]  #: K display names, in label order
     #: Position of each image in the source, in file order. Random numbers are keyed by it, so an
     #: image meets the same attack whichever subset it is scored in.
     indices_N: NDArray[np.int64]
     source: str  #: where the images were read from (a path, or ``"package"``)
-    #: built-in groups of classes: grouping name → K group names, one per class.
+    #: Built-in groups of classes: grouping name → K group names, one per class.
     groupings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     note: str = ""  #: a remark on the images that every report shows; may be empty
     default_eps: Fraction = Fraction(8, 255)  #: the customary L∞ radius, for pixels in [0, 1]
@@ -124,13 +125,20 @@ class LabelledImages:
         }
 
     def first(self, count: int) -> LabelledImages:
-        """Keep the first ``count`` records in file order; UserError where ``count`` is not
-        positive."""
+        """Keep the first ``count`` records in file order.
+
+        Raises:
+            UserError: ``count`` is not positive.
+        """
         _require_positive(count)
         return self._take(np.arange(min(count, len(self))), f"first {count}")
 
     def first_per_class(self, count: int) -> LabelledImages:
-        """Keep the first ``count`` records of each class, likewise."""
+        """Keep the first ``count`` records of each class, in file order.
+
+        Raises:
+            UserError: ``count`` is not positive.
+        """
         _require_positive(count)
         keep = np.zeros(len(self), dtype=bool)
         for label in range(self.num_classes):

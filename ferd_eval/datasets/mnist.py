@@ -32,7 +32,10 @@ _OPENING_LABELS: dict[str, dict[Split, tuple[int, ...]]] = {
 
 
 def read_mnist(info: PublicDataset, folder: Path, layout: Layout, split: Split) -> LabelledImages:
-    """Read MNIST or Fashion-MNIST; UserError: a file is missing, damaged, or of the other set."""
+    """Read MNIST or Fashion-MNIST from the folder that holds its idx files.
+
+    UserError: a file is missing, cut short, damaged, or of the other set.
+    """
     paths = [existing(folder / name) for name in layout.files(split)]
     for name, path in zip(layout.files(split), paths, strict=True):
         if path is None:
@@ -73,11 +76,12 @@ def read_mnist(info: PublicDataset, folder: Path, layout: Layout, split: Split) 
 def read_idx(
     path: Path, *, ndim: int, image_shape: tuple[int, int] | None = None
 ) -> NDArray[np.uint8]:
-    """Read an idx file of unsigned bytes, ``.gz`` or not, with so many dimensions.
+    """Read an idx file of unsigned bytes with `ndim` dimensions, ``.gz`` or not.
 
     The header is two zero bytes, the type (8: unsigned byte), the number of dimensions, and each
-    dimension as a big-endian 32-bit integer; the values follow. UserError: the header is another
-    one (all dimensions but the first may be asked for), or more or less follows than it says.
+    dimension as a big-endian 32-bit integer; the values follow. `image_shape` is the height and
+    width that the dimensions after the first must have. UserError: the header is another one, or
+    more or less follows than it says.
     """
     length = 4 + 4 * ndim
     with BoundedFile(path) as file:

@@ -32,8 +32,9 @@ def read_npz(path: Path, split: Split, order: ClassOrder) -> LabelledImages:
     Images are found under ``images``, ``x``, ``x_test`` or ``data`` (``x_train`` for the training
     split), labels under ``labels``, ``y``, ``y_test`` or ``targets`` (``y_train``). Classes are
     called as the user lists them, else as ``class_names`` in the file, else by their numbers.
-    UserError: no whole archive, an array is missing or cannot be images or labels by its shape,
-    type or values, or the user's list contradicts ``class_names``.
+
+    UserError: the file is no whole archive, lacks an array, an array has a shape, a type or values
+    that cannot be images or labels, or the user's list contradicts ``class_names``.
     """
     if not path.is_file():
         state = "is a folder" if path.is_dir() else "does not exist"

@@ -40,7 +40,11 @@ def list_datasets() -> tuple[DatasetInfo, ...]:
 
 
 def dataset_info(spec: str) -> DatasetInfo:
-    """Facts of the set that ``spec`` (``cifar10``, ``folder:PATH`` ...) names; else UserError."""
+    """The facts of the data set that ``spec`` (``cifar10``, ``folder:PATH`` ...) names.
+
+    Raises:
+        UserError: there is no such data set.
+    """
     return _parse(spec)[0]
 
 

@@ -50,8 +50,8 @@ class BoundedFile:
     def read(self, count: int, expected: str) -> bytearray:
         """The next ``count`` bytes, fewer where the file ends before.
 
-        UserError: it cannot be read, or is damaged gzip; where that is cut short the message ends
-        in what is `expected`.
+        UserError: the file cannot be read, or is damaged gzip. Where gzip is cut short, the message
+        says what was `expected`.
         """
         content = bytearray()
         try:
@@ -90,7 +90,10 @@ def unreadable(path: Path, error: Exception) -> UserError:
 
 
 def require_memory(count: int, what: str) -> None:
-    """UserError where so many bytes are more than this machine's memory, if that is known."""
+    """Refuse data that this machine cannot hold, before any of it is read.
+
+    UserError: ``count`` bytes are more than the machine's physical memory, where that is known.
+    """
     try:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):

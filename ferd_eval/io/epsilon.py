@@ -13,8 +13,8 @@ _NUMBER = re.compile(r"[+-]?(\d{1,40}\.?\d{0,40}|\.\d{1,40})([eE][+-]?\d{1,3})?"
 def parse_quantity(text: str | float | Fraction, what: str) -> Fraction:
     """Read ``"8/255"``, ``"0.031"`` or a number as an exact fraction.
 
-    A decimal string is taken at face value (``"0.1"`` is 1/10). UserError, which calls it `what`:
-    it is no number, or not in (0, 1].
+    A decimal string is taken at face value (``"0.1"`` is 1/10). UserError: it is no number, or not
+    in (0, 1]; the message calls it `what`, e.g. ``"--eps"``.
     """
     try:
         numerator, _, denominator = str(text).replace(" ", "").partition("/")
@@ -30,9 +30,9 @@ def parse_quantity(text: str | float | Fraction, what: str) -> Fraction:
 
 
 def exact(text: str) -> Fraction:
-    """A number at face value; ValueError where it is none.
+    """A number at face value.
 
-    One of thousands of digits is none either: ``1e999999999`` would take for ever.
+    ValueError: it is none, or one of thousands of digits: ``1e999999999`` would take for ever.
     """
     if not _NUMBER.fullmatch(text):
         raise ValueError(text[:60])

@@ -74,7 +74,10 @@ def _lives(process: int) -> bool:
 
 
 def make_folder(folder: Path) -> bool:
-    """Create a folder and its parents, or UserError; return whether it was missing."""
+    """Create a folder and its parents where they are missing; return whether the folder was.
+
+    UserError: it cannot be created or written to.
+    """
     try:
         if folder.is_dir():
             return False
@@ -87,6 +90,6 @@ def make_folder(folder: Path) -> bool:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a whole file, hexadecimal, without bringing it into memory; or OSError."""
+    """SHA-256 of a whole file, hexadecimal, not read into memory at once; OSError if unreadable."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

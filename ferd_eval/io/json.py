@@ -34,8 +34,10 @@ def to_json(value: Any) -> str:
 
 
 def parse_json(text: str) -> Any:
-    """Read JSON; ValueError where it is none, nests too deeply, or has a character no file can
-    hold."""
+    """Read JSON.
+
+    ValueError: it is none, nests too deeply, or has a character that no file can hold.
+    """
     try:
         value = json.loads(text)
         if _HALF_ASKED.search(text):
@@ -73,7 +75,10 @@ def with_checksum(record: Mapping[str, Any]) -> bytes:
 
 
 def without_checksum(value: Any, file: Path) -> Any:
-    """Remove a record's checksum, if it has one; UserError names `file` where it is wrong."""
+    """Verify and remove the checksum of a record read from `file`; without one, return it as is.
+
+    UserError: the record does not match its checksum.
+    """
     if not isinstance(value, dict) or CHECKSUM not in value:
         return value
     record = {key: entry for key, entry in value.items() if key != CHECKSUM}

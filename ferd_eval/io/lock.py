@@ -45,10 +45,13 @@ def sole_user(
 ) -> Iterator[None]:
     """Hold a folder until the block is left or the process ends, however it ends.
 
-    It is made if it is missing, and removed again if nothing comes into it. What killed processes
-    were writing into it, or into the folders `below` it, is removed. Where nothing can be written,
-    nothing is held either: whoever tries to write finds out. A file system without locks is noted.
-    UserError: another process holds it (the `option` chooses another), or it cannot be made.
+    It is made if it is missing, and removed again if nothing comes into it. Half-written files of
+    killed processes are removed from it and from the folders in it that `below` names. Where
+    nothing can be written, nothing is held either: whoever tries to write finds out. `note` is
+    told of a file system without locks.
+
+    UserError: another process holds it (`option`, of the command line, chooses another folder), or
+    it cannot be made.
     """
     was_missing = make_folder(folder)
     lock = _take(folder, option, note)

@@ -31,7 +31,7 @@ class NpzHeader:
 
 @contextmanager
 def open_npz(path: Path) -> Iterator[NpzArchive]:
-    """Open an archive for as long as it is read; UserError where it is no whole one."""
+    """Open an archive for as long as it is read; UserError: it is not whole, or unreadable."""
     try:
         with zipfile.ZipFile(path) as archive:
             yield NpzArchive(path, archive)
@@ -57,7 +57,8 @@ class NpzArchive:
         ]
 
     def pick(self, candidates: Sequence[str], what: str) -> str:
-        """The first of the candidates that is there; UserError where none is."""
+        """The first of the candidates that is there; UserError where none is, which names `what`
+        was looked for."""
         for key in candidates:
             if key in self.keys:
                 return key
@@ -67,8 +68,10 @@ class NpzArchive:
         )
 
     def header(self, key: str) -> NpzHeader:
-        """Shape and type; UserError for what may carry code, lies about its size or exceeds the
-        memory."""
+        """Shape and type of an array.
+
+        UserError: it may carry code, is not as large as it says, or is too large for memory.
+        """
         with self._archive.open(f"{key}.npy") as file:
             header, length = _read_header(file)
         if header.dtype.hasobject or header.dtype.names:

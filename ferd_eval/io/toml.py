@@ -11,9 +11,10 @@ _LARGEST, _DEEPEST = 2**63, 20
 
 
 def parse_toml(file: Path) -> dict[str, Any]:
-    """The tables of a file; OSError where it cannot be read.
+    """The tables of a file.
 
-    ValueError: it is no TOML, nests too deeply, or has an integer beyond 64 bits.
+    OSError: it cannot be read. ValueError: it is no TOML, nests too deeply, or has an integer
+    beyond 64 bits.
     """
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8"))

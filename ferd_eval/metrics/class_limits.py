@@ -48,8 +48,10 @@ def class_drops(outcomes: Outcomes, attack: str, confidence: float = 0.95) -> tu
     "No class loses more than d" is shown when every class's own limit is d or less: it is rejected
     only if some class can lose more, so the limits need no correction for many classes
     (intersection–union, Berger 1982). They are exact: `Paired.gap_at_most`. Where part of an attack
-    saw only a sample, half of the level goes to the images that may hide behind it. UserError:
-    clean predictions are missing.
+    saw only a sample, half of the level goes to the images that may hide behind it.
+
+    Raises:
+        UserError: clean predictions are missing, for all images or for some.
     """
     attacked = outcomes.of(attack)["index"].nunique()
     pair = Paired.of(outcomes, "clean", attack)

@@ -176,8 +176,11 @@ def _with_what_is_open(figures: Mapping[str, Any], left_open: Audit) -> dict[str
 
 
 def lowered(figures: Mapping[str, Any], ends: Mapping[str, float | None]) -> dict[str, Any]:
-    """Fields of `Scores` where part of the attack saw only a sample: `figures`, as if it had seen
-    all, with limits lowered to `ends`, of `Figure.open_end`, which allow for what was missed."""
+    """Fields of `Scores` that change where part of the attack saw only a sample of the images.
+
+    `figures` are the fields as if all of it had seen all images; `ends` maps `Figure.open_end` to
+    the limit that allows for what was missed.
+    """
     limits = {k: ends[f.open_end] for k, f in FIGURES.items() if f.limit and f.open_end}
     return {
         "figures": {**figures["figures"], **limits},

@@ -60,7 +60,8 @@ class Figure:
     of: Callable[[Counts, Counts], float]  #: the figure from correct_K and n_K
     #: Its two-sided 95 % interval, likewise.
     interval: Callable[[Counts, Counts], Interval | None] | None = None
-    meaning: str = ""  #: what the interval holds, or it says, for the table of uncertainty
+    #: What the interval holds, or the figure says: it enters the table of uncertainty.
+    meaning: str = ""
     in_summary: bool = False  #: whether the table of all attacks has it
     board: tuple[str, str] | None = None  #: key and short heading on boards, pages and in studies
     in_papers: bool = False  #: whether papers print it, so that published rows give it

@@ -15,7 +15,7 @@ def wilson(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Two-sided Wilson score interval of a proportion (Wilson 1927, no continuity correction).
 
-    Its ends are 0 exactly without a success and 1 exactly without a failure.
+    Lower and upper ends as fractions; 0 exactly without a success, 1 exactly without a failure.
     """
     k, n = np.asarray(correct, dtype=float), np.asarray(n, dtype=float)
     z = float(ndtri((1 + confidence) / 2))
@@ -134,11 +134,12 @@ def gap_interval(correct_K: ArrayLike, n_K: ArrayLike, confidence: float = 0.95)
 def possibly_worst(
     correct_K: ArrayLike, n_K: ArrayLike, confidence: float = 0.95
 ) -> NDArray[np.int64]:
-    """The classes that cannot be excluded as the lowest in truth, in increasing order of accuracy.
+    """The classes that cannot be excluded as the one of the lowest true accuracy.
 
-    A class is excluded if Fisher's exact test finds some other class lower at (1 − confidence) / (C
-    − 1). The class that truly is lowest would be excluded by one of its C − 1 true null hypotheses
-    only, so the set holds it with at least the confidence asked for.
+    Indices in increasing order of accuracy; empty without an image. A class is excluded if Fisher's
+    exact test finds some other class lower at (1 − confidence) / (C − 1). The class that truly is
+    lowest would be excluded by one of its C − 1 true null hypotheses only, so the set holds it with
+    at least the confidence asked for.
     """
     correct, n = np.asarray(correct_K, dtype=np.int64), np.asarray(n_K, dtype=np.int64)
     present = np.flatnonzero(n)
@@ -161,8 +162,10 @@ def possibly_worst(
 
 
 def _higher_p(k: int, n: int, others_J: ArrayLike, n_J: ArrayLike) -> NDArray[np.float64]:
-    """Fisher's one-sided p-values that a share k/n is no higher than each of J others
-    (hypergeometric)."""
+    """Fisher's one-sided p-values that a share k/n is no higher than each of J others.
+
+    The hypergeometric probability of k successes or more of n, given the total.
+    """
     total_J1 = (k + np.asarray(others_J))[:, None]
     hits_JH = hypergeometric(np.arange(k, n + 1), total_J1, n, n + np.asarray(n_J)[:, None])
     p: NDArray[np.float64] = hits_JH.sum(axis=1)

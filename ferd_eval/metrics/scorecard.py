@@ -33,10 +33,11 @@ class ClassScore:
     name: str
     n: int
     accuracy: float | None
-    #: two-sided 95 % interval of ``accuracy``; under an audited attack the lower end allows for
+    #: Two-sided 95 % interval of ``accuracy``; under an audited attack the lower end allows for
     #: what the audit may have missed.
     wilson95: tuple[float, float] | None
-    simultaneous95: tuple[float, float] | None  #: for all classes at once: exact, Bonferroni
+    #: The same for all classes at once (Clopper–Pearson, Bonferroni).
+    simultaneous95: tuple[float, float] | None
     drop: float | None  #: clean accuracy of the same images − ``accuracy``
 
 
@@ -58,7 +59,7 @@ class Scores:
     """
 
     n: int  #: images
-    figures: Mapping[str, float | None]  #: key → value, as of `ferd_eval.metrics.figures.FIGURES`
+    figures: Mapping[str, float | None]  #: key → value, keys of `ferd_eval.metrics.figures.FIGURES`
     #: Key → two-sided 95 % interval, of the true lowest class and so on, whichever it is. Under an
     #: audited attack they allow for what the audit may have missed, or are None.
     intervals: Mapping[str, Interval | None]
@@ -67,7 +68,9 @@ class Scores:
     #: The classes that cannot be excluded as the lowest, with 95 % confidence, in increasing order
     #: of accuracy; None where a part of the attack saw only a sample.
     possibly_worst: tuple[int, ...] | None
-    confusion: NDArray[np.int64]  #: rows true classes, columns predictions; if targeted, attempts
+    #: Counts, rows true classes, columns predictions. For a targeted attack it counts attempts, one
+    #: per (image, target), not images.
+    confusion: NDArray[np.int64]
 
     def __getattr__(self, key: str) -> Any:
         for found in (self.__dict__.get("figures", {}), self.__dict__.get("intervals", {})):
@@ -80,7 +83,8 @@ class Scores:
 class TargetConfusion(ErrorPattern):
     """Where errors under an untargeted attack go, beside the same for clean errors."""
 
-    clean: ErrorPattern | None  #: on the same images; None where clean predictions are unknown
+    #: The semantic baseline on the same images; None where clean predictions are unknown.
+    clean: ErrorPattern | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +92,8 @@ class AttackScores(Scores):
     """The figures of one attack, with where its errors go and the constants it ran with."""
 
     target: TargetConfusion | TargetedSuccess
-    toward: TargetEffect | ErrorShift | None  #: are some classes easier to reach? None: unknown
+    #: Whether some classes are easier to be attacked into; None where nothing tells.
+    toward: TargetEffect | ErrorShift | None
     constants: Mapping[str, Any]
     #: What is open where part of the attack saw only a sample; floor and intervals then take it
     #: into account, and are not given for groups.
@@ -135,7 +140,8 @@ class Scorecard:
     def plot(self, attack: str) -> Figure:
         """Draw each class's accuracy under an attack with its 95 % interval, the worst in red.
 
-        UserError: matplotlib is missing, or no such attack was run.
+        Raises:
+            UserError: matplotlib is missing, or no such attack was run.
         """
         if attack not in self.attacks:
             known = did_you_mean(attack, self.attacks)

@@ -20,7 +20,10 @@ def worst_case(outcomes: Outcomes) -> Outcomes:
     Attacks with a budget above the run's threat model (from an ε profile) are left out, and audited
     ones, which did not see every image; clean images count as the weakest attack. Each image keeps
     the row of the attack with the lowest margin among those that broke it, or among all where none
-    did; ``stage`` names that attack. UserError: no untargeted attack, or they saw different images.
+    did; ``stage`` names that attack.
+
+    Raises:
+        UserError: there is no untargeted attack, or the attacks did not see the same images.
     """
     budget = (outcomes.manifest.get("threat") or {}).get("eps")
     audits = outcomes.manifest.get("audits") or {}

@@ -85,7 +85,7 @@ def build_classifier(
     """Turn weights into a classifier, in eval mode on the CPU, and say how it was done.
 
     Args:
-        checkpoint: from `load_checkpoint`, or a path for it.
+        checkpoint: from `load_checkpoint`, or the path of one.
         arch: architecture name; None takes the file's own metadata or detects it.
         model_file: ``FILE.py:FACTORY`` of the user, run instead of `arch`.
         normalize: ``auto``, ``none``, a name or ``M,M,M/S,S,S``. ``auto`` takes the file's

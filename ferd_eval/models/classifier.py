@@ -18,7 +18,9 @@ class Classifier(nn.Module):
         in_channels: C, None where the network's own code decides.
     """
 
-    mean_C: Tensor | None  #: buffers of the normalisation's constants; None if there is none
+    #: Buffers with the normalisation's constants; None if there is none, and then the images reach
+    #: the network untouched.
+    mean_C: Tensor | None
     std_C: Tensor | None
 
     def __init__(
@@ -55,7 +57,11 @@ class Classifier(nn.Module):
         self.eval()
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Logits B×K for images in [0, 1]; UserError where one of the two has another shape."""
+        """Return logits B×K for images in [0, 1].
+
+        Raises:
+            UserError: the images or the logits do not have the shape they should.
+        """
         channels = self.in_channels
         if channels is None and self.mean_C is not None:
             channels = len(self.mean_C)

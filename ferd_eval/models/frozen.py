@@ -14,9 +14,11 @@ def frozen(model: nn.Module) -> Iterator[None]:
     """Evaluation mode, no gradients of parameters, and a promise that nothing has changed after.
 
     On leaving, also after an exception, every module's mode and every ``requires_grad`` flag is
-    what it was and torch's global random state too. AssertionError: a buffer (batch-norm
-    statistics) changed; a network that updates them in evaluation mode would be another network
-    afterwards.
+    what it was and torch's global random state too. Buffers (batch-norm statistics) are asserted
+    unmoved: a network that updates them in evaluation mode would be another network afterwards.
+
+    Raises:
+        AssertionError: a buffer changed its value.
     """
     modes = [(module, module.training) for module in model.modules()]
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]

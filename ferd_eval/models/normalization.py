@@ -39,7 +39,10 @@ class Normalization:
         """The same for images in [0, 1], where the constants are those of 0 to 255.
 
         (255 x - m) / s is (x - m/255) / (s/255). A standard deviation of 1 divides by nothing, a
-        mean of 0 subtracts nothing, in either unit. UserError: the constants are of neither unit.
+        mean of 0 subtracts nothing, in either unit.
+
+        Raises:
+            UserError: the constants are of neither unit.
         """
         if all(abs(m) <= 1 for m in self.mean) and max(self.std) <= 1:
             return self
@@ -59,7 +62,11 @@ class Normalization:
 
     @classmethod
     def from_json(cls, text: str) -> Self | None:
-        """Read what `save_network` writes, JSON as of `to_json` or ``none``; else UserError."""
+        """Read what `save_network` writes: JSON as `to_json` gives it, or ``none``.
+
+        Raises:
+            UserError: it is neither.
+        """
         if text == "none":
             return None
         try:
@@ -86,8 +93,11 @@ NORMALIZATIONS = {
 
 
 def parse_normalization(text: str) -> Normalization | None:
-    """Read ``none``, a name of `NORMALIZATIONS`, or ``M,M,M/S,S,S``; UserError where it is none of
-    these."""
+    """Read ``none``, a name of `NORMALIZATIONS`, or ``M,M,M/S,S,S``.
+
+    Raises:
+        UserError: it is none of these.
+    """
     if text == "none":
         return None
     if text in NORMALIZATIONS:

@@ -28,16 +28,18 @@ def save_network(
 ) -> None:
     """Write a network as safetensors that `build_classifier` reads back without being told.
 
-    The file appears whole or not at all; equal networks make equal files, byte for byte. UserError:
-    it cannot be written, or a weight does not fit into half precision.
+    The file appears whole or not at all; equal networks make equal files, byte for byte.
 
     Args:
         file: where; its folder exists.
         network: one built by `arch`, or a `Classifier` around one.
         arch: recorded by name.
-        normalization: of the images that the network takes; None for none.
+        normalization: what the network's images were normalised with; None for nothing.
         metadata: more to record, e.g. ``{"ferd.dataset": "cifar10"}``.
         half: store floating-point weights in half the space, as float16.
+
+    Raises:
+        UserError: the file cannot be written, or a weight does not fit into half precision.
     """
     if isinstance(network, Classifier):
         network = network.network

@@ -53,9 +53,11 @@ class PredictionSource:
     ) -> tuple[Outcomes, tuple[str, ...]]:
         """A finished run, with nothing in its record that nobody said, and notes on the reading.
 
-        Names: the model's own, else recorded, else the folder's; None for classes takes the numbers
-        that occur. UserError: a file cannot be read, says what cannot be true, or contradicts the
-        record.
+        `name` is the model's; without one it is called as recorded, else as the folder `out`.
+        Without `class_names` classes are the numbers that occur. `eps` is the radius of the
+        attacks, `command` the command line.
+
+        UserError: a file cannot be read, says what cannot be true, or contradicts the record.
         """
         found = read_predictions(self.files, class_names)
         images = found.table.drop_duplicates("index")

@@ -35,9 +35,11 @@ def read_predictions(
     """Read files of predictions into one table.
 
     Clean predictions of the other attacks' rows are filled in from the rows of ``clean``, or, where
-    there are none, these are made of a complete column `clean_pred`. An ``.npz`` archive may hold N
-    × K `logits` in place of `pred`. Without class names there are as many as the largest number
-    says. UserError: a file cannot be read, or what it says cannot be true.
+    there are none, these are made of a complete column `clean_pred`. Files are CSV, or ``.npz``
+    archives whose arrays are called like the columns; an archive may hold N × K `logits` in place
+    of `pred`. Without class names, classes are the numbers up to the largest one found.
+
+    UserError: a file cannot be read, or what it says cannot be true.
     """
     parts = [read_rows(file) for file in files]
     _check_spellings(parts)

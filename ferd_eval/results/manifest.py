@@ -51,7 +51,7 @@ def environment() -> dict[str, Any]:
 
 @cache
 def _versions() -> dict[str, str]:
-    """Of the installed packages among `_PACKAGES`."""
+    """Versions of those among `_PACKAGES` that are installed."""
     packages = {}
     for name in _PACKAGES:
         try:
@@ -100,8 +100,11 @@ _SCORING_FIELDS = frozenset({"status", "attacks", "unit_images"})
 def read_manifest(
     folder: Path, fields: frozenset[str] = _SCORING_FIELDS, kind: str = "a scoring run"
 ) -> dict[str, Any] | None:
-    """The record in a folder, if any; UserError where it was altered, or lacks `fields` of its
-    `kind`."""
+    """The record in a folder, None where there is none.
+
+    UserError: there is one, but it cannot be read, is not as it was written, or lacks the `fields`
+    of its `kind`.
+    """
     file = folder / RECORD
     try:
         manifest = without_checksum(parse_json(file.read_text(encoding="utf-8")), file)
@@ -117,8 +120,10 @@ def read_manifest(
 
 
 def require_same_run(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> None:
-    """UserError, with the first field that differs, where a folder belongs to another
-    configuration."""
+    """Refuse to continue a folder that belongs to another configuration.
+
+    UserError: names the first field that differs, with both values.
+    """
     paths = IDENTITY if old.get("status") == "finished" else IDENTITY + ENVIRONMENT
     for path in paths:
         if path == "checkpoint.key" and look_up(old, path) is None:

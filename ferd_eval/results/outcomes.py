@@ -56,7 +56,8 @@ _MOST_ROWS, _MOST_INFLATED = 10, 100
 class Outcomes:
     """What happened to each image under each attack, with the record of how it came about."""
 
-    table: pd.DataFrame  #: one row per (attack, sample[, target]), as `COLUMNS` says
+    #: One row per (attack, sample[, target]); columns and types as in `COLUMNS`.
+    table: pd.DataFrame
     #: The run's JSON record; metrics read ``manifest["dataset"]["class_names"]``,
     #: ``manifest["dataset"]["name"]`` and ``manifest["attacks"]`` (id → constants).
     manifest: Mapping[str, Any]
@@ -76,11 +77,14 @@ class Outcomes:
         return tuple(self.manifest["dataset"]["class_names"])
 
     def of(self, attack: str) -> pd.DataFrame:
+        """Rows of one attack."""
         return self.table[self.table["attack"] == attack]
 
     def save(self, folder: Path | str) -> None:
-        """Write ``outcomes.parquet`` and, with the digests of both, ``manifest.json``; each
-        atomically."""
+        """Write ``outcomes.parquet`` and ``manifest.json`` atomically, the manifest last.
+
+        The manifest keeps the table's digest, and one of itself.
+        """
         folder = Path(folder)
         make_folder(folder)
         content = self.table.to_parquet(index=False)
@@ -90,8 +94,11 @@ class Outcomes:
 
     @classmethod
     def load(cls, folder: Path | str) -> Outcomes:
-        """Read a finished run's folder; UserError where there is none, or it is not as it was
-        written."""
+        """Read a finished run's folder.
+
+        Raises:
+            UserError: there is none, or it is not as it was written.
+        """
         folder = Path(folder)
         table_file, manifest_file = folder / OUTCOMES, folder / "manifest.json"
         for file in (table_file, manifest_file):

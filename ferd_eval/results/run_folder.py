@@ -23,7 +23,11 @@ _OWN_FILES = re.compile(
 
 
 def require_own_folder(folder: Path, runs: Sequence[str] = ()) -> None:
-    """UserError where a folder holds files that are neither a run's nor folders of `runs`."""
+    """Refuse to write a run among the files of something else.
+
+    A folder may hold runs, or what is left of one; `runs` names those that are to be folders in it.
+    UserError: it holds something else.
+    """
     try:
         names = sorted(file.name for file in folder.iterdir() if not file.name.startswith("."))
         ours = (folder / RECORD).exists() or any(folder.glob(f"*/{RECORD}"))
@@ -82,8 +86,10 @@ def say_left_out(folder: Path, why: str) -> None:
 
 
 def find_runs(folder: Path) -> RunFolders:
-    """The folder itself (or that of a file in it) if it is a run, else the runs below; or
-    UserError."""
+    """The folder itself if it is a run, else the runs below it; UserError where there is none.
+
+    A file in a folder, such as the page that a command printed, stands for the folder.
+    """
     if folder.is_file():
         folder = folder.parent
     if not folder.is_dir():

@@ -98,7 +98,10 @@ _NOT_NULL: Mapping[str, tuple[Check, tuple[str, ...]]] = {
 
 
 def require_record(manifest: Any, name: str) -> None:
-    """UserError where this is no record of a scoring run: a field is missing or of another type."""
+    """Refuse anything but the record of a scoring run.
+
+    UserError: a field is missing or of another type; the message names the first one and the file.
+    """
     if not _is_table(manifest) or not {"dataset", "attacks"} <= {*manifest}:
         raise UserError(f"{name} is not a run's manifest. Give another folder.")
     if manifest["attacks"] == {}:
@@ -153,7 +156,11 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Fields:
-    """A JSON object, read by dotted path: another kind is a UserError, or None of ``_or_none``."""
+    """A JSON object, whose fields are read by dotted path.
+
+    A field that is missing or of another kind raises UserError; methods called ``…_or_none`` return
+    None.
+    """
 
     file: str  #: where it stands, as messages call it
     values: Mapping[str, Any]

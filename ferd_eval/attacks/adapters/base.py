@@ -68,7 +68,8 @@ def isolated_globals(*loggers: str) -> Iterator[None]:
     On leaving, the random states of Python and numpy and the trace functions are as before: the
     check for dynamic defences in AutoAttack ends with ``sys.settrace(None)``, which silently stops
     debuggers and the measuring of coverage. torch's random state is restored by
-    `ferd_eval.models.frozen.frozen`, in which every attack runs.
+    `ferd_eval.models.frozen.frozen`, in which every attack runs. `loggers` are the names of the
+    package's own.
     """
     drawn, drawn_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - theirs
     trace, trace_of_threads = sys.gettrace(), threading.gettrace()
@@ -130,8 +131,11 @@ class AdaptedSearch(Adapter):
 
     @abstractmethod
     def find(self, network: nn.Module, problem: Problem) -> Tensor:
-        """Perturbed images, P×C×H×W, for contiguous float32 images that are all classified
-        correctly."""
+        """Perturbed images, P×C×H×W.
+
+        The network is a `WrappedModel`; the problem's images are contiguous, in float32, and all
+        classified correctly.
+        """
 
     def perturb(self, problem: Problem) -> Perturbed:
         correct_B = problem.clean_logits_BK.argmax(dim=1) == problem.labels_B
@@ -159,8 +163,10 @@ class AdaptedSearch(Adapter):
 
 
 def require_dlr(planned: PlannedAttack, num_classes: int) -> None:
-    """UserError where apgd-t's loss divides by a difference to the fourth logit, and there are
-    fewer."""
+    """Raise UserError where an attack needs the targeted DLR and there are fewer than four classes.
+
+    That loss divides by a difference to the fourth logit.
+    """
     if num_classes < 4 and any(attack.family == "apgd-t" for attack in planned.attacks):
         raise UserError(
             f"{planned.id} needs four classes for the loss of apgd-t, and there are {num_classes}. "

@@ -43,8 +43,10 @@ _SEARCHES = {"apgd-ce": "APGD", "apgd-t": "APGDT", "fab-t": "FAB", "square": "Sq
 def through_torchattacks(
     plan: Sequence[PlannedAttack], num_classes: int
 ) -> tuple[PlannedAttack, ...]:
-    """Replace each attack by torchattacks' own; UserError where that is missing, or has no such
-    attack."""
+    """Replace each attack of the plan by torchattacks' own.
+
+    UserError: torchattacks is not installed, or has no such attack for so many classes.
+    """
     try:
         import torchattacks  # noqa: F401
     except ImportError as reason:

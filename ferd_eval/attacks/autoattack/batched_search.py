@@ -80,11 +80,15 @@ class Search(ABC, Generic[State]):
 
     @abstractmethod
     def advance(self, problem: Problem, state: State, step_L: Tensor) -> tuple[State, Tensor]:
-        """Take one step in every slot; return state and whether `adv_LCHW` is misclassified, L.
+        """Take one step in every slot.
 
-        The problem has the slots' images in their order, the state is as `begin`, `advance`,
-        `SlotState.select` or `SlotState.join` left it, and `step_L` says how many steps each slot
-        has taken before, from 0 to ``steps − 1`` (int64).
+        Args:
+            problem: images, labels, targets and noise of the slots, in their order.
+            state: as `begin`, `advance`, `SlotState.select` or `SlotState.join` left it.
+            step_L: how many steps each slot has taken before, from 0 to ``steps − 1`` (int64).
+
+        Returns:
+            The new state, and whether each slot's `adv_LCHW` is misclassified (L, bool).
         """
 
     def best(self, problem: Problem, state: State) -> Tensor:
@@ -100,11 +104,11 @@ class Search(ABC, Generic[State]):
 class Breaks:
     """What a search found for each of N images."""
 
-    adv_NCHW: (
-        Tensor  #: the image that fooled the network, else the nearest miss of all targets' last
-    )
+    #: The image that fooled the network, else the nearest miss among the images that the searches
+    #: toward each target ended with.
+    adv_NCHW: Tensor
     step_N: Tensor  #: steps spent on it, over all targets, up to its fall; 0 if it needed none
-    target_N: Tensor  #: aimed at when it fell, −1 if it did not fall or none was aimed at
+    target_N: Tensor  #: class aimed at when it fell; −1 if it did not fall or there was none
     fell_N: Tensor  #: whether a fresh forward pass confirmed that it is misclassified
 
     @classmethod
@@ -118,10 +122,10 @@ def run_search(
 ) -> Breaks:
     """Search for a misclassified neighbour of every image that is classified correctly.
 
-    Targets (in order, None for an untargeted search; not the problem's own) are tried one after the
-    other, each from a fresh start, until the image falls. A hit counts once a fresh forward pass
-    confirms it; otherwise the search goes on. `capacity` is the number of slots: images per forward
-    pass.
+    The classes in `targets_NM` (None for an untargeted search; the problem's own targets are
+    ignored) are tried in order, each from a fresh start, until the image falls. A hit counts once a
+    fresh forward pass confirms it; otherwise the search goes on. `capacity` is the number of slots:
+    images per forward pass.
     """
     look_every = LOOK_EVERY.get(problem.x_BCHW.device.type, _LOOK_EVERY_ELSEWHERE)
     board = _Board(problem, targets_NM, search.steps)
@@ -155,7 +159,7 @@ class _Slots(Generic[State]):
         return most - max(self.steps)
 
 
-#: Its tensors with slots first.
+#: The fields of `_Slots` that are tensors with slots first.
 _BY_SLOT = ("image_L", "round_L", "step_L", "fell_at_L", "found_LCHW")
 
 

@@ -62,11 +62,20 @@ class Cascade:
 def draw_sample(
     labels_S: NDArray[np.int64], indices_S: NDArray[np.int64], size: int, seed: int
 ) -> NDArray[np.int64]:
-    """Choose survivors for an audit, all where there are no more than `size`: places, ascending.
+    """Choose survivors for an audit: classes in proportion, at random within a class.
 
-    Classes are drawn in proportion, and at random within a class. Shares are rounded up, so that no
-    class is looked at less closely than `size` in S: the bound in `ferd_eval.metrics.sanity.audit`
-    rests on it. The draw is keyed by seed and place in the data set: order and shards have no say.
+    Shares are rounded up, so that no class is looked at less closely than `size` in S: the bound
+    in `ferd_eval.metrics.sanity.audit` rests on it. The draw is keyed by the image: order and
+    shards have no say.
+
+    Args:
+        labels_S: true classes of the S survivors.
+        indices_S: their places in the data set.
+        size: how many to choose at least; all when there are fewer.
+        seed: the run's seed.
+
+    Returns:
+        Positions among the S, ascending.
     """
     if size >= len(labels_S):
         return np.arange(len(labels_S))

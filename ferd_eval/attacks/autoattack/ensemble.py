@@ -127,7 +127,10 @@ def audited(sample: int = AUDIT_SAMPLE) -> Cascade:
 
 
 def as_in_torchattacks() -> Cascade:
-    """What torchattacks ≥ 3.3 calls AutoAttack: 10 iterations, all targets, Square rescaled."""
+    """What torchattacks ≥ 3.3 calls AutoAttack when told the number of classes.
+
+    10 iterations, all other classes as targets, and Square's schedule rescaled.
+    """
     searches = (
         APGDCE(iterations=10),
         APGDT(iterations=10),

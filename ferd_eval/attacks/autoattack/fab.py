@@ -47,7 +47,8 @@ class FABT(Search[FABState]):
     family = "fab-t"
     forward_per_step = 2
     iterations: int = 100  #: steps toward each class
-    alpha_max: float = 0.1  #: largest weight of the clean image's projection
+    #: Largest weight of the clean image's projection against the walk's own.
+    alpha_max: float = 0.1
     eta: float = 1.05  #: how far past the boundary a projection goes, 1 being on it
     beta: float = 0.9  #: where to go on after a misclassified image: 1 there, 0 clean
 

@@ -20,8 +20,9 @@ class SameImages:
     """Who is right on which image under one attack."""
 
     label_N: NDArray[np.int64]  #: the class of each image
-    fold_N: NDArray[np.int64]  #: part of its class, the same for an image whatever was asked of it
-    right_RN: NDArray[np.bool_]  #: right; under a targeted attack, whatever the class aimed at
+    fold_N: NDArray[np.int64]  #: a part of its class, the same for an image in every comparison
+    #: Whether each run is right; under a targeted attack, whatever the class aimed at.
+    right_RN: NDArray[np.bool_]
     class_names: tuple[str, ...]
 
     @classmethod

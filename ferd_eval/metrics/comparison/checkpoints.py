@@ -44,7 +44,8 @@ class ClassDelta:
     #: That there is no difference, for this class on its own: exact McNemar test, or with several
     #: seeds a t test.
     p: float | None = None
-    p_holm: float | None = None  #: adjusted for all classes (Holm 1979); significant up to 0.05
+    #: `p` adjusted for all classes (Holm 1979); significant up to 0.05.
+    p_holm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,11 @@ class Comparison:
 
 
 def compare(first: Outcomes, second: Outcomes, attack: str, margin: float = MARGIN) -> Comparison:
-    """Compare two runs; UserError unless both were scored on the same images under this attack."""
+    """Compare two runs.
+
+    Raises:
+        UserError: they were not scored on the same images, or not under this attack.
+    """
     return compare_pair(SameImages.of([first, second], attack), 0, 1, attack, margin)
 
 

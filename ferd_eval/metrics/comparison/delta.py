@@ -57,7 +57,7 @@ class Delta:
     first: float | None = None
     second: float | None = None
     value: float | None = None
-    #: two-sided; None where it cannot be told: for the lowest classes where one has fewer than
+    #: Two-sided; None where it cannot be told: for the lowest classes where one has fewer than
     #: `FOLDS` images, for spread where one has fewer than 2, over seeds where an accuracy is
     #: `stuck` and never varies.
     interval95: tuple[float, float] | None = None

@@ -122,7 +122,10 @@ class Paired:
         return lost - regained
 
     def gap_at_most(self, level: float) -> NDArray[np.float64]:
-        """The same from above: the gap the other way round, from below."""
+        """One-sided upper limit of the gap that holds with probability 1 − `level` or more.
+
+        The gap the other way round, from below.
+        """
         turned = Paired(self.n_K, self.both_K, self.second_only_K, self.first_only_K)
         return -turned.gap_at_least(level)
 

@@ -44,7 +44,8 @@ class PairwiseTests:
 
     groups: Sequence[RunGroup]
     attack: str
-    same_images: bool = field(init=False)  #: on which alone they can be compared
+    #: Whether they were scored on the same images, and so can be compared.
+    same_images: bool = field(init=False)
     _images: SameImages | None = field(init=False)
     _resampled: ResampledRuns | None = field(init=False, default=None)
     _known: dict[tuple[int, int], Comparison | None] = field(init=False, default_factory=dict)
@@ -61,8 +62,12 @@ class PairwiseTests:
     def tied(self, first: int, second: int, figure: Figure) -> bool | None:
         """Whether the 95 % interval of a difference holds 0; None where there is no interval.
 
-        A difference of 0 is told from nothing, with or without one. The figure is debiased where
-        comparisons debias it; None comes back of one that they leave out.
+        A difference of 0 is told from nothing, with or without one.
+
+        Args:
+            first: place of a group.
+            second: place of another.
+            figure: debiased where comparisons debias it; None comes back of one they leave out.
         """
         if not figure.compared:
             return None

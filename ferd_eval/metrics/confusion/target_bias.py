@@ -42,10 +42,13 @@ class TargetExcess:
     n: int  #: images aimed at it (and at another class too)
     success: float | None  #: the share of them that reached it
     success95: tuple[float, float] | None  #: Wilson; attempts at one class are on different images
-    excess: float | None  #: less how often they reached the other classes they were aimed at
+    #: `success` − how often the same images reached the other classes they were aimed at.
+    excess: float | None
     excess95: tuple[float, float] | None  #: interval of `excess`, for all classes at once
-    clean_rate: float | None  #: of them taken for it without an attack; None if unknown
-    clean_share: float | None  #: of all errors without an attack; None if unknown or none
+    #: Share of the same images taken for it without an attack; None if unknown.
+    clean_rate: float | None
+    #: Its share of all errors without an attack; None if unknown or without errors.
+    clean_share: float | None
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,9 @@ class TargetEffect:
 
     images: int  #: images aimed at two classes or more; others cannot tell and are left out
     most_targets: int  #: classes that an image was aimed at, at most
-    p: float  #: of "no class is reached more or less often than others by the same images"
+    #: Of "no class is reached more or less often than the others that the same images were aimed
+    #: at".
+    p: float
     easier: tuple[int, ...]  #: classes whose interval of the excess is above, or below, 0
     harder: tuple[int, ...]
     per_target: tuple[TargetExcess, ...]
@@ -122,9 +127,10 @@ def target_effect(
     names: Sequence[str],
     clean_A: ArrayLike | None = None,
 ) -> TargetEffect | None:
-    """Compare the classes aimed at in A attempts; an image is aimed at a class at most once.
+    """Compare the classes aimed at, by A attempts, each on the image that `images_A` tells.
 
-    Clean predictions are negative where unknown.
+    An image is aimed at a class at most once. `clean_A` are the predictions without an attack,
+    negative where unknown.
     """
     _, first_N, image_A, aims_N = np.unique(
         np.asarray(images_A), return_index=True, return_inverse=True, return_counts=True
@@ -255,8 +261,8 @@ def _variance(
 ) -> NDArray[np.float64]:
     """Variance of K totals over images, of which n are drawn from each of S true classes.
 
-    Given are sums over the images of a true class of what they add, and of its square. A class with
-    a single image has no variance to estimate and enters with its square.
+    `sum_SK` and `square_SK` are sums over the images of a true class of what they add, and of its
+    square. A true class with a single image has no variance to estimate and enters with its square.
     """
     n_S1 = n_S[:, None]
     within_SK = square_SK - sum_SK**2 / np.maximum(n_S1, 1)

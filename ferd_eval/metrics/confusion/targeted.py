@@ -27,7 +27,9 @@ class Aimed:
 class TargetedSuccess:
     """Success of a targeted attack, a prediction of the very class aimed at."""
 
-    success: NDArray[np.float64]  #: K × K rates, true class by class aimed at; NaN where none was
+    #: K × K rates, rows true classes, columns the class aimed at; NaN where none was aimed (null in
+    #: JSON).
+    success: NDArray[np.float64]
     attempts: NDArray[np.int64]  #: K × K number of images in each cell
     by_target: tuple[Aimed, ...]
     by_source: tuple[Aimed, ...]

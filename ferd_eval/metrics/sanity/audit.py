@@ -25,7 +25,7 @@ class AuditBound:
     n: int  #: images
     survivors: int  #: images that the stages before the audit left standing
     sampled: int  #: how many of them the audit attacked
-    broken: int  #: how many of those fell. They count as not robust.
+    broken: int  #: how many of those fell; they count as not robust
     most_hidden: int  #: with 95 % confidence, at most so many of the others would have fallen
     accuracy: float | None  #: as measured; what is hidden counts as robust
     lower: float | None  #: accuracy if all of `most_hidden` fell
@@ -49,14 +49,19 @@ class Audit:
 
     @property
     def floor95(self) -> float | None:
-        """With 95 % confidence every class is at least this accurate (intersection–union, Berger
-        1982)."""
+        """With 95 % confidence every class is at least this accurate, had all been attacked.
+
+        The lowest limit of a class, each at 95 % (intersection–union, Berger 1982).
+        """
         return min((c.floor95 for c in self.per_class if c.floor95 is not None), default=None)
 
 
 def audit(rows: pd.DataFrame, audited: Sequence[int], num_classes: int) -> Audit:
-    """The bounds of an audited attack, from one row an image and the sample's places in the data
-    set."""
+    """The bounds of one audited attack.
+
+    `rows` are its outcomes, one row an image; `audited` are the data-set places of the images in
+    the sample.
+    """
     in_sample_N = rows["index"].isin(np.asarray(audited, dtype=np.int64)).to_numpy()
     correct_N = rows["correct"].to_numpy()
     counts = pd.DataFrame(

@@ -41,7 +41,7 @@ class Check:
     status: Status
     statement: str  #: the finding as a sentence that stands alone
     classes: tuple[str, ...] = ()  #: those a warning is about; empty if it is about all
-    per_class: Counts | None = None  #: the counts behind it, where counting makes sense
+    per_class: Counts | None = None  #: the counts behind it, where they make sense by class
 
 
 @dataclass(frozen=True)

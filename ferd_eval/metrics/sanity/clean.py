@@ -67,7 +67,11 @@ def near_chance(accuracy: float, num_classes: int) -> bool:
 
 
 def _why(manifest: Mapping[str, Any], hits_KK: NDArray[np.int64], *, was_trained: bool) -> str:
-    """Possible reasons of accuracy near chance, as far as the run can tell; the likeliest first."""
+    """Possible reasons of accuracy near chance, as far as the run can tell; the likeliest first.
+
+    `hits_KK` counts images by label and prediction; `was_trained` says that the checkpoint records
+    a better accuracy of itself.
+    """
     trial = manifest.get("trial") or {}
     better = trial.get("better")
     if better:

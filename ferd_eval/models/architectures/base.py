@@ -45,11 +45,12 @@ class Architecture(ABC):
     rows: ClassVar[tuple[ArchitectureRow, ...]] = ()
     #: Spellings of the name, lower case with hyphens; its groups are named like fields.
     pattern: ClassVar[re.Pattern[str]]
-    stem_key: ClassVar[str] = "conv1.weight"  #: of the first convolution, and the last layer
-    head_key: ClassVar[str] = "linear.weight"
+    stem_key: ClassVar[str] = "conv1.weight"  #: key of the first convolution
+    head_key: ClassVar[str] = "linear.weight"  #: key of the last linear layer
     #: Other spellings of the keys: pattern and replacement, applied to every key of a file.
     key_aliases: ClassVar[tuple[tuple[re.Pattern[str], str], ...]] = ()
-    unused_keys: ClassVar[re.Pattern[str] | None] = None  #: in public files, but never used
+    #: Keys that public files of this family carry and the forward pass never uses.
+    unused_keys: ClassVar[re.Pattern[str] | None] = None
 
     @property
     @abstractmethod
@@ -63,8 +64,10 @@ class Architecture(ABC):
 
     @property
     def twins(self) -> tuple[Self, ...]:
-        """Architectures with the same keys and another forward pass, for ``--arch``; the likeliest
-        first."""
+        """Architectures with the same keys and another forward pass, which only ``--arch`` chooses.
+
+        The likeliest come first.
+        """
         return ()
 
     @property
@@ -202,7 +205,9 @@ def load_weights(network: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module
     """Give `network` (which may be on the meta device) copies of `tensors`, as float32.
 
     The keys must fit; keys that the network lacks are left out, and batch counters that the file
-    lacks are zero. UserError: a weight is stored as integers, booleans or complex numbers.
+    lacks are zero.
+
+    UserError: a weight is stored as integers, booleans or complex numbers.
     """
     weights: dict[str, Tensor] = {}
     expected = network.state_dict()

@@ -45,12 +45,11 @@ EXTERNAL_ROWS = (
 class ExternalNetwork:
     """A network somebody else's code built, still with fresh weights."""
 
-    name: str  #: as the user gave it, e.g. ``"torchvision:resnet18"``.
+    name: str  #: as the user gave it, e.g. ``"torchvision:resnet18"``
     network: nn.Module  #: B×C×H×W to B×K
     decided_by: str  #: who built it, as a sentence
-    normalization: Normalization | None = (
-        None  #: that its own weights were trained with; None: unknown
-    )
+    #: The one that the source's own weights were trained with; None where it does not say.
+    normalization: Normalization | None = None
     file_sha256: str | None = None  #: of the user's file
 
 
@@ -62,7 +61,10 @@ def is_external(name: str) -> bool:
 def build_external(
     name: str, *, num_classes: int | None, in_channels: int | None
 ) -> ExternalNetwork:
-    """Build ``torchvision:NAME``, ``timm:NAME`` or ``robustbench:ID``; UserError if that fails."""
+    """Build ``torchvision:NAME``, ``timm:NAME`` or ``robustbench:ID``.
+
+    UserError: the package is missing or broken, or has no such network.
+    """
     source, _, inner = name.partition(":")
     return _BUILDERS[source](inner, num_classes, in_channels)
 

@@ -121,8 +121,10 @@ class PreActResNet(StemmedArchitecture):
 
     @property
     def public_twins(self) -> tuple[Self, ...]:
-        """The other shortcut, without final batch norm; with it every public file found is of the
-        usual kind."""
+        """The other shortcut, where there is no final batch normalisation.
+
+        With it every public file found is of the usual kind.
+        """
         return () if self.final_bn else self.twins[:1]
 
     def build(self) -> nn.Module:

@@ -44,7 +44,16 @@ def list_architectures() -> tuple[ArchitectureRow, ...]:
 
 
 def build_architecture(name: str, *, num_classes: int, in_channels: int = 3) -> Architecture:
-    """The architecture of a name, which builds the network; UserError where there is none."""
+    """The architecture of a name; its ``build()`` gives the network.
+
+    Args:
+        name: as in `list_architectures`, e.g. ``"resnet18"``.
+        num_classes: K, the number of logits.
+        in_channels: C of the images.
+
+    Raises:
+        UserError: no family knows the name, or the numbers make no network.
+    """
     if num_classes < 1 or in_channels < 1:
         raise UserError(
             f"--arch {name} cannot have {num_classes} classes and {in_channels} input channels; "
@@ -68,11 +77,16 @@ class Match:
 
 
 def detect(tensors: Mapping[str, Tensor], *, name: str | None = None) -> Match:
-    """Find the architecture whose keys and shapes are exactly those of a clean state dict.
+    """Find the architecture whose keys and shapes are exactly those of `tensors`.
 
-    Under a `name` (``--arch``) only that one is considered. UnknownNetworkError: none fits, with
-    the nearest one and what differs; or several do, with all. UserError: `name` is not known, or
-    does not fit.
+    Args:
+        tensors: a clean state dict.
+        name: only this architecture is considered (``--arch``).
+
+    Raises:
+        UnknownNetworkError: none fits, with the nearest one and what differs; or several do, with
+            all.
+        UserError: `name` is not known, or does not fit.
     """
     proposals = _propose(tensors)
     if name is not None:
