@@ -73,8 +73,11 @@ def _counterpart(
 
     whole: Attack | Cascade = planned.attack
     if isinstance(whole, Cascade):
-        stages, audits = (tuple(map(stand_in, each)) for each in (whole.stages, whole.audits))
-        stood_in: Attack | Cascade = replace(whole, stages=stages, audits=audits)
+        stood_in: Attack | Cascade = replace(
+            whole,
+            stages=tuple(map(stand_in, whole.stages)),
+            audits=tuple(map(stand_in, whole.audits)),
+        )
     else:
         stood_in = stand_in(whole)
     if stood_in == whole:

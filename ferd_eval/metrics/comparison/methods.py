@@ -53,9 +53,16 @@ def compare_methods(
 ) -> Comparison:
     """Compare two methods by networks of several seeds.
 
-    By seed, both sides give their runs in the same order of seeds, and those of one seed share all
-    that it decides (and the teacher): differences are taken seed by seed. UserError: fewer than
-    three runs a side, other images, or by seed with unequal numbers.
+    Args:
+        first: runs of the first method, one a seed.
+        second: runs of the second.
+        attack: compared under this one.
+        by_seed: both sides give their runs in the same order of seeds, and those of one seed share
+            all that the seed decides (and the teacher): differences are taken seed by seed.
+        margin: loss on average that the verdict takes for none.
+
+    Raises:
+        UserError: fewer than three runs a side, other images, or by seed with unequal numbers.
     """
     seeds = (len(first), len(second))
     if min(seeds) < FEWEST_SEEDS:
@@ -279,10 +286,12 @@ def _class_deltas(sample: _Sample, names: Sequence[str]) -> tuple[ClassDelta, ..
         whole[sample.present] = values_K
         return whole
 
+    n_of_all = np.zeros(len(names), dtype=np.int64)
+    n_of_all[sample.present] = sample.n_KF.sum(axis=1)
     return by_class(
         ClassDelta,
         names,
-        n=np.nan_to_num(of_all(sample.n_KF.sum(axis=1))).astype(np.int64),
+        n=n_of_all,
         first=of_all(first_K),
         second=of_all(second_K),
         value=of_all(value_K),

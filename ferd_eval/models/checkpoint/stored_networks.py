@@ -65,7 +65,8 @@ class _StateDict:
 
     path: tuple[str, ...]  #: keys of the containers that lead to it, outermost first
     content: object
-    around: tuple[tuple[Mapping[Any, object], str], ...]  #: these, with the key followed
+    #: These containers, each with the key that was followed.
+    around: tuple[tuple[Mapping[Any, object], str], ...]
     also: list[tuple[str, ...]] = field(default_factory=list)  #: other paths to it
 
     @property
@@ -88,8 +89,9 @@ class StoredNetwork:
     """One network of a file."""
 
     source: _StateDict  #: the state dict it lies in, perhaps beside others
-    prefix: str  #: prefix of its keys there, e.g. ``"module.student."``.
-    keys: tuple[str, ...]  #: its keys there; normalisation constants may lie beside the prefix
+    prefix: str  #: prefix of its keys there, e.g. ``"module.student."``
+    #: Its keys there, with normalisation constants that lie beside the prefix.
+    keys: tuple[str, ...]
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -122,8 +124,10 @@ class StoredNetwork:
         return _any(_BESIDE, self.words)
 
     def stands(self, role: Role, *, letters: bool) -> int:
-        """0 for this role, 1 for none, 2 for the other role, 3 for a copy; `letters`: a single s or
-        t counts."""
+        """0 for this role, 1 for none, 2 for the other role, 3 for an attacker's copy.
+
+        `letters` says whether a single s or t counts.
+        """
         if _any(_ATTACKER, self.words):
             return 3
         student = _any(_STUDENT, self.words) or (letters and "s" in self.words)
@@ -198,8 +202,9 @@ def choose_network(
 ) -> Choice:
     """Take the network that is meant, by its `key` (a name, or the last parts of one) or the rule.
 
-    `size` is that of the file in bytes. Refused: no rule decides, nothing has the name, or numbers
-    cannot be compared.
+    `content` is all that was read from the file, `networks` what `stored_networks` found in it (one
+    or more), `role` what the network is wanted for, `size` that of the file in bytes. Refused: no
+    rule decides, nothing has the name, or numbers cannot be compared.
     """
     flag = _FLAGS[role]
     # A single s may mean small. It means student where all others are labelled, too.
@@ -225,7 +230,7 @@ def choose_network(
     left = [network for network in others if network not in copies]
     if not left:
         return Choice(taken, copies=tuple(copies))
-    reasons = [f"{flag} {key}"] if key else _reasons(taken, left, role, letters=letters)
+    reasons = [f"{flag} {key}"] if key is not None else _reasons(taken, left, role, letters=letters)
     names = [f"{n.label} (the same weights)" if n in copies else n.label for n in others]
     said = (
         f"the file holds {len(others) + 1} networks: {taken.label} was taken "
