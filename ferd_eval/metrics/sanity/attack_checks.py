@@ -43,17 +43,12 @@ _AUTOATTACK = ("aa", "aa-audited")
 
 @dataclass(frozen=True)
 class Ball:
-    """The attacks that a run made at one ε.
+    """The attacks that a run made at one ε."""
 
-    Attributes:
-        eps_text: ε as printed, None where it is unknown.
-        suffix: what names and sentences add where a run has several ε.
-        ids: family → attack; of several presets the plain one, else the first.
-    """
-
-    eps_text: str | None
-    suffix: str
-    ids: Mapping[str, str]
+    outcomes: Outcomes  #: of the run
+    eps_text: str | None  #: ε as printed, None where it is unknown
+    suffix: str  #: what names and sentences add where a run has several ε
+    ids: Mapping[str, str]  #: family → attack; of several presets the plain one, else the first
     _pairs: dict[tuple[str, str], Paired] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -66,23 +61,23 @@ class Ball:
         """The most thorough AutoAttack run."""
         return next((self.ids[family] for family in _AUTOATTACK if family in self.ids), None)
 
-    def pair(self, outcomes: Outcomes, first: str | None, second: str | None) -> Paired | None:
+    def pair(self, first: str | None, second: str | None) -> Paired | None:
         """Two attacks, where both were made on some of the same images; counted once."""
         if first is None or second is None:
             return None
         if (first, second) not in self._pairs:
-            self._pairs[first, second] = Paired.of(outcomes, first, second)
+            self._pairs[first, second] = Paired.of(self.outcomes, first, second)
         pair = self._pairs[first, second]
         return pair if pair.n_K.any() else None
 
 
-def attack_checks(outcomes: Outcomes, balls: Sequence[Ball]) -> Iterator[Check]:
+def attack_checks(balls: Sequence[Ball]) -> Iterator[Check]:
     """Compare the attacks of each ball, "not measured" where none has what it takes."""
     for name, (question, needed, answer) in _QUESTIONS.items():
         found = [
             finding.answers(name + ball.suffix, question)
             for ball in balls
-            if (finding := answer(outcomes, ball))
+            if (finding := answer(ball))
         ]
         missing = Finding(None, f"This takes {needed} at one ε.")
         yield from found or [missing.answers(name, question)]
@@ -105,15 +100,14 @@ def balls_of(outcomes: Outcomes) -> list[Ball]:
             ids[family] = attack
     several = len(found) > 1
     return [
-        Ball(texts[key], f" at ε = {texts[key]}" if several and texts[key] else "", ids)
+        Ball(outcomes, texts[key], f" at ε = {texts[key]}" if several and texts[key] else "", ids)
         for key, ids in found.items()
     ]
 
 
-def _masking(outcomes: Outcomes, ball: Ball) -> Finding | None:
+def _masking(ball: Ball) -> Finding | None:
     """Whether one step breaks images that twenty leave."""
     return _upside_down(
-        outcomes,
         ball,
         {"FGSM": ball.ids.get("fgsm"), "PGD": ball.pgd},
         "gradients are probably masked, and robust accuracy is overstated.",
@@ -121,10 +115,9 @@ def _masking(outcomes: Outcomes, ball: Ball) -> Finding | None:
     )
 
 
-def _failing(outcomes: Outcomes, ball: Ball) -> Finding | None:
+def _failing(ball: Ball) -> Finding | None:
     """Whether PGD breaks images that AutoAttack leaves."""
     return _upside_down(
-        outcomes,
         ball,
         {"PGD": ball.pgd, "AutoAttack": ball.autoattack},
         "AutoAttack got no hold on this network, and its figure is no worst case.",
@@ -133,15 +126,15 @@ def _failing(outcomes: Outcomes, ball: Ball) -> Finding | None:
 
 
 def _upside_down(
-    outcomes: Outcomes, ball: Ball, attacks: Mapping[str, str | None], means: str, means_there: str
+    ball: Ball, attacks: Mapping[str, str | None], means: str, means_there: str
 ) -> Finding | None:
     """McNemar: of the images that one of two breaks, at most half should be the weaker's."""
-    pair, (weak, strong) = ball.pair(outcomes, *attacks.values()), attacks
+    pair, (weak, strong) = ball.pair(*attacks.values()), attacks
     if pair is None:
         return None
     weak_K, either_K = pair.second_only_K, pair.second_only_K + pair.first_only_K
     overall, inverted = excess(weak_K, either_K, 0.5)
-    those = pick(outcomes.class_names, inverted)
+    those = pick(ball.outcomes.class_names, inverted)
     weaker, either = int(weak_K.sum()), int(either_K.sum())
     found = (
         f"{weak} breaks {images(weaker)} that {strong} does not, {strong} "
@@ -160,9 +153,9 @@ def _upside_down(
     return Finding(overall or len(those) > 0, found, those, per_class)
 
 
-def _weakness(outcomes: Outcomes, ball: Ball) -> Finding | None:
+def _weakness(ball: Ball) -> Finding | None:
     """A gap that the sample shows to be wide, overall or in a class."""
-    pair, names = ball.pair(outcomes, ball.pgd, ball.autoattack), outcomes.class_names
+    pair, names = ball.pair(ball.pgd, ball.autoattack), ball.outcomes.class_names
     if pair is None:
         return None
     gap_K, total = pair.gap(), pair.total()
@@ -186,9 +179,9 @@ def _weakness(outcomes: Outcomes, ball: Ball) -> Finding | None:
     return Finding(overall or len(those) > 0, f"{found}.", those, per_class)
 
 
-def _lowest(outcomes: Outcomes, ball: Ball) -> Finding | None:
+def _lowest(ball: Ball) -> Finding | None:
     """Whether another class is lowest, and whether more than chance turned the order round."""
-    pair, names = ball.pair(outcomes, ball.pgd, ball.autoattack), outcomes.class_names
+    pair, names = ball.pair(ball.pgd, ball.autoattack), ball.outcomes.class_names
     if pair is None:
         return None
     first_K, second_K = pair.first_right, pair.second_right
@@ -237,11 +230,12 @@ def _below(
     return p < level
 
 
-def _square(outcomes: Outcomes, ball: Ball) -> Finding | None:
+def _square(ball: Ball) -> Finding | None:
     """Images that Square broke, of those that it was shown."""
     attack = ball.autoattack
     if attack is None:
         return None
+    outcomes = ball.outcomes
     rows, names = outcomes.of(attack), outcomes.class_names
     stage_N = rows["stage"].str.partition(">")[0]
     at_first = rows["clean_pred"]  # negative where it is unknown
@@ -267,17 +261,17 @@ def _square(outcomes: Outcomes, ball: Ball) -> Finding | None:
     return Finding(warn, found + (": gradients may be masked." if warn else "."), those, per_class)
 
 
-def gap_in(outcomes: Outcomes, ball: Ball) -> AttackGap | None:
+def gap_in(ball: Ball) -> AttackGap | None:
     """The gap PGD − AutoAttack; None where one of them did not run."""
     pgd, strong = ball.pgd, ball.autoattack
-    pair = ball.pair(outcomes, pgd, strong)
+    pair = ball.pair(pgd, strong)
     if pair is None or pgd is None or strong is None:
         return None
-    return attack_gap(pair, pgd, strong, ball.eps_text, outcomes.class_names)
+    return attack_gap(pair, pgd, strong, ball.eps_text, ball.outcomes.class_names)
 
 
 #: Name → question, the attacks it takes, and who answers.
-_QUESTIONS: Mapping[str, tuple[str, str, Callable[[Outcomes, Ball], Finding | None]]] = {
+_QUESTIONS: Mapping[str, tuple[str, str, Callable[[Ball], Finding | None]]] = {
     "FGSM against PGD": (
         "Does one step break images that twenty steps leave? Then gradients mislead.",
         "fgsm and pgd", _masking,

@@ -29,6 +29,6 @@ def trust_panel(outcomes: Outcomes) -> TrustPanel:
     """Answer every question that the run's attacks and its look at the network can answer."""
     balls = balls_of(outcomes)
     network = network_checks(outcomes.manifest.get("diagnosis"), outcomes.class_names)
-    gaps = [gap for ball in balls if (gap := gap_in(outcomes, ball))]
-    checks = (*clean_checks(outcomes), *attack_checks(outcomes, balls), *network)
+    gaps = [gap for ball in balls if (gap := gap_in(ball))]
+    checks = (*clean_checks(outcomes), *attack_checks(balls), *network)
     return TrustPanel(checks, tuple(gaps))
