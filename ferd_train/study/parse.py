@@ -221,11 +221,14 @@ def _common_eps(rows: Sequence[MethodRow], where: str) -> str:
 
 
 def _selection(content: Mapping[str, Any], students: Sequence[Trial]) -> Callable[[Trial], bool]:
-    known = {key: [_properties(each)[key] for each in students] for key in _properties(students[0])}
+    """Which students ``skip`` and ``only`` leave."""
+    all_own = [_properties(each) for each in students]
+    known = {key: [own[key] for own in all_own] for key in all_own[0]}
     skip, only = (_patterns(content, name, known) for name in ("skip", "only"))
 
     def fits(trial: Trial, pattern: Mapping[str, Sequence[Any]]) -> bool:
-        return all(_properties(trial)[key] in values for key, values in pattern.items())
+        own = _properties(trial)
+        return all(own[key] in values for key, values in pattern.items())
 
     def wanted(trial: Trial) -> bool:
         if only and not any(fits(trial, pattern) for pattern in only):

@@ -54,9 +54,11 @@ class TableRow:
         entry = self.entries.get(column.evaluation.name)
         if entry is None:
             return SeedMean(None, None), 0
-        scores = [card.attacks[column.attack] for card in entry.cards]
-        keys = [board_figures(len(each.per_class))[figure].key for each in scores]
-        values = [each.figures[key] for each, key in zip(scores, keys, strict=True)]
+        values = []
+        for card in entry.cards:
+            scores = card.attacks[column.attack]
+            key = board_figures(len(scores.per_class))[figure].key
+            values.append(scores.figures[key])
         return seed_mean(values), len(values)
 
     def seconds(self) -> tuple[float, float] | None:
