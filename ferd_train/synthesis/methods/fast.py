@@ -139,13 +139,15 @@ class Fast(Synthesis):
         recipe, setting = self._recipe, self.setting
         with watched(self._matching) as distances:
             teacher_BK = setting.teacher(seen_BCHW)
-        terms: dict[str, Callable[[], Tensor]] = {
-            "bn": lambda: torch.stack(distances).sum(),
-            "oh": lambda: one_hot(teacher_BK, labels_B),
-        }
+        terms = recipe.on(
+            bn=lambda: torch.stack(distances).sum(),
+            oh=lambda: one_hot(teacher_BK, labels_B),
+        )
         if competes:
-            terms["adv"] = lambda: agreeing_minus_kl(teacher_BK, setting.student(seen_BCHW))
-        return recipe.on(**terms)
+            terms |= recipe.on(
+                adv=lambda: agreeing_minus_kl(teacher_BK, setting.student(seen_BCHW))
+            )
+        return terms
 
     def _learn(self, gradients: list[Tensor]) -> None:
         for parameter, gradient in zip(self._generator.parameters(), gradients, strict=True):
