@@ -205,5 +205,5 @@ class MomentumMatching(BatchNormMatching):
         return {"past": self._past}
 
     def load_state_dict(self, state: dict[str, Any], /) -> None:
-        known, _ = statistics(self.layers[0])
-        self._past = [(mean.to(known), variance.to(known)) for mean, variance in state["past"]]
+        device = statistics(self.layers[0])[0].device
+        self._past = [(mean.to(device), variance.to(device)) for mean, variance in state["past"]]
