@@ -94,22 +94,20 @@ def _validate_teacher(
             _require_images(teacher, images)
             for state in alone:
                 _require_same_teacher(state, teacher, study.evaluations)
+
+    def look_at_images(recipe: StudentRecipe, teacher: FrozenTeacher) -> None:
+        _require_images(teacher, images)
+
+    def begin(recipe: StudentRecipe, teacher: FrozenTeacher) -> None:
+        validate_student(recipe, teacher, load_shown_images(recipe, teacher, data))
+
+    usual = StudentRecipe().arch
     for row in rows.values():
         with _placing(f"{row.where}: teachers.{source.name}: "):
             intention = Intention(
                 row.base, row.recipe, row.stated, study.dataset, "write ", _as_table
             )
-
-            def begin(recipe: StudentRecipe, teacher: FrozenTeacher) -> None:
-                validate_student(recipe, teacher, load_shown_images(recipe, teacher, data))
-
-            teacher = fitting_teacher(
-                intention,
-                load,
-                StudentRecipe().arch,
-                lambda recipe, teacher: _require_images(teacher, images),
-                begin,
-            )
+            teacher = fitting_teacher(intention, load, usual, look_at_images, begin)
             of_row = [state for state in own if state.trial.row == row and state in wanted]
             said = caution(intention, teacher)
             if said and not all(state.is_trained() for state in of_row):
