@@ -75,7 +75,10 @@ def public_set(name: str) -> DatasetInfo | None:
 
 @dataclass(frozen=True)
 class TeacherReading:
-    """How a teacher's file is read, as of ``ferd-eval score``; without a key, the teacher."""
+    """How a teacher's file is read, by the options of ``ferd-eval score``.
+
+    Of a file with several networks, no key takes the teacher.
+    """
 
     key: str | None = None
     arch: str | None = None

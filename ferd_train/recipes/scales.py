@@ -42,9 +42,9 @@ def laboratory(
 ) -> StudentRecipe:
     """Grey 28×28 images at ε = 0.1, a student of half the packaged teacher's width, 18 × 80 steps.
 
-    Without a loss it is RSLAD's with even weights, the λ1 = λ2 = 1/2 of the variant `ferd`, so that
-    methods differ by their images; without `reweighting`, classes are drawn evenly. The warm-up's
-    epochs only make images; 18 train the student.
+    No `loss` is RSLAD's with even weights, the λ1 = λ2 = 1/2 of the variant `ferd`, so that methods
+    differ by their images; no `reweighting` draws classes evenly. The `warmup` epochs, part of
+    `epochs`, only make images; 18 train the student.
     """
     return StudentRecipe(
         arch="resnet8-w8",

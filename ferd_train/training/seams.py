@@ -43,7 +43,7 @@ Part = Remembering | Tensor | torch.Generator | list[Tensor]
 
 @dataclass(frozen=True)
 class Seam:
-    """A place in an epoch, counted from 1: so many steps of a phase, by its name, are done."""
+    """A place in an epoch, which is counted from 1: `done` of a phase's `steps` lie behind it."""
 
     epoch: int
     phase: str

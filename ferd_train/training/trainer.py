@@ -57,7 +57,8 @@ class Trainer(ABC, Generic[Log]):
     Attributes:
         logs: figures of the finished epochs.
         seams: where the run may be left within an epoch.
-        recipe, network, peak_lr: of the run; a subclass sets them, and the phases of an epoch.
+        recipe, network, peak_lr, phases: of the run, set by a subclass; `peak_lr` is the recipe's
+            learning rate, `phases` are those of an epoch by name, in order.
     """
 
     recipe: RunRecipe
@@ -103,7 +104,8 @@ class Trainer(ABC, Generic[Log]):
     ) -> None:
         """Train the epochs that are left; the first process saves and reports each.
 
-        `progress` is told of each step, `after_epoch` the figures once the state is saved.
+        `progress` is told of each step, and None for processes that say nothing. `after_epoch` is
+        called with the figures once the state is saved.
 
         Raises:
             UserError: a batch does not fit into memory, or training diverged.

@@ -28,8 +28,11 @@ _AT_ONCE, _STEPS = 500, 10
 
 @dataclass(frozen=True)
 class ValidationFigures:
-    """Accuracies, as fractions: of all images, the mean of the classes under PGD-10 with steps of
-    ε/4, and those of the class with the lowest.
+    """Accuracies, as fractions; ``worst_class`` is that of the class with the lowest.
+
+    Attributes:
+        clean: of all images.
+        pgd: under PGD-10 with steps of ε/4, the mean of the classes.
     """
 
     clean: float
