@@ -241,8 +241,12 @@ def score_checkpoints(
         in_order = [finished[model.name] for model in work.models]
         if work.several and not is_current(root, in_order):
             write_report(root, in_order)
-    table, page = render_terminal(view(in_order)), root / "report.html"
-    show(table, scorecards(in_order), page, as_json=as_json)
+    show(
+        lambda: render_terminal(view(in_order)),
+        lambda: scorecards(in_order),
+        root / "report.html",
+        as_json=as_json,
+    )
 
 
 def _require_room(root: Path, models: Sequence[LoadedModel], *, several: bool) -> None:

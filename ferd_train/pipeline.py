@@ -24,7 +24,7 @@ from ferd_eval.report.api import report_folder
 from ferd_eval.report.comparison.compare import verdict_on
 from ferd_eval.results.manifest import look_up, read_manifest
 from ferd_eval.results.run_folder import find_runs
-from ferd_eval.runtime.console import show
+from ferd_eval.runtime.console import console
 from ferd_eval.runtime.progress import ProgressReporter, duration
 from ferd_eval.runtime.signals import stopping_after
 from ferd_train.distillation.plan import Scoring, StudentPlan
@@ -255,7 +255,8 @@ def _score(
         )
     if len(groups) > 1:
         runs, pages = report_folder(report)
-        show(render_terminal(view(runs)), None, *pages, as_json=False)
+        console().print(render_terminal(view(runs)))
+        print(*pages, sep="\n")
 
 
 def _verdicts(report: Path, teacher: FrozenTeacher, students: Sequence[Path]) -> Iterator[str]:

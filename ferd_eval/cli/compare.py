@@ -46,4 +46,9 @@ def compare(
 
     asked = ComparisonRequest(a, b, reference, attack, margin, out, pair_seeds)
     report, page = compare_runs(asked)
-    show(render_comparison(comparison_view(report)), record(report), page, as_json=json)
+    show(
+        lambda: render_comparison(comparison_view(report)),
+        lambda: record(report),
+        page,
+        as_json=json,
+    )

@@ -104,7 +104,12 @@ def import_(
     with sole_user(out):
         outcomes.save(out)
         write_report(out, [run])
-    show(render_terminal(view([run])), scorecards([run]), out / "report.html", as_json=json)
+    show(
+        lambda: render_terminal(view([run])),
+        lambda: scorecards([run]),
+        out / "report.html",
+        as_json=json,
+    )
 
 
 def _refuse(options: Mapping[str, Any], why: str) -> None:

@@ -60,4 +60,4 @@ def leaderboard(
     classes = {info.name: info.num_classes for info in list_datasets() if info.num_classes}
     board = leaderboard(groups, published, attacks=ids, sort=sort, num_classes=classes)
     page = write_leaderboard(out, board)[-1]
-    show(render_terminal(board), record(board), page, as_json=json)
+    show(lambda: render_terminal(board), lambda: record(board), page, as_json=json)

@@ -23,13 +23,18 @@ def report(
     json: Annotated[bool, typer.Option("--json", help="Print the scorecard as JSON.")] = False,
 ) -> None:
     """Write the reports of a finished run again, from its outcomes."""
-    from rich.console import Group
-
     from ferd_eval.report import render_terminal, scorecards, view
     from ferd_eval.report.api import report_folder
     from ferd_eval.runtime.console import show
 
     runs, pages = report_folder(folder, groups, audit=audit)
     several = len(pages) > 1
-    table = Group() if several else render_terminal(view(runs))
-    show(table, scorecards(runs), *([] if several and json else pages), as_json=json)
+    if several and not json:
+        print(*pages, sep="\n")
+    else:
+        show(
+            lambda: render_terminal(view(runs)),
+            lambda: scorecards(runs),
+            *([] if several else pages),
+            as_json=json,
+        )

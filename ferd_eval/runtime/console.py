@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,12 +21,18 @@ def console(*, stderr: bool = False) -> Console:
     return made
 
 
-def show(result: RenderableType, record: object, *pages: Path, as_json: bool) -> None:
-    """Print a result as a table, or its record as JSON; the paths of its pages come last."""
+def show(
+    table: Callable[[], RenderableType], record: Callable[[], object], *pages: Path, as_json: bool
+) -> None:
+    """Print a result as a table, or as JSON; the paths of its pages come last.
+
+    Args:
+        table, record: make its two forms; only the one asked for is made.
+    """
     if as_json:
-        print(to_json(record), end="")
+        print(to_json(record()), end="")
     else:
-        console().print(result)
+        console().print(table())
     for page in pages:
         print(page, file=sys.stderr if as_json else sys.stdout)
 
