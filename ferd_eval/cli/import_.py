@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ferd_eval.cli.options import config_options
+from ferd_eval.cli.options import config_options, run_option
 from ferd_eval.errors import UserError
-from ferd_eval.evaluation.config import RUN, EvalConfig, flag
+from ferd_eval.evaluation.config import EvalConfig, flag
 
 _IMAGES = "Adversarial images"
-
-_run = partial(typer.Option, rich_help_panel=RUN)
 
 
 @config_options(
@@ -33,23 +30,25 @@ def import_(
             "file of adversarial images (pt, npy or npz).",
         ),
     ],
-    out: Annotated[Path, _run(help="Folder of the run.")],
+    out: Annotated[Path, run_option(help="Folder of the run.")],
     attack: Annotated[
         str | None,
-        _run(help="Attack's name if the files do not say: clean for none; default for images: aa."),
+        run_option(
+            help="Attack's name if the files do not say: clean for none; default for images: aa."
+        ),
     ] = None,
     eps: Annotated[
         str | None,
-        _run(
+        run_option(
             help="L∞ radius of the attacks, as 8/255; images are checked against it, by default "
             "against the data set's."
         ),
     ] = None,
     dataset: Annotated[
-        str | None, _run(help="A name of `ls datasets`, for its class names or its images.")
+        str | None, run_option(help="A name of `ls datasets`, for its class names or its images.")
     ] = None,
     classes: Annotated[
-        str | None, _run(help="Class names: a file with one a line, or a,b,c.")
+        str | None, run_option(help="Class names: a file with one a line, or a,b,c.")
     ] = None,
     name: Annotated[
         str | None,
@@ -64,7 +63,7 @@ def import_(
             metavar="CKPT", help="The network that the images attack.", rich_help_panel=_IMAGES
         ),
     ] = None,
-    json: Annotated[bool, _run("--json", help="Print the scorecard as JSON.")] = False,
+    json: Annotated[bool, run_option("--json", help="Print the scorecard as JSON.")] = False,
     **flags: Any,
 ) -> None:
     """Make a run of predictions or images from another tool.

@@ -1,15 +1,19 @@
-"""Command-line options of `EvalConfig`'s fields, for the commands that take them."""
+"""Command-line options that several commands take: those of the run, and `EvalConfig`'s fields."""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
-from ferd_eval.evaluation.config import EvalConfig, flag
+from ferd_eval.evaluation.config import RUN, EvalConfig, flag
+
+#: An option in the panel of the help that is about the run.
+run_option = partial(typer.Option, rich_help_panel=RUN)
 
 Command = TypeVar("Command", bound=Callable[..., None])
 

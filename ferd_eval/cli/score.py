@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ferd_eval.cli.options import config_options
-from ferd_eval.evaluation.config import RUN, EvalConfig
-
-_run = partial(typer.Option, rich_help_panel=RUN)
+from ferd_eval.cli.options import config_options, run_option
+from ferd_eval.evaluation.config import EvalConfig
 
 
 @config_options()
@@ -20,10 +17,10 @@ def score(
     checkpoints: Annotated[
         list[Path], typer.Argument(metavar="CKPT...", help="Files of weights; never executed.")
     ],
-    config: Annotated[Path | None, _run(help="TOML file with any of these options.")] = None,
-    json: Annotated[bool, _run("--json", help="Print the scorecard as JSON.")] = False,
+    config: Annotated[Path | None, run_option(help="TOML file with any of these options.")] = None,
+    json: Annotated[bool, run_option("--json", help="Print the scorecard as JSON.")] = False,
     dry_run: Annotated[
-        bool, _run("--dry-run", help="Say what would run and how long; write nothing.")
+        bool, run_option("--dry-run", help="Say what would run and how long; write nothing.")
     ] = False,
     **flags: Any,
 ) -> None:
