@@ -64,15 +64,12 @@ class Verdict:
     @property
     def passed(self) -> bool:
         """Whether every requirement is shown for every class."""
-        return not self.without_images and all(
-            each.passed for each in (self.floor, self.max_drop) if each
-        )
+        return not self.without_images and all(each.passed for each in self._findings)
 
     @property
     def line(self) -> str:
         """The verdict and its reason on one line."""
-        findings = [each for each in (self.floor, self.max_drop) if each]
-        said = [each.sentence for each in sorted(findings, key=lambda each: each.passed)]
+        said = [each.sentence for each in sorted(self._findings, key=lambda each: each.passed)]
         if empty := self.without_images:
             said = [f"{classes(empty)} without images, of which nothing is shown", *said]
         line = f"{'pass' if self.passed else 'fail'}: {'; '.join(said)}."
@@ -86,6 +83,10 @@ class Verdict:
     def to_dict(self) -> dict[str, Any]:
         """The verdict as values that JSON has."""
         return {"pass": self.passed, "reason": self.line, **asdict(self)}
+
+    @property
+    def _findings(self) -> list[Finding]:
+        return [each for each in (self.floor, self.max_drop) if each]
 
 
 @dataclass(frozen=True)
@@ -160,10 +161,11 @@ _RELEASES = {"torch": "packages.torch", "timm": "packages.timm", "ferd_eval": "f
 
 def _elsewhere(outcomes: Outcomes) -> Iterator[str]:
     """``torch 2.11.0 (here 2.14.1)``: releases that a new run here would not use."""
+    here = environment()
     for name, path in _RELEASES.items():
-        there, here = look_up(outcomes.manifest, path), look_up(environment(), path)
-        if there and here and there != here:
-            yield f"{name} {there} (here {here})"
+        theirs, ours = look_up(outcomes.manifest, path), look_up(here, path)
+        if theirs and ours and theirs != ours:
+            yield f"{name} {theirs} (here {ours})"
 
 
 def _read(folder: Path) -> tuple[Outcomes, Run]:

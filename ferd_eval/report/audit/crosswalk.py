@@ -27,7 +27,8 @@ def crosswalk(
         gaps: length of the list of what was not measured.
         unknown: facts about the run that its record does not hold.
     """
-    clean, attacked, spread = card.attacks.get("clean"), _NO_ATTACK, _NO_ATTACK
+    clean = card.attacks.get("clean")
+    attacked = spread = _NO_ATTACK
     if headline:
         shown = card.attacks[headline]
         ends = f" (95 % interval {span(shown.average95)})" if shown.average95 else ""

@@ -134,8 +134,8 @@ def _class_lines(report: ComparisonReport) -> Iterator[Line]:
         }
         if reference:
             figures["reference"] = percent(reference.to_first.per_class[each.index].first)
-        beyond = {"higher": found.better, "lower": found.worse}
-        finding = next((said for said, places in beyond.items() if each.index in places), "")
+        finding = "higher" if each.index in found.better else ""
+        finding = "lower" if each.index in found.worse else finding
         yield Line(each.name, figures, index=each.index, finding=finding)
 
 

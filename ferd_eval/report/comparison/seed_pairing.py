@@ -53,15 +53,18 @@ def pair_seeds(first: RunGroup, second: RunGroup, asked: bool | None) -> SeedPai
     if asked:
         said = "Differences are taken run by run in the order given, as asked for by --pair-seeds."
         return SeedPairs(first, second, True, said)
-    for side, seeds_known in ((first, ours), (second, theirs)):
-        if not seeds_known:
-            why = f"the runs of {side.name} do not record their training seeds; --pair-seeds pairs "
-            return _apart(first, second, f"{why}them in the order given")
-    of_both = " and ".join(
-        f"{', '.join(map(str, seeds_known))} of {side.name}"
-        for side, seeds_known in ((first, ours), (second, theirs))
+    for side, recorded in ((first, ours), (second, theirs)):
+        if not recorded:
+            reason = (
+                f"the runs of {side.name} do not record their training seeds; --pair-seeds pairs "
+                "them in the order given"
+            )
+            return _apart(first, second, reason)
+    listed_ours, listed_theirs = (", ".join(map(str, recorded)) for recorded in (ours, theirs))
+    reason = (
+        f"the training seeds are {listed_ours} of {first.name} and {listed_theirs} of {second.name}"
     )
-    return _apart(first, second, f"the training seeds are {of_both}")
+    return _apart(first, second, reason)
 
 
 def _apart(first: RunGroup, second: RunGroup, reason: str) -> SeedPairs:

@@ -109,8 +109,8 @@ def _board(
     columns = _columns(groups, published, attacks)
     unaligned = []
 
-    def tests(column: Column, places: Sequence[int], _: Ranked) -> Tied:
-        found = PairwiseTests([groups[i] for i in places], column.attack)
+    def tests(column: Column, _: Ranked) -> Tied:
+        found = PairwiseTests([groups[i] for i in column.members], column.attack)
         if not found.same_images:
             unaligned.append(column.attack)
         return lambda best, i, key: found.tied(best, i, figures[key])
@@ -231,7 +231,7 @@ def ranked_scores(
     members: Sequence[Sequence[Mapping[str, Scores]]],
     columns: Sequence[Column],
     figures: Mapping[str, Figure],
-    tests: Callable[[Column, Sequence[int], Ranked], Tied],
+    tests: Callable[[Column, Ranked], Tied],
     tidy: Callable[[float], float] = float,
     *,
     with_interval: bool = False,
@@ -241,7 +241,7 @@ def ranked_scores(
     Args:
         members: for each row attack → scores of its networks, one for each training seed.
         figures: key on leaderboards → figure; limits get no place.
-        tests: of the rows in a column, given by their places, and their figures.
+        tests: of the rows that a column has, from their figures under it.
         tidy: applied to each mean and end of an interval.
         with_interval: rank only figures that have an interval.
     """
@@ -253,7 +253,7 @@ def ranked_scores(
             _row_scores([scores[column.attack] for scores in members[i]], figures, tidy)
             for i in column.members
         ]
-        tied = tests(column, column.members, ranked)
+        tied = tests(column, ranked)
         for key, figure in figures.items():
             if not figure.limit:
                 _mark_places(ranked, key, figure, tied, with_interval=with_interval)

@@ -193,7 +193,7 @@ def _with_rows(
     return replace(board, rows=in_order)
 
 
-def _overlaps(column: Column, places: Sequence[int], ranked: Ranked) -> Tied:
+def _overlaps(_: Column, ranked: Ranked) -> Tied:
     def tied(first: int, second: int, figure: str) -> bool:
         one, other = ranked[first][figure], ranked[second][figure]
         ends = (one.low.value, one.high.value, other.low.value, other.high.value)

@@ -71,14 +71,14 @@ def _walk(
     problems: list[str] = []
     for at, folders, files in os.walk(reports):
         here = PurePosixPath(Path(at).relative_to(reports).as_posix())
-        hidden = {name for name in folders if name.startswith(".")}
-        hidden |= {*_NOT_PUBLISHED} if not here.parts else set()
-        links = {name for name in (*folders, *files) if (Path(at) / name).is_symlink()}
+        left_out = () if here.parts else _NOT_PUBLISHED
+        seen = {name for name in folders if not name.startswith(".") and name not in left_out}
+        links = {name for name in (*seen, *files) if (Path(at) / name).is_symlink()}
         problems += [
             f"{here / name} is a link. Put a copy of the file or folder there."
-            for name in sorted(links - (hidden & {*folders}))
+            for name in sorted(links)
         ]
-        folders[:] = sorted({*folders} - hidden - links)
+        folders[:] = sorted(seen - links)
         real = sorted({*files} - links)
         found = [here / name for name in real if name == _CARD or name.endswith(f"-{_CARD}")]
         if found and not here.parts:

@@ -48,10 +48,10 @@ def _long_rows(run: RunView) -> _Rows:
     for attack, shown in run.attacks.items():
         scores = run.source.scorecard.attacks[attack]
         yield from _attack_rows(run.name, shown, "class", "")
-        errors = error_figures(scores.target) if isinstance(scores.target, ErrorPattern) else []
-        classes = [each.name for each in scores.per_class]
-        for i, (name, figures) in enumerate(zip(classes, errors, strict=False)):
-            yield from figure_rows(figures, run.name, attack, "class", "", i, name)
+        if isinstance(scores.target, ErrorPattern):
+            errors = error_figures(scores.target)
+            for i, (name, figures) in enumerate(zip(run.class_names, errors, strict=True)):
+                yield from figure_rows(figures, run.name, attack, "class", "", i, name)
         if scores.toward is not None:
             overall = toward_figures(scores.toward)
             targets: tuple[TargetExcess | ShareChange, ...] = scores.toward.per_target

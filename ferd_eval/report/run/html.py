@@ -17,7 +17,7 @@ from ferd_eval.report.format import Table, ends, percent
 from ferd_eval.report.run.model import AttackView, RunView, View
 
 #: Ticks of an axis from 0 to 100 %: where, as a share of it, and its label.
-_HUNDRED = tuple((percent / 100, str(percent)) for percent in (0, 25, 50, 75, 100))
+_HUNDRED = tuple((at / 100, str(at)) for at in (0, 25, 50, 75, 100))
 
 #: Of an ε profile on a phone, in pixels: its axis, a character, and the least room between labels.
 _AXIS, _CHARACTER, _ROOM = 300, 7, 6
@@ -63,12 +63,11 @@ def _attack_data(shown: AttackView) -> dict[str, Any]:
         (percent(each.accuracy), *ends(each.wilson95), percent(without))
         for each, without in zip(classes, clean, strict=True)
     ]
-    accuracy, low, high, _ = zip(*printed, strict=True)
     return {
         "n": [each.n for each in classes],
-        "accuracy": [figure.value for figure in accuracy],
-        "low": [figure.value for figure in low],
-        "high": [figure.value for figure in high],
+        "accuracy": [each.accuracy for each in classes],
+        "low": [low.value for _, low, _, _ in printed],
+        "high": [high.value for _, _, high, _ in printed],
         "clean": clean,
         "worst": [shown.is_suspect(each) for each in classes],
         "text": [[figure.text for figure in of_class] for of_class in printed],

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from ferd_eval.errors import listed
 from ferd_eval.metrics import AttackScores, ErrorShift, TargetEffect, TargetExcess
 from ferd_eval.metrics.confusion.target_bias import ShareChange
 from ferd_eval.metrics.sanity.check import counted
 from ferd_eval.report.format import (
-    Cell,
     FormattedValue,
     Table,
-    between,
     difference,
     ends,
     percent,
     probability,
+    span,
     whole,
 )
 
@@ -25,17 +23,6 @@ QUESTION = "Are some classes easier to be attacked into?"
 
 #: Classes named in a sentence; the rest are counted.
 _MOST_NAMES = 3
-
-#: Heading of a table → metric of ``report.csv``; of an interval, without its ends.
-_EFFECT_COLUMNS = {
-    "Images": "target_n",
-    "Reached it": "target_success",
-    "95 % interval": "target_success95",
-    "Excess": "target_excess",
-    "Interval of the excess": "target_excess95",
-    "Taken for it, clean": "target_clean_rate",
-    "Share of clean errors": "target_clean_share",
-}
 
 
 def targets_tables(attacks: Mapping[str, AttackScores]) -> list[Table]:
@@ -149,7 +136,9 @@ def _in_order(
     return sorted(up, key=lambda k: -points[k]), sorted(down, key=lambda k: points[k])
 
 
-def _named(places: Sequence[int], of: Sequence[Any], points: Sequence[float]) -> str:
+def _named(
+    places: Sequence[int], of: Sequence[TargetExcess | ShareChange], points: Sequence[float]
+) -> str:
     """``cat (+3.4) and dog (+1.2)``."""
     return listed([f"{of[k].name} ({difference(points[k])})" for k in places], _MOST_NAMES)
 
@@ -186,19 +175,24 @@ def _effect_table(attack: str, effect: TargetEffect) -> Table:
         if effect.most_targets < len(effect.per_target) - 1
         else ""
     )
-    rows: list[dict[str, Cell]] = []
-    for each in sorted(
+    highest_first = sorted(
         effect.per_target, key=lambda each: (each.excess is None, -(each.excess or 0), each.index)
-    ):
-        figures = class_figures(each)
-        row = {
-            heading: figures[key] if key in figures else _interval(figures, key)
-            for heading, key in _EFFECT_COLUMNS.items()
-        }
-        rows.append({"Class aimed at": each.name, **row})
+    )
     return Table.of(
         f"Success by class aimed at under {attack}",
-        rows,
+        (
+            {
+                "Class aimed at": each.name,
+                "Images": whole(each.n),
+                "Reached it": percent(each.success),
+                "95 % interval": str(span(each.success95)),
+                "Excess": percent(each.excess),
+                "Interval of the excess": str(span(each.excess95)),
+                "Taken for it, clean": percent(each.clean_rate),
+                "Share of clean errors": percent(each.clean_share),
+            }
+            for each in highest_first
+        ),
         "In per cent of the images aimed at the class. Excess: points above what the same images "
         "showed on average toward the other classes they were aimed at, so that one class far "
         "above puts the others a little below; its intervals hold for all classes at once (95 %, "
@@ -206,10 +200,6 @@ def _effect_table(attack: str, effect: TargetEffect) -> Table:
         "how often the same images are taken for the class without an attack, and its share of all "
         f"clean errors.{likeliest}",
     )
-
-
-def _interval(figures: Mapping[str, FormattedValue], metric: str) -> str:
-    return str(between(figures[f"{metric}_low"], figures[f"{metric}_high"]))
 
 
 def _shift_table(attack: str, shift: ErrorShift) -> Table:
@@ -223,7 +213,7 @@ def _shift_table(attack: str, shift: ErrorShift) -> Table:
                 "Errors, clean": whole(each.clean_errors),
                 "Share, clean": percent(each.clean_share),
                 "Change": percent(each.change),
-                "95 % interval": _interval(class_figures(each), "share_change95"),
+                "95 % interval": str(span(each.change95)),
             }
             for each in sorted(shift.per_target, key=lambda each: (-each.change, each.index))
         ),
