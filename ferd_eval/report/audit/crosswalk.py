@@ -20,12 +20,15 @@ _NO_ATTACK = "no attack was run, so this run is no evidence for it"
 def crosswalk(
     card: Scorecard, headline: str | None, gaps: int, unknown: Sequence[str]
 ) -> list[dict[str, str]]:
-    """Relate a run's figures to frameworks: a row for each item, with its keys in the table.
+    """Relate a run's figures to frameworks.
 
     Args:
         headline: the strongest attack within the threat model; None where none was run.
         gaps: length of the list of what was not measured.
         unknown: facts about the run that its record does not hold.
+
+    Returns:
+        A row for each item: framework, item, asks, evidence (from this run) and leaves_open.
     """
     clean = card.attacks.get("clean")
     attacked = spread = _NO_ATTACK

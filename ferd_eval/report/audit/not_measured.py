@@ -12,7 +12,7 @@ from ferd_eval.report.format import percent
 from ferd_eval.results.attack_id import eps_of, family_of
 from ferd_eval.results.manifest import look_up
 
-#: Attacks of this package that a thorough run holds: family → its merit.
+#: Attacks of this package that a thorough run holds: family → its name, and what it would show.
 _USUAL = {
     "fgsm": "FGSM, the sign of masked gradients when it beats PGD",
     "pgd": "PGD-20",

@@ -129,7 +129,11 @@ def _shared(first: RunGroup, second: RunGroup) -> list[str]:
 
 
 def _choose(first: RunGroup, second: RunGroup, asked: str | None) -> str:
-    """The attack asked for, else the strongest of both; refuse one not shared or not the same."""
+    """The attack asked for, else the strongest over both sides within its ε.
+
+    Raises:
+        UserError: it is not shared, or not the same attack on both sides.
+    """
     shared = _shared(first, second)
     if not shared:
         ours, theirs = (", ".join(side.runs[0].attacks) for side in (first, second))

@@ -75,6 +75,7 @@ def _attack_data(shown: AttackView) -> dict[str, Any]:
 
 
 def _confusion_map(counts_KK: NDArray[np.int64]) -> dict[str, Any]:
+    """Its highest rate is that off the diagonal."""
     n_K = counts_KK.sum(axis=1)
     off_KK = counts_KK * ~np.eye(len(counts_KK), dtype=bool)
     rate_KK = off_KK / np.maximum(n_K, 1)[:, None]

@@ -106,7 +106,7 @@ class View:
 
     Attributes:
         side_by_side: each class under one attack that all runs met; None where there is none.
-        side_lines: for each class in it, the line of each run.
+        side_lines: for each class in it, the lowest of the first run first, the scores of each run.
     """
 
     title: str

@@ -26,9 +26,10 @@ _MOST_NAMES = 3
 
 
 def targets_tables(attacks: Mapping[str, AttackScores]) -> list[Table]:
-    """Answers of one run's attacks, then the figures of those that aimed, and of the strongest.
+    """Answers of one run's attacks, then the figures behind them by class; none without answers.
 
-    Nothing where no attack says anything.
+    Figures are those of each targeted attack, and of the untargeted one that leaves the lowest
+    average.
     """
     toward = {attack: scores.toward for attack, scores in attacks.items()}
     effects = {a: effect for a, effect in toward.items() if isinstance(effect, TargetEffect)}
