@@ -78,23 +78,24 @@ def leaderboard(
         beside = [row for row in published if row.dataset == name and below[name] == images]
         board = _board(those, beside, source if beside else "", attacks)
         boards.append(replace(board, rows=_sorted_rows(board, sort_attack, sort_figure)))
-    for name in dict.fromkeys(row.dataset for row in published):
-        if name not in below:  # no run was scored on it
-            own = [row for row in published if row.dataset == name]
-            columns, classes = _columns((), own, attacks), (num_classes or {}).get(name)
-            boards.append(
-                Board(
-                    title=f"{name}: published figures only",
-                    dataset=name,
-                    images=None,
-                    eps="",
-                    worst_figure=lowest_figure(classes).key if classes else "",
-                    columns=columns,
-                    reported=_reported_rows(own, columns),
-                    source=source,
-                    notes=notes((), (), (), source),
-                )
+    # Data sets that no run was scored on have a table of published rows alone.
+    for name in dict.fromkeys(row.dataset for row in published if row.dataset not in below):
+        own = [row for row in published if row.dataset == name]
+        columns = _columns((), own, attacks)
+        classes = (num_classes or {}).get(name)
+        boards.append(
+            Board(
+                title=f"{name}: published figures only",
+                dataset=name,
+                images=None,
+                eps="",
+                worst_figure=lowest_figure(classes).key if classes else "",
+                columns=columns,
+                reported=_reported_rows(own, columns),
+                source=source,
+                notes=notes((), (), (), source),
             )
+        )
     return Leaderboard(f"Leaderboard of {len(groups)} row{'s' * (len(groups) > 1)}", tuple(boards))
 
 
@@ -348,7 +349,11 @@ def _reported_rows(published: Sequence[Reported], columns: Sequence[Column]) -> 
 
 
 def _read_sort(sort: str | None, attacks: Collection[str]) -> tuple[str, str]:
-    """Attack (or empty) and figure of ``--sort``, ``name`` or ``given``; refuse others."""
+    """Attack (or empty) and figure of ``--sort``, of which ``name`` and ``given`` count as figures.
+
+    Raises:
+        UserError: it names no figure, or an attack that is not there.
+    """
     if sort in ("name", "given"):
         return "", sort
     figures = {name: key for key in board_figures() for name in (short_heading(key).lower(), key)}

@@ -167,15 +167,16 @@ def _with_rows(
     Outcomes may not be published, so nothing is paired here. Two intervals that do not overlap
     are a difference; two that do may still be one, which `ferd-eval compare` can tell.
     """
+    columns = []
+    for column in board.columns:
+        met = {*column.members}
+        rows_met = tuple(row for row, places in enumerate(groups.values()) if met >= {*places})
+        columns.append(replace(column, members=rows_met))
     those = [[networks[i] for i in places] for places in groups.values()]
-    columns = tuple(
-        replace(
-            column,
-            members=tuple(r for r, at in enumerate(groups.values()) if {*at} <= {*column.members}),
-        )
-        for column in board.columns
-    )
-    members = [[{a: of.scores for a, of in n.attacks.items()} for n in group] for group in those]
+    members = [
+        [{attack: of.scores for attack, of in network.attacks.items()} for network in group]
+        for group in those
+    ]
     scores = ranked_scores(members, columns, figures, _overlaps, stable, with_interval=True)
     rows = [
         Row(

@@ -24,6 +24,14 @@ _PAGE, _README = "report.html", "README.md"
 #: Fields of the record of a scoring run, and of a training run.
 SCORING, TRAINING = frozenset({"attacks", "status"}), frozenset({"recipe", "status"})
 
+#: Fields that a run's record shares with its scorecard: place in the record → in the scorecard.
+_SHARED = {
+    "checkpoint.sha256": "checkpoint.sha256",
+    "dataset.fingerprint": "dataset.fingerprint",
+    "seed": "seed",
+    "ferd_eval": "versions.ferd_eval",
+}
+
 _COMMIT = re.compile("[0-9a-f]{7,64}")
 _DAY = re.compile(r"(\d{4}-\d\d-\d\d)T")
 
@@ -117,11 +125,10 @@ def _record(file: Path, called: str, fields: frozenset[str]) -> Fields | None:
 
 def _require_same(card: Fields, record: Fields) -> None:
     """Refuse a scorecard and a record of different runs."""
-    both = {path: path for path in ("checkpoint.sha256", "dataset.fingerprint", "seed")}
     differing = [
-        path
-        for path, here in {**both, "ferd_eval": "versions.ferd_eval"}.items()
-        if look_up(card.values, here) != look_up(record.values, path)
+        there
+        for there, here in _SHARED.items()
+        if look_up(card.values, here) != look_up(record.values, there)
     ]
     recorded = record.object("attacks")
     differing += [
@@ -136,7 +143,11 @@ def _require_same(card: Fields, record: Fields) -> None:
 
 
 def _training_record(reports: Path, place: Place, digest: str) -> Fields | None:
-    """The training run's record, if published; refuse a damaged, unfinished or other one."""
+    """The training run's record, if published.
+
+    Raises:
+        UserError: it is damaged, unfinished, or of another network.
+    """
     for folder in place.training:
         record = _record(reports / folder / RECORD, str(folder / RECORD), TRAINING)
         if record is None:
