@@ -34,6 +34,7 @@ class SignedGradient(Attack):
     """
 
     random_start: ClassVar[bool] = True
+    #: Of `objective`, for the record: who overrides one overrides the other.
     objective_name: ClassVar[str] = "cross-entropy"
 
     def objective(self, problem: Problem) -> Objective:

@@ -39,6 +39,7 @@ class Cascade:
         return number > len(self.stages)
 
     def constants(self, threat: Threat) -> Mapping[str, Any]:
+        """The constants of every stage, under its name."""
         return {
             "steps": sum(attack.steps for attack in self.attacks),
             "stages": {attack.family: dict(attack.constants(threat)) for attack in self.stages},
