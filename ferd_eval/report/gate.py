@@ -20,6 +20,9 @@ from ferd_eval.results.manifest import environment, look_up
 from ferd_eval.results.outcomes import Outcomes
 from ferd_eval.results.run_folder import find_runs
 
+#: Releases that may move figures: name → place in the record.
+_RELEASES = {"torch": "packages.torch", "timm": "packages.timm", "ferd_eval": "ferd_eval"}
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -153,10 +156,6 @@ def judge_run(folder: Path, floor: str | None, max_drop: str | None, attack: str
         circumstances(outcomes.manifest),
         tuple(_elsewhere(outcomes)),
     )
-
-
-#: Releases that may move figures: name → place in the record.
-_RELEASES = {"torch": "packages.torch", "timm": "packages.timm", "ferd_eval": "ferd_eval"}
 
 
 def _elsewhere(outcomes: Outcomes) -> Iterator[str]:

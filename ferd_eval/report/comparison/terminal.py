@@ -50,13 +50,15 @@ def _bars(view: ComparisonView) -> Iterator[RenderableType]:
         style="dim",
     )
     table = bar_table([_short(view.first), _short(view.second), "Δ"], 18, head=True)
-    half = MOST_BARS // 2
-    for i, line in enumerate(lines):
-        if len(lines) <= MOST_BARS or not half <= i < len(lines) - half:
-            numbers = map(Text, map(str, line.cells("first", "second", "difference")))
-            table.add_row(Text(line.name), *numbers, _MARKS[line.finding], _bar(line, view.reach))
-        elif i == half:
+    drawn: list[Line | None] = [*lines]
+    if len(lines) > MOST_BARS:
+        drawn[MOST_BARS // 2 : -(MOST_BARS // 2)] = [None]
+    for line in drawn:
+        if line is None:
             table.add_row("…")
+            continue
+        numbers = (Text(str(each)) for each in line.cells("first", "second", "difference"))
+        table.add_row(Text(line.name), *numbers, _MARKS[line.finding], _bar(line, view.reach))
     yield table
     yield from not_drawn(len(lines), len(view.classes))
     if view.taken_alone:

@@ -69,16 +69,17 @@ def _how_to_read(groups: Sequence[ScoredGroup]) -> Iterator[str]:
         "what chance adds to it). Each difference stands for itself, without a correction for "
         "many rows."
     )
-    yield "Accuracy in per cent." + ranked * (len(groups) > 1)
+    yield "Accuracy in per cent." + (ranked if len(groups) > 1 else "")
     yield lowest
     if 1 in sizes:
         yield (
             "Intervals (95 %) beside the figures of one network are for other images like these; "
             f"the one of the lowest is that of {truly_lowest}."
         )
+    of_seeds = "; of several seeds, every class of each of their networks"
     yield (
         "Floor: with 95 % confidence every class is right at least this often under the attack"
-        f"{'; of several seeds, every class of each of their networks' * (max(sizes) > 1)}."
+        f"{of_seeds if max(sizes) > 1 else ''}."
     )
     yield (
         "NSD: standard deviation over classes divided by their mean; it falls whenever the mean "
