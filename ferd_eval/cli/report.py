@@ -28,7 +28,7 @@ def report(
     from ferd_eval.runtime.console import show
 
     runs, pages = report_folder(folder, groups, audit=audit)
-    several = len(pages) > 1
+    several = len(pages) > 1  # of many methods or evaluations; no one table or page is over all
     if several and not json:
         print(*pages, sep="\n")
     else:
