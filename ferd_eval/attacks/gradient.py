@@ -34,12 +34,11 @@ class SignedGradient(Attack):
     """
 
     random_start: ClassVar[bool] = True
-    #: Of `objective`, for the record: who overrides one overrides the other.
-    objective_name: ClassVar[str] = "cross-entropy"
+    objective_name: ClassVar[str]  #: of `objective`, for the record
 
+    @abstractmethod
     def objective(self, problem: Problem) -> Objective:
-        """The function of the logits to raise; by default cross-entropy to the true class."""
-        return lambda logits_BK: losses.cross_entropy(logits_BK, problem.labels_B)
+        """The function of the logits to raise."""
 
     @abstractmethod
     def step_size_for(self, threat: Threat) -> Fraction:
@@ -81,10 +80,15 @@ class FGSM(SignedGradient):
 
     family = "fgsm"
     random_start = False
+    objective_name = "cross-entropy"
     steps: int = field(default=1, init=False)
 
     def step_size_for(self, threat: Threat) -> Fraction:
         return threat.eps
+
+    def objective(self, problem: Problem) -> Objective:
+        """Cross-entropy to the true class."""
+        return lambda logits_BK: losses.cross_entropy(logits_BK, problem.labels_B)
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,11 @@ class PGD(IteratedSignedGradient):
     """Projected gradient descent on cross-entropy (PGD-20 with its defaults)."""
 
     family = "pgd"
+    objective_name = "cross-entropy"
+
+    def objective(self, problem: Problem) -> Objective:
+        """Cross-entropy to the true class."""
+        return lambda logits_BK: losses.cross_entropy(logits_BK, problem.labels_B)
 
 
 @dataclass(frozen=True)
