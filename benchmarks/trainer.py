@@ -20,6 +20,7 @@ from going back to the system on both sides, as the command line does. On a busy
 from __future__ import annotations
 
 import argparse
+import copy
 import multiprocessing
 import statistics
 import tempfile
@@ -27,6 +28,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -73,7 +75,9 @@ class Ours(StudentTraining):
     """The project's training, with a stopwatch at its parts."""
 
     def __init__(self, recipe: StudentRecipe, teacher: FrozenTeacher, folder: Path) -> None:
-        super().__init__(recipe, teacher, _CPU)
+        # A copy, as the training lays out the teacher's weights as suits it.
+        own = replace(teacher, classifier=copy.deepcopy(teacher.classifier))
+        super().__init__(recipe, own, _CPU)
         self.begin(folder / "bank")
 
         self._make = self._synthesis.make

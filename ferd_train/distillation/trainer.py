@@ -27,8 +27,10 @@ from ferd_train.recipes.student import StudentRecipe
 from ferd_train.synthesis.base import IMAGE_STEP, RealImages, Setting, Synthetic
 from ferd_train.synthesis.class_sampling import attacked_logits, class_vulnerability, draw_labels
 from ferd_train.synthesis.image_bank import Bank
+from ferd_train.training.folding import FoldedNetwork
 from ferd_train.training.lr_schedule import cosine
 from ferd_train.training.pace import Phase
+from ferd_train.training.precision import memory_format
 from ferd_train.training.process_group import ALONE, Workers
 from ferd_train.training.seams import Part, Seams
 from ferd_train.training.seeds import Randomness
@@ -64,7 +66,7 @@ class StudentTraining(Trainer[StudentLog]):
         """A new student; `begin` or `resume` give it a bank.
 
         Args:
-            teacher: on the device.
+            teacher: on the device; its weights are laid out in memory anew.
             real: images to learn from, for a method that makes none.
             validation: real images to look at after each epoch.
             workers: who share each batch. All hold the same student and call the same methods,
@@ -91,6 +93,12 @@ class StudentTraining(Trainer[StudentLog]):
                 advice=f"Take another student than {recipe.arch}, or set image_size.",
             )
         share_batch_norm(self.student, self._share)
+        self._memory_format = memory_format("float32", device)
+        for network in (self._teacher, self.student):
+            network.to(memory_format=self._memory_format)
+        # What attacks and targets ask, where no layer is looked at.
+        self._still_teacher = FoldedNetwork(self._teacher, self._image_shape)
+        self._still_student = FoldedNetwork(self.student, self._image_shape)
         self.network = self.student
         self.phases = self._phases()
         self._reweighting = recipe.reweighting.build()
@@ -184,8 +192,8 @@ class StudentTraining(Trainer[StudentLog]):
         agrees = None
         if made is not None:
             self._put_away(made)
-            with frozen(self._teacher), torch.no_grad():
-                logits_BK = self._share.gather(self._teacher(made.x_BCHW))
+            with frozen(self._still_teacher), torch.no_grad():
+                logits_BK = self._share.gather(self._still_teacher(made.x_BCHW))
             agrees = float((logits_BK.argmax(1) == made.labels_B).double().mean())
             self._weigh(made, randomness)
         labels_B = torch.zeros(0, dtype=torch.int64) if made is None else made.labels_B
@@ -219,7 +227,7 @@ class StudentTraining(Trainer[StudentLog]):
         labels_B = made.labels_B
         asked = self.recipe.reweighting
         logits_BK = attacked_logits(
-            self._teacher,
+            self._still_teacher,
             made.x_BCHW if asked.measured_on == "kept" else made.last_BCHW,
             self._share.own(labels_B),
             threat=Threat(self.recipe.eps),
@@ -248,11 +256,12 @@ class StudentTraining(Trainer[StudentLog]):
         draw = self._synthesis.feed(self.bank, randomness)
         losses: list[Tensor] = []
         parts: dict[str, Part] = {"losses": losses, **draw.streams, **self._objective.tallies()}
-        with frozen(self._teacher):
+        with frozen(self._still_teacher):
             for step in self.seams.steps(STUDENT_STEP, self.recipe.distillation.steps, parts):
                 x_BCHW, labels_B = draw(step)
+                x_BCHW = x_BCHW.contiguous(memory_format=self._memory_format)
                 with torch.no_grad():
-                    teacher_BK = self._teacher(x_BCHW)
+                    teacher_BK = self._still_teacher(x_BCHW)
                 batch = Batch(x_BCHW, labels_B, self._share.places(x_BCHW), teacher_BK)
                 losses.append(self._step(batch, randomness.seed("utae", step)))
         self._objective.end_epoch()
@@ -265,8 +274,9 @@ class StudentTraining(Trainer[StudentLog]):
 
     def _step(self, batch: Batch, seed: int) -> Tensor:
         """One step of SGD; returns the loss. The batch's logits are the teacher's."""
+        self._still_student.refresh()
         adv_BCHW = self._objective.examples(
-            self._teacher, self.student, batch, Threat(self.recipe.eps), seed
+            self._still_teacher, self._still_student, batch, Threat(self.recipe.eps), seed
         )
         self.student.train()
         self._optimizer.zero_grad(set_to_none=True)

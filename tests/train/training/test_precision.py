@@ -35,10 +35,10 @@ def test_what_holds_inside_and_after(name, tf32, product):
     assert not torch.is_autocast_enabled("cpu")
 
 
-def test_weights_lie_channels_last_where_tensor_cores_compute():
+def test_weights_lie_channels_last_on_cpus_and_where_tensor_cores_compute():
     cuda = torch.device("cuda")
     assert memory_format("bfloat16", cuda) == memory_format("tf32", cuda) == torch.channels_last
-    assert memory_format("float32", cuda) == memory_format("bfloat16", CPU)
+    assert memory_format("float32", CPU) == memory_format("bfloat16", CPU) == torch.channels_last
     assert memory_format("float32", cuda) == torch.contiguous_format
 
 
