@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from ferd_eval.attacks import losses
-from ferd_eval.attacks.autoattack.batched_search import Search, SlotState, pick, wide
+from ferd_eval.attacks.autoattack.batched_search import Search, SlotState, wide
+from ferd_eval.attacks.autoattack.rows import is_cheap_to_look_at, overwrite
 from ferd_eval.attacks.problem import Objective, Problem, looks_wrong
 
 #: Weight of the new move against the previous one (momentum).
@@ -26,6 +27,9 @@ _MOVE = 0.75
 
 #: A window in which fewer than this share of steps raised the loss halves the step.
 _RISE = 0.75
+
+#: Stands for a window's length before the first move.
+_FIRST_MOVE = -1
 
 #: Guard of the DLR's denominator.
 _DLR_GUARD = 1e-12
@@ -68,10 +72,10 @@ class APGDState(SlotState):
 
     before_LCHW: Tensor  # the point before `adv`
     gradient_LCHW: Tensor
-    best_LCHW: Tensor
+    best_LCHW: Tensor  # written into, as is its gradient
     best_gradient_LCHW: Tensor
     best_loss_L: Tensor
-    last_loss_L: Tensor  # 0 before the first move: a quirk of the reference that counts as a rise
+    last_loss_L: Tensor  # at the first move 0, a quirk of the reference
     rises_L: Tensor  # steps of this window that raised the loss
     step_size_L: Tensor
     checked_best_loss_L: Tensor  # at the last checkpoint
@@ -90,13 +94,18 @@ class APGD(Search[APGDState]):
         return self.iterations + 1
 
     @cache  # noqa: B019 - a handful of frozen instances live as long as the program
-    def _window_by_step(self, device: torch.device) -> Tensor:
-        """Length of the window that ends with each step; 0 where none ends."""
-        ends = checkpoints(self.iterations)
-        windows = torch.zeros(self.steps)
-        for start, end in pairwise([0, *ends]):
-            windows[end] = end - start
-        return windows.to(device)
+    def _schedule(self, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """For each step, the length of the window that ended before it, and the new move's share.
+
+        In place of a length 0 where no window ended, and −1 before the first move.
+        """
+        schedule_S2 = torch.zeros(self.steps + 1, 2, dtype=dtype)
+        schedule_S2[:, 1] = _MOVE
+        schedule_S2[:2, 1] = 1.0  # there is no previous move
+        schedule_S2[1, 0] = _FIRST_MOVE
+        for start, end in pairwise([0, *checkpoints(self.iterations)]):
+            schedule_S2[end + 1, 0] = end - start
+        return schedule_S2.to(device)
 
     @abstractmethod
     def objective(self, problem: Problem) -> Objective:
@@ -119,7 +128,7 @@ class APGD(Search[APGDState]):
             adv_LCHW=start_LCHW,
             before_LCHW=start_LCHW,
             gradient_LCHW=torch.zeros_like(x_LCHW),
-            best_LCHW=start_LCHW,
+            best_LCHW=start_LCHW.clone(),
             best_gradient_LCHW=torch.zeros_like(x_LCHW),
             best_loss_L=worst_L,
             checked_best_loss_L=worst_L,
@@ -133,26 +142,29 @@ class APGD(Search[APGDState]):
         self, problem: Problem, state: APGDState, step_L: Tensor
     ) -> tuple[APGDState, Tensor]:
         """Adapt the step size, move (the start point stays), evaluate loss and gradient."""
-        state = self._adapt(state, step_L - 1)
-        tried_LCHW = self._move(problem, state, step_L)
+        schedule_S2 = self._schedule(state.adv_LCHW.dtype, step_L.device)
+        window_L, share_L = schedule_S2.index_select(0, step_L).unbind(1)
+        if not is_cheap_to_look_at(window_L) or bool(window_L.any()):
+            state = self._adapt(state, window_L)
+        tried_LCHW = self._move(problem, state, share_L)
         logits_LK, loss_L, gradient_LCHW = problem.evaluate(tried_LCHW, self.objective(problem))
         hit_L = looks_wrong(logits_LK, problem.labels_B)
 
-        started_L = step_L > 0
         better_L = loss_L > state.best_loss_L
-        best_loss_L = torch.where(better_L, loss_L, state.best_loss_L)
+        new_best = [(state.best_LCHW, tried_LCHW), (state.best_gradient_LCHW, gradient_LCHW)]
+        overwrite(better_L, new_best)
         # Rises are judged in float32, as the reference keeps its record of losses.
         recorded_L = loss_L.float()
         moved = APGDState(
             adv_LCHW=tried_LCHW,
-            before_LCHW=pick(started_L, state.adv_LCHW, state.before_LCHW),
+            before_LCHW=state.adv_LCHW,
             gradient_LCHW=gradient_LCHW,
-            best_LCHW=pick(better_L, tried_LCHW, state.best_LCHW),
-            best_gradient_LCHW=pick(better_L, gradient_LCHW, state.best_gradient_LCHW),
-            best_loss_L=best_loss_L,
-            checked_best_loss_L=torch.where(started_L, state.checked_best_loss_L, best_loss_L),
-            last_loss_L=torch.where(started_L, recorded_L, state.last_loss_L),
-            rises_L=state.rises_L + (started_L & (recorded_L > state.last_loss_L)),
+            best_LCHW=state.best_LCHW,
+            best_gradient_LCHW=state.best_gradient_LCHW,
+            best_loss_L=torch.where(better_L, loss_L, state.best_loss_L),
+            checked_best_loss_L=state.checked_best_loss_L,
+            last_loss_L=recorded_L,
+            rises_L=state.rises_L + (recorded_L > state.last_loss_L),
             step_size_L=state.step_size_L,
             halved_L=state.halved_L,
         )
@@ -170,37 +182,41 @@ class APGD(Search[APGDState]):
             "checkpoints": checkpoints(self.iterations),
         }
 
-    def _move(self, problem: Problem, state: APGDState, step_L: Tensor) -> Tensor:
-        """A signed step, then a blend of it with the previous move; both stay in the box."""
+    def _move(self, problem: Problem, state: APGDState, share_L: Tensor) -> Tensor:
+        """A signed step, then a blend of it with the previous move; both stay in the box.
+
+        The start has neither gradient nor previous move: it stays where it is.
+        """
         low_LCHW, high_LCHW = problem.box
         at_LCHW = state.adv_LCHW
         moved_LCHW = torch.addcmul(at_LCHW, wide(state.step_size_L), state.gradient_LCHW.sign())
         torch.clamp(moved_LCHW, low_LCHW, high_LCHW, out=moved_LCHW)
-        weight_L111 = wide(torch.where(step_L > 1, _MOVE, 1.0).to(at_LCHW.dtype))
         # In place: on a small network these moves cost as much as a forward pass.
-        moved_LCHW.sub_(at_LCHW).mul_(weight_L111).add_(at_LCHW)
-        moved_LCHW.addcmul_(at_LCHW - state.before_LCHW, 1 - weight_L111)
-        torch.clamp(moved_LCHW, low_LCHW, high_LCHW, out=moved_LCHW)
-        return pick(step_L > 0, moved_LCHW, at_LCHW)
+        moved_LCHW.sub_(at_LCHW).mul_(wide(share_L)).add_(at_LCHW)
+        moved_LCHW.addcmul_(at_LCHW - state.before_LCHW, wide(1 - share_L))
+        return torch.clamp(moved_LCHW, low_LCHW, high_LCHW, out=moved_LCHW)
 
-    def _adapt(self, state: APGDState, done_L: Tensor) -> APGDState:
-        """If step `done_L` ended a window that went badly, halve the step and go back to the best.
+    def _adapt(self, state: APGDState, window_L: Tensor) -> APGDState:
+        """If the window that has just ended went badly, halve the step and go back to the best.
 
         Done before the next move, so that `adv` is the image just tried as long as others look.
+        The first move is compared with no loss (a quirk, see `APGDState`) and begins a window.
         """
-        window_L = self._window_by_step(done_L.device)[done_L.clamp(min=0)]
+        first_L = window_L == _FIRST_MOVE
         ends_L = window_L > 0
         few_rises_L = state.rises_L <= _RISE * window_L
         stuck_L = ~state.halved_L & (state.checked_best_loss_L >= state.best_loss_L)
         halve_L = ends_L & (few_rises_L | stuck_L)
+        begins_L = ends_L | first_L
         return replace(
             state,
-            adv_LCHW=pick(halve_L, state.best_LCHW, state.adv_LCHW),
-            gradient_LCHW=pick(halve_L, state.best_gradient_LCHW, state.gradient_LCHW),
+            adv_LCHW=torch.where(wide(halve_L), state.best_LCHW, state.adv_LCHW),
+            gradient_LCHW=torch.where(wide(halve_L), state.best_gradient_LCHW, state.gradient_LCHW),
             step_size_L=torch.where(halve_L, state.step_size_L / 2, state.step_size_L),
             halved_L=torch.where(ends_L, halve_L, state.halved_L),
-            checked_best_loss_L=torch.where(ends_L, state.best_loss_L, state.checked_best_loss_L),
-            rises_L=torch.where(ends_L, torch.zeros_like(state.rises_L), state.rises_L),
+            checked_best_loss_L=torch.where(begins_L, state.best_loss_L, state.checked_best_loss_L),
+            last_loss_L=state.last_loss_L.masked_fill(first_L, 0),
+            rises_L=state.rises_L.masked_fill(begins_L, 0),
         )
 
 

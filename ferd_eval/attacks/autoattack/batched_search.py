@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 import torch
 from torch import Tensor
 
+from ferd_eval.attacks.autoattack.rows import is_cheap_to_look_at, overwrite
 from ferd_eval.attacks.losses import margin
 from ferd_eval.attacks.problem import Problem, predict
 
@@ -29,16 +30,6 @@ _LOOK_EVERY_ELSEWHERE = 5
 def wide(value_L: Tensor) -> Tensor:
     """One number for each slot, ready to meet its image: L×1×1×1."""
     return value_L[:, None, None, None]
-
-
-def pick(mask_L: Tensor, yes_LCHW: Tensor, no_LCHW: Tensor) -> Tensor:
-    """`torch.where` by slot; one of the two untouched where slots agree and looking is free."""
-    if mask_L.device.type == "cpu":
-        if not bool(mask_L.any()):
-            return no_LCHW
-        if bool(mask_L.all()):
-            return yes_LCHW
-    return torch.where(wide(mask_L), yes_LCHW, no_LCHW)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +75,8 @@ class Search(ABC, Generic[State]):
 
         Args:
             problem: images, labels, targets and noise of the slots, in their order.
-            state: as `begin`, `advance`, `SlotState.select` or `SlotState.join` left it.
+            state: as `begin`, `advance`, `SlotState.select` or `SlotState.join` left it; its
+                tensors may be written into, but for `adv_LCHW`.
             step_L: how many steps each slot has taken before, from 0 to ``steps − 1`` (int64).
 
         Returns:
@@ -132,13 +124,17 @@ def run_search(
     slots: _Slots[State] | None = None
     while slots is not None or board.waiting:
         slots = board.fill(search, slots, capacity)
+        may_have_fallen = False
         for _ in range(min(look_every, slots.left(search.steps))):
-            slots = _advance(search, slots)
-        slots = board.retire(search, _confirm(slots))
+            may_have_fallen |= _advance(search, slots)
+        if may_have_fallen:
+            _confirm(slots)
+        if may_have_fallen or not slots.left(search.steps):
+            slots = board.retire(search, slots)
     return Breaks(board.adv_NCHW, board.step_N, board.target_N, board.fell_N)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _Slots(Generic[State]):
     """The occupied slots: image, target, steps done, and whether the image has fallen.
 
@@ -163,32 +159,29 @@ class _Slots(Generic[State]):
 _BY_SLOT = ("image_L", "round_L", "step_L", "fell_at_L", "found_LCHW")
 
 
-def _advance(search: Search[State], slots: _Slots[State]) -> _Slots[State]:
-    """One step in every slot; the first hit of a slot is remembered."""
-    state, hit_L = search.advance(slots.problem, slots.state, slots.step_L)
+def _advance(search: Search[State], slots: _Slots[State]) -> bool:
+    """One step in every slot; the first hit of a slot is remembered. Whether there may be one."""
+    slots.state, hit_L = search.advance(slots.problem, slots.state, slots.step_L)
+    slots.step_L = slots.step_L + 1
+    slots.steps = [step + 1 for step in slots.steps]
+    if is_cheap_to_look_at(hit_L) and not bool(hit_L.any()):
+        return False
     first_L = hit_L & (slots.fell_at_L == 0)
-    return replace(
-        slots,
-        step_L=slots.step_L + 1,
-        steps=[step + 1 for step in slots.steps],
-        fell_at_L=torch.where(first_L, slots.step_L + 1, slots.fell_at_L),
-        found_LCHW=pick(first_L, state.adv_LCHW, slots.found_LCHW),
-        state=state,
-    )
+    slots.fell_at_L = torch.where(first_L, slots.step_L, slots.fell_at_L)
+    overwrite(first_L, [(slots.found_LCHW, slots.state.adv_LCHW)])
+    return True
 
 
-def _confirm(slots: _Slots[State]) -> _Slots[State]:
+def _confirm(slots: _Slots[State]) -> None:
     """Check the hits by a fresh forward pass; those that fail are up and standing again."""
     fell = slots.fell_at_L.nonzero().squeeze(1)
     if len(fell) == 0:
-        return slots
+        return
     found = slots.problem.threat.project(slots.found_LCHW[fell], slots.problem.x_BCHW[fell])
     labels = slots.problem.labels_B[fell]
     stood = fell[predict(slots.problem.verdict_logits(found), labels) == labels]
-    fell_at_L = slots.fell_at_L.index_fill(0, stood, 0)
-    return replace(
-        slots, fell_at_L=fell_at_L, found_LCHW=slots.found_LCHW.index_copy(0, fell, found)
-    )
+    slots.fell_at_L[stood] = 0
+    slots.found_LCHW[fell] = found
 
 
 class _Board:
@@ -225,7 +218,7 @@ class _Board:
             step_L=torch.zeros_like(image_L),
             steps=[0] * len(moving),
             fell_at_L=torch.zeros_like(image_L),
-            found_LCHW=problem.x_BCHW,
+            found_LCHW=problem.x_BCHW.clone(),
             problem=problem,
             state=search.begin(problem),
         )
@@ -265,7 +258,7 @@ class _Board:
         margin_S = margin(slots.problem.logits(best_SCHW), slots.problem.labels_B[slots_S])
         nearer_S = margin_S > self._margin_N[image_S]
         self._margin_N[image_S] = torch.where(nearer_S, margin_S, self._margin_N[image_S])
-        self.adv_NCHW[image_S] = pick(nearer_S, best_SCHW, self.adv_NCHW[image_S])
+        self.adv_NCHW[image_S[nearer_S]] = best_SCHW[nearer_S]
         images, rounds = slots.image_L[slots_S].tolist(), slots.round_L[slots_S].tolist()
         again = [(i, r + 1) for i, r in zip(images, rounds, strict=True) if r + 1 < self._rounds]
         self.waiting.extendleft(reversed(again))

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from math import sqrt
 
 import torch
 from torch import Tensor
 
-from ferd_eval.attacks.autoattack.batched_search import Search, SlotState, pick
+from ferd_eval.attacks.autoattack.batched_search import Search, SlotState
+from ferd_eval.attacks.autoattack.rows import images_of, is_cheap_to_look_at, overwrite
 from ferd_eval.attacks.losses import margin
 from ferd_eval.attacks.problem import Problem, looks_wrong
 
@@ -52,7 +54,7 @@ class SquareState(SlotState):
     best_margin_L: Tensor
     low_LCHW: Tensor
     high_LCHW: Tensor
-    window_LS3: Tensor  # first row, first column and side, int16
+    edge_LS4: Tensor  # of the window: first row and column, and those after the last, int16
     sign_LSC: Tensor  # which way a window moves each channel; 0 at the first step, int8
 
 
@@ -94,16 +96,16 @@ class Square(Search[SquareState]):
         start_LCHW = x_LCHW + problem.threat.radius * stripes_LC1W.to(x_LCHW.dtype)
         start_LCHW = start_LCHW.clamp_(0, 1)
 
-        still_L13 = torch.zeros(slots, 1, 3, dtype=torch.int16, device=x_LCHW.device)
+        still_L14 = torch.zeros(slots, 1, 4, dtype=torch.int16, device=x_LCHW.device)
         still_L1C = torch.zeros(slots, 1, channels, dtype=torch.int8, device=x_LCHW.device)
         drawn = list(self._windows(problem))
         return SquareState(
             adv_LCHW=start_LCHW,
-            best_LCHW=start_LCHW,
+            best_LCHW=start_LCHW.clone(),
             best_margin_L=torch.full_like(x_LCHW[:, 0, 0, 0], -torch.inf),
             low_LCHW=low_LCHW,
             high_LCHW=high_LCHW,
-            window_LS3=torch.cat([still_L13, *(window_LT3 for window_LT3, _ in drawn)], dim=1),
+            edge_LS4=torch.cat([still_L14, *(edge_LT4 for edge_LT4, _ in drawn)], dim=1),
             sign_LSC=torch.cat([still_L1C, *(sign_LTC for _, sign_LTC in drawn)], dim=1),
         )
 
@@ -118,22 +120,31 @@ class Square(Search[SquareState]):
         # of the two the network is taken to predict.
         open_L = state.best_margin_L != 0
         keep_L = open_L & (margin_L > state.best_margin_L)
+        overwrite(keep_L, [(state.best_LCHW, tried_LCHW)])
         after = SquareState(
             adv_LCHW=tried_LCHW,
-            best_LCHW=pick(keep_L, tried_LCHW, state.best_LCHW),
+            best_LCHW=state.best_LCHW,
             best_margin_L=torch.where(keep_L, margin_L, state.best_margin_L),
             low_LCHW=state.low_LCHW,
             high_LCHW=state.high_LCHW,
-            window_LS3=state.window_LS3,
+            edge_LS4=state.edge_LS4,
             sign_LSC=state.sign_LSC,
         )
-        return after, open_L & looks_wrong(logits_LK, problem.labels_B)
+        return after, open_L & self._looks_wrong(logits_LK, margin_L, problem.labels_B)
 
     def best(self, problem: Problem, state: SquareState) -> Tensor:
         return state.best_LCHW
 
+    def _looks_wrong(self, logits_LK: Tensor, margin_L: Tensor, labels_L: Tensor) -> Tensor:
+        """As `looks_wrong`, with a short cut for the common case: nothing wrong anywhere."""
+        if is_cheap_to_look_at(margin_L):
+            least, most = torch.aminmax(margin_L)
+            if -torch.inf < float(least) and float(most) < 0:
+                return torch.zeros_like(margin_L, dtype=torch.bool)
+        return looks_wrong(logits_LK, labels_L)
+
     def _windows(self, problem: Problem) -> Iterator[tuple[Tensor, Tensor]]:
-        """First row, first column and side of T windows at a time, and a sign for each channel.
+        """Edges of T windows at a time, as in the state, and a sign for each channel.
 
         The last row and column are never reached, as in the reference: an offset is the integer
         part of u · (H − side), u < 1.
@@ -149,8 +160,8 @@ class Square(Search[SquareState]):
             side_T = side_T.to(u_LTF.device)
             room_T2 = torch.stack([height - side_T, width - side_T], dim=1)
             corner_LT2 = (u_LTF[..., :2] * room_T2).to(torch.int16)
-            side_LT1 = side_T.to(torch.int16).expand(len(u_LTF), -1).unsqueeze(2)
-            yield torch.cat([corner_LT2, side_LT1], dim=2), _coin(u_LTF[..., 2:]).to(torch.int8)
+            opposite_LT2 = corner_LT2 + side_T.to(torch.int16).unsqueeze(1)
+            yield torch.cat([corner_LT2, opposite_LT2], dim=2), _coin(u_LTF[..., 2:]).to(torch.int8)
 
     def _move(self, problem: Problem, state: SquareState, step_L: Tensor) -> Tensor:
         """Push the window's pixels to the border of the ball, or of the pixel range.
@@ -160,26 +171,36 @@ class Square(Search[SquareState]):
         rounding of the network, thus by the neighbours in the batch: four times is always enough.
         """
         best_LCHW = state.best_LCHW
-        slot_L = torch.arange(len(step_L), device=step_L.device)
-        top_L1, left_L1, side_L1 = state.window_LS3[slot_L, step_L].unsqueeze(2).unbind(1)
-        sign_LC = state.sign_LSC[slot_L, step_L].to(best_LCHW.dtype)
-        rows_LH = _between(top_L1, side_L1, best_LCHW.shape[2]).to(best_LCHW.dtype)
-        columns_LW = _between(left_L1, side_L1, best_LCHW.shape[3]).to(best_LCHW.dtype)
-        tried_LCHW = torch.addcmul(
-            best_LCHW,
-            (sign_LC.unsqueeze(2) * rows_LH.unsqueeze(1)).unsqueeze(3),
-            columns_LW[:, None, None, :],
-            value=4 * problem.threat.radius,
-        )
-        return torch.clamp(tried_LCHW, state.low_LCHW, state.high_LCHW)
+        slots, _, height, width = best_LCHW.shape
+        steps = state.edge_LS4.shape[1]
+        place_L = torch.arange(0, slots * steps, steps, device=step_L.device).add_(step_L)
+        edge_L4 = state.edge_LS4.flatten(0, 1).index_select(0, place_L)
+        sign_LC = state.sign_LSC.flatten(0, 1).index_select(0, place_L).to(best_LCHW.dtype)
+        stairs = _stairs(max(height, width), best_LCHW.dtype, step_L.device)
+        stair_L4P = stairs.index_select(0, edge_L4.flatten().int()).view(slots, 4, -1)
+        inside_L2P = stair_L4P[:, :2] - stair_L4P[:, 2:]
+        row_LH, column_LW = inside_L2P[:, 0, :height], inside_L2P[:, 1, :width]
+        sign_LC.mul_(4 * problem.threat.radius)
+        if best_LCHW.is_contiguous():  # an image is C · H lines, else H
+            line_LO = (sign_LC.unsqueeze(2) * row_LH.unsqueeze(1)).flatten(1)
+            pixel_LI = column_LW
+        else:
+            line_LO = row_LH
+            pixel_LI = (column_LW.unsqueeze(2) * sign_LC.unsqueeze(1)).flatten(1)
+        push_LD = (line_LO.unsqueeze(2) * pixel_LI.unsqueeze(1)).flatten(1)
+        tried_LCHW = images_of(push_LD, best_LCHW).add_(best_LCHW)
+        return torch.clamp(tried_LCHW, state.low_LCHW, state.high_LCHW, out=tried_LCHW)
+
+
+@cache
+def _stairs(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Row e is 0 at the first e of `size` places and 1 from there on: rows less rows make windows.
+
+    Fewer and faster calls than comparisons with places.
+    """
+    return torch.ones(size + 1, size, dtype=dtype, device=device).triu()
 
 
 def _coin(u: Tensor) -> Tensor:
     """The sign of 2u − 1: −1 or 1, and 0 for u = ½ exactly, as in the reference."""
     return (2 * u - 1).sign()
-
-
-def _between(first_L1: Tensor, length_L1: Tensor, size: int) -> Tensor:
-    """Which of `size` places lie in the interval, shape L × `size`."""
-    place_1P = torch.arange(size, device=first_L1.device).unsqueeze(0)
-    return (place_1P >= first_L1) & (place_1P < first_L1 + length_L1)

@@ -1,5 +1,7 @@
 """Square against pyautoattack's SquareAttack, and against what its paper promises."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyautoattack.square
 import pytest
@@ -222,7 +224,7 @@ def test_a_tie_ends_the_search_as_in_the_reference():
     ended_B = torch.zeros(200, dtype=torch.bool)
     for step in range(151):
         ended_B |= state.best_margin_L == 0
-        before_BCHW = state.best_LCHW
+        before_BCHW = state.best_LCHW.clone()
         state, hit_B = Square().advance(problem, state, torch.full((200,), step))
         assert not hit_B[ended_B].any()
         assert torch.equal(state.best_LCHW[ended_B], before_BCHW[ended_B])
@@ -243,8 +245,8 @@ def test_every_proposal_is_one_window_inside_the_box_and_kept_only_if_it_helps()
     stride_B = 1 + torch.arange(30)
     for turn in range(40):
         step_B = stride_B * turn
-        before = state
-        state, hit_B = square.advance(problem, before, step_B)
+        before = replace(state, best_LCHW=state.best_LCHW.clone())
+        state, hit_B = square.advance(problem, state, step_B)
         tried_BCHW, logits_BK = network.asked[-1]
         assert (tried_BCHW >= low_BCHW).all()
         assert (tried_BCHW <= high_BCHW).all()
@@ -287,9 +289,9 @@ def test_windows_are_uniform_and_each_image_has_its_own():
     problem = problem_of(lambda x: x.flatten(1), x_BCHW, torch.zeros(40), "0.1")
     state = Square(queries=2000).begin(problem)
     late = slice(1002, 2001)  # windows of one pixel by then
-    assert (state.window_LS3[:, late, 2] == 1).all()
+    assert (state.edge_LS4[:, late, 2:] - state.edge_LS4[:, late, :2] == 1).all()
     for axis, room in ((0, 7), (1, 9)):
-        offsets_LT = state.window_LS3[:, late, axis]
+        offsets_LT = state.edge_LS4[:, late, axis]
         counts = torch.bincount(offsets_LT.flatten().long(), minlength=room).numpy()
         assert len(counts) == room
         assert stats.chisquare(counts).pvalue > 1e-3
@@ -320,8 +322,8 @@ def test_no_number_is_used_twice(monkeypatch):
 def test_a_search_with_fewer_queries_is_the_beginning_of_a_longer_one(queries):
     problem = problem_of(lambda x: x.flatten(1), torch.zeros(5, 2, 8, 8), torch.zeros(5), "0.1")
     short, long = (Square(queries=q).begin(problem) for q in (queries, 2300))
-    assert short.window_LS3.shape[1] == short.sign_LSC.shape[1] == queries + 1
-    assert torch.equal(short.window_LS3, long.window_LS3[:, : queries + 1])
+    assert short.edge_LS4.shape[1] == short.sign_LSC.shape[1] == queries + 1
+    assert torch.equal(short.edge_LS4, long.edge_LS4[:, : queries + 1])
     assert torch.equal(short.sign_LSC, long.sign_LSC[:, : queries + 1])
     assert torch.equal(short.adv_LCHW, long.adv_LCHW)
 
