@@ -9,11 +9,13 @@ I of its input, h × w of its kernel.
 from __future__ import annotations
 
 import copy
+import operator
 from collections import Counter
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ferd_eval.models import Classifier
@@ -108,6 +110,7 @@ def _folded(network: nn.Module) -> tuple[nn.Module, list[FoldedConv2d]]:
             module.training = training
     traced = fx.GraphModule(network, graph)
     layers = [_fold(traced, *pair) for pair in _pairs(traced)]
+    _rectify_in_place(traced)
     traced.recompile()
     return traced, layers
 
@@ -141,3 +144,19 @@ def _fold(traced: fx.GraphModule, before: fx.Node, after: fx.Node) -> FoldedConv
     traced.graph.erase_node(after)
     traced.delete_submodule(str(after.target))
     return layer
+
+
+def _rectify_in_place(traced: fx.GraphModule) -> None:
+    """ReLUs of what nobody else sees write into their input's memory.
+
+    Neither folded convolutions nor sums need their output again for a gradient.
+    """
+    for node in traced.graph.nodes:
+        if node.target not in (functional.relu, torch.relu):
+            continue
+        before = node.args[0]
+        is_folded = before.op == "call_module" and isinstance(
+            traced.get_submodule(before.target), FoldedConv2d
+        )
+        if len(before.users) == 1 and (is_folded or before.target is operator.add):
+            node.target, node.args, node.kwargs = torch.relu_, (before,), {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import relu
 
 from ferd_eval.attacks import frozen
 from ferd_eval.models import Classifier, build_architecture
@@ -93,6 +94,28 @@ def test_the_network_is_left_as_it_is():
     after = network.state_dict()
     assert list(after) == list(before)
     assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+class Remembering(nn.Module):
+    """ReLUs of a convolution's output and of a sum that are used again, and of a difference."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
+
+    def forward(self, x):
+        y = self.bn(self.conv(x))
+        total = (relu(y) - y) + x
+        return (relu(total) - 2 * total + relu(x - 0.5)).mean(dim=(2, 3))
+
+
+def test_relus_in_place_change_nothing_that_is_used_again():
+    network = Remembering().double()
+    stir(network, 0)
+    fast = FoldedNetwork(network, SHAPE)
+    assert len(fast.folded) == 1
+    for ours, theirs in zip(answers(fast), answers(network), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
 class Shared(nn.Module):
