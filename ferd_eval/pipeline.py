@@ -16,7 +16,7 @@ from rich.text import Text
 from ferd_eval.attacks import Attack, Threat
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.errors import UserError, listed
-from ferd_eval.evaluation.config import EvalConfig
+from ferd_eval.evaluation.config import AUTO, EvalConfig
 from ferd_eval.evaluation.cost.eta import Forecast, Remaining, forecast
 from ferd_eval.evaluation.evaluate import as_threats, evaluate
 from ferd_eval.evaluation.execution.executor import Executor, SerialExecutor
@@ -273,8 +273,9 @@ def _run_name(models: Sequence[LoadedModel], inputs: EvalInputs, config: EvalCon
     devices = config.device.split(",")  # how many and whose does not matter
     shared = replace(config, cluster=None, device=devices[0].partition(":")[0])
     data = inputs.data
-    named = () if config.classes is None else (data.class_names,)
-    key = repr((shared, inputs.selection, data.fingerprint, *named))
+    named = [] if config.classes is None else [data.class_names]
+    searched = [] if config.search_precision == AUTO else [config.search_precision]
+    key = repr((shared, inputs.selection, data.fingerprint, *named, *searched))
     # The class's former name: default folders of earlier runs are found again.
     digest = hashlib.sha256(key.replace("EvalConfig", "ScoreSettings", 1).encode())
     for model in models:

@@ -18,14 +18,15 @@ if TYPE_CHECKING:
     from ferd_eval.attacks.passes import Passes
     from ferd_eval.attacks.plan import PlannedAttack, make_attack, plan_attacks
     from ferd_eval.attacks.problem import Batch, Perturbed, Problem
+    from ferd_eval.attacks.search_network import SearchNetwork
     from ferd_eval.attacks.threat import Threat
     from ferd_eval.models.frozen import frozen
 
 __all__ = [
     "CW", "DEFAULT_ATTACKS", "FGSM", "GROUPS", "PGD", "PRESETS", "Attack", "Batch", "Cascade",
     "Clean", "KeyedRng", "Passes", "Perturbed", "PlannedAttack", "Problem", "Search",
-    "SearchAttack", "SlotState", "TargetedPGD", "Threat", "Verdicts", "alone", "audited",
-    "draw_sample", "frozen", "make_attack", "plan_attacks",
+    "SearchAttack", "SearchNetwork", "SlotState", "TargetedPGD", "Threat", "Verdicts", "alone",
+    "audited", "draw_sample", "frozen", "make_attack", "plan_attacks",
 ]  # fmt: skip
 
 __getattr__ = lazily(
@@ -41,6 +42,7 @@ __getattr__ = lazily(
         "attacks.passes": "Passes",
         "attacks.plan": "PlannedAttack make_attack plan_attacks",
         "attacks.problem": "Batch Perturbed Problem",
+        "attacks.search_network": "SearchNetwork",
         "attacks.threat": "Threat",
         "models.frozen": "frozen",
     },

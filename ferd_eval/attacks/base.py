@@ -19,6 +19,7 @@ from ferd_eval.attacks.keyed_rng import KeyedRng
 from ferd_eval.attacks.losses import margin
 from ferd_eval.attacks.passes import Passes
 from ferd_eval.attacks.problem import Batch, Perturbed, Problem, predict
+from ferd_eval.attacks.search_network import SearchNetwork
 from ferd_eval.attacks.threat import Threat
 from ferd_eval.models.frozen import frozen
 from ferd_eval.runtime.device import seed_torch
@@ -48,6 +49,8 @@ class Attack(ABC):
 
     family: str  #: the method, shared by its presets; part of the random numbers' key
     steps: int  #: gradient steps or queries spent on each image
+    #: Whether `perturb` may search with a likeness of the network, through `Problem` alone.
+    proposes: bool = False
 
     @abstractmethod
     def perturb(self, problem: Problem) -> Tensor | Perturbed:
@@ -85,7 +88,7 @@ class Attack(ABC):
         seed: int,
         passes: Passes,
         slots: int | None = None,
-        search_with: nn.Module | None = None,
+        search: SearchNetwork | None = None,
     ) -> Verdicts:
         """Attack a batch and judge the outcome. The network is as before, whatever happens.
 
@@ -100,7 +103,9 @@ class Attack(ABC):
             judged = []
             for targets_B in columns:
                 problem = self._problem(model, batch, targets_B, threat, seed, passes)
-                problem = replace(problem, model=search_with or model, slots=slots)
+                problem = replace(problem, slots=slots)
+                if search is not None:
+                    problem = replace(problem, **vars(search))
                 judged.append(judge(problem, self._allowed_examples(problem)))
         return judged[0] if targets_BM is None else _interleave(judged)
 

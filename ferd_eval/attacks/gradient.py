@@ -33,6 +33,7 @@ class SignedGradient(Attack):
     right.
     """
 
+    proposes = True
     random_start: ClassVar[bool] = True
     objective_name: ClassVar[str]  #: of `objective`, for the record
 

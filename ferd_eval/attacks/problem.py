@@ -6,8 +6,10 @@ B batch, K classes, C channels, H × W pixels.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +46,8 @@ class Problem:
     noise: KeyedRng  #: random numbers keyed by image; never use torch's global generator
     passes: Passes  #: counts the images that go through a network
     slots: int  #: images per forward pass that memory is known to bear; at most B
+    #: Held while `model` computes, forward and backward, and never while `judge` does.
+    arithmetic: Callable[[], AbstractContextManager[Any]] = nullcontext
 
     @cached_property
     def box(self) -> tuple[Tensor, Tensor]:
@@ -52,7 +56,8 @@ class Problem:
 
     def logits(self, x_BCHW: Tensor) -> Tensor:
         """One forward pass without gradient, shape B×K."""
-        return self._forward(self.model, x_BCHW)
+        with self.arithmetic():
+            return self._forward(self.model, x_BCHW)
 
     def verdict_logits(self, x_BCHW: Tensor) -> Tensor:
         """One forward pass through the network under test, shape B×K."""
@@ -78,9 +83,10 @@ class Problem:
         self.passes.backward += len(x_BCHW)
         distance = distance_inside(self.judge, x_BCHW, self.passes)
         leaf_BCHW = inside(x_BCHW.detach(), distance).requires_grad_()
-        logits_BK = self.model(leaf_BCHW)
-        value_B = objective(logits_BK)
-        (gradient_BCHW,) = torch.autograd.grad(value_B.sum(), leaf_BCHW)
+        with self.arithmetic():
+            logits_BK = self.model(leaf_BCHW)
+            value_B = objective(logits_BK)
+            (gradient_BCHW,) = torch.autograd.grad(value_B.sum(), leaf_BCHW)
         return logits_BK.detach(), value_B.detach(), gradient_BCHW
 
     def select(self, images_L: Tensor, targets_L: Tensor | None) -> Problem:

@@ -31,6 +31,7 @@ class AttackRun:
     context: EvalContext
     store: FolderShards | None  #: None keeps nothing
     shard_images: int  #: images in a shard
+    precision: str  #: to search in, see `ferd_eval.evaluation.execution.likenesses`
     images_file: Path | None  #: for the adversarial images, None where they are not wanted
     remaining: Remaining
     reporter: ProgressReporter
@@ -117,6 +118,7 @@ class AttackRun:
                     shard=shard,
                     attack=attack,
                     threat=self.planned.threat,
+                    precision=self.precision,
                     keep_images=keep_images,
                 )
                 tasks.append(ScheduledTask(self.context, task, partial(keep, shard)))

@@ -18,6 +18,9 @@ from ferd_eval.io.toml import parse_toml
 DATA, MODEL, ATTACKS, RUN = "Data", "Model", "Attacks", "Run"
 
 PRECISIONS = ("float32", "float64")
+#: For searches: the fastest by measurement, the network's own, and those of lower precision.
+AUTO, SINGLE = "auto", "fp32"
+SEARCH_PRECISIONS = (AUTO, SINGLE, "tf32", "bf16")
 ENGINES = ("native", "autoattack", "torchattacks")
 
 
@@ -34,6 +37,7 @@ _ATTACK_NAMES = "Names of `ls attacks`, with commas; default: paper = clean,fgsm
 _OWN_ATTACK = "Your own attack beside the others. Runs FILE.py."
 _ENGINE = "native, or as a cross-check: autoattack (its authors' code), torchattacks."
 _DEVICE = "auto, cpu, cuda, cuda:1, mps; several with commas work at once (needs Ray)."
+_SEARCH = "auto, fp32, tf32 or bf16: arithmetic to search in; the network itself decides."
 _FOLD = "Search with batch norms fused; the network itself decides. Default: yes."
 _GROUPS = "Figures for groups of classes too: superclass, or a CSV file class,group."
 
@@ -43,9 +47,10 @@ def _option(default: Any, panel: str, text: str, metavar: str | None = None) -> 
     return field(default=default, metadata=help_)
 
 
-def _unnamed(panel: str, text: str, metavar: str | None = None) -> Any:
+def _unnamed(panel: str, text: str, metavar: str | None = None, default: Any = None) -> Any:
     """An option that a default run folder's name does not depend on."""
-    return field(default=None, repr=False, metadata=_option(None, panel, text, metavar).metadata)
+    metadata = _option(default, panel, text, metavar).metadata
+    return field(default=default, repr=False, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,8 @@ class EvalConfig:
     device: str = _option("auto", RUN, _DEVICE)
     cluster: str | None = _option(None, RUN, "Use all GPUs or CPUs of a Ray cluster.", _ADDRESS)
     precision: str = _option("float32", RUN, "float32 or float64.")
+    # Counts for the folder's name where it is not auto: names of earlier runs stay.
+    search_precision: str = _unnamed(RUN, _SEARCH, default=AUTO)
     fold_batchnorm: bool = _option(True, RUN, _FOLD)
     seed: int = _option(0, RUN, "Random seed.")
     out: Path | None = _option(None, RUN, "Folder of the run; the same command continues it.")
@@ -101,10 +108,20 @@ class EvalConfig:
                 "--cluster and --device exclude each other: a cluster's workers take its GPUs, or "
                 "its CPUs where it has none. Leave one of them out."
             )
-        for name, known in (("precision", PRECISIONS), ("engine", ENGINES)):
+        named = (
+            ("precision", PRECISIONS),
+            ("search_precision", SEARCH_PRECISIONS),
+            ("engine", ENGINES),
+        )
+        for name, known in named:
             value = getattr(self, name)
             if value not in known:
                 raise UserError(f"{flag(name)} is {value!r}.{did_you_mean(value, known)}")
+        if self.precision == "float64" and self.search_precision in ("tf32", "bf16"):
+            raise UserError(
+                "--precision float64 and --search-precision exclude each other: searches are to "
+                "be as exact as the verdict there. Leave one of them out."
+            )
         if not 0 <= self.seed < 2**63:
             raise UserError(f"--seed is {self.seed}; give a number from 0 to 2^63 − 1.")
 

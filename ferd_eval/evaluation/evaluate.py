@@ -52,6 +52,7 @@ def score(
     device: DeviceChoice | torch.device | str | None = None,
     out: Path | str | None = None,
     save_adv: bool = False,
+    search_precision: str = "auto",
     fold_batchnorm: bool = True,
     facts: Mapping[str, Any] | None = None,
     reporter: ProgressReporter | None = None,
@@ -76,9 +77,11 @@ def score(
         device: None leaves the model where it is.
         out: a folder that makes the run resumable and keeps its outcomes.
         save_adv: keep the adversarial images in ``OUT/adversarial/<attack>.npz``.
-        fold_batchnorm: let the searches of AutoAttack look for hits with a copy of the network
-            whose batch norms are fused into its convolutions, where that differs by rounding only.
-            The network itself decides either way.
+        search_precision: arithmetic of the copy of the network that attacks search with: ``fp32``,
+            ``tf32``, ``bf16``, or ``auto`` for the fastest by measurement where the hardware has
+            it. The network itself decides either way.
+        fold_batchnorm: let attacks search with a copy of the network whose batch norms are fused
+            into its convolutions, where that differs by rounding only. The same holds.
         facts: entries for the manifest: ``checkpoint``, ``model``, ``command``, …
         reporter: of progress.
         attack_plan: resolved attacks, in place of `attacks` and `threat`.
@@ -128,6 +131,7 @@ def score(
         step_size=None if step is None else format_quantity(step),
         batch_size=str(batch_size or "auto"),
         device=str(executor.choice.device),
+        search_precision=search_precision,
         fold_batchnorm=fold_batchnorm,
         seed=seed,
         out=None if out is None else Path(out),

@@ -17,11 +17,18 @@ from ferd_eval.attacks import Cascade, Clean, PlannedAttack
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.errors import UserError
 from ferd_eval.evaluation.attack_run import AttackRun
-from ferd_eval.evaluation.config import EvalConfig
+from ferd_eval.evaluation.config import SINGLE, EvalConfig
 from ferd_eval.evaluation.cost.eta import Remaining
 from ferd_eval.evaluation.diagnostics import PASSES, SAMPLE
-from ferd_eval.evaluation.execution.executor import Executor, ScheduledTask, TaskBatches
+from ferd_eval.evaluation.execution.executor import (
+    Executor,
+    ScheduledTask,
+    TaskBatches,
+    carry_out,
+)
+from ferd_eval.evaluation.execution.likenesses import TIMING_PASSES
 from ferd_eval.evaluation.execution.rows import concatenate
+from ferd_eval.evaluation.execution.search_precision import PRECISIONS
 from ferd_eval.evaluation.execution.worker import EvalContext, Worker
 from ferd_eval.evaluation.model_checks import check_network, dtype_of, need_gradient
 from ferd_eval.evaluation.run_manifest import largest_threat, new_manifest
@@ -32,6 +39,9 @@ from ferd_eval.io.lock import now
 from ferd_eval.results.manifest import RECORD, look_up, read_manifest, require_same_run
 from ferd_eval.results.outcomes import Outcomes, conform
 from ferd_eval.runtime.progress import ProgressReporter
+
+#: Time passes in lower precision for the same share; on fewer images they say nothing.
+_FEWEST_TIMED = 4
 
 #: Diagnose as many images as take this share of the run's passes, but at least so many.
 _SHARE, _FEWEST = 0.03, 8
@@ -90,9 +100,11 @@ class EvalRun:
             self.config.seed,
             manifest["batch_size"],  # a continued run keeps the sizes it began with
             manifest["unit_images"],
-            fold=self.config.fold_batchnorm
-            and any(isinstance(each.attack, Cascade) for each in self.plan),
+            fold=self.config.fold_batchnorm,
         )
+        proposes = any(attack.proposes for each in self.plan for attack in each.attacks)
+        if proposes and "search" not in manifest:
+            self._choose_search(manifest, context)
         sizes = {True: manifest["search_unit_images"], False: manifest["unit_images"]}
         attacks = [
             AttackRun(
@@ -100,6 +112,7 @@ class EvalRun:
                 context,
                 store,
                 sizes[isinstance(planned.attack, Cascade)],
+                look_up(manifest, "search.precision") or SINGLE,
                 self._images_file(planned),
                 remaining,
                 self.reporter,
@@ -140,6 +153,30 @@ class EvalRun:
         FolderShards(folder / "units").discard()  # left by a run killed at its very end
         return outcomes
 
+    def _choose_search(self, manifest: dict[str, Any], context: EvalContext) -> None:
+        """Keep in the manifest what attacks are to search with, before the first of them begins: a
+        choice by time would be another one for the same run continued."""
+        images = int(_SHARE * self._passes_left() / (TIMING_PASSES * (1 + len(PRECISIONS))))
+        images = min(images, context.batch_size, len(self.data))
+        images = images if images >= _FEWEST_TIMED else 0
+        asked = self.config.search_precision
+        task = partial(Worker.choose_search, asked=asked, images=images)
+        choice = [ScheduledTask(context, task, manifest.update)]
+        carry_out([iter([choice])], self.executor)
+        if asked in PRECISIONS and manifest["search"]["precision"] != asked:
+            self.reporter.note(
+                f"warning: {self.name} cannot be searched in {asked}, its output is another one "
+                f"there or none; searching in {SINGLE}"
+            )
+        if self.folder is not None:
+            self._write_manifest(manifest)
+
+    def _passes_left(self) -> float:
+        """Of the whole run if no image survives the hardest attack, a backward pass as two."""
+        run = Remaining(self.plan, len(self.data), self.data.num_classes)
+        run.guess(largest_threat(self.plan).eps, standing=0.0)
+        return run.left()
+
     def _diagnosis(
         self,
         manifest: dict[str, Any],
@@ -147,7 +184,7 @@ class EvalRun:
         remaining: Remaining,
         by_gradient: bool,
     ) -> Iterator[list[ScheduledTask]]:
-        """Diagnose the network; keep the findings, and the batch norms' fusion, in the manifest."""
+        """Diagnose the network; keep the findings in the manifest."""
         largest = largest_threat(self.plan)
 
         def foresee() -> None:
@@ -167,9 +204,8 @@ class EvalRun:
             foresee()
         else:
             most = min(max(len(self.data) // _DIAGNOSED, _FEWEST_DIAGNOSED), SAMPLE)
-            run = Remaining(self.plan, len(self.data), self.data.num_classes)
-            run.guess(largest.eps, standing=0.0)
-            sample = min(max(int(_SHARE * run.left() / PASSES[by_gradient]), _FEWEST), most)
+            sample = int(_SHARE * self._passes_left() / PASSES[by_gradient])
+            sample = min(max(sample, _FEWEST), most)
             task = partial(
                 Worker.diagnose, threat=largest, by_gradient=by_gradient, sample=sample, most=most
             )

@@ -12,7 +12,7 @@ from torch import nn
 
 from ferd_eval.attacks import Cascade, PlannedAttack, Threat
 from ferd_eval.datasets import LabelledImages
-from ferd_eval.evaluation.config import EvalConfig
+from ferd_eval.evaluation.config import AUTO, EvalConfig
 from ferd_eval.evaluation.cost.model import operations, search_unit
 from ferd_eval.evaluation.model_checks import dtype_of, memory_format_of
 from ferd_eval.io.epsilon import format_quantity
@@ -74,6 +74,8 @@ def new_manifest(
             "tf32": False,
             "memory_format": str(memory_format_of(model)).removeprefix("torch."),
             "searches_fold_batchnorm": config.fold_batchnorm,
+            # Only where it is named: finished runs from before there was a choice are read again.
+            **({} if config.search_precision == AUTO else {"search": config.search_precision}),
         },
         "device": choice.describe(),
         "batch_size": batch_size,

@@ -35,7 +35,8 @@ _KEYS = (
 #: Fields of `EvalConfig` that an evaluation may set.
 _MEASUREMENT = (
     "attacks", "eps", "steps", "step_size", "limit", "per_class", "batch_size", "precision",
-    "engine", "seed", "groups", "classes", "class_order", "fold_batchnorm", "save_adv",
+    "engine", "seed", "groups", "classes", "class_order", "search_precision",
+    "fold_batchnorm", "save_adv",
 )  # fmt: skip
 
 #: File systems take names of up to 255 bytes, and an odd character takes up to twelve.

@@ -52,6 +52,11 @@ class SearchAttack(Attack):
         return self.search.family
 
     @property
+    def proposes(self) -> bool:  # type: ignore[override]
+        """The reference has no other network than the one under test."""
+        return not self.reference_stream
+
+    @property
     def steps(self) -> int:  # type: ignore[override]
         """Of an image that survives, aimed at nine classes."""
         return self.search.steps * (MOST_TARGETS if self.search.targeted else 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from ferd_eval.attacks import KeyedRng, Passes, PlannedAttack, Problem, SearchAttack, frozen
 from ferd_eval.attacks.losses import margin
+from ferd_eval.runtime.device import settled_time
 
 #: Operations in a shard of a search, so that a kill costs minutes: about three of them where a core
 #: does 1e11 a second, or an accelerator 3e13.
@@ -102,9 +102,9 @@ def _search_seconds(attack: SearchAttack, problem: Problem) -> float:
     """The start and one step of a search, scaled to all its steps."""
     images, search = len(problem.x_BCHW), attack.search
     step_L = torch.zeros_like(problem.labels_B)
-    begun = _now(problem.x_BCHW)
+    begun = settled_time(problem.x_BCHW.device)
     state = search.begin(problem)
-    start = _now(problem.x_BCHW) - begun
+    start = settled_time(problem.x_BCHW.device) - begun
     state, _ = search.advance(problem, state, step_L)
     step = median(
         _timed(problem.x_BCHW, lambda: search.advance(problem, state, step_L + 1))
@@ -133,12 +133,6 @@ def _backward_seconds(model: nn.Module, x_BCHW: Tensor, labels_B: Tensor) -> flo
 
 
 def _timed(x_BCHW: Tensor, work: Callable[[], object]) -> float:
-    began = _now(x_BCHW)
+    began = settled_time(x_BCHW.device)
     work()
-    return _now(x_BCHW) - began
-
-
-def _now(x_BCHW: Tensor) -> float:
-    if x_BCHW.device.type == "cuda":
-        torch.cuda.synchronize(x_BCHW.device)
-    return time.perf_counter()
+    return settled_time(x_BCHW.device) - began

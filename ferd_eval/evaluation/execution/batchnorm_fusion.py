@@ -8,13 +8,13 @@ differently. So fused networks only *propose*: the network itself always decides
 from __future__ import annotations
 
 import copy
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from ferd_eval.attacks import frozen
+from ferd_eval.attacks import SearchNetwork
+from ferd_eval.evaluation.execution.agreement import Agreement
 from ferd_eval.models import Classifier
 
 #: Logits may differ by this much relative to the largest one; more is not rounding.
@@ -23,21 +23,18 @@ _ROUNDING = 1e-4
 
 @dataclass(frozen=True)
 class Fusion:
-    """How a fused network compares with the one it was made from."""
+    """What was fused, and how the fused network compares with the one it was made from."""
 
     folded: int  #: batch norms that are gone
-    images: int  #: clean images compared
-    same_class: int  #: of how many both predict the same class
-    largest_difference: float  #: of two logits, relative to the largest logit
+    agreement: Agreement
 
     @property
     def is_rounding(self) -> bool:
         """Whether the two networks are one but for rounding, and fusion changed anything."""
-        same = self.same_class == self.images and self.largest_difference <= _ROUNDING
-        return same and self.folded > 0
+        return self.folded > 0 and self.agreement.within(_ROUNDING)
 
     def describe(self) -> dict[str, Any]:
-        return asdict(self)
+        return {"folded": self.folded, **self.agreement.describe()}
 
 
 def fuse_batchnorm(model: nn.Module, x_BCHW: Tensor) -> tuple[nn.Module, Fusion | None]:
@@ -50,14 +47,8 @@ def fuse_batchnorm(model: nn.Module, x_BCHW: Tensor) -> tuple[nn.Module, Fusion 
     except Exception:  # a network that cannot be traced raises anything at all
         return model, None
     fused.eval().requires_grad_(False)
-    with frozen(model), torch.no_grad():
-        ours_BK, theirs_BK = model(x_BCHW), fused(x_BCHW)
-    fusion = Fusion(
-        folded=_count(model) - _count(fused),
-        images=len(x_BCHW),
-        same_class=int((ours_BK.argmax(1) == theirs_BK.argmax(1)).sum()),
-        largest_difference=float((ours_BK - theirs_BK).abs().max() / ours_BK.abs().max()),
-    )
+    agreement = Agreement.of(model, SearchNetwork(fused), x_BCHW)
+    fusion = Fusion(_count(model) - _count(fused), agreement)
     return (fused if fusion.is_rounding else model), fusion
 
 

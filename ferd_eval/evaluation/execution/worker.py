@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ferd_eval.attacks import Attack, Batch, Passes, SearchAttack, Threat, Verdicts, frozen
+from ferd_eval.attacks import Attack, Batch, Passes, SearchNetwork, Threat, Verdicts, frozen
 from ferd_eval.datasets import LabelledImages
 from ferd_eval.errors import UserError, brief
 from ferd_eval.evaluation.diagnostics import diagnose
-from ferd_eval.evaluation.execution.batchnorm_fusion import Fusion, fuse_batchnorm
+from ferd_eval.evaluation.execution.likenesses import Likenesses
 from ferd_eval.evaluation.execution.rows import concatenate, rows_of
 from ferd_eval.evaluation.model_checks import as_images, as_logits
 from ferd_eval.evaluation.shards import Shard
@@ -28,7 +29,7 @@ from ferd_eval.results.outcomes import conform
 from ferd_eval.runtime.device import is_out_of_memory, seed_torch
 from ferd_eval.runtime.malloc import give_back_freed_memory
 
-#: Images on which a network with fused batch norms is compared with itself.
+#: Images on which a network's likenesses are compared with it.
 _COMPARED = 64
 
 
@@ -42,35 +43,37 @@ class EvalContext:
     batch_size: int  #: images per pass, to begin with; halved where memory runs out
     #: Clean logits are made for so many neighbours, whichever of them is attacked: equal bits.
     block: int
-    fold: bool  #: let searches look for hits with batch norms fused; `model` decides
+    fold: bool  #: let attacks look for hits with batch norms fused; `model` decides
 
 
 class Worker:
-    """Runs tasks in one context, on one device.
-
-    Attributes:
-        fusion: how the network that searches use compares with the one under test; None where
-            nothing was fused.
-    """
+    """Runs tasks in one context, on one device."""
 
     def __init__(
         self, context: EvalContext, device: torch.device, note: Callable[[str], None]
     ) -> None:
         self.context, self.device = context, device
-        self.fusion: Fusion | None = None
         self._note = note
-        self._search_with = context.model
         self._clean_logits_NK: Tensor | None = None
         self._clean_blocks: set[int] = set()
         self._clean_cost: dict[Hashable, float] = {"clean_seconds": 0.0, "clean_forward": 0}
-        if context.fold:
-            few = np.arange(min(_COMPARED, len(context.data)))
-            self._search_with, self.fusion = fuse_batchnorm(context.model, self.images(few))
+
+    @cached_property
+    def _likenesses(self) -> Likenesses:
+        few_BCHW = self.images(np.arange(min(_COMPARED, len(self.context.data))))
+        return Likenesses(self.context.model, few_BCHW, fold=self.context.fold)
+
+    def choose_search(self, asked: str, images: int) -> dict[str, Any]:
+        """See `Likenesses.choose`; times passes on the first of the images."""
+        return self._likenesses.choose(asked, self.images(np.arange(images)))
 
     def attack(
-        self, shard: Shard, attack: Attack, threat: Threat, *, keep_images: bool
+        self, shard: Shard, attack: Attack, threat: Threat, *, precision: str, keep_images: bool
     ) -> tuple[pd.DataFrame, NDArray[np.float32] | None]:
-        """Rows of a shard with their cost in `attrs`, and its perturbed images."""
+        """Rows of a shard with their cost in `attrs`, and its perturbed images.
+
+        Attacks that may, search in this precision, see `Likenesses`.
+        """
         began, passes = time.perf_counter(), Passes()
         self._clean_cost = dict.fromkeys(self._clean_cost, 0)
         positions_P = np.asarray(shard.positions, dtype=np.int64)
@@ -80,7 +83,8 @@ class Worker:
 
         def part(start: int, stop: int, size: int) -> None:
             batch = self._batch(positions_P[start:stop], clean_PK[start:stop])
-            verdicts = self._perturb(shard.attack, attack, batch, threat, passes, size)
+            search = self._likenesses.get(precision) if attack.proposes else None
+            verdicts = self._perturb(shard.attack, attack, batch, threat, passes, size, search)
             frames.append(rows_of(batch, verdicts, shard.attack))
             if keep_images:
                 images.append(verdicts.adv_RCHW.float().cpu().numpy())
@@ -100,10 +104,8 @@ class Worker:
     def diagnose(
         self, threat: Threat, *, by_gradient: bool, sample: int, most: int
     ) -> dict[str, Any]:
-        """``diagnosis``, and ``folding`` where batch norms were fused.
-
-        Looks at `sample` images, at `most` where something looks odd, by gradient or not.
-        """
+        """``diagnosis``: of `sample` images, of `most` where something looks odd, by gradient or
+        not."""
         diagnosis = diagnose(
             self.context.model,
             self.context.data,
@@ -115,8 +117,7 @@ class Worker:
             sample=sample,
             most=most,
         )
-        folding = {"folding": self.fusion.describe()} if self.fusion else {}
-        return {"diagnosis": diagnosis, **folding}
+        return {"diagnosis": diagnosis}
 
     def clean_logits(self, positions_P: NDArray[np.int64]) -> Tensor:
         """Output on clean images, on the CPU, P×K; UserError where it is NaN or infinity."""
@@ -133,9 +134,15 @@ class Worker:
         )
 
     def _perturb(
-        self, name: str, attack: Attack, batch: Batch, threat: Threat, passes: Passes, size: int
+        self,
+        name: str,
+        attack: Attack,
+        batch: Batch,
+        threat: Threat,
+        passes: Passes,
+        size: int,
+        search: SearchNetwork | None,
     ) -> Verdicts:
-        proposes = isinstance(attack, SearchAttack) and not attack.reference_stream
         try:
             return attack(
                 self.context.model,
@@ -144,7 +151,7 @@ class Worker:
                 seed=self.context.seed,
                 passes=passes,
                 slots=size,
-                search_with=self._search_with if proposes else None,
+                search=search,
             )
         except UserError:
             raise

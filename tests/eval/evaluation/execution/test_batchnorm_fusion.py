@@ -114,7 +114,7 @@ def test_the_network_itself_decides(net, monkeypatch):
             return -net(x_BCHW)
 
     monkeypatch.setattr(
-        "ferd_eval.evaluation.execution.worker.fuse_batchnorm", lambda model, x: (Liar(), None)
+        "ferd_eval.evaluation.execution.likenesses.fuse_batchnorm", lambda model, x: (Liar(), None)
     )
     liar = score(net, data, [short()], EPS)
     monkeypatch.undo()
@@ -128,7 +128,7 @@ def test_the_network_itself_decides(net, monkeypatch):
                                    check_names=False)  # fmt: skip
     # In the reference's own stream nothing is folded, for parity.
     monkeypatch.setattr(
-        "ferd_eval.evaluation.execution.worker.fuse_batchnorm", lambda model, x: (Liar(), None)
+        "ferd_eval.evaluation.execution.likenesses.fuse_batchnorm", lambda model, x: (Liar(), None)
     )
     parity = score(net, data, [short(reference_stream=True)], EPS, batch_size=40)
     monkeypatch.undo()

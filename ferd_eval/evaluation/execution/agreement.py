@@ -1,0 +1,41 @@
+"""How far a likeness of a network is from it. B batch, C channels, K classes, H × W pixels."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ferd_eval.attacks import SearchNetwork, frozen
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Two networks' logits on the same clean images, compared."""
+
+    images: int
+    same_class: int  #: of how many both predict the same class
+    largest_difference: float  #: of two logits, relative to the largest logit
+
+    @classmethod
+    def of(cls, model: nn.Module, likeness: SearchNetwork, x_BCHW: Tensor) -> Agreement:
+        """Of a network and what is to search in its place; both are left as they were."""
+        with frozen(model), frozen(likeness.model), torch.no_grad():
+            ours_BK = model(x_BCHW)
+            with likeness.arithmetic():
+                theirs_BK = likeness.model(x_BCHW)
+        return cls(
+            images=len(x_BCHW),
+            same_class=int((ours_BK.argmax(1) == theirs_BK.argmax(1)).sum()),
+            largest_difference=float((ours_BK - theirs_BK).abs().max() / ours_BK.abs().max()),
+        )
+
+    def within(self, difference: float, other_class: float = 0.0) -> bool:
+        """Whether logits differ by no more than this, and classes for no larger share of images."""
+        others = self.images - self.same_class
+        return self.largest_difference <= difference and others <= other_class * self.images
+
+    def describe(self) -> dict[str, Any]:
+        return asdict(self)
