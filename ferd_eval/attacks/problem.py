@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ferd_eval.attacks.keyed_rng import KeyedRng
+from ferd_eval.attacks.losses import margin
 from ferd_eval.attacks.passes import Passes
 from ferd_eval.attacks.pixel_bounds import distance_inside, inside
 from ferd_eval.attacks.threat import Threat
@@ -48,6 +49,7 @@ class Problem:
     slots: int  #: images per forward pass that memory is known to bear; at most B
     #: Held while `model` computes, forward and backward, and never while `judge` does.
     arithmetic: Callable[[], AbstractContextManager[Any]] = nullcontext
+    slack: float = 0.0  #: margins of `model` may be off by this much
 
     @cached_property
     def box(self) -> tuple[Tensor, Tensor]:
@@ -68,6 +70,14 @@ class Problem:
         with torch.no_grad():
             logits_BK: Tensor = network(x_BCHW)
         return logits_BK
+
+    def looks_wrong(self, logits_BK: Tensor) -> Tensor:
+        """Whether each image may be misclassified, by `model`'s logits; never no where it is.
+
+        An image that `model` gets right by less than its rounding is one to show to `judge`.
+        """
+        wrong_B = looks_wrong(logits_BK, self.labels_B)
+        return wrong_B | (margin(logits_BK, self.labels_B) > -self.slack) if self.slack else wrong_B
 
     def gradient(self, x_BCHW: Tensor, objective: Objective) -> Tensor:
         """Gradient of ``objective(logits)`` (shape B) with respect to each image."""

@@ -17,3 +17,5 @@ class SearchNetwork:
     model: nn.Module
     #: Held while it computes, forward and backward; never while the network under test decides.
     arithmetic: Callable[[], AbstractContextManager[Any]] = nullcontext
+    #: How far its logits are off: whatever its margin is, the other network's may be so much less.
+    slack: float = 0.0

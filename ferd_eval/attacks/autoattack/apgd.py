@@ -20,7 +20,7 @@ from torch import Tensor
 from ferd_eval.attacks import losses
 from ferd_eval.attacks.autoattack.batched_search import Search, SlotState, wide
 from ferd_eval.attacks.autoattack.rows import is_cheap_to_look_at, overwrite
-from ferd_eval.attacks.problem import Objective, Problem, looks_wrong
+from ferd_eval.attacks.problem import Objective, Problem
 
 #: Weight of the new move against the previous one (momentum).
 _MOVE = 0.75
@@ -148,7 +148,7 @@ class APGD(Search[APGDState]):
             state = self._adapt(state, window_L)
         tried_LCHW = self._move(problem, state, share_L)
         logits_LK, loss_L, gradient_LCHW = problem.evaluate(tried_LCHW, self.objective(problem))
-        hit_L = looks_wrong(logits_LK, problem.labels_B)
+        hit_L = problem.looks_wrong(logits_LK)
 
         better_L = loss_L > state.best_loss_L
         new_best = [(state.best_LCHW, tried_LCHW), (state.best_gradient_LCHW, gradient_LCHW)]

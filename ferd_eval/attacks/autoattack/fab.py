@@ -69,13 +69,14 @@ class FABT(Search[FABState]):
         """
         clean_LCHW = problem.x_BCHW
         tried_LCHW = self._cross(problem, state.base_LCHW)
-        wrong_L = looks_wrong(problem.logits(tried_LCHW), problem.labels_B)
+        logits_LK = problem.logits(tried_LCHW)
+        wrong_L = looks_wrong(logits_LK, problem.labels_B)
         base_LCHW = tried_LCHW - clean_LCHW
         distance_L = rows_of(base_LCHW, clean_LCHW).abs().amax(dim=1)
         # On the way back, but for the few that were not misclassified.
         base_LCHW.mul_(self.beta).add_(clean_LCHW)
         overwrite(~wrong_L, [(base_LCHW, tried_LCHW)])
-        hit_L = wrong_L & (distance_L <= problem.threat.radius)
+        hit_L = problem.looks_wrong(logits_LK) & (distance_L <= problem.threat.radius)
         return FABState(adv_LCHW=tried_LCHW, base_LCHW=base_LCHW), hit_L
 
     def best(self, problem: Problem, state: FABState) -> Tensor:

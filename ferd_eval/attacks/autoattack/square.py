@@ -18,7 +18,7 @@ from torch import Tensor
 from ferd_eval.attacks.autoattack.batched_search import Search, SlotState
 from ferd_eval.attacks.autoattack.rows import images_of, is_cheap_to_look_at, overwrite
 from ferd_eval.attacks.losses import margin
-from ferd_eval.attacks.problem import Problem, looks_wrong
+from ferd_eval.attacks.problem import Problem
 
 #: Proposals after which the window's area is halved, however many queries there are (§3.2).
 HALVINGS = (11, 51, 201, 501, 1001, 2001, 4001, 6001, 8001)
@@ -130,18 +130,18 @@ class Square(Search[SquareState]):
             edge_LS4=state.edge_LS4,
             sign_LSC=state.sign_LSC,
         )
-        return after, open_L & self._looks_wrong(logits_LK, margin_L, problem.labels_B)
+        return after, open_L & self._looks_wrong(problem, logits_LK, margin_L)
 
     def best(self, problem: Problem, state: SquareState) -> Tensor:
         return state.best_LCHW
 
-    def _looks_wrong(self, logits_LK: Tensor, margin_L: Tensor, labels_L: Tensor) -> Tensor:
-        """As `looks_wrong`, with a short cut for the common case: nothing wrong anywhere."""
+    def _looks_wrong(self, problem: Problem, logits_LK: Tensor, margin_L: Tensor) -> Tensor:
+        """`Problem.looks_wrong`, with a short cut for the common case: nothing wrong anywhere."""
         if is_cheap_to_look_at(margin_L):
             least, most = torch.aminmax(margin_L)
-            if -torch.inf < float(least) and float(most) < 0:
+            if -torch.inf < float(least) and float(most) < -problem.slack:
                 return torch.zeros_like(margin_L, dtype=torch.bool)
-        return looks_wrong(logits_LK, labels_L)
+        return problem.looks_wrong(logits_LK)
 
     def _windows(self, problem: Problem) -> Iterator[tuple[Tensor, Tensor]]:
         """Edges of T windows at a time, as in the state, and a sign for each channel.

@@ -18,6 +18,7 @@ class Agreement:
     images: int
     same_class: int  #: of how many both predict the same class
     largest_difference: float  #: of two logits, relative to the largest logit
+    largest_logit: float
 
     @classmethod
     def of(cls, model: nn.Module, likeness: SearchNetwork, x_BCHW: Tensor) -> Agreement:
@@ -26,11 +27,18 @@ class Agreement:
             ours_BK = model(x_BCHW)
             with likeness.arithmetic():
                 theirs_BK = likeness.model(x_BCHW)
+        largest = ours_BK.abs().max()
         return cls(
             images=len(x_BCHW),
             same_class=int((ours_BK.argmax(1) == theirs_BK.argmax(1)).sum()),
-            largest_difference=float((ours_BK - theirs_BK).abs().max() / ours_BK.abs().max()),
+            largest_difference=float((ours_BK - theirs_BK).abs().max() / largest),
+            largest_logit=float(largest),
         )
+
+    @property
+    def margin(self) -> float:
+        """How far the difference of two logits may be off."""
+        return 2 * self.largest_difference * self.largest_logit
 
     def within(self, difference: float, other_class: float = 0.0) -> bool:
         """Whether logits differ by no more than this, and classes for no larger share of images."""

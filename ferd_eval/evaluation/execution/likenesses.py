@@ -5,6 +5,7 @@ B batch, C channels, K classes, H × W pixels.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -87,7 +88,8 @@ class Likenesses:
         except Exception:  # a network that was not written for it raises anything at all
             return None
         self._agreement[name] = agreement
-        return likeness if agreement.within(precision.rounding, _OTHER_CLASS) else None
+        close = agreement.within(precision.rounding, _OTHER_CLASS)
+        return replace(likeness, slack=agreement.margin) if close else None
 
 
 def _seconds(search: SearchNetwork, x_BCHW: Tensor) -> float:
