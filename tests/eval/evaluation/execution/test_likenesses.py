@@ -12,9 +12,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from ferd_eval import score
-from ferd_eval.attacks import PGD, Batch, Passes, Threat
+from ferd_eval.attacks import PGD, Batch, Passes, SearchAttack, SearchNetwork, Threat
 from ferd_eval.attacks.autoattack.apgd import APGDCE, APGDT
 from ferd_eval.attacks.autoattack.ensemble import cascade
+from ferd_eval.attacks.autoattack.fab import FABT
+from ferd_eval.attacks.autoattack.square import Square
 from ferd_eval.errors import UserError
 from ferd_eval.evaluation.config import AUTO, SEARCH_PRECISIONS, SINGLE, EvalConfig
 from ferd_eval.evaluation.execution import likenesses
@@ -243,3 +245,30 @@ def test_names_of_precisions_are_those_of_the_option():
         EvalConfig(search_precision="bf61")
     with pytest.raises(UserError, match="exclude each other"):
         EvalConfig(precision="float64", search_precision="bf16")
+
+
+@pytest.mark.parametrize("search", [APGDCE(iterations=10), FABT(iterations=10), Square(queries=60)])
+def test_what_a_likeness_gets_right_by_less_than_its_rounding_is_shown_to_the_network(search):
+    net, off = TinyNet(num_classes=4).eval(), 0.5
+    x_BCHW = images(300)
+    with torch.no_grad():
+        logits_BK = net(x_BCHW)
+    batch = Batch(x_BCHW, logits_BK.argmax(1), torch.arange(len(x_BCHW)), logits_BK)
+
+    class Optimist(nn.Module):
+        """Sees the class of the clean image where the network just does not."""
+
+        def forward(self, x_BCHW):
+            logits_BK = net(x_BCHW)
+            first, second = logits_BK.topk(2, dim=1).indices.unbind(1)
+            swap = logits_BK.gather(1, first[:, None]) - logits_BK.gather(1, second[:, None]) < off
+            return logits_BK.scatter_add(1, second[:, None], off * swap)
+
+    def broken(slack):
+        verdicts = SearchAttack(search)(
+            net, batch, Threat("0.03"), seed=0, passes=Passes(),
+            search=SearchNetwork(Optimist(), slack=slack),
+        )  # fmt: skip
+        return int((verdicts.adv_pred_R != batch.labels_B).sum())
+
+    assert broken(slack=off) > broken(slack=0)
