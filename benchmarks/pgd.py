@@ -1,10 +1,11 @@
 """PGD-20 against torchattacks: same network, same images, same threads, in one run.
 
     python benchmarks/pgd.py [--arch resnet18 | --checkpoint FILE] [--images 64] [--batch 64]
-        [--pairs 5] [--device cpu] [--clock cpu]
+        [--pairs 5] [--device cpu] [--clock cpu] [--search-precision auto|fp32|tf32|bf16]
 
-Three sides take turns: the attack of torchattacks; ours; and the whole of ``ferd_eval.score``, with
-its look at the network and its table. Each makes clean predictions before and predictions on the
+Three sides take turns: the attack of torchattacks; ours, which searches as ``ferd_eval.score``
+chose to; and the whole of ``ferd_eval.score``, with its look at the network, that choice and its
+table. Each makes clean predictions before and predictions on the
 result after, which is what a user wants (ours in the memory layout that ``ferd-eval score`` uses).
 Prints the median time of each, the median of the ratios to torchattacks, and the share of the
 attack's time that is spent outside the network's forward and backward passes. Needs torchattacks,
@@ -26,6 +27,7 @@ from torch import Tensor, nn
 
 from ferd_eval import build_classifier, load_checkpoint, load_dataset, score
 from ferd_eval.attacks import PGD, Batch, Passes, Threat
+from ferd_eval.evaluation.execution.likenesses import Likenesses
 from ferd_eval.models import build_architecture
 from ferd_eval.runtime.device import choose_device
 from ferd_eval.runtime.malloc import keep_freed_memory
@@ -59,10 +61,18 @@ def main() -> None:
             with torch.no_grad():
                 logits_BK = own_network(own_NCHW[part])
             batch = Batch(own_NCHW[part], labels_N[part], part.to(device), logits_BK)
-            PGD()(own_network, batch, Threat(EPS), seed=0, passes=Passes())
+            PGD()(own_network, batch, Threat(EPS), seed=0, passes=Passes(), search=search)
 
-    def run_score() -> None:
-        score(own_network, (x_NCHW, labels_N), "pgd", EPS, batch_size=options.batch)
+    def run_score() -> str:
+        outcomes = score(
+            own_network,
+            (x_NCHW, labels_N),
+            "pgd",
+            EPS,
+            batch_size=options.batch,
+            search_precision=options.search_precision,
+        )
+        return str(outcomes.manifest["search"]["precision"])
 
     def run_passes() -> None:
         for part in parts:
@@ -74,14 +84,17 @@ def main() -> None:
         "score": run_score,
         "bare passes": run_passes,
     }
-    run_theirs(), run_score()
+    run_theirs()
+    precision = run_score()
+    search = Likenesses(own_network, own_NCHW[:64], fold=True).get(precision)
     taken: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(options.pairs):
         for name, run in sides.items():
             taken[name].append(seconds(run, device, clock))
     print(
         f"{options.checkpoint or options.arch}, {len(x_NCHW)} images in batches of "
-        f"{options.batch}, {device}, {options.threads} threads, {options.clock} seconds"
+        f"{options.batch}, {device}, {options.threads} threads, {options.clock} seconds, "
+        f"searching in {precision}"
     )
     median = {name: statistics.median(each) for name, each in taken.items()}
     for name in sides:
@@ -113,6 +126,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--search-precision", default="auto")
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     return parser.parse_args()
 

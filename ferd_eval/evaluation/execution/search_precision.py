@@ -65,7 +65,7 @@ class BFloat16(SearchPrecision):
         return any(bool(has) for name, has in known.items() if name.endswith("bf16"))
 
     def likeness(self, network: nn.Module, x_BCHW: Tensor) -> SearchNetwork:
-        network = copy.deepcopy(network)
+        network = copy.deepcopy(network).eval().requires_grad_(False)
         layers = _in_order(network, x_BCHW[:1])
         ends = {layers[0], layers[-1]} if layers else set()
         for layer in dict.fromkeys(layers):
