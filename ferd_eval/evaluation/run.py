@@ -78,22 +78,13 @@ class EvalRun:
         manifest = new_manifest(
             model, data, self.plan, self.config, self.executor.choice, self.facts
         )
-        store: FolderShards | None = None
-        if self.folder is not None:
-            earlier = read_manifest(self.folder)
-            if earlier is not None:
-                require_same_run(earlier, manifest, self.folder)
-                if earlier["status"] == "finished":
-                    self._end_with(self._read_finished(self.folder))
-                    return []
-                manifest = earlier
-            self._write_manifest(manifest)
-            store = FolderShards(self.folder / "units")
-        if self.remark and len(self.plan) > 1:
-            self.reporter.note(f"warning: {self.name}: {self.remark}")
-        if store and (count := store.count()):
-            self.reporter.note(f"{self.name}: continuing after {count} finished shards")
-        remaining = Remaining(self.plan, len(data), data.num_classes, self.seconds, self.beside)
+        earlier = None if self.folder is None else read_manifest(self.folder)
+        if self.folder is not None and earlier is not None:
+            require_same_run(earlier, manifest, self.folder)
+            if earlier["status"] == "finished":
+                self._end_with(self._read_finished(self.folder))
+                return []
+            manifest = earlier
         context = EvalContext(
             model,
             data,
@@ -104,7 +95,16 @@ class EvalRun:
         )
         proposes = any(attack.proposes for each in self.plan for attack in each.attacks)
         if proposes and "search" not in manifest:
-            self._choose_search(manifest, context)
+            manifest.update(self._choose_search(context))
+        store: FolderShards | None = None
+        if self.folder is not None:
+            self._write_manifest(manifest)
+            store = FolderShards(self.folder / "units")
+        if self.remark and len(self.plan) > 1:
+            self.reporter.note(f"warning: {self.name}: {self.remark}")
+        if store and (count := store.count()):
+            self.reporter.note(f"{self.name}: continuing after {count} finished shards")
+        remaining = Remaining(self.plan, len(data), data.num_classes, self.seconds, self.beside)
         sizes = {True: manifest["search_unit_images"], False: manifest["unit_images"]}
         attacks = [
             AttackRun(
@@ -153,23 +153,22 @@ class EvalRun:
         FolderShards(folder / "units").discard()  # left by a run killed at its very end
         return outcomes
 
-    def _choose_search(self, manifest: dict[str, Any], context: EvalContext) -> None:
-        """Keep in the manifest what attacks are to search with, before the first of them begins: a
+    def _choose_search(self, context: EvalContext) -> dict[str, Any]:
+        """What attacks are to search with, for the manifest, before the first of them begins: a
         choice by time would be another one for the same run continued."""
         images = int(_SHARE * self._passes_left() / (TIMING_PASSES * (1 + len(PRECISIONS))))
         images = min(images, context.batch_size, len(self.data))
         images = images if images >= _FEWEST_TIMED else 0
         asked = self.config.search_precision
         task = partial(Worker.choose_search, asked=asked, images=images)
-        choice = [ScheduledTask(context, task, manifest.update)]
-        carry_out([iter([choice])], self.executor)
-        if asked in PRECISIONS and manifest["search"]["precision"] != asked:
+        chosen: dict[str, Any] = {}
+        carry_out([iter([[ScheduledTask(context, task, chosen.update)]])], self.executor)
+        if asked in PRECISIONS and chosen["search"]["precision"] != asked:
             self.reporter.note(
                 f"warning: {self.name} cannot be searched in {asked}, its output is another one "
                 f"there or none; searching in {SINGLE}"
             )
-        if self.folder is not None:
-            self._write_manifest(manifest)
+        return chosen
 
     def _passes_left(self) -> float:
         """Of the whole run if no image survives the hardest attack, a backward pass as two."""
