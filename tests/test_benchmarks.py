@@ -15,7 +15,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 #: Script → its arguments, and a word of what it prints.
 TINY = {
     "attack_memory": ("--side 8 --images 1 --only pgd", "pgd"),
-    "autoattack": ("CKPT --limit 3 --batch 3 --eps 0.9", "ratio"),
+    "autoattack": ("CKPT --limit 3 --batch 3 --eps 0.9", "% of the whole call"),
     "batch_sizes": ("CKPT --limit 4 --sizes 2,4 --eps 0.9", "flips"),
     "coverage": ("--repetitions 1 --only runs,pairs", "| runs |"),
     "pgd": ("--arch resnet8 --side 8 --images 2 --batch 2 --pairs 1 --threads 1", "ratio"),
