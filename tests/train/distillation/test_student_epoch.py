@@ -1,8 +1,9 @@
 """The epoch against a plain implementation of the specification's loop, and what each switch does.
 
 The reference takes from the project the parts that have tests of their own (generator, losses of
-the generator, divergences, crops, keyed noise, folded batch norms) and writes the loop around them
-anew.
+the generator, divergences, crops, keyed noise) and writes the loop around them anew. The run it is
+compared with folds no batch norms: its rounding would turn signs of gradients near 0, and
+`test_folding.py` has what folding may change.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from ferd_train.synthesis.components.generator import Generator
 from ferd_train.synthesis.components.generator_losses import GeneratorObjective
 from ferd_train.synthesis.image_bank import Bank
 from ferd_train.training.augmentation import crop_and_flip
-from ferd_train.training.folding import FoldedNetwork
 from ferd_train.training.seeds import Randomness
 from tests.train.student_runs import (
     CPU,
@@ -49,14 +49,7 @@ CASES = {
     "ferd": {"variant": "ferd", "epochs": 4},
     "smoothed": {**PAPER, "reweighting__smoothing": 0.4, "seed": 3},
     "inverse-accuracy": {**PAPER, "reweighting__strategy": "inverse-accuracy", "warmup": 2},
-    # With other seeds a pixel's gradient is so near 0 that its sign is rounding's.
-    "no-reweight": {
-        "variant": "ferd",
-        "ablation": "no-reweight",
-        "warmup": 0,
-        "epochs": 2,
-        "seed": 1,
-    },
+    "no-reweight": {"variant": "ferd", "ablation": "no-reweight", "warmup": 0, "epochs": 2},
 }
 
 
@@ -66,21 +59,16 @@ def ten_classes(tmp_path_factory) -> Path:
     return write_teacher(tmp_path_factory.mktemp("ten") / "teacher.safetensors", num_classes=K)
 
 
-def still(network: nn.Module) -> nn.Module:
-    """In evaluation mode, with the run's rounding: signs of gradients near 0 hang on it."""
-    return FoldedNetwork(network, (1, 8, 8)).eval()
-
-
 def predict(network: nn.Module, x: Tensor) -> Tensor:
     with torch.no_grad():
-        return still(network)(x)
+        return network.eval()(x)
 
 
 def climb(
     network: nn.Module, x: Tensor, start: Tensor, objective, steps: int, step: float, r: float
 ):
     """Signed gradient steps inside the box around x."""
-    network = still(network)
+    network.eval()
     adv = start
     for _ in range(steps):
         leaf = adv.clone().requires_grad_()
@@ -143,7 +131,7 @@ class Reference:
         adam = torch.optim.Adam(groups, betas=(0.5, 0.999))
         objective = GeneratorObjective(
             self.teacher.eval(),
-            self.student.eval() if made.match_student else still(self.student),
+            self.student.eval(),
             made.term_weights,
             bottleneck=made.bottleneck,
             adversarial=made.adversarial,
@@ -235,7 +223,8 @@ class Reference:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_loop_is_the_specifications(case, ten_classes, tmp_path):
+def test_the_loop_is_the_specifications(case, ten_classes, tmp_path, monkeypatch):
+    monkeypatch.setattr("ferd_train.training.folding._folded", lambda network: (network, []))
     recipe = tiny(**CASES[case])
     train(recipe, ten_classes, tmp_path / "run")
     reference = Reference(recipe, teacher_of(ten_classes).classifier)
