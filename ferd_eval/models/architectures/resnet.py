@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, pad, relu
+from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, pad, relu
 
 from ferd_eval.models.architectures.base import ArchitectureRow, Shapes, children_count
 from ferd_eval.models.architectures.stem import STEM_SUFFIX, WIDTH_SUFFIX, Stem, StemmedArchitecture
@@ -82,7 +82,8 @@ class ZeroPadShortcut(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map B×C×H×W to B×(out_width)×H/stride×W/stride."""
-        x = x[:, :, :: self.stride, :: self.stride]
+        # The same as a slice, but its gradient keeps channels last.
+        x = avg_pool2d(x, 1, self.stride)
         return pad(x, (0, 0, 0, 0, self.before, self.after))
 
 
