@@ -86,7 +86,9 @@ def main() -> None:
     }
     run_theirs()
     precision = run_score()
-    search = Likenesses(own_network, own_NCHW[:64], fold=True).get(precision)
+    with torch.no_grad():
+        few_BK = own_network(own_NCHW[:64])
+    search = Likenesses(own_network, own_NCHW[:64], few_BK, fold=True).get(precision)
     taken: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(options.pairs):
         for name, run in sides.items():

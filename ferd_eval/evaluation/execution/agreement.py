@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ferd_eval.attacks import SearchNetwork, frozen
 
@@ -21,12 +21,10 @@ class Agreement:
     largest_logit: float
 
     @classmethod
-    def of(cls, model: nn.Module, likeness: SearchNetwork, x_BCHW: Tensor) -> Agreement:
-        """Of a network and what is to search in its place; both are left as they were."""
-        with frozen(model), frozen(likeness.model), torch.no_grad():
-            ours_BK = model(x_BCHW)
-            with likeness.arithmetic():
-                theirs_BK = likeness.model(x_BCHW)
+    def of(cls, ours_BK: Tensor, likeness: SearchNetwork, x_BCHW: Tensor) -> Agreement:
+        """Of a network's logits on images, and what is to search in its place."""
+        with frozen(likeness.model), torch.no_grad(), likeness.arithmetic():
+            theirs_BK = likeness.model(x_BCHW)
         largest = ours_BK.abs().max()
         return cls(
             images=len(x_BCHW),

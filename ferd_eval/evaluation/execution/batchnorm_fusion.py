@@ -37,17 +37,20 @@ class Fusion:
         return {"folded": self.folded, **self.agreement.describe()}
 
 
-def fuse_batchnorm(model: nn.Module, x_BCHW: Tensor) -> tuple[nn.Module, Fusion | None]:
+def fuse_batchnorm(
+    model: nn.Module, x_BCHW: Tensor, logits_BK: Tensor
+) -> tuple[nn.Module, Fusion | None]:
     """A copy to search with, or the model itself where fusion is impossible or not exact.
 
-    Beside it how the two compare on clean images; None where nothing could be fused.
+    Beside it how the two compare on clean images, of which the model's logits are known; None where
+    nothing could be fused.
     """
     try:
         fused = _fused(model)
     except Exception:  # a network that cannot be traced raises anything at all
         return model, None
     fused.eval().requires_grad_(False)
-    agreement = Agreement.of(model, SearchNetwork(fused), x_BCHW)
+    agreement = Agreement.of(logits_BK, SearchNetwork(fused), x_BCHW)
     fusion = Fusion(_count(model) - _count(fused), agreement)
     return (fused if fusion.is_rounding else model), fusion
 

@@ -38,12 +38,15 @@ class Likenesses:
     Args:
         model: the network under test; it stays as it is.
         x_BCHW: clean images to compare on.
+        logits_BK: its output on them.
         fold: fuse batch norms where that changes logits by rounding only.
     """
 
-    def __init__(self, model: nn.Module, x_BCHW: Tensor, *, fold: bool) -> None:
-        self._model, self._x_BCHW = model, x_BCHW
-        network, self._fusion = fuse_batchnorm(model, x_BCHW) if fold else (model, None)
+    def __init__(self, model: nn.Module, x_BCHW: Tensor, logits_BK: Tensor, *, fold: bool) -> None:
+        self._x_BCHW, self._logits_BK = x_BCHW, logits_BK
+        network, self._fusion = model, None
+        if fold:
+            network, self._fusion = fuse_batchnorm(model, x_BCHW, logits_BK)
         self._single = SearchNetwork(network)
         self._lower: dict[str, SearchNetwork | None] = {}
         self._agreement: dict[str, Agreement] = {}
@@ -84,7 +87,7 @@ class Likenesses:
     def _make(self, name: str, precision: SearchPrecision) -> SearchNetwork | None:
         try:
             likeness = precision.likeness(self._single.model, self._x_BCHW)
-            agreement = Agreement.of(self._model, likeness, self._x_BCHW)
+            agreement = Agreement.of(self._logits_BK, likeness, self._x_BCHW)
         except Exception:  # a network that was not written for it raises anything at all
             return None
         self._agreement[name] = agreement

@@ -60,8 +60,10 @@ class Worker:
 
     @cached_property
     def _likenesses(self) -> Likenesses:
-        few_BCHW = self.images(np.arange(min(_COMPARED, len(self.context.data))))
-        return Likenesses(self.context.model, few_BCHW, fold=self.context.fold)
+        few_B = np.arange(min(_COMPARED, len(self.context.data)))
+        logits_BK = self.clean_logits(few_B).to(self.device)
+        images_BCHW = self.images(few_B)
+        return Likenesses(self.context.model, images_BCHW, logits_BK, fold=self.context.fold)
 
     def choose_search(self, asked: str, images: int) -> dict[str, Any]:
         """See `Likenesses.choose`; times passes on the first of the images."""
@@ -75,7 +77,6 @@ class Worker:
         Attacks that may, search in this precision, see `Likenesses`.
         """
         began, passes = time.perf_counter(), Passes()
-        self._clean_cost = dict.fromkeys(self._clean_cost, 0)
         positions_P = np.asarray(shard.positions, dtype=np.int64)
         clean_PK = self.clean_logits(positions_P)
         frames: list[pd.DataFrame] = []
@@ -98,6 +99,7 @@ class Worker:
             "batch_size": size,
             **self._clean_cost,
         }
+        self._clean_cost = dict.fromkeys(self._clean_cost, 0)
         give_back_freed_memory()
         return rows, np.concatenate(images) if keep_images else None
 

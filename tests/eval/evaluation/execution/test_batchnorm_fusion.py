@@ -46,7 +46,9 @@ def test_the_folded_network_is_the_network_but_for_rounding(name, left):
     net = used(build_architecture(name, num_classes=10).build())
     before = {key: value.clone() for key, value in net.state_dict().items()}
     x = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    folded, agreement = fuse_batchnorm(net, x)
+    with torch.no_grad():
+        logits = net(x)
+    folded, agreement = fuse_batchnorm(net, x, logits)
     assert folded is not net
     assert agreement.is_rounding
     assert sum(isinstance(module, nn.BatchNorm2d) for module in folded.modules()) == left
@@ -80,7 +82,10 @@ class Branching(TinyNet):
 @pytest.mark.parametrize("make", [TwoFaced, Branching, lambda: nn.Sequential(nn.Flatten())])
 def test_what_cannot_be_folded_is_used_as_it_is(make):
     net = used(make())
-    folded, agreement = fuse_batchnorm(net, torch.rand(4, 1, 8, 8))
+    x = torch.rand(4, 1, 8, 8)
+    with torch.no_grad():
+        logits = net(x)
+    folded, agreement = fuse_batchnorm(net, x, logits)
     assert folded is net
     assert agreement is None or not agreement.is_rounding
 
@@ -114,7 +119,8 @@ def test_the_network_itself_decides(net, monkeypatch):
             return -net(x_BCHW)
 
     monkeypatch.setattr(
-        "ferd_eval.evaluation.execution.likenesses.fuse_batchnorm", lambda model, x: (Liar(), None)
+        "ferd_eval.evaluation.execution.likenesses.fuse_batchnorm",
+        lambda model, x, logits: (Liar(), None),
     )
     liar = score(net, data, [short()], EPS)
     monkeypatch.undo()
@@ -128,7 +134,8 @@ def test_the_network_itself_decides(net, monkeypatch):
                                    check_names=False)  # fmt: skip
     # In the reference's own stream nothing is folded, for parity.
     monkeypatch.setattr(
-        "ferd_eval.evaluation.execution.likenesses.fuse_batchnorm", lambda model, x: (Liar(), None)
+        "ferd_eval.evaluation.execution.likenesses.fuse_batchnorm",
+        lambda model, x, logits: (Liar(), None),
     )
     parity = score(net, data, [short(reference_stream=True)], EPS, batch_size=40)
     monkeypatch.undo()

@@ -137,7 +137,7 @@ def test_verdicts_and_margins_are_those_of_the_network_itself(attacks, tmp_path)
             x_RCHW = torch.from_numpy(saved[next(k for k in saved.files if saved[k].ndim == 4)])
         with torch.no_grad():
             logits_RK = net(x_RCHW)
-        label_R1 = torch.from_numpy(rows["label"].to_numpy()).unsqueeze(1)
+        label_R1 = torch.from_numpy(rows["label"].to_numpy().copy()).unsqueeze(1)
         others_RK = logits_RK.scatter(1, label_R1, -torch.inf)
         margin_R = logits_RK.gather(1, label_R1).squeeze(1) - others_RK.amax(1)
         np.testing.assert_allclose(rows["margin"], margin_R, atol=1e-5)
@@ -232,7 +232,8 @@ def test_a_network_that_is_another_one_in_lower_precision_is_searched_as_it_is(m
 def test_the_network_and_its_likenesses_do_not_share_what_changes():
     net, x_BCHW = TinyNet(num_classes=10).eval(), images(64)
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    made = Likenesses(net, x_BCHW, fold=True)
+    with torch.no_grad():
+        made = Likenesses(net, x_BCHW, net(x_BCHW), fold=True)
     assert made.get("bf16") is made.get("bf16")
     assert made.get("bf16").model is not net
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
