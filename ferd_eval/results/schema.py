@@ -71,7 +71,7 @@ def _is_trial(value: Any) -> bool:
 _OPTIONAL: Mapping[str, tuple[Check, tuple[str, ...]]] = {
     "a table": (_is_table, (
         "attacks.*", "threat", "checkpoint", "model", "device", "precision", "packages", "code",
-        "audits", "diagnosis",
+        "audits", "diagnosis", "search",
     )),
     "a table of tables": (_each(_is_table), ("cost",)),
     "a table of numbers": (_each(_is_number), ("checkpoint.recorded_accuracy",)),

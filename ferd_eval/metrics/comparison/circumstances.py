@@ -34,6 +34,7 @@ def circumstances(manifest: Mapping[str, Any]) -> dict[str, str]:
         "torchvision": look_up(manifest, "packages.torchvision"),
         "timm": look_up(manifest, "packages.timm"),
         "precision": arithmetic,
+        "precision of searches": look_up(manifest, "search.precision"),
         "ferd_eval": _product(manifest),
         "engine": manifest.get("engine"),
         "device": look_up(manifest, "device.kind"),

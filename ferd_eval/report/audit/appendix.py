@@ -66,6 +66,7 @@ _OPTIONAL: Mapping[str, str] = {
     "Own network, SHA-256 of its code": "model.model_file_sha256",
     "Own attack, SHA-256 of its code": "attack_file_sha256",
     "Imported from": "source",
+    "Precision of searches": "search.precision",
 }
 
 _LIMITS = (

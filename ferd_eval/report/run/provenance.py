@@ -8,6 +8,7 @@ from typing import Any
 
 from ferd_eval.metrics import Scorecard
 from ferd_eval.report.format import NOTHING, Cell, Table, seconds, whole
+from ferd_eval.results.manifest import look_up
 
 #: Column of the table of constants → keys, of which the first recorded one counts.
 _CONSTANTS: Mapping[str, tuple[str, ...]] = {
@@ -94,6 +95,7 @@ def provenance_table(card: Scorecard, manifest: Mapping[str, Any]) -> Table:
         "Seed": card.seed,
         "Precision": precision.get("dtype"),
         "TF32": precision.get("tf32"),
+        "Precision of searches": look_up(manifest, "search.precision"),
         "Batch size": manifest.get("batch_size"),
         "Device": ", ".join(str(device[key]) for key in ("kind", "name") if device.get(key)),
         "Device chosen because": device.get("reason"),

@@ -22,6 +22,7 @@ from ferd_eval.evaluation.config import AUTO, SEARCH_PRECISIONS, SINGLE, EvalCon
 from ferd_eval.evaluation.execution import likenesses
 from ferd_eval.evaluation.execution.likenesses import Likenesses
 from ferd_eval.evaluation.execution.search_precision import PRECISIONS, TF32, BFloat16
+from ferd_eval.metrics.comparison.circumstances import circumstances
 from tests.conftest import Killed, StopAfter, TinyNet, tiny_data
 
 EPS = "0.03"
@@ -130,6 +131,7 @@ def test_verdicts_and_margins_are_those_of_the_network_itself(attacks, tmp_path)
     assert said["precision"] == "bf16"
     assert said["agreement"]["bf16"]["images"] == 60
     assert run.manifest["precision"]["search"] == "bf16"
+    assert circumstances(run.manifest)["precision of searches"] == "bf16"
     checked = 0
     for file in (out / "adversarial").glob("*.npz"):
         rows = run.of(file.stem)
