@@ -10,6 +10,9 @@ from torch import Tensor
 
 from ferd_eval.attacks import SearchNetwork, frozen
 
+#: Images in a pass: more could be too large for memory, and time does not matter here.
+_AT_ONCE = 8
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -24,7 +27,7 @@ class Agreement:
     def of(cls, ours_BK: Tensor, likeness: SearchNetwork, x_BCHW: Tensor) -> Agreement:
         """Of a network's logits on images, and what is to search in its place."""
         with frozen(likeness.model), torch.no_grad(), likeness.arithmetic():
-            theirs_BK = likeness.model(x_BCHW)
+            theirs_BK = torch.cat([likeness.model(few) for few in torch.split(x_BCHW, _AT_ONCE)])
         largest = ours_BK.abs().max()
         return cls(
             images=len(x_BCHW),

@@ -46,11 +46,10 @@ def fuse_batchnorm(
     nothing could be fused.
     """
     try:
-        fused = _fused(model)
+        fused = _fused(model).eval().requires_grad_(False)
+        agreement = Agreement.of(logits_BK, SearchNetwork(fused), x_BCHW)
     except Exception:  # a network that cannot be traced raises anything at all
         return model, None
-    fused.eval().requires_grad_(False)
-    agreement = Agreement.of(logits_BK, SearchNetwork(fused), x_BCHW)
     fusion = Fusion(_count(model) - _count(fused), agreement)
     return (fused if fusion.is_rounding else model), fusion
 
