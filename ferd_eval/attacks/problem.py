@@ -83,9 +83,11 @@ class Problem:
         """Gradient of ``objective(logits)`` (shape B) with respect to each image."""
         return self.evaluate(x_BCHW, objective)[2]
 
+    @torch.enable_grad()
     def evaluate(self, x_BCHW: Tensor, objective: Objective) -> tuple[Tensor, Tensor, Tensor]:
         """Logits B×K, ``objective(logits)`` (B) and its gradient with respect to each image.
 
+        Works where gradients are off, as in searches.
         Networks that clamp their input are looked at just inside the pixel range, see
         `ferd_eval.attacks.pixel_bounds`.
         """

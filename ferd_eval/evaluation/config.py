@@ -117,7 +117,7 @@ class EvalConfig:
             value = getattr(self, name)
             if value not in known:
                 raise UserError(f"{flag(name)} is {value!r}.{did_you_mean(value, known)}")
-        if self.precision == "float64" and self.search_precision in ("tf32", "bf16"):
+        if self.precision == "float64" and self.search_precision not in (AUTO, SINGLE):
             raise UserError(
                 "--precision float64 and --search-precision exclude each other: searches are to "
                 "be as exact as the verdict there. Leave one of them out."

@@ -147,8 +147,7 @@ class APGD(Search[APGDState]):
         if not is_cheap_to_look_at(window_L) or bool(window_L.any()):
             state = self._adapt(state, window_L)
         tried_LCHW = self._move(problem, state, share_L)
-        with torch.enable_grad():
-            logits_LK, loss_L, gradient_LCHW = problem.evaluate(tried_LCHW, self.objective(problem))
+        logits_LK, loss_L, gradient_LCHW = problem.evaluate(tried_LCHW, self.objective(problem))
         hit_L = problem.looks_wrong(logits_LK)
 
         better_L = loss_L > state.best_loss_L

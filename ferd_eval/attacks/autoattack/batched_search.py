@@ -71,7 +71,7 @@ class Search(ABC, Generic[State]):
 
     @abstractmethod
     def advance(self, problem: Problem, state: State, step_L: Tensor) -> tuple[State, Tensor]:
-        """Take one step in every slot. Gradients are off: `Problem.evaluate` needs them on.
+        """Take one step in every slot. Gradients are off but in `Problem.evaluate`.
 
         Args:
             problem: images, labels, targets and noise of the slots, in their order.

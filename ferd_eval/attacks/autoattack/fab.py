@@ -97,8 +97,7 @@ class FABT(Search[FABState]):
             label_L, target_L = logits_LK.gather(1, picked_L2).unbind(1)
             return target_L - label_L
 
-        with torch.enable_grad():
-            _, lead_L, gradient_LCHW = problem.evaluate(base_LCHW, lead_of_target)
+        _, lead_L, gradient_LCHW = problem.evaluate(base_LCHW, lead_of_target)
         clean_LCHW = problem.x_BCHW
         normal_LD = rows_of(gradient_LCHW, clean_LCHW)
         base_LD, clean_LD = rows_of(base_LCHW, clean_LCHW), rows_of(clean_LCHW, clean_LCHW)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ferd_eval import score
-from ferd_eval.attacks import Passes, Threat, make_attack, plan_attacks
+from ferd_eval.attacks import Passes, Search, SlotState, Threat, losses, make_attack, plan_attacks
 from ferd_eval.attacks.autoattack.apgd import APGDCE, APGDT, checkpoints, dlr_to_target
 from ferd_eval.attacks.autoattack.ensemble import SearchAttack, cascade
 from ferd_eval.attacks.autoattack.fab import FABT
@@ -237,3 +237,28 @@ def test_looking_less_often_changes_nothing(search, look_every, monkeypatch):
     assert seldom.stages == often.stages
     assert torch.equal(seldom.steps_R, often.steps_R)
     assert torch.equal(seldom.adv_RCHW, often.adv_RCHW)
+
+
+@dataclasses.dataclass(frozen=True)
+class Downhill(Search):
+    """A search as a user would write it: signed steps, gradients from the problem."""
+
+    family = "downhill"
+    targeted = False
+    steps = 8
+
+    def begin(self, problem):
+        return SlotState(problem.x_BCHW)
+
+    def advance(self, problem, state, step_L):
+        gradient = problem.gradient(
+            state.adv_LCHW, lambda logits: losses.cross_entropy(logits, problem.labels_B)
+        )
+        low, high = problem.box
+        adv = (state.adv_LCHW + problem.threat.radius / 4 * gradient.sign()).clamp(low, high)
+        return SlotState(adv), problem.logits(adv).argmax(1) != problem.labels_B
+
+
+def test_a_search_of_ones_own_has_gradients():
+    rows = score(frozen_net(), tiny_data(), [cascade("own", Downhill())], "0.03").of("own")
+    assert (rows["stage"] == "downhill").any()
