@@ -8,6 +8,7 @@ from ferd_train.losses.dafa import DAFARecipe
 from ferd_train.losses.dfhl import DFHLLossRecipe
 from ferd_train.losses.fair_ard import FairARDRecipe
 from ferd_train.losses.ferd import FERDLossRecipe
+from ferd_train.losses.igdm import IGDMRecipe
 from ferd_train.losses.ikl import IKLRecipe
 from ferd_train.losses.rslad import RSLADRecipe
 
@@ -15,6 +16,7 @@ from ferd_train.losses.rslad import RSLADRecipe
 LOSSES: Mapping[str, type[LossRecipe]] = {
     "ferd": FERDLossRecipe,
     "rslad": RSLADRecipe,
+    "igdm": IGDMRecipe,
     "ikl": IKLRecipe,
     "fair-ard": FairARDRecipe,
     "absld": ABSLDRecipe,

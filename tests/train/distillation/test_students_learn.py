@@ -49,7 +49,7 @@ CLEAN = {"warmup": 0, "loss.clean_weight": 1, "loss.adversarial_weight": 0, "syn
 
 FAIR = ("fair-ard", "absld", "dafa")
 RUNS: dict[str, dict[str, Any]] = {
-    **{loss: {**FERD, "loss.name": loss} for loss in (*FAIR, "ikl")},
+    **{loss: {**FERD, "loss.name": loss} for loss in (*FAIR, "ikl", "igdm")},
     "zskt": {**CLEAN, "synthesis.student_steps": 2, "synthesis.lr": 0.003},
     "dfhl": {**CLEAN, "synthesis.steps": 15},
     "fast": {"synthesis.renewed_at": 0, "synthesis.width": 8},

@@ -45,7 +45,11 @@ STUDENTS = {
         "epochs": 4,
     },
     "deepinv": {"synthesis__method": "deepinv", "loss__name": "fair-ard"},
-    "deepinv best": {"synthesis__method": "deepinv", "synthesis__keep": "best"},
+    "deepinv best": {
+        "synthesis__method": "deepinv",
+        "synthesis__keep": "best",
+        "loss__name": "igdm",
+    },
     "fast": {"synthesis__method": "fast", "synthesis__renewed_at": 2, "loss__name": "rslad"},
     "fast none": {
         "synthesis__method": "fast",
