@@ -37,6 +37,7 @@ from ferd_train.training.seeds import Randomness
 from ferd_train.training.sync_batchnorm import share_batch_norm
 from ferd_train.training.trainer import Trainer
 from ferd_train.training.validation import VALIDATION_BATCH, Validation, ValidationFigures
+from ferd_train.training.weight_perturbation import perturbed_weights
 
 #: The phase of the student's steps.
 STUDENT_STEP = "student step"
@@ -279,10 +280,20 @@ class StudentTraining(Trainer[StudentLog]):
             self._still_teacher, self._still_student, batch, Threat(self.recipe.eps), seed
         )
         self.student.train()
+        loss = self._gradients(batch, adv_BCHW)
+        asked = self.recipe.distillation
+        if asked.awp and self.epochs_done + 1 > asked.awp_from * self.recipe.epochs:
+            tallies = self._objective.tallies().values()
+            with perturbed_weights(self.student, asked.awp, tallies):
+                self._gradients(batch, adv_BCHW)
+        self._optimizer.step()
+        return loss
+
+    def _gradients(self, batch: Batch, adv_BCHW: Tensor) -> Tensor:
+        """Leave the gradients of the whole batch's loss with the student; returns the loss."""
         self._optimizer.zero_grad(set_to_none=True)
         loss = self._objective.backward(self.student, batch, adv_BCHW, self._share)
         self._workers.sum_gradients(self.student.parameters())
-        self._optimizer.step()
         return loss
 
     def _validate(self) -> ValidationFigures | None:

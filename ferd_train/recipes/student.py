@@ -84,12 +84,17 @@ class DistillationRecipe(Checked):
         steps: N_S, student steps an epoch.
         lr: of SGD, at the start of its cosine, which begins with the first epoch.
         momentum, weight_decay: of SGD, on all parameters.
+        awp: γ of adversarial weight perturbation (`perturbed_weights`), relative to each weight's
+            norm; 0 for none. It doubles the passes that have a gradient of the weights.
+        awp_from: share of the epochs, warm-up included, that go without it.
     """
 
     steps: Count = 400
     lr: Positive = 0.1
     momentum: Share = 0.9
     weight_decay: NotNegative = 5e-4
+    awp: NotNegative = 0.0
+    awp_from: Share = 0.5
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ STUDENTS = {
     "ferd": {},
     "ferd release": {"variant": "release", "loss__name": "absld", "reweighting__smoothing": 0.5},
     "zskt": {"synthesis__method": "zskt", "synthesis__student_steps": 2, "loss__name": "ikl"},
+    "awp": {"loss__name": "absld", "distillation__awp": 0.1, "distillation__awp_from": 0.0},
     "cmi": {
         "synthesis__method": "cmi",
         "synthesis__remembered": 12,

@@ -52,6 +52,8 @@ RUNS: Mapping[str, Mapping[str, Any]] = {
     "release": {"variant": "release"},
     "ikl": {"loss.divergence": "ikl", "batch_size": 13},
     "zskt": {"synthesis.method": "zskt", "synthesis.width": 4, "synthesis.student_steps": 2},
+    "igdm": {"loss.name": "igdm", "batch_size": 13},
+    "awp": {"loss.name": "absld", "distillation.awp": 0.05, "distillation.awp_from": 0.0},
     "fair-ard": {"loss.name": "fair-ard", "batch_size": 13},
     "absld": {"loss.name": "absld", "batch_size": 13},
     "dafa": {"loss.name": "dafa", "batch_size": 13},
