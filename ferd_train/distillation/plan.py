@@ -205,7 +205,11 @@ def _short(
 ) -> EpochTime:
     changes = {"warmup": 0, "batch_size": batch, "distillation.steps": steps}
     known = flat(recipe)
-    limits = {"synthesis.steps": steps, **recipe.synthesis.full_cost}
+    limits = {
+        "synthesis.steps": steps,
+        "distillation.awp_from": 0.0,
+        **recipe.synthesis.full_cost,
+    }
     changes |= {name: value for name, value in limits.items() if name in known}
     training = StudentTraining(
         recipe.with_changes(changes), teacher, device.device, real=shown.real

@@ -11,6 +11,8 @@ from torch.func import functional_call
 
 from ferd_eval.attacks import Batch, Threat, frozen
 from ferd_eval.errors import UserError
+from ferd_train.distillation.plan import measure_epoch
+from ferd_train.distillation.run import ShownImages
 from ferd_train.distillation.trainer import StudentTraining
 from ferd_train.losses.class_aware import ClassTally
 from ferd_train.losses.two_terms import TwoTerms
@@ -198,6 +200,21 @@ def test_it_acts_from_its_epoch_on_and_is_nothing_when_off(teacher_file, tmp_pat
         acts = [a != b for a, b in zip(logs["plain"], logs[name], strict=True)]
         assert acts == [epoch >= first for epoch in range(1, 6)]
         assert not same_weights(tmp_path / "plain", tmp_path / name)
+
+
+@pytest.mark.parametrize("gamma", [0.0, GAMMA])
+def test_a_plan_counts_its_passes(gamma, teacher_file, monkeypatch):
+    """Though it measures the first epoch, which may go without."""
+    asked: list[float] = []
+
+    def noted(network, size, tallies):
+        asked.append(size)
+        return perturbed_weights(network, size, tallies)
+
+    monkeypatch.setattr("ferd_train.distillation.trainer.perturbed_weights", noted)
+    recipe = tiny(**LONG, distillation__awp=gamma)
+    measure_epoch(recipe, teacher_of(teacher_file), ShownImages(None, None), CPU)
+    assert {*asked} == ({gamma} if gamma else set())
 
 
 @pytest.mark.parametrize(
