@@ -233,6 +233,96 @@ def study(
 
 
 @app.command()
+def tune(
+    recipe: Annotated[
+        str,
+        typer.Argument(metavar="RECIPE", help="A name of ferd-train ls, or a FILE.toml."),
+    ],
+    teacher: Annotated[
+        str, typer.Option(help="Any checkpoint ferd-eval loads; demo for the packaged one.")
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Folder of all trials; the same command continues them.")
+    ],
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=LOW..HIGH|NAME=a,b,c",
+            help="A field and its values, e.g. distillation.lr=0.02..0.5. Repeatable.",
+        ),
+    ] = None,
+    validate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATASET", help="Rank by held-out training images of it; else the recipe's."
+        ),
+    ] = None,
+    trials: Annotated[
+        int, typer.Option(help="Number of trials, the recipe unchanged among them; may be raised.")
+    ] = 16,
+    seed: Annotated[int, typer.Option(help="Of what is drawn; of the students: --set seed=1.")] = 0,
+    by: Annotated[str, typer.Option(help="The figure to rank by: validation.")] = "validation",
+    changes: Annotated[list[str] | None, _changes_option("epochs=10")] = None,
+    jobs: Annotated[int, typer.Option(help="Trials at once, each on one thread.")] = 1,
+    classes: _Classes = None,
+    class_order: _ClassOrder = None,
+    data_dir: _DataDir = None,
+    download: _Download = False,
+    teacher_key: Annotated[
+        str | None, typer.Option(help="As ferd-eval score --key; default: the teacher, by name.")
+    ] = None,
+    teacher_arch: Annotated[str | None, typer.Option(help="As ferd-eval score --arch.")] = None,
+    teacher_model_file: Annotated[
+        str | None, typer.Option(help="As ferd-eval score --model-file.")
+    ] = None,
+    teacher_normalize: Annotated[
+        str, typer.Option(help="As ferd-eval score --normalize.")
+    ] = "auto",
+    device: _Device = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the trials and their values; write nothing.")
+    ] = False,
+) -> None:
+    """Choose a recipe's constants by a budget of trials, drawn at random.
+
+    Trial 0 is the recipe unchanged. Killed at any moment, the same command continues, and more
+    --trials only add some. A trial that fails ranks last; the others go on.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("trials are processes of their own (--jobs); start it without torchrun.")
+    from ferd_train.distillation.teacher import TeacherReading
+    from ferd_train.tuning.command import TuneSettings
+    from ferd_train.tuning.command import tune as run_trials
+
+    any_finished = run_trials(
+        TuneSettings(
+            recipe=recipe,
+            teacher=teacher,
+            out=out,
+            vary=vary or [],
+            trials=trials,
+            seed=seed,
+            by=by,
+            validate=validate,
+            changes=_parse_changes(changes or []),
+            classes=classes,
+            class_order=class_order,
+            data_dir=data_dir,
+            download=download,
+            reading=TeacherReading(
+                teacher_key, teacher_arch, teacher_model_file, teacher_normalize
+            ),
+            device=device,
+            jobs=jobs,
+            as_json=as_json,
+            dry_run=dry_run,
+        )
+    )
+    raise typer.Exit(0 if any_finished else 1)
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder of the student and its report.")] = Path(
         "reports/runs/ferd-demo"

@@ -165,13 +165,13 @@ def _fitting_teacher(
     if workers.is_first:
         if teacher.description["choice"]:
             print(f"{file}: {teacher.description['choice']}", file=sys.stderr)
-        _warn_of_file(teacher)
+        warn_of_file(teacher)
         if said := caution(intention, teacher):
             print(f"warning: {said}", file=sys.stderr)
     return teacher
 
 
-def _warn_of_file(teacher: FrozenTeacher) -> None:
+def warn_of_file(teacher: FrozenTeacher) -> None:
     """Warn of anything the teacher's file leaves open, in terms of this command's options."""
     said = re.sub("--(arch|normalize)", r"--teacher-\1", str(teacher.description["caution"]))
     if said:

@@ -30,6 +30,8 @@ class TrialTask:
     folder: Path
     data_dir: Path | None
     device: str
+    classes: str | None = None
+    class_order: str | None = None
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def _train(task: TrialTask, notify: Notify) -> Path:
         task.trial.teacher.load(recipe.image_size),
         task.folder / RUN,
         device=choose_device(task.device),
-        source=ImageSource(task.data_dir),
+        source=ImageSource(task.data_dir, classes=task.classes, class_order=task.class_order),
         watch=watch,
     )
 

@@ -55,7 +55,7 @@ def validate_study(
         UserError: something cannot work, or the folder holds another study.
     """
     chosen = choose_device(device)
-    with _placing(f"{study.file}: "):
+    with placing(f"{study.file}: "):
         _require_same_measurement(study, work)
         data = ImageSource(data_dir, download)
         images = [_images(each, data) for each in study.evaluations]
@@ -88,7 +88,7 @@ def _validate_teacher(
     load = cache(source.load)
     alone = [state for state in own if state.trial.row is None]
     if alone:
-        with _placing(f"teachers.{source.name}: "):
+        with placing(f"teachers.{source.name}: "):
             sizes = [row.recipe.image_size for row in rows.values()]
             teacher = load(sizes[0] if sizes else images[0].image_shape[1])
             _require_images(teacher, images)
@@ -103,7 +103,7 @@ def _validate_teacher(
 
     usual = StudentRecipe().arch
     for row in rows.values():
-        with _placing(f"{row.where}: teachers.{source.name}: "):
+        with placing(f"{row.where}: teachers.{source.name}: "):
             intention = Intention(
                 row.base, row.recipe, row.stated, study.dataset, "write ", _as_table
             )
@@ -134,7 +134,7 @@ def _require_same_run(
     state: TrialState, teacher: FrozenTeacher, shown: ShownImages, device: DeviceChoice
 ) -> None:
     try:
-        with _one_thread():
+        with one_thread():
             student_run(state.trial.recipe, teacher, state.run, device=device, shown=shown)
     except UserError as reason:
         raise UserError(
@@ -165,7 +165,7 @@ def _require_same_teacher(
 
 
 def _images(evaluation: Evaluation, data: ImageSource) -> LabelledImages:
-    with _placing(f"evaluations.{evaluation.name}: "):
+    with placing(f"evaluations.{evaluation.name}: "):
         settings = evaluation.settings
         settings = replace(settings, data_dir=data.data_dir, download=data.download)
         return read_inputs(settings).data
@@ -213,7 +213,7 @@ def _read_record(work: Path) -> Mapping[str, Any]:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """As in the processes that run trials: the number is part of a run's record."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -224,7 +224,8 @@ def _one_thread() -> Iterator[None]:
 
 
 @contextmanager
-def _placing(where: str) -> Iterator[None]:
+def placing(where: str) -> Iterator[None]:
+    """Mistakes begin with their place."""
     try:
         yield
     except UserError as reason:

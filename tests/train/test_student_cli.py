@@ -19,7 +19,7 @@ from ferd_eval.models.checkpoint.load import load_checkpoint
 from ferd_train.cli import main
 from ferd_train.config.recipe import to_toml
 from ferd_train.distillation.teacher import load_teacher
-from ferd_train.pipeline import _warn_of_file
+from ferd_train.pipeline import warn_of_file
 from tests.conftest import ROOT, tiny_data
 from tests.train.student_runs import (
     RESULT,
@@ -542,10 +542,10 @@ def test_a_teacher_that_may_be_another_network_is_cautioned_of(tmp_path, capsys)
     """No key shows a max-pool: who distils from the wrong network should know before."""
     write_teacher(tmp_path / "t.safetensors", arch="resnet18-maxpool-w2")
     torch.save(load_file(tmp_path / "t.safetensors"), tmp_path / "t.pt")
-    _warn_of_file(load_teacher(tmp_path / "t.pt", 8))
+    warn_of_file(load_teacher(tmp_path / "t.pt", 8))
     said = capsys.readouterr().err
     assert said.startswith("warning: teacher t: taken for resnet18-w2 ")
     assert "resnet18-maxpool-w2" in said
     assert "--teacher-arch" in said
-    _warn_of_file(load_teacher(tmp_path / "t.safetensors", 8))
+    warn_of_file(load_teacher(tmp_path / "t.safetensors", 8))
     assert capsys.readouterr().err == ""

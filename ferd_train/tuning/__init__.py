@@ -1,0 +1,1 @@
+"""Constants of a recipe, chosen by a budget of trials."""
