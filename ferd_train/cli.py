@@ -286,8 +286,8 @@ def tune(
 ) -> None:
     """Choose a recipe's constants by a budget of trials, drawn at random.
 
-    Trial 0 is the recipe unchanged. Killed at any moment, the same command continues, and more
-    --trials only add some. A trial that fails ranks last; the others go on.
+    Trial 0 is the recipe unchanged. Killed at any moment, the same command continues; a larger
+    number of trials only adds some. A trial that fails ranks last; the others go on.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("trials are processes of their own (--jobs); start it without torchrun.")

@@ -237,7 +237,9 @@ def _plan(search: _Search, left: Sequence[Candidate], jobs: int) -> Iterator[str
         standing = "to be trained" if each in left else "done"
         if each in left and epochs:
             standing = f"to be trained from epoch {epochs + 1} of {each.recipe.epochs}"
-        yield f"{each.name}: {each.words}: {standing}"
+        failure = each.state.failure()
+        before = f" (failed the last time: {failure})" if each in left and failure else ""
+        yield f"{each.name}: {each.words}: {standing}{before}"
     for number, first in search.repeats.items():
         yield f"trial {number}: draws the same as trial {first}, so it is not run"
     states = [each.state for each in search.trials]

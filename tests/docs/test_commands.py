@@ -235,7 +235,7 @@ def runs_here(command: Command) -> bool:
         return rest[0] != "demo"  # which has tests of its own, and takes half a minute
     if program == "ferd-train" and rest[0] == "study":
         return "studies/lab.toml" not in rest  # one of its methods needs many real images
-    return program == "ferd-train" and rest[0] == "ls"
+    return program == "ferd-train" and rest[0] in ("ls", "tune")
 
 
 #: Of commands that differ in their documents alone, one.
@@ -247,16 +247,18 @@ def test_every_command_of_ours_works_as_it_stands(command, finished, tmp_path, m
     words = [word for word in command.words[1:] if not word.startswith("[")]
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
-    side = 28 if words[0] == "study" else 8
+    side, count = {"study": (28, 12), "tune": (28, 40)}.get(words[0], (8, 12))
     monkeypatch.setattr(
         "ferd_eval.datasets.registry._load_public",
-        lambda dataset, folder, split, download: images(dataset.name, side),
+        lambda dataset, folder, split, download: images(dataset.name, side, count),
     )
     demo = replace(DATASETS["demo"], read=lambda split: images("demo"))
     monkeypatch.setitem(DATASETS, "demo", demo)
     _lay_out(words, finished, tmp_path)
-    if words[0] == "study":
-        words = [*dict.fromkeys([*words, "--dry-run"])]
+    if words[0] in ("study", "tune") and "--dry-run" not in words:
+        words.append("--dry-run")
+    if words[0] == "tune":  # there are few images to hold out
+        words += ["--set", "validation.per_class=1"]
     status = ferd_eval.cli.run(APPS[command.words[0]], words, command.words[0])
     printed = capsys.readouterr()
     assert status in (0, *ALSO_FINE.get(words[0], ())), printed.err
