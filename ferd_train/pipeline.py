@@ -282,6 +282,9 @@ def _note_epoch(reporter: ProgressReporter, log: StudentLog, epochs: int) -> Non
         ]
     if log.student_loss is not None:
         parts.append(f"student: loss {log.student_loss:.3f}, as teacher {log.student_agrees:.0%}")
+    if log.held_out is not None:
+        clean, pgd = log.held_out["clean"], log.held_out["pgd"]
+        parts.append(f"held out: as teacher {clean:.0%}, PGD-10 {pgd:.0%}")
     if log.validation is not None:
         clean, pgd = log.validation["clean"], log.validation["pgd"]
         parts.append(f"validation: clean {clean:.1%}, PGD-10 {pgd:.1%}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +13,9 @@ from ferd_eval.io.lock import sole_user
 from ferd_eval.runtime.device import DeviceChoice, exact_arithmetic
 from ferd_eval.runtime.progress import ProgressReporter
 from ferd_train.distillation.teacher import FrozenTeacher
-from ferd_train.distillation.trainer import StudentTraining
+from ferd_train.distillation.trainer import HELD_OUT, StudentTraining
 from ferd_train.monitoring import charts
+from ferd_train.monitoring.alarms import alarms
 from ferd_train.monitoring.epoch_log import StudentLog
 from ferd_train.monitoring.run_progress import RunProgress
 from ferd_train.monitoring.writer import NO_CHARTS, Pictures
@@ -62,7 +63,8 @@ def train_student(
 ) -> Path:
     """Distil a student, or continue to, and return the path of the saved network.
 
-    The weights saved are those after the last epoch; nothing is selected on any data. A killed run
+    The weights saved are those after the last epoch, or by `HeldOutRecipe` the best by synthetic
+    images; nothing is selected on real data. Alarms are noted as they come. A killed run
     continues from its last state, saved every two minutes and after each epoch; a finished one is
     left as it is.
 
@@ -89,7 +91,7 @@ def train_student(
     if workers.is_first:
         for caution in shown.cautions:
             reporter.note(f"warning: {caution}")
-    with sole_user(out, below=(BANK,)) if workers.is_first else nullcontext():
+    with sole_user(out, below=(BANK, HELD_OUT)) if workers.is_first else nullcontext():
         images, real = shown.validation, shown.real
         run = student_run(recipe, teacher, out, device=device, shown=shown, workers=workers)
         workers.wait()  # all have looked at the folder before it changes
@@ -100,7 +102,8 @@ def train_student(
         if images is not None:
             _, rows_N = hold_out(images.labels_N, recipe.validation.per_class)
             validation = Validation(images, rows_N, recipe.eps, device.device, recipe.seed)
-        pictures = Pictures(out, teacher.class_names if images is None else images.class_names)
+        names = teacher.class_names if images is None else images.class_names
+        pictures = Pictures(out, names)
         with exact_arithmetic():
             training = StudentTraining(
                 recipe, teacher, device.device, real=real, validation=validation, workers=workers
@@ -122,6 +125,7 @@ def train_student(
             def after_epoch(log: StudentLog) -> None:
                 pictures.refresh(training.logs, training.bank)
                 watch(log, recipe.epochs)
+                _sound_alarms(run, recipe, training.logs, names, reporter)
 
             training.complete(run, device, progress, after_epoch)
         if workers.is_first:
@@ -129,9 +133,28 @@ def train_student(
             training.export(run.network, _origin(teacher, real))
             table = [log.flat(".") for log in training.logs]
             for row in table:
-                row.pop("validation", None)  # not measured; else each of its figures has a column
-            run.finish([vars(log) for log in training.logs], table)
+                for name in ("held_out", "validation"):
+                    row.pop(name, None)  # not measured; else each of its figures has a column
+            run.record["checkpoint_selection"] = _selection(recipe, shown, training)
+            run.finish([vars(log) for log in training.logs], table, epoch=training.best_epoch)
         return run.network
+
+
+def _sound_alarms(
+    run: RunFolder,
+    recipe: StudentRecipe,
+    logs: Sequence[StudentLog],
+    names: Sequence[str],
+    reporter: ProgressReporter,
+) -> None:
+    """Note those that the record does not have yet, and put them there."""
+    reweights = recipe.reweighting.strategy != "uniform"
+    raised = alarms(logs, names, warmup=recipe.warmup, reweights=reweights)
+    new = raised[len(run.record["alarms"]) :]
+    for alarm in new:
+        reporter.note(f"warning: {alarm}")
+    if new:
+        run.add({"alarms": [vars(alarm) for alarm in raised]})
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,8 +228,9 @@ def student_run(
         "training_images": _learnt_from(real),
         "dataset": None if real is None else real.images.describe(),
         "validation": None if images is None else images.describe(),
-        "checkpoint_selection": _selection(real, images),
+        "checkpoint_selection": _selection(recipe, shown),
         "warnings": list(shown.cautions),
+        "alarms": [],
     }
     return RunFolder(out, RESULT, describe_run(recipe, device, facts))
 
@@ -227,8 +251,25 @@ def _learnt_from(real: RealImages | None) -> str:
     return f"real, {len(real.rows_N)} of the training split of {real.images.name}: not data-free"
 
 
-def _selection(real: RealImages | None, images: LabelledImages | None) -> str:
-    if images is not None:
-        return "last epoch; held-out training images looked at, none used"
-    used = "no" if real is None else "no held-out"
-    return f"last epoch; {used} images of the data set used"
+def _selection(
+    recipe: StudentRecipe, shown: ShownImages, training: StudentTraining | None = None
+) -> str:
+    """Which epoch's student is kept, by what; of a finished training, the very epoch."""
+    which = "last epoch"
+    if recipe.held_out.selects:
+        by = (
+            "agreement with the teacher under PGD-10 on held-out synthetic images, average and "
+            "lowest class in equal parts"
+        )
+        best = recipe.held_out.keep == "best"
+        number = None
+        if training is not None:
+            number = training.best_epoch if best else training.epochs_done
+        which = ("best" if best else "last") + (f" epoch, {number}" if number else " epoch")
+        if training is not None and training.epochs_done < recipe.epochs:
+            which += f", of {training.epochs_done} in place of {recipe.epochs}"
+        which += f", by {by}" if best else f", ended by {by}"
+    if shown.validation is not None:
+        return f"{which}; held-out training images looked at, none used"
+    used = "no" if shown.real is None else "no held-out"
+    return f"{which}; {used} images of the data set used"

@@ -16,13 +16,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from ferd_eval.attacks import PGD, Batch, Threat, frozen
 from ferd_eval.errors import UserError
 from ferd_eval.evaluation.model_checks import probe
 from ferd_eval.models import build_architecture, save_network
+from ferd_train.distillation.selection import Selection
 from ferd_train.distillation.teacher import FrozenTeacher
 from ferd_train.monitoring.epoch_log import StudentLog
+from ferd_train.monitoring.held_out import HELD_OUT_BATCH, agreement, held_out_phase
 from ferd_train.recipes.student import StudentRecipe
 from ferd_train.synthesis.base import IMAGE_STEP, RealImages, Setting, Synthetic
 from ferd_train.synthesis.class_sampling import attacked_logits, class_vulnerability, draw_labels
@@ -41,6 +44,9 @@ from ferd_train.training.weight_perturbation import perturbed_weights
 
 #: The phase of the student's steps.
 STUDENT_STEP = "student step"
+
+#: Folder beside the bank with images that are never trained on.
+HELD_OUT = "held-out"
 
 
 class StudentTraining(Trainer[StudentLog]):
@@ -100,6 +106,10 @@ class StudentTraining(Trainer[StudentLog]):
         # What attacks and targets ask, where no layer is looked at.
         self._still_teacher = FoldedNetwork(self._teacher, self._image_shape)
         self._still_student = FoldedNetwork(self.student, self._image_shape)
+        self._selection = None
+        if recipe.held_out.selects:
+            self._selection = Selection(self.student, recipe.held_out.patience)
+        self._is_over = False
         self.network = self.student
         self.phases = self._phases()
         self._reweighting = recipe.reweighting.build()
@@ -135,6 +145,10 @@ class StudentTraining(Trainer[StudentLog]):
         phases[STUDENT_STEP] = Phase(
             recipe.distillation.steps, recipe.loss.pgd_steps + 3, begins=recipe.warmup + 1
         )
+        if recipe.held_out_rows:
+            phases[HELD_OUT_BATCH] = held_out_phase(
+                recipe.batch_size, 1 + recipe.held_out.selects, recipe.warmup + 1
+            )
         if self._validation is not None:
             phases[VALIDATION_BATCH] = self._validation.phase(recipe.batch_size)
         return phases
@@ -150,8 +164,21 @@ class StudentTraining(Trainer[StudentLog]):
         with self._workers.in_turn():
             if self._workers.is_first:
                 self.bank = Bank.create(bank, self._image_shape)
+                if self.recipe.held_out_rows:
+                    self.held_out = Bank.create(bank.with_name(HELD_OUT), self._image_shape)
             else:
                 self.bank = Bank.open(bank, 0)
+
+    @property
+    def is_done(self) -> bool:
+        return self._is_over or super().is_done
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The epoch whose student is exported; None where that is the last one's, by rule."""
+        if self._selection is None or self.recipe.held_out.keep != "best":
+            return None
+        return self._selection.epoch
 
     def epoch(self) -> StudentLog:
         """Make a batch of images, weigh the classes, and train the student on the bank."""
@@ -169,6 +196,8 @@ class StudentTraining(Trainer[StudentLog]):
             loss, agrees = self._learn(randomness) if learns else (None, None)
             figures |= {"student_loss": loss, "student_agrees": agrees}
             figures["seconds_learning"] = self._stopwatch.lap()
+        if "held_out" not in figures:
+            figures["held_out"] = self._look_at_held_out() if number > self.recipe.warmup else None
         validation = self._validate()
         log = StudentLog(
             **figures,
@@ -183,6 +212,10 @@ class StudentTraining(Trainer[StudentLog]):
         )
         self._figures = {}
         self.logs.append(log)
+        if self._selection is not None:
+            # Only the first process has looked.
+            ends = self._workers.is_first and self._selection.ends_at(number)
+            (self._is_over,) = self._workers.any(ends)
         return log
 
     def _make_images(self, randomness: Randomness) -> dict[str, Any]:
@@ -190,21 +223,29 @@ class StudentTraining(Trainer[StudentLog]):
         weights_K = self.class_weights()
         drawn_B = draw_labels(weights_K, self.recipe.batch_size, randomness.stream("labels"))
         made = self._synthesis.make(drawn_B.to(self._device), randomness)
-        agrees = None
+        agrees, classes = None, self._num_classes
+        labels_B = seen_B = torch.zeros(0, dtype=torch.int64)
+        loss_B = torch.zeros(0)
         if made is not None:
-            self._put_away(made)
             with frozen(self._still_teacher), torch.no_grad():
                 logits_BK = self._share.gather(self._still_teacher(made.x_BCHW))
-            agrees = float((logits_BK.argmax(1) == made.labels_B).double().mean())
+            labels_B, seen_B = made.labels_B, logits_BK.argmax(1)
+            loss_B = cross_entropy(logits_BK, labels_B, reduction="none")
+            agrees = float((seen_B == labels_B).double().mean())
+            self._put_away(made, seen_B)
             self._weigh(made, randomness)
-        labels_B = torch.zeros(0, dtype=torch.int64) if made is None else made.labels_B
         return {
             "generator_loss": None if made is None else made.loss,
             "generator_terms": {} if made is None else dict(made.terms),
             "kept_step": None if made is None else made.step,
             "teacher_agrees": agrees,
             "class_weights": weights_K.tolist(),
-            "class_counts": torch.bincount(labels_B, minlength=self._num_classes).tolist(),
+            "class_counts": torch.bincount(labels_B, minlength=classes).tolist(),
+            "seen_counts": torch.bincount(seen_B, minlength=classes).tolist(),
+            "teacher_loss": [
+                float(loss_B[labels_B == label].mean()) if bool((labels_B == label).any()) else None
+                for label in range(classes)
+            ],
         }
 
     @property
@@ -212,14 +253,20 @@ class StudentTraining(Trainer[StudentLog]):
         """Learning rate of the next epoch; the warm-up is part of the cosine."""
         return self.recipe.distillation.lr * cosine(self.epochs_done / self.recipe.epochs)
 
-    def _put_away(self, made: Synthetic) -> None:
-        """The first process writes the bank; the others then read it again."""
+    def _put_away(self, made: Synthetic, seen_B: Tensor) -> None:
+        """The first process writes the bank; the others then read it again.
+
+        The batch's last rows are held out, and the first process alone looks at them.
+        """
         all_BCHW = self._share.gather(made.x_BCHW)
+        taught = len(made.labels_B) - self.recipe.held_out_rows
         with self._workers.in_turn():
-            if self._workers.is_first:
-                self.bank.append(all_BCHW, made.labels_B)
-            else:
-                self.bank = self.bank.grown(len(made.labels_B))
+            if not self._workers.is_first:
+                self.bank = self.bank.grown(taught)
+                return
+            self.bank.append(all_BCHW[:taught], made.labels_B[:taught])
+            if self.recipe.held_out_rows:
+                self.held_out.append(all_BCHW[taught:], seen_B[taught:])
 
     def _weigh(self, made: Synthetic, randomness: Randomness) -> None:
         """Equations 1 and 2: attack the teacher on the images made."""
@@ -296,13 +343,34 @@ class StudentTraining(Trainer[StudentLog]):
         self._workers.sum_gradients(self.student.parameters())
         return loss
 
+    def _look_at_held_out(self) -> dict[str, float | None] | None:
+        """Compare the student with the teacher, and the best so far; the first process does."""
+        if not self.recipe.held_out_rows or not self._workers.is_first:
+            return None
+        selection = self._selection
+        figures = agreement(
+            [self.student] if selection is None else selection.compared(self.student),
+            self.held_out,
+            eps=self.recipe.eps,
+            device=self._device,
+            seed=self.recipe.seed,
+            seams=self._seams_of_the_first,
+        )
+        if selection is None:
+            return vars(figures[0])
+        selection.choose(figures, self.student, self.epochs_done + 1)
+        return {**vars(figures[0]), "best_epoch": selection.epoch}
+
     def _validate(self) -> ValidationFigures | None:
         """On the first process alone."""
         if self._validation is None or not self._workers.is_first:
             return None
-        # Several processes do not reach these seams together, so then they are not used.
-        alone = self._workers.count == 1
-        return self._validation.figures(self.student, self.seams if alone else Seams())
+        return self._validation.figures(self.student, self._seams_of_the_first)
+
+    @property
+    def _seams_of_the_first(self) -> Seams:
+        """Several processes do not reach these seams together, so then they are not used."""
+        return self.seams if self._workers.count == 1 else Seams()
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -312,6 +380,9 @@ class StudentTraining(Trainer[StudentLog]):
             "synthesis": self._synthesis.state(),
             "loss": self._objective.class_state(),
             "bank": len(self.bank),
+            "held_out": len(self.held_out) if self.recipe.held_out_rows else 0,
+            "selection": None if self._selection is None else self._selection.state(),
+            "is_over": self._is_over,
             "figures": self._figures,
         }
 
@@ -322,7 +393,10 @@ class StudentTraining(Trainer[StudentLog]):
         self._synthesis.load_state(state["synthesis"])
         self._objective.load_class_state(state["loss"])
         self.logs = [StudentLog(**log) for log in state["logs"]]
-        self._bank_count = int(state["bank"])
+        self._bank_count, self._held_out_count = int(state["bank"]), int(state["held_out"])
+        if self._selection is not None:
+            self._selection.load_state(state["selection"])
+        self._is_over = bool(state["is_over"])
         self._figures = state.get("figures", {})  # none in older states
 
     def resume(self, file: Path, bank: Path) -> None:
@@ -330,12 +404,17 @@ class StudentTraining(Trainer[StudentLog]):
         self._resume(file)
         with self._workers.in_turn():  # the first may cut off an unfinished batch
             self.bank = Bank.open(bank, self._bank_count)
+            if self.recipe.held_out_rows and self._workers.is_first:
+                self.held_out = Bank.open(bank.with_name(HELD_OUT), self._held_out_count)
 
     def export(self, file: Path, metadata: Mapping[str, str]) -> None:
-        """Save the student so that `ferd_eval` reads it without options."""
+        """Save the student, of `best_epoch`, so that `ferd_eval` reads it without options."""
+        student = self.student
+        if self._selection is not None and self.best_epoch is not None:
+            student = self._selection.network
         save_network(
             file,
-            self.student,
+            student,
             self._architecture,
             normalization=None,
             metadata={"ferd.recipe": json.dumps(self.recipe.to_json()), **metadata},

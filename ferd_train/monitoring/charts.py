@@ -52,6 +52,14 @@ _ACCURACIES = {
     "pgd_worst_class": "PGD-10, worst",
 }
 
+#: Keys of the figures on held-out synthetic images, and their labels.
+_AGREEMENTS = {
+    "clean": "clean",
+    "clean_lowest": "clean, lowest class",
+    "pgd": "PGD-10",
+    "pgd_lowest": "PGD-10, lowest class",
+}
+
 Values = Sequence[float | None]
 
 
@@ -81,6 +89,14 @@ def learning_curves(logs: Sequence[StudentLog]) -> Figure:
             {
                 "new images": [log.teacher_agrees for log in logs],
                 "student": [log.student_agrees for log in logs],
+            },
+        ),
+        (
+            "Held-out synthetic images",
+            "agreement with the teacher",
+            {
+                label: [log.held_out[key] if log.held_out else None for log in logs]
+                for key, label in _AGREEMENTS.items()
             },
         ),
         (

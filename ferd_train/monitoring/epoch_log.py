@@ -20,14 +20,20 @@ class StudentLog:
         teacher_agrees: share of the kept images in which the teacher sees the class asked for.
         class_weights: probabilities that this epoch's classes were drawn with.
         class_counts: images made of each class.
+        seen_counts: images in which the teacher sees each class.
+        teacher_loss: the teacher's mean cross-entropy to the class asked for, on the new images of
+            each; None of classes without any.
         vulnerability: of each class afterwards, from which the next weights follow.
         loss_per_class: state of the student's loss for each class in the next epoch (weights,
             temperatures), by name; empty for losses that treat all classes alike.
         student_loss: mean of L_stu over the epoch's steps; None in the warm-up.
         student_agrees: share of the last step's clean images in which the student, in evaluation
             mode, sees what the teacher does.
+        held_out: figures on synthetic images that are never trained on (`HeldOutFigures`), and
+            ``best_epoch``, the best so far, where anything is chosen by them; None in the warm-up
+            and without any.
         validation: figures on real images; None without any.
-        bank: images in the bank.
+        bank: images in the bank, without those that are held out.
         seconds_making: wall clock of making images and weights.
         seconds_learning: wall clock of the student's steps.
     """
@@ -40,10 +46,13 @@ class StudentLog:
     teacher_agrees: float | None
     class_weights: Sequence[float]
     class_counts: Sequence[int]
+    seen_counts: Sequence[int]
+    teacher_loss: Sequence[float | None]
     vulnerability: Sequence[float]
     loss_per_class: Mapping[str, Sequence[float]]
     student_loss: float | None
     student_agrees: float | None
+    held_out: Mapping[str, float | None] | None
     validation: Mapping[str, float] | None
     bank: int
     seconds_making: float
@@ -51,7 +60,7 @@ class StudentLog:
 
     @property
     def seconds(self) -> float:
-        """Wall clock of the epoch, without validation."""
+        """Wall clock of the epoch, without validation and held-out images."""
         return self.seconds_making + self.seconds_learning
 
     def flat(self, separator: str) -> dict[str, float | None]:

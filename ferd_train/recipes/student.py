@@ -111,6 +111,51 @@ class ValidationRecipe(Checked):
     per_class: Count = 100
 
 
+#: Networks that a run may end with.
+KEPT = ("last", "best")
+
+
+@dataclass(frozen=True)
+class HeldOutRecipe(Checked):
+    """Synthetic images that are never trained on, and what is chosen by them. This project's.
+
+    Student and teacher are compared on them after each student epoch: clean and under PGD-10.
+
+    Attributes:
+        share: of each batch, its last rows, at least one; 0 for none. A share of each batch rather
+            than each tenth batch: there are figures from the first student epoch on, of images of
+            every epoch, and no epoch is without new images to train on. Methods that make no images
+            hold none out. Class weights are measured on the whole batch.
+        keep: the network that the run ends with: that of the last epoch, or of the epoch with the
+            best agreement under attack, average and lowest class in equal parts.
+        patience: student epochs without a better one after which the run ends; 0 for never. The
+            learning rate's cosine still belongs to all epochs.
+    """
+
+    share: Share = 0.1
+    keep: Annotated[str, OneOf(KEPT)] = "last"
+    patience: CountFromZero = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.selects and not self.share:
+            raise UserError(
+                f"keep is {self.keep} and patience {self.patience}, but share is 0, so there is "
+                "nothing to choose by; raise share, or set keep to last and patience to 0."
+            )
+
+    @property
+    def selects(self) -> bool:
+        """Whether anything is chosen by these images."""
+        return self.keep == "best" or self.patience > 0
+
+    def rows(self, batch_size: int) -> int:
+        """Images of a batch that are held out; some are left to train on."""
+        if not self.share:
+            return 0
+        return min(max(1, round(self.share * batch_size)), batch_size - 1)
+
+
 @dataclass(frozen=True)
 class StudentRecipe(RunRecipe):
     """Robust distillation, without data unless the method says so.
@@ -131,6 +176,7 @@ class StudentRecipe(RunRecipe):
         distillation: the student's steps.
         augmentation: of synthetic images.
         validation: figures on real images.
+        held_out: synthetic images that are kept from training.
         seed: of everything random.
     """
 
@@ -150,6 +196,7 @@ class StudentRecipe(RunRecipe):
     distillation: DistillationRecipe = field(default_factory=DistillationRecipe)
     augmentation: AugmentationRecipe = field(default_factory=AugmentationRecipe)
     validation: ValidationRecipe = field(default_factory=ValidationRecipe)
+    held_out: HeldOutRecipe = field(default_factory=HeldOutRecipe)
     seed: Seed = 0
 
     def __post_init__(self) -> None:
@@ -202,6 +249,18 @@ class StudentRecipe(RunRecipe):
                 f"reweighting.strategy {self.reweighting.strategy} decides which images are made, "
                 "but synthesis.method data makes none; set it to uniform."
             )
+        if self.held_out.selects:
+            raise UserError(
+                f"held_out.keep is {self.held_out.keep} and held_out.patience "
+                f"{self.held_out.patience}, but synthesis.method data makes no images to choose "
+                "by; set them to last and 0."
+            )
+
+    @property
+    def held_out_rows(self) -> int:
+        """Images of each batch that are held out."""
+        is_real = isinstance(self.synthesis, RealRecipe)
+        return 0 if is_real else self.held_out.rows(self.batch_size)
 
     def with_changes(self, changes: Mapping[str, Any]) -> StudentRecipe:
         """The recipe with some fields replaced, by dotted name.

@@ -32,6 +32,7 @@ _VALUES: Mapping[str, tuple[Any, Any, Any]] = {
     "loss.divergence": ("kl", "kl", "soft-cross-entropy"),
     "loss.clean_weight": (0.5, 5 / 6, 5 / 6),
     "loss.adversarial_weight": (0.5, 1 / 6, 1 / 6),
+    "held_out.share": (0.1, 0.0, 0.0),
 }  # fmt: skip
 
 

@@ -94,12 +94,22 @@ class RunFolder:
         lines = "".join(json.dumps(dict(epoch), ensure_ascii=False) + "\n" for epoch in epochs)
         write_atomically(self.folder / "metrics.jsonl", lines.encode())
 
+    def add(self, facts: Mapping[str, Any]) -> None:
+        """Put facts that came up into the record of a run that has begun."""
+        self.record |= facts
+        write_atomically(self.folder / RECORD, with_checksum(self.record))
+
     def finish(
-        self, epochs: Sequence[Mapping[str, Any]], table: Sequence[Mapping[str, Any]]
+        self,
+        epochs: Sequence[Mapping[str, Any]],
+        table: Sequence[Mapping[str, Any]],
+        *,
+        epoch: int | None = None,
     ) -> None:
-        """Seal a run whose network has been written; the last epoch's figures go into the record.
+        """Seal a run whose network, of `epoch`, has been written; its figures go into the record.
 
         `table` has the same as rows of ``metrics.csv``; one may lack columns that another has.
+        `epoch` is counted from 1, by default the last.
         """
         self.write_figures(epochs)
         text = io.StringIO()
@@ -108,9 +118,9 @@ class RunFolder:
         writer.writeheader()
         writer.writerows(table)
         write_atomically(self.folder / "metrics.csv", text.getvalue().encode())
-        result = {"file": self.network.name, "sha256": file_sha256(self.network), **epochs[-1]}
-        self.record |= {"status": "finished", "finished": now(), "result": result}
-        write_atomically(self.folder / RECORD, with_checksum(self.record))
+        figures = epochs[-1 if epoch is None else epoch - 1]
+        result = {"file": self.network.name, "sha256": file_sha256(self.network), **figures}
+        self.add({"status": "finished", "finished": now(), "result": result})
         self.state.unlink(missing_ok=True)
         self.is_finished = True
 

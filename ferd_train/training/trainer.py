@@ -79,6 +79,11 @@ class Trainer(ABC, Generic[Log]):
     def epochs_done(self) -> int:
         return len(self.logs)
 
+    @property
+    def is_done(self) -> bool:
+        """Whether no epoch is left."""
+        return self.epochs_done >= self.recipe.epochs
+
     @abstractmethod
     def epoch(self) -> Log:
         """Train for one epoch, or the rest of it, and validate.
@@ -112,7 +117,7 @@ class Trainer(ABC, Generic[Log]):
             KeyboardInterrupt: a signal asked to stop; everything up to the last step is kept.
         """
         self.seams.attend(partial(self.keep, run.state), progress)
-        while self.epochs_done < self.recipe.epochs:
+        while not self.is_done:
             with fitting_into_memory(self.recipe.batch_size, device):
                 log = self.epoch()
             if self._workers.is_first:

@@ -58,45 +58,72 @@ class Validation:
 
     def phase(self, batch_size: int) -> Phase:
         """Its cost after an epoch, in passes of batches of that size."""
-        return Phase(self._batches, (_STEPS + 1) * _AT_ONCE / batch_size)
-
-    @property
-    def _batches(self) -> int:
-        return -(-len(self._rows_N) // _AT_ONCE)
+        return attack_phase(len(self._rows_N), batch_size)
 
     def figures(self, network: nn.Module, seams: Seams) -> ValidationFigures:
         """Attack a network, which stays unchanged; the run may stop between two batches."""
-        attack = PGD(steps=_STEPS, step_size=self._eps / 4)
         clean: list[Tensor] = []
         robust: list[Tensor] = []
-        batches = np.array_split(self._rows_N, self._batches)
+        batches = in_batches(self._rows_N)
         parts = {"clean": clean, "robust": robust}
-        for number in seams.steps(VALIDATION_BATCH, self._batches, parts):
-            rows_B = batches[number]
-            x_BCHW, y_B, index_B = take(self._data, rows_B, self._device)
-            with frozen(network), torch.no_grad():
-                logits_BK = network(x_BCHW)
-            verdicts = attack(
-                network,
-                Batch(x_BCHW, y_B, index_B, logits_BK),
-                Threat(self._eps),
-                seed=self._seed,
-                passes=Passes(),
-            )
-            clean.append(logits_BK.argmax(1) == y_B)
-            robust.append(verdicts.adv_pred_R == y_B)
+        for number in seams.steps(VALIDATION_BATCH, len(batches), parts):
+            images = take(self._data, batches[number], self._device)
+            is_clean_B, is_robust_B = judged(network, *images, self._eps, self._seed)
+            clean.append(is_clean_B)
+            robust.append(is_robust_B)
         clean_N, robust_N = (torch.cat(each).cpu().numpy() for each in (clean, robust))
-        clean_K, robust_K = self._by_class(clean_N), self._by_class(robust_N)
+        labels_N = self._data.labels_N[self._rows_N]
+        clean_K, robust_K = (
+            list(class_means(right_N, labels_N).values()) for right_N in (clean_N, robust_N)
+        )
         return ValidationFigures(
             float(clean_N.mean()),
-            float(clean_K.min()),
-            float(robust_K.mean()),
-            float(robust_K.min()),
+            min(clean_K),
+            float(np.mean(robust_K)),
+            min(robust_K),
         )
 
-    def _by_class(self, right_N: NDArray[np.bool_]) -> NDArray[np.float64]:
-        labels_N = self._data.labels_N[self._rows_N]
-        return np.array([right_N[labels_N == label].mean() for label in np.unique(labels_N)])
+
+def in_batches(rows_N: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Rows, split into batches that are looked at together."""
+    return np.array_split(rows_N, -(-len(rows_N) // _AT_ONCE))
+
+
+def attack_phase(images: int, batch_size: int, networks: int = 1, begins: int = 1) -> Phase:
+    """The cost of `judged` on so many images and networks, in passes of batches of that size."""
+    batches = len(in_batches(np.arange(images)))
+    return Phase(batches, networks * (_STEPS + 1) * _AT_ONCE / batch_size, begins)
+
+
+def judged(
+    network: nn.Module,
+    x_BCHW: Tensor,
+    y_B: Tensor,
+    index_B: Tensor,
+    eps: Fraction,
+    seed: int,
+) -> tuple[Tensor, Tensor]:
+    """Whether a network sees the classes `y_B`, clean and under PGD-10 with steps of ε/4.
+
+    Two of shape B. It is attacked in evaluation mode, and stays unchanged; random starts are keyed
+    by `seed` and `index_B`.
+    """
+    with frozen(network), torch.no_grad():
+        logits_BK = network(x_BCHW)
+    verdicts = PGD(steps=_STEPS, step_size=eps / 4)(
+        network, Batch(x_BCHW, y_B, index_B, logits_BK), Threat(eps), seed=seed, passes=Passes()
+    )
+    return logits_BK.argmax(1) == y_B, verdicts.adv_pred_R == y_B
+
+
+def class_means(
+    right_N: NDArray[np.bool_], labels_N: NDArray[np.int64], least: int = 1
+) -> dict[int, float]:
+    """Share of each class's images that are right, of the classes with `least` images or more."""
+    classes, counts = np.unique(labels_N, return_counts=True)
+    return {
+        int(label): float(right_N[labels_N == label].mean()) for label in classes[counts >= least]
+    }
 
 
 def take(

@@ -48,6 +48,7 @@ TINY = ferd_lab().with_changes(
         "distillation.steps": 3,
         "augmentation.crop_padding": 1,
         "augmentation.flip": True,
+        "held_out.share": 0.0,  # so that tests may count the bank
     }
 )
 
@@ -159,10 +160,13 @@ def log(epoch: int, **changes: Any) -> StudentLog:
         "teacher_agrees": 0.25,
         "class_weights": [0.75, 0.25],
         "class_counts": [3, 1],
+        "seen_counts": [2, 2],
+        "teacher_loss": [0.5, None],
         "vulnerability": [0.0, -1.0],
         "loss_per_class": {},
         "student_loss": 1.0,
         "student_agrees": 0.5,
+        "held_out": None,
         "validation": None,
         "bank": 4 * epoch,
         "seconds_making": 1.0,

@@ -38,6 +38,7 @@ TABLE = {
         "loss.divergence": "kl",
         "loss.clean_weight": 5 / 6,
         "loss.adversarial_weight": 1 / 6,
+        "held_out.share": 0.0,
         "synthesis.bottleneck.regulariser": "sum",
         "synthesis.bottleneck.noise": "elementwise",
         "synthesis.bottleneck.mask_maximum": "sample",
@@ -58,6 +59,7 @@ TABLE = {
         "loss.divergence": "soft-cross-entropy",
         "loss.clean_weight": 5 / 6,
         "loss.adversarial_weight": 1 / 6,
+        "held_out.share": 0.0,
         "synthesis.bottleneck.regulariser": "half-mean",
         "synthesis.bottleneck.noise": "channel",
         "synthesis.bottleneck.mask_maximum": "batch",
@@ -239,13 +241,14 @@ def test_every_recipe_names_a_network_that_exists_and_says_what_it_is(name):
 
 
 def test_every_field_can_be_set_by_its_dotted_name():
-    for name in flat(TINY):
-        value = flat(TINY)[name]
+    base = TINY.with_changes({"held_out.share": 0.25})  # else there is nothing to choose by
+    for name in flat(base):
+        value = flat(base)[name]
         if isinstance(value, str) or name in {"warmup", "seed", "image_size"}:
             continue
         given = str(other_value(value))
-        changed = TINY.with_changes({name: given})
-        assert differences(changed, TINY) == {name}
+        changed = base.with_changes({name: given})
+        assert differences(changed, base) == {name}
         assert str(flat(changed)[name]) == given
     assert TINY.with_changes({"loss.step_size": "3/255"}).loss.step_size == Fraction(3, 255)
     assert TINY.with_changes({"synthesis.tap": "layer2"}).synthesis.tap == "layer2"
@@ -300,6 +303,22 @@ WRONG = [
     ({"distillation.momentum": 1}, "distillation: momentum is 1.0"),
     ({"augmentation.crop_padding": -1}, "crop_padding is -1; give 0 or more"),
     ({"validation.per_class": 0}, "per_class is 0; give 1 or more"),
+    ({"held_out.share": 1}, "held_out: share is 1.0; give 0 <= share < 1"),
+    ({"held_out.keep": "first"}, "no keep is called 'first'"),
+    ({"held_out.patience": -1}, "held_out: patience is -1; give 0 or more"),
+    (
+        {"variant": "paper", "held_out.keep": "best"},
+        "keep is best and patience 0, but share",
+    ),
+    ({"held_out.share": 0, "held_out.patience": 3}, "keep is last and patience 3, but share is 0"),
+    (
+        {
+            "synthesis.method": "data",
+            "synthesis.dataset": "cifar10",
+            "held_out.patience": 3,
+        },
+        "held_out.patience 3, but synthesis.method data makes no images",
+    ),
 ]
 
 

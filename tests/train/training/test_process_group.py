@@ -29,6 +29,7 @@ from tests.train.training.two_workers import (
     matching,
     pass_through,
     train,
+    unimproving,
 )
 
 ROOT = Path(__file__).parents[3]
@@ -97,7 +98,7 @@ def test_matching_counts_the_whole_batch_once(layers):
         torch.testing.assert_close(layers["matching"][figure], expected, rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("run", [run for run in RUNS if run != "best"])
 def test_two_processes_train_the_student_of_one(run, two, tmp_path):
     one = train(run, tmp_path / "one")
     assert furthest(one, two / run / RESULT) < TOLERANCE
@@ -110,6 +111,8 @@ def test_two_processes_train_the_student_of_one(run, two, tmp_path):
     for their, our in zip(theirs, ours, strict=True):
         for figure in ("class_counts", "kept_step", "bank", "teacher_agrees"):
             assert their[figure] == our[figure], figure
+        for figure in ("seen_counts", "held_out"):
+            assert their[figure] == our[figure], figure
         for figure in ("generator_loss", "vulnerability"):
             assert their[figure] == pytest.approx(our[figure], rel=1e-3, abs=1e-3), figure
         assert their["loss_per_class"].keys() == our["loss_per_class"].keys()
@@ -120,6 +123,20 @@ def test_two_processes_train_the_student_of_one(run, two, tmp_path):
         assert all(any(each != 1 for each in figure) for figure in learnt)
     assert theirs[-1]["student_loss"] == pytest.approx(ours[-1]["student_loss"], rel=1e-2)
     assert json.loads((two / run / "manifest.json").read_text())["processes"] == 2
+
+
+def test_two_processes_end_together_when_patience_is_out(two, tmp_path):
+    """The first alone looks at held-out images, and exports the best student."""
+    with unimproving():
+        one = train("best", tmp_path / "one")
+    assert furthest(one, two / "best" / RESULT) < TOLERANCE
+    record = json.loads((two / "best/manifest.json").read_text())
+    assert record["result"]["epoch"] == 1
+    assert record["checkpoint_selection"].startswith("best epoch, 1, of 2 in place of 3, by")
+    ours, theirs = (
+        (folder / "held-out/images.u8").read_bytes() for folder in (one.parent, two / "best")
+    )
+    assert len(ours) == len(theirs) == 2 * 5 * 64
 
 
 def test_a_killed_run_continues_with_as_many_processes(two):

@@ -21,6 +21,7 @@ from ferd_eval.models.demo import demo_checkpoints
 from ferd_eval.runtime.device import DeviceChoice
 from ferd_train.distillation.run import train_student
 from ferd_train.distillation.teacher import FrozenTeacher, load_teacher
+from ferd_train.monitoring.held_out import HeldOutFigures
 from ferd_train.recipes.ferd import ferd_lab
 from ferd_train.recipes.student import StudentRecipe
 from ferd_train.synthesis.components.bn_statistics import distance
@@ -58,6 +59,7 @@ RUNS: Mapping[str, Mapping[str, Any]] = {
     "absld": {"loss.name": "absld", "batch_size": 13},
     "dafa": {"loss.name": "dafa", "batch_size": 13},
     "dfhl": {"synthesis.method": "dfhl", "synthesis.width": 4, "loss.name": "dfhl"},
+    "best": {"warmup": 0, "held_out.share": 0.4, "held_out.keep": "best", "held_out.patience": 1},
 }
 
 #: Layers whose sharing is looked at closely, and the shape of the batch's rows.
@@ -133,15 +135,27 @@ def _everything(folder: Path, workers: Workers) -> None:
     if workers.is_first:
         torch.save(found, folder / "layers.pt")
     for run in RUNS:
-        train(run, folder / run, workers)
+        if run != "best":
+            train(run, folder / run, workers)
     with (
         mock.patch("ferd_train.distillation.trainer.share_batch_norm"),
         mock.patch("ferd_train.synthesis.components.generator.share_batch_norm"),
     ):
         train("ferd", folder / "apart", workers)
+    with unimproving():
+        train("best", folder / "best", workers)
     for run in ("ferd", "dfhl", "absld"):
         stopped_at_each_seam(run, folder / f"{run} stopped", workers)
     train("ferd", folder / "killed", workers, watch=lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+
+
+def unimproving() -> Any:
+    """Every student is as good as any other on held-out images."""
+    even = HeldOutFigures(1, 0.5, None, None, 0.5, None, None)
+    return mock.patch(
+        "ferd_train.distillation.trainer.agreement",
+        lambda networks, *_, **__: [even] * len(networks),
+    )
 
 
 def stopped_at_each_seam(run: str, out: Path, workers: Workers) -> None:
