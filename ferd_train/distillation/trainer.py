@@ -232,7 +232,7 @@ class StudentTraining(Trainer[StudentLog]):
             labels_B, seen_B = made.labels_B, logits_BK.argmax(1)
             loss_B = cross_entropy(logits_BK, labels_B, reduction="none")
             agrees = float((seen_B == labels_B).double().mean())
-            self._put_away(made, seen_B)
+            self._put_away(made)
             self._weigh(made, randomness)
         return {
             "generator_loss": None if made is None else made.loss,
@@ -253,7 +253,7 @@ class StudentTraining(Trainer[StudentLog]):
         """Learning rate of the next epoch; the warm-up is part of the cosine."""
         return self.recipe.distillation.lr * cosine(self.epochs_done / self.recipe.epochs)
 
-    def _put_away(self, made: Synthetic, seen_B: Tensor) -> None:
+    def _put_away(self, made: Synthetic) -> None:
         """The first process writes the bank; the others then read it again.
 
         The batch's last rows are held out, and the first process alone looks at them.
@@ -266,7 +266,7 @@ class StudentTraining(Trainer[StudentLog]):
                 return
             self.bank.append(all_BCHW[:taught], made.labels_B[:taught])
             if self.recipe.held_out_rows:
-                self.held_out.append(all_BCHW[taught:], seen_B[taught:])
+                self.held_out.append(all_BCHW[taught:], made.labels_B[taught:])
 
     def _weigh(self, made: Synthetic, randomness: Randomness) -> None:
         """Equations 1 and 2: attack the teacher on the images made."""
@@ -350,6 +350,7 @@ class StudentTraining(Trainer[StudentLog]):
         selection = self._selection
         figures = agreement(
             [self.student] if selection is None else selection.compared(self.student),
+            self._still_teacher,
             self.held_out,
             eps=self.recipe.eps,
             device=self._device,

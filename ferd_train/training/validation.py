@@ -64,13 +64,22 @@ class Validation:
         """Attack a network, which stays unchanged; the run may stop between two batches."""
         clean: list[Tensor] = []
         robust: list[Tensor] = []
+        attack = validation_attack(self._eps)
         batches = in_batches(self._rows_N)
         parts = {"clean": clean, "robust": robust}
         for number in seams.steps(VALIDATION_BATCH, len(batches), parts):
-            images = take(self._data, batches[number], self._device)
-            is_clean_B, is_robust_B = judged(network, *images, self._eps, self._seed)
-            clean.append(is_clean_B)
-            robust.append(is_robust_B)
+            x_BCHW, y_B, index_B = take(self._data, batches[number], self._device)
+            with frozen(network), torch.no_grad():
+                logits_BK = network(x_BCHW)
+            verdicts = attack(
+                network,
+                Batch(x_BCHW, y_B, index_B, logits_BK),
+                Threat(self._eps),
+                seed=self._seed,
+                passes=Passes(),
+            )
+            clean.append(logits_BK.argmax(1) == y_B)
+            robust.append(verdicts.adv_pred_R == y_B)
         clean_N, robust_N = (torch.cat(each).cpu().numpy() for each in (clean, robust))
         labels_N = self._data.labels_N[self._rows_N]
         clean_K, robust_K = (
@@ -90,30 +99,14 @@ def in_batches(rows_N: NDArray[np.int64]) -> list[NDArray[np.int64]]:
 
 
 def attack_phase(images: int, batch_size: int, networks: int = 1, begins: int = 1) -> Phase:
-    """The cost of `judged` on so many images and networks, in passes of batches of that size."""
+    """The cost of attacking networks on so many images, in passes of batches of that size."""
     batches = len(in_batches(np.arange(images)))
     return Phase(batches, networks * (_STEPS + 1) * _AT_ONCE / batch_size, begins)
 
 
-def judged(
-    network: nn.Module,
-    x_BCHW: Tensor,
-    y_B: Tensor,
-    index_B: Tensor,
-    eps: Fraction,
-    seed: int,
-) -> tuple[Tensor, Tensor]:
-    """Whether a network sees the classes `y_B`, clean and under PGD-10 with steps of ε/4.
-
-    Two of shape B. It is attacked in evaluation mode, and stays unchanged; random starts are keyed
-    by `seed` and `index_B`.
-    """
-    with frozen(network), torch.no_grad():
-        logits_BK = network(x_BCHW)
-    verdicts = PGD(steps=_STEPS, step_size=eps / 4)(
-        network, Batch(x_BCHW, y_B, index_B, logits_BK), Threat(eps), seed=seed, passes=Passes()
-    )
-    return logits_BK.argmax(1) == y_B, verdicts.adv_pred_R == y_B
+def validation_attack(eps: Fraction) -> PGD:
+    """PGD-10 with steps of ε/4."""
+    return PGD(steps=_STEPS, step_size=eps / 4)
 
 
 def class_means(

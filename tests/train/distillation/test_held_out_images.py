@@ -13,7 +13,6 @@ from ferd_train.distillation.selection import Selection
 from ferd_train.distillation.trainer import HELD_OUT, StudentTraining
 from ferd_train.monitoring.held_out import HeldOutFigures
 from ferd_train.recipes.student import HeldOutRecipe
-from ferd_train.synthesis.image_bank import Bank
 from ferd_train.training import seams
 from tests.conftest import Killed
 from tests.train.student_runs import (
@@ -97,7 +96,7 @@ def test_without_a_share_nothing_is_looked_at(teacher_file, tmp_path, monkeypatc
 
 def test_looking_changes_nothing(teacher_file, tmp_path, monkeypatch):
     train(tiny(**APART), teacher_file, tmp_path / "looked")
-    made_up = HeldOutFigures(1, 0.0, None, None, 0.0, None, None)
+    made_up = HeldOutFigures(1, 0.0, None, None, 0.0, None, None, 1.0)
     with monkeypatch.context() as patch:
         patch.setattr("ferd_train.distillation.trainer.agreement", lambda *_, **__: [made_up])
         train(tiny(**APART), teacher_file, tmp_path / "blind")
@@ -118,14 +117,6 @@ def test_figures_are_in_every_record(best):
     ]  # fmt: skip
 
 
-def test_the_labels_are_what_the_teacher_sees(teacher_file, best):
-    apart = Bank.open(best / HELD_OUT, 10)
-    images, labels = apart.read(np.arange(10))
-    with torch.no_grad():
-        logits = teacher_of(teacher_file).classifier(torch.from_numpy(images).float() / 255)
-    assert labels.tolist() == logits.argmax(1).tolist()
-
-
 class Scripted:
     """Figures of students as they are handed out, in place of measured ones."""
 
@@ -141,7 +132,8 @@ class Scripted:
         ]
         self.of_network[key[0]] = self.scores[self.asked - 1]
         return [
-            HeldOutFigures(10, 0.0, None, None, self.of_network[each], None, None) for each in key
+            HeldOutFigures(10, 0.0, None, None, self.of_network[each], None, None, 1.0)
+            for each in key
         ]
 
 
@@ -202,7 +194,7 @@ def test_the_best_so_far_is_looked_at_on_the_same_images():
     assert selection.compared(student) == [student]
 
     def figure(pgd: float, lowest: float | None = None) -> HeldOutFigures:
-        return HeldOutFigures(9, 1.0, None, None, pgd, lowest, None)
+        return HeldOutFigures(9, 1.0, None, None, pgd, lowest, None, 1.0)
 
     selection.choose([figure(0.9)], student, 3)
     assert selection.compared(student) == [student, selection.network]

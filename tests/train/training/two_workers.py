@@ -151,7 +151,7 @@ def _everything(folder: Path, workers: Workers) -> None:
 
 def unimproving() -> Any:
     """Every student is as good as any other on held-out images."""
-    even = HeldOutFigures(1, 0.5, None, None, 0.5, None, None)
+    even = HeldOutFigures(1, 0.5, None, None, 0.5, None, None, 1.0)
     return mock.patch(
         "ferd_train.distillation.trainer.agreement",
         lambda networks, *_, **__: [even] * len(networks),
