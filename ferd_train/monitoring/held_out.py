@@ -136,19 +136,24 @@ def agreement(
 
 def _figures(outcomes_3N: NDArray[np.bool_], seen_N: NDArray[np.int64]) -> HeldOutFigures:
     clean_N, pgd_N, holds_N = outcomes_3N
+    clean_lowest, clean_class = _lowest(clean_N, seen_N)
+    pgd_lowest, pgd_class = _lowest(pgd_N, seen_N)
     return HeldOutFigures(
-        len(seen_N),
-        float(clean_N.mean()),
-        *_lowest(clean_N, seen_N),
-        float(pgd_N.mean()),
-        *_lowest(pgd_N, seen_N),
-        float(holds_N.mean()),
+        images=len(seen_N),
+        clean=float(clean_N.mean()),
+        clean_lowest=clean_lowest,
+        clean_lowest_in=clean_class,
+        pgd=float(pgd_N.mean()),
+        pgd_lowest=pgd_lowest,
+        pgd_lowest_in=pgd_class,
+        teacher_holds=float(holds_N.mean()),
     )
 
 
 def _lowest(
     agrees_N: NDArray[np.bool_], seen_N: NDArray[np.int64]
-) -> tuple[float, int] | tuple[None, None]:
+) -> tuple[float | None, int | None]:
+    """Share and number of the class with the lowest share of agreement."""
     of_class = class_means(agrees_N, seen_N, _FEWEST)
     if not of_class:
         return None, None

@@ -235,8 +235,7 @@ def test_stopped_at_every_seam_it_ends_the_same(changes, teacher_file, tmp_path,
         assert one[fact] == other[fact]
 
 
-@pytest.mark.parametrize("nth", [2, 4, 5])
-@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize(("nth", "before"), [(2, True), (4, True), (4, False), (5, False)])
 def test_killed_around_a_state(nth, before, best, teacher_file, tmp_path):
     save, calls = StudentTraining.save, []
 
