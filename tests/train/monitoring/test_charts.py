@@ -76,6 +76,15 @@ def test_validation_is_shown_where_there_is_any():
     assert "Student, L_stu" not in panels(learning_curves([log(1, student_loss=None)]))
 
 
+def test_agreement_on_held_out_synthetic_images_is_shown_from_the_first_student_epoch():
+    figures = {"clean": 0.9, "clean_lowest": None, "pgd": 0.5, "pgd_lowest": 0.25}
+    panel = panels(learning_curves([log(1), log(2, held_out=figures)]))["Held-out synthetic images"]
+    assert lines(panel) == {
+        "0.9 clean": [(2, 0.9)], "0.5 PGD-10": [(2, 0.5)], "0.25 PGD-10, lowest class": [(2, 0.25)],
+    }  # fmt: skip
+    assert "Held-out synthetic images" not in panels(learning_curves([log(1)]))
+
+
 def test_lines_are_broken_where_nothing_finite_is_known():
     losses = [1.0, math.inf, 3.0, None, 5.0, 6.0, math.nan]
     logs = [log(epoch, generator_loss=loss) for epoch, loss in enumerate(losses, 1)]
