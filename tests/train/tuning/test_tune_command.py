@@ -214,13 +214,13 @@ def test_a_dry_run_draws_and_writes_nothing(files, tmp_path, capsys, monkeypatch
         return load(self, name, split)
 
     monkeypatch.setattr(ImageSource, "load", watched)
-    vary = ("loss.gamma=0,0.5", "distillation.steps=2,3")
+    vary = ("loss.gamma=0,0.5", "distillation.steps=2,9")
     more = ["--trials", 12, "--dry-run"]
     status, printed, err = call(capsys, *words(files, tmp_path / "out", *more, vary=vary))
     assert (status, err) == (0, "")
     assert splits == ["train"]  # never a test image
     lines = printed.splitlines()
-    assert lines[0] == "trial 0: gamma 0.5, steps 3 (unchanged): to be trained"
+    assert lines[0] == "trial 0: gamma 0.5, steps 9 (unchanged): to be trained"
     runs = [line for line in lines if line.endswith("to be trained")]
     assert len(runs) == 4  # there are no more recipes, so the other trials repeat them
     assert len([line for line in lines if "draws the same as trial" in line]) == 8
