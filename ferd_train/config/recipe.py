@@ -122,6 +122,8 @@ def _changed(
             if below := _below(changes, name):
                 inner = values.get(name, getattr(section, name))
                 values[name] = _changed(inner, below, f"{path}{name}.")
+        elif name in changes and not field.init:
+            _require_constant(path + name, changes[name], getattr(section, name))
         elif name in changes:
             values[name] = _read(path + name, changes[name], kind)
     try:
@@ -129,6 +131,11 @@ def _changed(
     except UserError as reason:
         # Several sections have a field of that name.
         raise UserError(f"{path[:-1]}: {reason}" if path else str(reason)) from reason
+
+
+def _require_constant(name: str, given: Any, constant: Any) -> None:
+    if given != constant:
+        raise UserError(f"{name} is always {constant}, not {given}; leave it out.")
 
 
 def flat(recipe: object) -> dict[str, Any]:

@@ -282,7 +282,7 @@ def _better_recipes(name: str, teacher: FrozenTeacher, norms: Iterable[_Norm]) -
 
 def _step_sizes(recipe: StudentRecipe) -> Iterator[tuple[str, Fraction]]:
     """Step sizes of the attacks within the ball, by field."""
-    if recipe.reweighting.build().attacks:
+    if recipe.reweighting.build().sees == "attacked":
         yield "reweighting.step_size", recipe.reweighting.step_size
     if isinstance(recipe.loss, PGDLossRecipe):
         yield "loss.step_size", recipe.loss.step_size

@@ -28,7 +28,12 @@ from ferd_train.monitoring.epoch_log import StudentLog
 from ferd_train.monitoring.held_out import HELD_OUT_BATCH, agreement, held_out_phase
 from ferd_train.recipes.student import StudentRecipe
 from ferd_train.synthesis.base import IMAGE_STEP, RealImages, Setting, Synthetic
-from ferd_train.synthesis.class_sampling import attacked_logits, class_vulnerability, draw_labels
+from ferd_train.synthesis.class_sampling import (
+    attacked_logits,
+    capped,
+    class_vulnerability,
+    draw_labels,
+)
 from ferd_train.synthesis.image_bank import Bank
 from ferd_train.training.folding import FoldedNetwork
 from ferd_train.training.lr_schedule import cosine
@@ -157,17 +162,18 @@ class StudentTraining(Trainer[StudentLog]):
         """Probabilities to draw the next epoch's classes with, K; even before the first."""
         if not self.logs:
             return torch.full((self._num_classes,), 1 / self._num_classes, dtype=torch.float64)
-        return self._reweighting.weights(self._vulnerability_K)
+        weights_K = self._reweighting.weights(self._vulnerability_K)
+        return capped(weights_K, self.recipe.reweighting.cap)
 
     def begin(self, bank: Path) -> None:
         """Start with an empty bank in that folder."""
         with self._workers.in_turn():
             if self._workers.is_first:
-                self.bank = Bank.create(bank, self._image_shape)
+                self.bank = Bank.create(bank, self._image_shape, self.recipe.labels)
                 if self.recipe.held_out_rows:
                     self.held_out = Bank.create(bank.with_name(HELD_OUT), self._image_shape)
             else:
-                self.bank = Bank.open(bank, 0)
+                self.bank = Bank.open(bank, 0, self.recipe.labels)
 
     @property
     def is_done(self) -> bool:
@@ -227,13 +233,12 @@ class StudentTraining(Trainer[StudentLog]):
         labels_B = seen_B = torch.zeros(0, dtype=torch.int64)
         loss_B = torch.zeros(0)
         if made is not None:
-            with frozen(self._still_teacher), torch.no_grad():
-                logits_BK = self._share.gather(self._still_teacher(made.x_BCHW))
+            logits_BK = self._teachers_logits(made.x_BCHW)
             labels_B, seen_B = made.labels_B, logits_BK.argmax(1)
             loss_B = cross_entropy(logits_BK, labels_B, reduction="none")
             agrees = float((seen_B == labels_B).double().mean())
-            self._put_away(made)
-            self._weigh(made, randomness)
+            self._put_away(made, seen_B)
+            self._weigh(made, logits_BK, randomness)
         return {
             "generator_loss": None if made is None else made.loss,
             "generator_terms": {} if made is None else dict(made.terms),
@@ -253,7 +258,7 @@ class StudentTraining(Trainer[StudentLog]):
         """Learning rate of the next epoch; the warm-up is part of the cosine."""
         return self.recipe.distillation.lr * cosine(self.epochs_done / self.recipe.epochs)
 
-    def _put_away(self, made: Synthetic) -> None:
+    def _put_away(self, made: Synthetic, seen_B: Tensor) -> None:
         """The first process writes the bank; the others then read it again.
 
         The batch's last rows are held out, and the first process alone looks at them.
@@ -264,26 +269,33 @@ class StudentTraining(Trainer[StudentLog]):
             if not self._workers.is_first:
                 self.bank = self.bank.grown(taught)
                 return
-            self.bank.append(all_BCHW[:taught], made.labels_B[:taught])
+            classes = made.labels_B, seen_B
+            self.bank.append(all_BCHW[:taught], *(each_B[:taught] for each_B in classes))
             if self.recipe.held_out_rows:
-                self.held_out.append(all_BCHW[taught:], made.labels_B[taught:])
+                self.held_out.append(all_BCHW[taught:], *(each_B[taught:] for each_B in classes))
 
-    def _weigh(self, made: Synthetic, randomness: Randomness) -> None:
-        """Equations 1 and 2: attack the teacher on the images made."""
-        if not self._reweighting.attacks:
+    def _weigh(self, made: Synthetic, clean_BK: Tensor, randomness: Randomness) -> None:
+        """Equations 1 and 2, from the teacher's logits on the images made, `clean_BK` or attacked.
+
+        Classes are those asked for: their shares are what weights decide.
+        """
+        asked, labels_B = self.recipe.reweighting, made.labels_B
+        x_BCHW = made.x_BCHW if asked.measured_on == "kept" else made.last_BCHW
+        if not self._reweighting.sees:
             return
-        labels_B = made.labels_B
-        asked = self.recipe.reweighting
-        logits_BK = attacked_logits(
-            self._still_teacher,
-            made.x_BCHW if asked.measured_on == "kept" else made.last_BCHW,
-            self._share.own(labels_B),
-            threat=Threat(self.recipe.eps),
-            seed=randomness.seed("margins"),
-            attack=PGD(steps=asked.attack_steps, step_size=asked.step_size),
-            share=self._share,
-        )
-        logits_BK = self._share.gather(logits_BK)
+        if self._reweighting.sees == "attacked":
+            logits_BK = attacked_logits(
+                self._still_teacher,
+                x_BCHW,
+                self._share.own(labels_B),
+                threat=Threat(self.recipe.eps),
+                seed=randomness.seed("margins"),
+                attack=PGD(steps=asked.attack_steps, step_size=asked.step_size),
+                share=self._share,
+            )
+            logits_BK = self._share.gather(logits_BK)
+        else:
+            logits_BK = clean_BK if asked.measured_on == "kept" else self._teachers_logits(x_BCHW)
         if not bool(logits_BK.isfinite().all()):
             raise UserError(
                 f"the teacher's logits on the images of epoch {self.epochs_done + 1} are not "
@@ -295,6 +307,12 @@ class StudentTraining(Trainer[StudentLog]):
         self._vulnerability_K = class_vulnerability(
             value_B, labels_B, self._vulnerability_K, smoothing
         )
+
+    @torch.no_grad()
+    def _teachers_logits(self, x_BCHW: Tensor) -> Tensor:
+        """On the process's own images, B×K of the whole batch."""
+        with frozen(self._still_teacher):
+            return self._share.gather(self._still_teacher(x_BCHW))
 
     def _learn(self, randomness: Randomness) -> tuple[float, float]:
         """N_S steps of SGD on the student's loss; their mean loss, and the share of agreement."""
@@ -404,7 +422,7 @@ class StudentTraining(Trainer[StudentLog]):
         """Continue from a saved state and its bank; a `UserError` if either is damaged."""
         self._resume(file)
         with self._workers.in_turn():  # the first may cut off an unfinished batch
-            self.bank = Bank.open(bank, self._bank_count)
+            self.bank = Bank.open(bank, self._bank_count, self.recipe.labels)
             if self.recipe.held_out_rows and self._workers.is_first:
                 self.held_out = Bank.open(bank.with_name(HELD_OUT), self._held_out_count)
 

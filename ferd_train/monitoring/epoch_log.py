@@ -19,8 +19,8 @@ class StudentLog:
         kept_step: the generator step it came from, counted from 1.
         teacher_agrees: share of the kept images in which the teacher sees the class asked for.
         class_weights: probabilities that this epoch's classes were drawn with.
-        class_counts: images made of each class.
-        seen_counts: images in which the teacher sees each class.
+        class_counts: images made, by the class asked for.
+        seen_counts: the same by the class that the teacher sees.
         teacher_loss: the teacher's mean cross-entropy to the class asked for, on the new images of
             each; None of classes without any.
         vulnerability: of each class afterwards, from which the next weights follow.

@@ -7,6 +7,7 @@ import dataclasses
 from ferd_train.losses.ferd import FERDLossRecipe
 from ferd_train.recipes.scales import ATTACK_STEP, STUDENT_ATTACK, laboratory
 from ferd_train.recipes.student import ReweightingRecipe, StudentRecipe
+from ferd_train.synthesis.methods.deepinv import DeepInvRecipe
 from ferd_train.synthesis.methods.ferd import FERDRecipe
 
 
@@ -47,8 +48,9 @@ def ferd_lab() -> StudentRecipe:
     """
     return laboratory(
         variant="ferd",
-        # With so few steps the images are of the classes asked for only if that weighs more.
-        synthesis=FERDRecipe(steps=60, width=16, lambda_oh=5.0),
+        synthesis=FERDRecipe(
+            steps=60, width=16, inversion=DeepInvRecipe(steps=150, lr=0.05, lambda_oh=20.0)
+        ),
         reweighting=ReweightingRecipe(step_size=ATTACK_STEP),
         loss=FERDLossRecipe(**STUDENT_ATTACK),
     )

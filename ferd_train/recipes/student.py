@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from ferd_eval.errors import UserError
 from ferd_train.config.checks import (
+    Bound,
     Checked,
     Count,
     CountFromZero,
@@ -30,6 +31,7 @@ from ferd_train.losses.registry import LOSSES
 from ferd_train.recipes.variants import ABLATIONS, VARIANTS, variant_fields
 from ferd_train.synthesis.base import SynthesisRecipe
 from ferd_train.synthesis.class_sampling import STRATEGIES, Reweighting
+from ferd_train.synthesis.image_bank import LABELS
 from ferd_train.synthesis.methods.ferd import FERDRecipe
 from ferd_train.synthesis.methods.real import RealRecipe
 from ferd_train.synthesis.registry import METHODS
@@ -49,17 +51,19 @@ class ReweightingRecipe(Checked):
         unit: of margins: logits or probabilities.
         low, high: share of the least and the most vulnerable class, for ``margin-minmax``.
         floor: least accuracy that counts, for ``inverse-accuracy``.
+        cap: most that the largest weight may be in units of the smallest; 0 for any (paper).
         smoothing: share of the last epoch's vulnerabilities in this one's; 0 in the paper.
         measured_on: the kept batch (paper), or the last step's, augmented (release).
         attack_steps, step_size: number of PGD's steps, and length of one.
     """
 
-    strategy: Annotated[str, OneOf(STRATEGIES)] = "margin-softmax"
-    temperature: float = 4.0
+    strategy: Annotated[str, OneOf(STRATEGIES)] = "uniform"
+    temperature: float = 1.0
     unit: str = "logits"
     low: float = 0.05
     high: float = 0.2
     floor: float = 0.05
+    cap: Annotated[float, Bound(lambda cap: cap == 0 or cap > 1, "0, or more than 1")] = 4.0
     smoothing: Share = 0.0
     measured_on: Annotated[str, OneOf(MEASURED_ON)] = "kept"
     attack_steps: Count = 20
@@ -171,6 +175,7 @@ class StudentRecipe(RunRecipe):
         warmup: epochs at the start that only make batches.
         batch_size: B.
         synthesis: how images are made, by which method.
+        labels: the class that counts as an image's own in the student's loss, a name in `LABELS`.
         reweighting: how often each class is drawn.
         loss: the student's, and its adversarial images.
         distillation: the student's steps.
@@ -191,6 +196,7 @@ class StudentRecipe(RunRecipe):
     synthesis: SynthesisRecipe = field(
         default_factory=FERDRecipe, metadata=kinds(METHODS, by="method")
     )
+    labels: Annotated[str, OneOf(LABELS)] = "teacher"
     reweighting: ReweightingRecipe = field(default_factory=ReweightingRecipe)
     loss: LossRecipe = field(default_factory=FERDLossRecipe, metadata=kinds(LOSSES, by="name"))
     distillation: DistillationRecipe = field(default_factory=DistillationRecipe)

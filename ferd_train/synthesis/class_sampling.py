@@ -1,8 +1,10 @@
 """How often each class is asked of the generator: the robustness-guided weights of FERD.
 
 arXiv 2509.20793, equations 1 and 2: attack the new images, take each class's mean negative margin
-on the teacher as its vulnerability, and turn vulnerabilities into sampling weights. A new strategy
-is a subclass of `Reweighting`, named in `STRATEGIES`.
+on the teacher as its vulnerability, and turn vulnerabilities into sampling weights. On images that
+the teacher has no robust hold of, every margin is negative and weights follow chance; the clean
+cross-entropy still ranks classes as the teacher's errors on real images do. A new strategy is a
+subclass of `Reweighting`, named in `STRATEGIES`.
 
 B batch, C channels, H × W pixels, K classes.
 """
@@ -78,19 +80,32 @@ def class_vulnerability(
     return torch.where(count_K > 0, smoothing * last_K + (1 - smoothing) * mean_K, last_K)
 
 
+def capped(weights_K: Tensor, ratio: float) -> Tensor:
+    """Weights mixed with even ones until the largest is `ratio` times the smallest; 0 for no cap.
+
+    The order stays, and the sum of 1.
+    """
+    lowest, highest = weights_K.min(), weights_K.max()
+    if not ratio or highest <= ratio * lowest:
+        return weights_K
+    raised_K = weights_K + (highest - ratio * lowest) / (ratio - 1)
+    return raised_K / raised_K.sum()
+
+
 def draw_labels(weights_K: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """`count` independent classes with these probabilities."""
     return torch.multinomial(weights_K, count, replacement=True, generator=generator)
 
 
 class Reweighting(Checked, ABC):
-    """From the teacher's logits under attack to sampling weights.
+    """From the teacher's logits to sampling weights.
 
     Attributes:
-        attacks: whether `vulnerability` uses its logits, so that they must be computed.
+        sees: the images whose logits `vulnerability` uses: ``attacked``, ``clean``, or empty for
+            none, so that they need not be computed.
     """
 
-    attacks: ClassVar[bool] = True
+    sees: ClassVar[str] = "attacked"
 
     @abstractmethod
     def vulnerability(self, logits_BK: Tensor, labels_B: Tensor) -> Tensor:
@@ -129,15 +144,14 @@ class SoftmaxOfMargins(OfMargins):
 
 
 @dataclass(frozen=True)
-class MinMaxOfMargins(OfMargins):
-    """D stretched to [low, high], then made to add up to 1: the weights of the authors' release.
+class MinMax(Reweighting):
+    """Vulnerabilities stretched to [low, high], then made to add up to 1.
 
     The least vulnerable class has the share `low` before adding up, the most vulnerable `high`.
     """
 
     low: float = 0.05
     high: float = 0.2
-    unit: Annotated[str, OneOf(MARGIN_UNITS)] = "logits"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -155,10 +169,17 @@ class MinMaxOfMargins(OfMargins):
 
 
 @dataclass(frozen=True)
+class MinMaxOfMargins(MinMax, OfMargins):
+    """The weights of the authors' release since September 2025."""
+
+    unit: Annotated[str, OneOf(MARGIN_UNITS)] = "logits"
+
+
+@dataclass(frozen=True)
 class Uniform(Reweighting):
     """Every class as often as any other: the ablation ``no-reweight``."""
 
-    attacks = False
+    sees = ""
 
     def vulnerability(self, logits_BK: Tensor, labels_B: Tensor) -> Tensor:
         return torch.zeros_like(labels_B, dtype=torch.float64)
@@ -187,17 +208,35 @@ class InverseAccuracy(Reweighting):
         return inverse_K / inverse_K.sum()
 
 
-@dataclass(frozen=True)
-class SoftmaxOfLosses(Reweighting):
-    """softmax(L / τ) of the mean cross-entropies L under attack. This project's, for comparison."""
-
-    temperature: Positive = 1.0
+class OfLosses(Reweighting):
+    """Base of the strategies that use the cross-entropy to the class asked for."""
 
     def vulnerability(self, logits_BK: Tensor, labels_B: Tensor) -> Tensor:
         return losses.cross_entropy(logits_BK, labels_B)
 
+
+@dataclass(frozen=True)
+class SoftmaxOfLosses(OfLosses):
+    """softmax(L / τ) of the mean cross-entropies L under attack. This project's, for comparison."""
+
+    temperature: Positive = 1.0
+
     def weights(self, vulnerability_K: Tensor) -> Tensor:
         return softmax(vulnerability_K / self.temperature, dim=0)
+
+
+@dataclass(frozen=True)
+class SoftmaxOfCleanLosses(SoftmaxOfLosses):
+    """softmax(L / τ) of the mean cross-entropies L on the images as they are: this project's."""
+
+    sees = "clean"
+
+
+@dataclass(frozen=True)
+class MinMaxOfCleanLosses(MinMax, OfLosses):
+    """The weights of the authors' release of May 2025, before it took margins."""
+
+    sees = "clean"
 
 
 #: Strategies by the name a recipe calls them.
@@ -207,4 +246,6 @@ STRATEGIES: Mapping[str, type[Reweighting]] = {
     "uniform": Uniform,
     "inverse-accuracy": InverseAccuracy,
     "loss": SoftmaxOfLosses,
+    "clean-loss": SoftmaxOfCleanLosses,
+    "clean-loss-minmax": MinMaxOfCleanLosses,
 }

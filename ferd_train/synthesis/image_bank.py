@@ -1,8 +1,9 @@
 """The synthetic images of all epochs, on disk as bytes, only ever appended to.
 
-A folder of three files: ``images.u8`` (N×C×H×W bytes), ``labels.i64`` (N little-endian integers)
-and ``bank.json``, which says how many of them count. Images and labels reach the disk before the
-count does, so a kill in between leaves bytes that nobody reads and the next append overwrites.
+A folder of four files: ``images.u8`` (N×C×H×W bytes), ``labels.i64`` and ``seen.i64`` (N
+little-endian integers each: the class asked for and the one that the teacher sees) and
+``bank.json``, which says how many of them count. Images and labels reach the disk before the count
+does, so a kill in between leaves bytes that nobody reads and the next append overwrites.
 Draws map the file into memory, so a process's memory does not grow with N.
 B batch, C channels, H × W pixels, N images.
 """
@@ -10,6 +11,7 @@ B batch, C channels, H × W pixels, N images.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +24,12 @@ from ferd_eval.io.files import make_folder, write_atomically
 from ferd_eval.io.json import parse_json, to_json
 from ferd_train.training.process_group import WHOLE, BatchShard
 
-_IMAGES, _LABELS, _INDEX = "images.u8", "labels.i64", "bank.json"
+_IMAGES, _INDEX = "images.u8", "bank.json"
 _LABEL = np.dtype("<i8")
+
+#: Which class counts as an image's own, and the file of them: the class asked for (paper), or the
+#: one that the teacher sees.
+LABELS: Mapping[str, str] = {"asked": "labels.i64", "teacher": "seen.i64"}
 
 
 def to_bytes(x_BCHW: Tensor) -> NDArray[np.uint8]:
@@ -41,28 +47,31 @@ class Bank:
 
     Attributes:
         image_shape: C, H, W.
+        labels: which of an image's two classes it is read with, a name in `LABELS`.
     """
 
-    def __init__(self, folder: Path, image_shape: tuple[int, int, int], count: int) -> None:
+    def __init__(
+        self, folder: Path, image_shape: tuple[int, int, int], count: int, labels: str = "asked"
+    ) -> None:
         """Call `create` or `open` instead."""
-        self.image_shape = image_shape
+        self.image_shape, self.labels = image_shape, labels
         self._folder = folder
         self._count = count
 
     @classmethod
-    def create(cls, folder: Path, image_shape: tuple[int, int, int]) -> Bank:
+    def create(cls, folder: Path, image_shape: tuple[int, int, int], labels: str = "asked") -> Bank:
         """An empty bank; one that lies there is emptied.
 
         Raises:
             UserError: the folder cannot be written to.
         """
         make_folder(folder)
-        bank = cls(folder, image_shape, 0)
+        bank = cls(folder, image_shape, 0, labels)
         bank._commit()
         return bank
 
     @classmethod
-    def open(cls, folder: Path, count: int) -> Bank:
+    def open(cls, folder: Path, count: int, labels: str = "asked") -> Bank:
         """The bank that lies there, with its first `count` images alone.
 
         The count is that of the training state to continue from, which may be older than the bank.
@@ -74,7 +83,7 @@ class Bank:
             index = parse_json((folder / _INDEX).read_text(encoding="utf-8"))
             channels, height, width = (int(side) for side in index["image_shape"])
             recorded = int(index["count"])
-            bank = cls(folder, (channels, height, width), count)
+            bank = cls(folder, (channels, height, width), count, labels)
             bank._require_present(recorded)
         except (OSError, ValueError, KeyError, TypeError) as reason:
             raise UserError(
@@ -92,20 +101,24 @@ class Bank:
         """Labels of all images, N, in the order they came."""
         if not self._count:
             return np.zeros(0, dtype=np.int64)
-        return np.fromfile(self._folder / _LABELS, _LABEL, self._count).astype(np.int64)
+        file = self._folder / LABELS[self.labels]
+        return np.fromfile(file, _LABEL, self._count).astype(np.int64)
 
-    def append(self, x_BCHW: Tensor, labels_B: Tensor) -> None:
-        """Add images in [0, 1], B×C×H×W, rounded to bytes, with their labels, and commit them.
+    def append(self, x_BCHW: Tensor, asked_B: Tensor, seen_B: Tensor) -> None:
+        """Add images in [0, 1], B×C×H×W, rounded to bytes, with both classes, and commit them.
 
         Raises:
             UserError: the disk does not take them; those before are kept.
         """
         assert x_BCHW.shape[1:] == self.image_shape, f"images of shape {tuple(x_BCHW.shape[1:])}"
-        assert labels_B.shape == (len(x_BCHW),), f"labels of shape {tuple(labels_B.shape)}"
+        classes = {"asked": asked_B, "teacher": seen_B}
+        for each_B in classes.values():
+            assert each_B.shape == (len(x_BCHW),), f"labels of shape {tuple(each_B.shape)}"
         try:
             self._write(_IMAGES, self._image_bytes, to_bytes(x_BCHW).tobytes())
-            labels = labels_B.cpu().numpy().astype(_LABEL)
-            self._write(_LABELS, _LABEL.itemsize, labels.tobytes())
+            for whose, each_B in classes.items():
+                labels = each_B.cpu().numpy().astype(_LABEL)
+                self._write(LABELS[whose], _LABEL.itemsize, labels.tobytes())
         except OSError as reason:
             raise UserError(
                 f"cannot write to {self._folder}: {reason.strerror or reason}. Free some space "
@@ -120,7 +133,7 @@ class Bank:
         Raises:
             UserError: they are not to be seen in the folder.
         """
-        return Bank.open(self._folder, self._count + count)
+        return Bank.open(self._folder, self._count + count, self.labels)
 
     def draw(
         self,
@@ -146,7 +159,8 @@ class Bank:
             return np.zeros((0, *self.image_shape), np.uint8), np.zeros(0, np.int64)
         shape = (self._count, *self.image_shape)
         images_NCHW = np.memmap(self._folder / _IMAGES, np.uint8, "r", shape=shape)
-        labels_N = np.memmap(self._folder / _LABELS, _LABEL, "r", shape=(self._count,))
+        file = self._folder / LABELS[self.labels]
+        labels_N = np.memmap(file, _LABEL, "r", shape=(self._count,))
         return np.asarray(images_NCHW[place_B]), labels_N[place_B].astype(np.int64)
 
     @property
@@ -170,7 +184,7 @@ class Bank:
     def _require_present(self, recorded: int) -> None:
         if self._count > recorded:
             raise ValueError(f"{recorded} images are there, {self._count} are expected")
-        sizes = {_IMAGES: self._image_bytes, _LABELS: _LABEL.itemsize}
+        sizes = {_IMAGES: self._image_bytes, **dict.fromkeys(LABELS.values(), _LABEL.itemsize)}
         for name, size in sizes.items() if self._count else ():
             have, need = (self._folder / name).stat().st_size, self._count * size
             if have < need:

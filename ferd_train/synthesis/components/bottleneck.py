@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy, softplus
 
 from ferd_eval.attacks import frozen
 from ferd_eval.errors import UserError
-from ferd_train.config.checks import Checked, Count, NotNegative, OneOf, Positive
+from ferd_train.config.checks import Checked, Count, NotNegative, OneOf, Positive, Share
 from ferd_train.training.process_group import WHOLE, BatchShard
 
 #: Shape of ε of equation 4: for each element (paper), or one for all positions of a channel
@@ -47,10 +47,14 @@ REGULARISERS: Mapping[str, Callable[[int], float]] = {
 #: λ in equation 6: as learnt, before the softplus (paper), or after it (release).
 MASK_SCALES: Mapping[str, Callable[[Tensor], Tensor]] = {"raw": torch.clone, "softplus": softplus}
 
-#: Range of the maximum in equation 6: the sample's channels (paper), or the whole batch's.
+#: Range of the maximum in equation 6: the sample's channels (paper), the whole batch's (release),
+#: or the channel alone. Where equation 5 is at its minimum, λ_k² ≤ v_k wherever noise hurts at all,
+#: so that either maximum lets all channels pass; the channel's own variance tells them apart only
+#: with a `mask_factor` below 1.
 MASK_MAXIMA: Mapping[str, Callable[[Tensor], Tensor]] = {
     "sample": lambda variance_BC: variance_BC.amax(dim=1, keepdim=True),
     "batch": lambda variance_BC: variance_BC.amax(),
+    "channel": lambda variance_BC: variance_BC,
 }
 
 
@@ -65,6 +69,9 @@ class Bottleneck(Checked):
         mask_scale: a name in `MASK_SCALES`. Before the softplus λ may be negative, and its square
             then grows as the noise shrinks.
         mask_maximum: a name in `MASK_MAXIMA`.
+        mask_factor: of that maximum; 1 in the paper.
+        mask_share: above 0, this share of a sample's channels, those with the smallest λ_k²/v_k, in
+            place of equation 6.
         beta: weight of the regulariser; 0.3 in the release, the paper gives none.
         steps: Adam steps on the noise scale (release).
         lr: of Adam (release).
@@ -78,6 +85,8 @@ class Bottleneck(Checked):
     regulariser: Annotated[str, OneOf(REGULARISERS)] = "half-mean"
     mask_scale: Annotated[str, OneOf(MASK_SCALES)] = "softplus"
     mask_maximum: Annotated[str, OneOf(MASK_MAXIMA)] = "sample"
+    mask_factor: Positive = 1.0
+    mask_share: Share = 0.0
     beta: NotNegative = 0.3
     steps: Count = 50
     lr: Positive = 0.1
@@ -162,10 +171,17 @@ class Bottleneck(Checked):
         return raw_scale_BC
 
     def mask(self, raw_scale_BC: Tensor, z_BCHW: Tensor, share: BatchShard = WHOLE) -> Tensor:
-        """Equation 6: the non-robust channels, B×C truth values, λ_k² < max Var."""
-        limits = MASK_MAXIMA[self.mask_maximum](share.gather(self.variance(z_BCHW)))
-        scale_BC = MASK_SCALES[self.mask_scale](share.gather(raw_scale_BC))
-        return share.own(scale_BC.square() < limits)
+        """Equation 6: the non-robust channels, B×C truth values, λ_k² < c · max Var."""
+        variance_BC = share.gather(self.variance(z_BCHW))
+        squared_BC = MASK_SCALES[self.mask_scale](share.gather(raw_scale_BC)).square()
+        if self.mask_share:
+            count = round(self.mask_share * squared_BC.shape[1])
+            lowest = (squared_BC / variance_BC).argsort(dim=1, stable=True)[:, :count]
+            mask_BC = torch.zeros_like(squared_BC, dtype=torch.bool).scatter(1, lowest, True)
+        else:
+            limits = MASK_MAXIMA[self.mask_maximum](variance_BC)
+            mask_BC = squared_BC < self.mask_factor * limits
+        return share.own(mask_BC)
 
     def non_robust(
         self,
@@ -174,14 +190,14 @@ class Bottleneck(Checked):
         labels_B: Tensor,
         generator: torch.Generator,
         share: BatchShard = WHOLE,
-    ) -> Tensor:
-        """Z_nr = mask · Z, B×C×H×W. Gradients flow through Z; the mask is a constant.
+    ) -> tuple[Tensor, Tensor]:
+        """Z_nr = mask · Z, B×C×H×W, and the mask, B×C. Gradients flow through Z, not the mask.
 
-        Z and labels may be a process's `share` of a batch, and Z_nr is then of the same rows.
+        Z and labels may be a process's `share` of a batch, and both results are of the same rows.
         """
         raw_scale_BC = self.noise_scale(tail, z_BCHW, labels_B, generator, share)
         mask_BC = self.mask(raw_scale_BC, z_BCHW, share)
-        return z_BCHW * mask_BC[:, :, None, None].to(z_BCHW.dtype)
+        return z_BCHW * mask_BC[:, :, None, None].to(z_BCHW.dtype), mask_BC
 
 
 def _averages_first(tail: nn.Module) -> bool:

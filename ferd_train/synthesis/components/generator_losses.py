@@ -123,12 +123,16 @@ class GeneratorObjective:
         labels_B: Tensor,
         generator: torch.Generator,
         share: BatchShard = WHOLE,
+        factors: Mapping[str, float] | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Score images in [0, 1] made for these labels; the bottleneck draws from `generator`.
 
+        Weights are multiplied by `factors`, by term, 1 where there are none.
+
         Returns:
-            L_gen, a scalar with gradient, and the unweighted terms that are on, detached. Given a
-            process's share of a batch, both are the whole batch's.
+            L_gen, a scalar with gradient, and the unweighted terms that are on, detached; beside
+            L_uni also ``masked``, the share of channels that are not robust. Given a process's
+            share of a batch, both are the whole batch's.
         """
         weights, gather = self._weights, share.gather
         student_BK = None
@@ -141,6 +145,7 @@ class GeneratorObjective:
                 student_BK = gather(self._student(x_BCHW))
         teacher_BK = gather(teacher_BK)
         terms: dict[str, Tensor] = {}
+        figures: dict[str, Tensor] = {}
         if weights["adv"]:
             assert student_BK is not None
             terms["adv"] = self._adversarial(teacher_BK, student_BK)
@@ -151,9 +156,13 @@ class GeneratorObjective:
         if self._halves is not None:
             assert z_BCHW is not None
             tail = self._halves.tail
-            kept_BCHW = self._bottleneck.non_robust(tail, z_BCHW, labels_B, generator, share)
+            kept_BCHW, mask_BC = self._bottleneck.non_robust(
+                tail, z_BCHW, labels_B, generator, share
+            )
             terms["uni"] = uniformity(gather(tail(kept_BCHW)))
+            figures["masked"] = gather(mask_BC.to(z_BCHW.dtype)).mean()
         seen = {name: term.detach() for name, term in terms.items()}
         weight = self._weigher(seen)
-        weighted = [weight[name] * term for name, term in terms.items()]
-        return torch.stack(weighted).sum(), seen
+        factors = factors or dict.fromkeys(terms, 1.0)
+        weighted = [weight[name] * factors[name] * term for name, term in terms.items()]
+        return torch.stack(weighted).sum(), {**seen, **figures}

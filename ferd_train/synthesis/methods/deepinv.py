@@ -18,7 +18,7 @@ from ferd_eval.attacks import Passes, frozen
 from ferd_eval.attacks.pixel_bounds import distance_inside, inside
 from ferd_train.config.checks import Count, NotNegative, OneOf, Positive
 from ferd_train.losses.divergence import jensen_shannon
-from ferd_train.synthesis.base import Setting, Synthesis, SynthesisRecipe, Synthetic, require_alone
+from ferd_train.synthesis.base import Setting, Synthesis, SynthesisRecipe, Synthetic
 from ferd_train.synthesis.components.bn_statistics import BatchNormMatching, watched
 from ferd_train.synthesis.components.descent import BestBatch, LastBatch, descend
 from ferd_train.synthesis.components.generator_losses import one_hot
@@ -86,12 +86,11 @@ class DeepInv(Synthesis):
     """Makes images for given classes from noise, anew each epoch.
 
     Raises:
-        UserError: the teacher has no batch normalisation to match, or several processes train.
+        UserError: the teacher has no batch normalisation to match.
     """
 
     def __init__(self, recipe: DeepInvRecipe, setting: Setting) -> None:
         super().__init__(setting)
-        require_alone(recipe, setting)
         self._recipe = recipe
         self._matching = BatchNormMatching(setting.teacher) if recipe.lambda_bn else None
 
@@ -99,6 +98,7 @@ class DeepInv(Synthesis):
         recipe, setting = self._recipe, self.setting
         shape = (len(labels_B), *setting.image_shape)
         drawn_BCHW = torch.randn(shape, generator=randomness.stream("pixels"))
+        drawn_BCHW = setting.share.own(drawn_BCHW)
         x_BCHW = (_CENTRE + _SPREAD * drawn_BCHW).clamp(0, 1).to(setting.device).requires_grad_()
         views = randomness.stream("jitter")
         # Pixels are clamped after each step: a teacher that clamps would hold them there.
@@ -130,14 +130,16 @@ class DeepInv(Synthesis):
     def terms(self, seen_BCHW: Tensor, x_BCHW: Tensor, labels_B: Tensor) -> dict[str, Tensor]:
         """The terms that are on, by name, unweighted, of images and of how networks see them."""
         recipe, setting = self._recipe, self.setting
-        with watched(self._matching) as distances:
+        gather = setting.share.gather
+        with watched(self._matching, setting.share) as distances:
             teacher_BK = setting.teacher(seen_BCHW)
+        teacher_BK = gather(teacher_BK)
         return recipe.on(
             bn=lambda: torch.stack(distances).sum(),
-            adv=lambda: disagreement(teacher_BK, setting.student(seen_BCHW)),
+            adv=lambda: disagreement(teacher_BK, gather(setting.student(seen_BCHW))),
             oh=lambda: one_hot(teacher_BK, labels_B),
-            tv=lambda: total_variation(x_BCHW),
-            l2=lambda: torch.linalg.vector_norm(x_BCHW.flatten(1), dim=1).mean(),
+            tv=lambda: total_variation(gather(x_BCHW)),
+            l2=lambda: torch.linalg.vector_norm(gather(x_BCHW).flatten(1), dim=1).mean(),
         )
 
 

@@ -1,6 +1,8 @@
-"""FERD's images: a generator is reset each epoch, trained for a while, and its best batch kept.
+"""FERD's images: a generator is trained for a while each epoch, and its best batch kept.
 
-arXiv 2509.20793, algorithm 1, lines 3 to 9. B batch, C channels, H × W pixels, Z latent numbers.
+arXiv 2509.20793, algorithm 1, lines 3 to 9; and what this project adds for stronger students
+(docs/why-ferd-falls-short.md): a generator that lasts, losses on attacked views, and batches of
+DeepInversion's between. B batch, C channels, H × W pixels, Z latent numbers.
 """
 
 from __future__ import annotations
@@ -13,15 +15,24 @@ import torch
 from torch import Tensor
 
 from ferd_eval.attacks import frozen
-from ferd_train.config.checks import Count, NotNegative, OneOf, Positive
+from ferd_train.config.checks import Bound, Count, NotNegative, OneOf, Positive, Share
 from ferd_train.synthesis.base import Setting, Synthesis, SynthesisRecipe, Synthetic
+from ferd_train.synthesis.components.attacked_views import attacked_views
 from ferd_train.synthesis.components.bottleneck import Bottleneck
 from ferd_train.synthesis.components.descent import descend_generator
 from ferd_train.synthesis.components.feature_layer import require_positions
 from ferd_train.synthesis.components.generator import run_generator
 from ferd_train.synthesis.components.generator_losses import ADVERSARIAL_TERMS, GeneratorObjective
+from ferd_train.synthesis.methods.deepinv import DeepInvRecipe
 from ferd_train.training.folding import FoldedNetwork
+from ferd_train.training.seams import Remembering
 from ferd_train.training.seeds import Randomness
+
+# Thirds and tenths add up to whole numbers.
+_ROUNDING = 1e-9
+
+#: A share that may be everything.
+UP_TO_1 = Bound(lambda value: 0 <= value <= 1, "0 <= {} <= 1")
 
 
 @dataclass(frozen=True)
@@ -30,30 +41,45 @@ class FERDRecipe(SynthesisRecipe):
 
     Attributes:
         steps: N_G, generator steps an epoch.
+        renew: whether each epoch begins with a new generator (paper), or goes on with the last
+            one's, with new latents and a new Adam.
+        attacked: share of a batch that is scored after one step of FGSM against the teacher; 0 in
+            the paper. See `attacked_views`.
+        inverted: share of the epochs whose images are DeepInversion's: a bank of two kinds of
+            images. Data-free training from several kinds is DataFreeShield's (Lee et al., ICML
+            2024), there by random weights of the losses.
+        spread: each epoch's weights are multiplied by U(1 − spread, 1 + spread), each by its own;
+            near 1 as in DataFreeShield, whose weights are U(0, 1).
         width: of the generator; 64 in the paper.
-        lambda_adv, lambda_bn, lambda_oh: weights of L_adv, L_bn and L_oh.
-        lambda_uni: weight of L_uni; 0 makes plain images in place of FAEs.
+        lambda_adv, lambda_bn, lambda_oh: weights of L_adv, L_bn and L_oh; 1, 5 and 1 in the paper.
+        lambda_uni: weight of L_uni; 5 in the paper, 0 makes plain images in place of FAEs.
         adversarial: form of L_adv, a name in `ADVERSARIAL_TERMS`.
         match_student: L_bn over the student's layers too (paper), or the teacher's alone (release).
         tap: layer after which the teacher is cut for L_uni; empty for its family's own.
         bottleneck: which features are not robust.
+        inversion: of the epochs that are DeepInversion's.
     """
 
     implied: ClassVar[Mapping[str, Any]] = {}
     method: str = field(default="ferd", init=False)
     steps: Count = 400
+    renew: bool = False
+    attacked: Annotated[float, UP_TO_1] = 0.5
+    inverted: Share = 1 / 3
+    spread: Share = 0.0
     lr: Positive = 2e-3
     latent_lr: Positive = 0.015
     latent: Count = 100
     width: Count = 64
     lambda_adv: NotNegative = 1.0
     lambda_bn: NotNegative = 5.0
-    lambda_oh: NotNegative = 1.0
-    lambda_uni: NotNegative = 5.0
+    lambda_oh: NotNegative = 20.0
+    lambda_uni: NotNegative = 0.0
     adversarial: Annotated[str, OneOf(ADVERSARIAL_TERMS)] = "kl"
     match_student: bool = False
     tap: str = ""
     bottleneck: Bottleneck = field(default_factory=Bottleneck)
+    inversion: DeepInvRecipe = field(default_factory=lambda: DeepInvRecipe(lambda_oh=20.0))
 
     @property
     def term_weights(self) -> Mapping[str, float]:
@@ -81,6 +107,8 @@ class FERD(Synthesis):
         watched = bool(recipe.match_student and recipe.lambda_bn)
         still = FoldedNetwork(setting.student, setting.image_shape)
         self._still_student = still
+        self._still_teacher = FoldedNetwork(setting.teacher, setting.image_shape)
+        self._inversion = recipe.inversion.build(setting) if recipe.inverted else None
         self._objective = GeneratorObjective(
             setting.teacher,
             setting.student if watched else still,
@@ -100,16 +128,27 @@ class FERD(Synthesis):
             self._objective(x_BCHW, labels_B, torch.Generator(setting.device))
 
     def make(self, labels_B: Tensor, randomness: Randomness) -> Synthetic:
-        """Train a new generator for N_G steps of Adam on its weights and its latents."""
+        """Train the generator for N_G steps of Adam on its weights and on new latents."""
         recipe, setting = self._recipe, self.setting
+        if self._inversion is not None and is_due(randomness.epoch, recipe.inverted):
+            return self._inversion.make(labels_B, randomness)
         share = setting.share
-        self._generator.reset(randomness.stream("generator"))
+        if recipe.renew:
+            self._generator.reset(randomness.stream("generator"))
         self._still_student.refresh()
         own_B = share.own(labels_B)
         noise = randomness.stream("bottleneck", labels_B.device)
+        # Spread over the batch, whose last rows are held out.
+        due = [is_due(place + 1, recipe.attacked) for place in share.places(own_B).tolist()]
+        attacked_B = torch.tensor(due, device=own_B.device)
+        factors = self._factors(randomness)
 
         def score(x_BCHW: Tensor, seen_BCHW: Tensor, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-            return self._objective(seen_BCHW, own_B, noise, share)
+            if recipe.attacked:
+                seen_BCHW = attacked_views(
+                    self._still_teacher, seen_BCHW, own_B, attacked_B, setting.eps
+                )
+            return self._objective(seen_BCHW, own_B, noise, share, factors)
 
         return descend_generator(
             setting,
@@ -122,3 +161,17 @@ class FERD(Synthesis):
             latent_lr=recipe.latent_lr,
             parts={"generator": self._generator, "noise": noise},
         )
+
+    def _factors(self, randomness: Randomness) -> Mapping[str, float]:
+        """Of the epoch's weights, by term."""
+        spread, terms = self._recipe.spread, self._recipe.term_weights
+        drawn = torch.rand(len(terms), generator=randomness.stream("factors"), dtype=torch.float64)
+        return dict(zip(terms, (1 + spread * (2 * drawn - 1)).tolist(), strict=True))
+
+    def parts(self) -> Mapping[str, Remembering]:
+        return {} if self._recipe.renew else {"generator": self._generator}
+
+
+def is_due(number: int, share: float) -> bool:
+    """Whether an epoch or a row, counted from 1, is among a share of them, evenly spread."""
+    return int(number * share + _ROUNDING) > int((number - 1) * share + _ROUNDING)

@@ -21,7 +21,7 @@ def bank_of(folder, labels, shape=(1, 28, 28)) -> tuple[Bank, np.ndarray]:
     random = np.random.default_rng(0)
     bytes_NCHW = random.integers(0, 256, (len(labels), *shape), dtype=np.uint8)
     bank = Bank.create(folder / "bank", shape)
-    bank.append(torch.from_numpy(bytes_NCHW).float() / 255, torch.tensor(labels))
+    bank.append(torch.from_numpy(bytes_NCHW).float() / 255, *[torch.tensor(labels)] * 2)
     return bank, bytes_NCHW
 
 

@@ -26,7 +26,7 @@ LAST = {1: [0.75, 0.25], 2: [0.5, 0.5], 3: [0.125, 0.875]}
 @pytest.fixture
 def bank(tmp_path) -> Bank:
     bank = Bank.create(tmp_path / "bank", (1, 8, 8))
-    bank.append(torch.zeros(3, 1, 8, 8), torch.tensor([0, 1, 0]))
+    bank.append(torch.zeros(3, 1, 8, 8), *[torch.tensor([0, 1, 0])] * 2)
     return bank
 
 

@@ -68,13 +68,46 @@ TABLE = {
     },
 }
 
-# Table 3 of the paper.
+# The variant of this project, by docs/why-ferd-falls-short.md.
+TABLE["ferd"] = {
+    "labels": "teacher",
+    "synthesis.renew": False,
+    "synthesis.attacked": 0.5,
+    "synthesis.inverted": 1 / 3,
+    "synthesis.spread": 0.0,
+    "synthesis.lambda_oh": 20.0,
+    "synthesis.lambda_uni": 0.0,
+    "reweighting.strategy": "uniform",
+    "reweighting.temperature": 1.0,
+    "reweighting.cap": 4.0,
+}
+for name in ("paper", "release"):
+    TABLE[name] |= {
+        "labels": "asked",
+        "synthesis.renew": True,
+        "synthesis.attacked": 0.0,
+        "synthesis.inverted": 0.0,
+        "synthesis.spread": 0.0,
+        "synthesis.lambda_oh": 1.0,
+        "synthesis.lambda_uni": 5.0,
+        "synthesis.bottleneck.mask_factor": 1.0,
+        "synthesis.bottleneck.mask_share": 0.0,
+        "reweighting.cap": 0.0,
+    }
+TABLE["release-2025-05"] = {**TABLE["release"], "reweighting.strategy": "clean-loss-minmax"}
+
+# Table 3 of the paper, and the parts of this project's variant.
 SWITCHES = {
     "none": {},
     "no-reweight": {"reweighting.strategy": "uniform"},
     "no-fae": {"synthesis.lambda_uni": 0.0},
     "no-utae": {"loss.gamma": 0.0},
     "no-fae-no-utae": {"synthesis.lambda_uni": 0.0, "loss.gamma": 0.0},
+    "no-lasting": {"synthesis.renew": True},
+    "no-attacked": {"synthesis.attacked": 0.0},
+    "no-inversion": {"synthesis.inverted": 0.0},
+    "no-class-first": {"synthesis.lambda_oh": 1.0, "synthesis.lambda_uni": 5.0},
+    "no-teacher-labels": {"labels": "asked"},
 }
 
 # Constants of the method that no reading touches, from the specification.
@@ -89,8 +122,6 @@ CONSTANTS = {
     "synthesis.width": 64,
     "synthesis.lambda_adv": 1.0,
     "synthesis.lambda_bn": 5.0,
-    "synthesis.lambda_oh": 1.0,
-    "synthesis.lambda_uni": 5.0,
     "synthesis.bottleneck.beta": 0.3,
     "synthesis.bottleneck.steps": 50,
     "synthesis.bottleneck.lr": 0.1,
@@ -254,6 +285,7 @@ def test_every_field_can_be_set_by_its_dotted_name():
     assert TINY.with_changes({"synthesis.tap": "layer2"}).synthesis.tap == "layer2"
 
 
+BY_MARGINS = {"reweighting.strategy": "margin-softmax"}
 WRONG = [
     ({"synthesis.beta": 1}, "no field 'synthesis.beta'. Did you mean synthesis.bottleneck.beta?"),
     ({"lambda_bn": 0}, "no field 'lambda_bn'. Did you mean synthesis.lambda_bn?"),
@@ -285,9 +317,15 @@ WRONG = [
     ({f"synthesis.lambda_{term}": 0 for term in ("adv", "bn", "oh", "uni")}, "are all 0"),
     ({"synthesis.match_student": "both"}, "synthesis.match_student is 'both'; give true or false"),
     ({"reweighting.strategy": "unifrom"}, "no strategy is called 'unifrom'. Did you mean uniform?"),
-    ({"reweighting.temperature": 0}, "temperature is 0.0; give 0 < temperature"),
-    ({"reweighting.temperature": "nan"}, "temperature is nan"),
-    ({"reweighting.unit": "logit"}, "Did you mean logits?"),
+    ({**BY_MARGINS, "reweighting.temperature": 0}, "temperature is 0.0; give 0 < temperature"),
+    ({**BY_MARGINS, "reweighting.temperature": "nan"}, "temperature is nan"),
+    ({**BY_MARGINS, "reweighting.unit": "logit"}, "Did you mean logits?"),
+    ({"reweighting.cap": 1}, "cap is 1.0; give 0, or more than 1"),
+    ({"labels": "true"}, "no labels is called 'true'. There are: asked, teacher."),
+    ({"synthesis.attacked": 1.1}, "synthesis: attacked is 1.1; give 0 <= attacked <= 1"),
+    ({"synthesis.inverted": 1}, "synthesis: inverted is 1.0; give 0 <= inverted < 1"),
+    ({"synthesis.inversion.method": "cmi"}, "inversion.method is always deepinv, not cmi"),
+    ({"synthesis.bottleneck.mask_share": 1}, "mask_share is 1.0; give 0 <= mask_share < 1"),
     ({"reweighting.smoothing": 1}, "smoothing is 1.0; give 0 <= smoothing < 1"),
     ({"reweighting.measured_on": "first"}, "no measured_on is called 'first'"),
     ({"reweighting.strategy": "margin-minmax", "reweighting.low": 0.3}, "low and high are 0.3"),

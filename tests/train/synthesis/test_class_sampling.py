@@ -17,11 +17,14 @@ from ferd_train.synthesis.class_sampling import (
     ATTACK,
     STRATEGIES,
     InverseAccuracy,
+    MinMaxOfCleanLosses,
     MinMaxOfMargins,
+    SoftmaxOfCleanLosses,
     SoftmaxOfLosses,
     SoftmaxOfMargins,
     Uniform,
     attacked_logits,
+    capped,
     class_vulnerability,
     draw_labels,
     margins,
@@ -90,6 +93,8 @@ def test_weights_of_every_strategy_are_its_formula(num_classes):
         (Uniform(), d, uniform),
         (InverseAccuracy(), wrong, [v / sum(inverse) for v in inverse]),
         (SoftmaxOfLosses(0.5), d, softmax([v / 0.5 for v in d.tolist()])),
+        (SoftmaxOfCleanLosses(0.5), d, softmax([v / 0.5 for v in d.tolist()])),
+        (MinMaxOfCleanLosses(), d, [v / sum(shares) for v in shares]),
     ):
         weights = strategy.weights(values)
         np.testing.assert_allclose(weights, expected, rtol=1e-12)
@@ -105,8 +110,26 @@ def test_values_of_the_other_strategies(num_classes):
     ]
     entropy = [-math.log(softmax(logits[i].tolist())[labels[i]]) for i in range(B)]
     assert InverseAccuracy().vulnerability(logits, labels).tolist() == fooled
-    np.testing.assert_allclose(SoftmaxOfLosses().vulnerability(logits, labels), entropy)
+    for strategy in (SoftmaxOfLosses(), SoftmaxOfCleanLosses(), MinMaxOfCleanLosses()):
+        np.testing.assert_allclose(strategy.vulnerability(logits, labels), entropy)
     assert not Uniform().vulnerability(logits, labels).any()
+
+
+@pytest.mark.parametrize("ratio", [1.5, 4.0, 1e6])
+@CLASSES
+def test_a_cap_bounds_the_ratio_and_keeps_order_and_sum(num_classes, ratio):
+    weights = torch.softmax(torch.linspace(-4, 1, num_classes, dtype=torch.float64), dim=0)
+    ours = capped(weights, ratio)
+    assert ours.sum().item() == pytest.approx(1)
+    expected = min(ratio, math.exp(5))
+    assert (ours.max() / ours.min()).item() == pytest.approx(expected)
+    assert torch.equal(ours.argsort(), weights.argsort())
+    # The same amount is added to all, so that differences keep their proportions.
+    gaps, own = ours.diff(), weights.diff()
+    np.testing.assert_allclose(gaps / gaps.sum(), own / own.sum())
+    assert capped(weights, 0) is weights
+    even = torch.full_like(weights, 1 / num_classes)
+    assert capped(even, ratio) is even
 
 
 @pytest.mark.parametrize("name", [name for name in STRATEGIES if name != "uniform"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 
 import pytest
@@ -26,7 +27,12 @@ class Scripted:
         self.scores, self.seen = scores, []
 
     def __call__(
-        self, x_BCHW: Tensor, labels_B: Tensor, noise: torch.Generator, share: BatchShard = WHOLE
+        self,
+        x_BCHW: Tensor,
+        labels_B: Tensor,
+        noise: torch.Generator,
+        share: BatchShard = WHOLE,
+        factors: Mapping[str, float] | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         score = self.scores[len(self.seen)]
         self.seen.append(x_BCHW.detach().clone())

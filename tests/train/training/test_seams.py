@@ -36,6 +36,17 @@ pytestmark = pytest.mark.usefixtures("same_code")
 STUDENTS = {
     "ferd": {},
     "ferd release": {"variant": "release", "loss__name": "absld", "reweighting__smoothing": 0.5},
+    "ferd own": {
+        "labels": "teacher",
+        "synthesis__renew": False,
+        "synthesis__attacked": 0.5,
+        "synthesis__inverted": 0.5,
+        "synthesis__spread": 0.5,
+        "loss__name": "fair-ard",
+        "reweighting__strategy": "clean-loss",
+        "reweighting__smoothing": 0.5,
+        "reweighting__cap": 2.0,
+    },
     "zskt": {"synthesis__method": "zskt", "synthesis__student_steps": 2, "loss__name": "ikl"},
     "awp": {"loss__name": "absld", "distillation__awp": 0.1, "distillation__awp_from": 0.0},
     "cmi": {

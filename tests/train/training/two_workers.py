@@ -38,6 +38,7 @@ CHANGES: Mapping[str, Any] = {
     "batch_size": 12,
     "synthesis.steps": 3,
     "synthesis.width": 4,
+    "synthesis.inversion.steps": 3,
     "synthesis.bottleneck.steps": 3,
     "synthesis.bottleneck.lr": 2.0,
     "reweighting.attack_steps": 3,
@@ -49,6 +50,7 @@ CHANGES: Mapping[str, Any] = {
 #: What each run changes further. Of 13 images one process has 6 and the other 7.
 RUNS: Mapping[str, Mapping[str, Any]] = {
     "ferd": {"variant": "ferd"},
+    "weighed": {"reweighting.strategy": "clean-loss", "batch_size": 13, "synthesis.lambda_uni": 5},
     "paper": {"variant": "paper", "batch_size": 11},
     "release": {"variant": "release"},
     "ikl": {"loss.divergence": "ikl", "batch_size": 13},

@@ -149,6 +149,44 @@ def test_mask_is_equation_6(reading):
     assert 0 < mask.sum() < B * C
 
 
+@pytest.mark.parametrize("factor", [0.25, 1.0])
+def test_a_channel_can_be_compared_with_its_own_variance(factor):
+    z, _ = features(5)
+    raw = torch.randn(B, C, generator=generator(6), dtype=torch.float64)
+    reading = Bottleneck(mask_maximum="channel", mask_factor=factor)
+    mask, scale = reading.mask(raw, z), torch.nn.functional.softplus(raw)
+    variance = z.var(dim=(2, 3), correction=0)
+    for b in range(B):
+        for k in range(C):
+            assert mask[b, k] == (scale[b, k] ** 2 < factor * variance[b, k])
+    assert 0 < mask.sum() < B * C
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
+def test_a_share_of_the_channels_can_be_masked(share):
+    z, _ = features(5)
+    raw = torch.randn(B, C, generator=generator(6), dtype=torch.float64)
+    mask = Bottleneck(mask_share=share).mask(raw, z)
+    ratio = torch.nn.functional.softplus(raw) ** 2 / z.var(dim=(2, 3), correction=0)
+    for own, ratio_C in zip(mask, ratio.tolist(), strict=True):
+        lowest = sorted(range(C), key=ratio_C.__getitem__)[: round(share * C)]
+        assert own.nonzero().flatten().tolist() == sorted(lowest)
+
+
+def test_at_its_minimum_equation_5_lets_equation_6_mask_every_channel_where_noise_hurts():
+    """Why the mask of the paper tells no channels apart: λ_k² ≤ v_k ≤ max v.
+
+    After a linear tail cross-entropy is convex in the features, so that noise always hurts.
+    """
+    z, labels = features(5)
+    tail = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(C, 5)).double()
+    reading = Bottleneck(steps=800, lr=0.02)
+    raw = reading.noise_scale(tail, z, labels, generator())
+    ratio = torch.nn.functional.softplus(raw) ** 2 / reading.variance(z)
+    assert (ratio < 1.1).all()  # but for the noise of the last steps
+    assert reading.mask(raw, z).double().mean() > 0.8
+
+
 def test_readings_mask_differently():
     z, _ = features(5)
     raw = torch.full((B, C), -4.0, dtype=torch.float64)
@@ -184,8 +222,9 @@ def test_a_sample_does_not_depend_on_its_neighbours(reading):
 def test_gradient_flows_through_the_features_and_the_mask_is_constant(reading):
     tail, (z, labels) = tail_of(5), features(5)
     z.requires_grad_()
-    kept = reading.non_robust(tail, z, labels, generator())
+    kept, told = reading.non_robust(tail, z, labels, generator())
     mask = reading.mask(reading.noise_scale(tail, z, labels, generator()), z)
+    assert torch.equal(mask, told)
     assert torch.equal(kept.detach(), z.detach() * mask[:, :, None, None])
     (gradient,) = torch.autograd.grad(kept.sum(), z)
     assert torch.equal(gradient, mask[:, :, None, None].expand_as(z).double())
@@ -236,7 +275,10 @@ def test_global_random_state_is_untouched():
     ("changes", "message"),
     [
         ({"noise": "elementwize"}, "no noise is called 'elementwize'. Did you mean elementwise?"),
-        ({"mask_maximum": "all"}, "no mask_maximum is called 'all'. There are: sample, batch."),
+        (
+            {"mask_maximum": "all"},
+            "no mask_maximum is called 'all'. There are: sample, batch, channel.",
+        ),
         ({"steps": 0}, "steps is 0; give 1 or more."),
         ({"beta": -1.0}, "beta is -1.0; give 0 <= beta < 1e30."),
         ({"lr": float("nan")}, "lr is nan; give 0 < lr < 1e30."),

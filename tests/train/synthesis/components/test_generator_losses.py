@@ -97,7 +97,7 @@ def reference_bn(networks: list[nn.Module], x: torch.Tensor) -> float:
 
 def reference_uni(teacher: nn.Module, bottleneck: Bottleneck, x, labels, num_classes) -> float:
     halves = split(teacher)
-    kept = bottleneck.non_robust(halves.tail, halves.trunk(x), labels, generator())
+    kept, _ = bottleneck.non_robust(halves.tail, halves.trunk(x), labels, generator())
     u = 1 / num_classes
     rows = halves.tail(kept)
     return sum(u * math.log(u / p) for row in rows for p in softmax(row)) / B
@@ -126,7 +126,12 @@ def test_terms_and_their_sum_are_the_equations(num_classes, variant):
         "oh": -sum(math.log(softmax(t[i])[int(labels[i])]) for i in range(B)) / B,
         "uni": reference_uni(teacher, bottleneck, x, labels, num_classes),
     }
-    assert {name: term.item() for name, term in terms.items()} == pytest.approx(expected, rel=1e-9)
+    halves = split(teacher)
+    _, mask = bottleneck.non_robust(halves.tail, halves.trunk(x), labels, generator())
+    masked = sum(map(sum, mask.tolist())) / mask.numel()
+    assert {name: term.item() for name, term in terms.items()} == pytest.approx(
+        {**expected, "masked": masked}, rel=1e-9
+    )
     total = sum(weights[name] * value for name, value in expected.items())
     assert loss.item() == pytest.approx(total, rel=1e-9)
 
@@ -140,7 +145,7 @@ def test_a_term_has_a_gradient_when_on(name, adversarial):
         teacher, student, weights, bottleneck=QUICK, adversarial=adversarial
     )
     loss, terms = objective(x.requires_grad_(), labels, generator())
-    assert list(terms) == [name]
+    assert list(terms) == [name, *["masked"] * (name == "uni")]
     (gradient,) = torch.autograd.grad(loss, x)
     assert gradient.isfinite().all()
     assert (gradient != 0).flatten(1).any(dim=1).all()
@@ -184,7 +189,7 @@ def test_the_student_is_not_run_for_nothing():
         bottleneck=QUICK,
         match_student=False,
     )
-    assert set(objective(x, labels, generator())[1]) == {"bn", "oh", "uni"}
+    assert set(objective(x, labels, generator())[1]) == {"bn", "oh", "uni", "masked"}
 
 
 def test_the_trunk_runs_once():
