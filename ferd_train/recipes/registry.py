@@ -26,9 +26,13 @@ def _by_name(*recipes: Callable[[], R]) -> Mapping[str, Callable[[], R]]:
 TEACHER_RECIPES = _by_name(teacher.cifar10_resnet18, teacher.demo_resnet8, teacher.demo_cnn)
 STUDENT_RECIPES = _by_name(
     ferd.ferd_cifar10,
+    ferd.ferd_cifar10_paper,
     ferd.ferd_cifar100,
+    ferd.ferd_cifar100_paper,
     ferd.ferd_tiny_imagenet,
+    ferd.ferd_tiny_imagenet_paper,
     ferd.ferd_lab,
+    ferd.ferd_lab_paper,
     ferd.ferd_demo,
     baselines.cmi_cifar10,
     baselines.cmi_lab,
@@ -61,17 +65,18 @@ def made_for(name: str) -> DatasetInfo | None:
     """The data set like whose images those of a recipe for students are; None of a file."""
     if name not in STUDENT_RECIPES:
         return None
-    return dataset_info(_MADE_FOR[name.partition("-")[2]])
+    return dataset_info(_MADE_FOR[name.partition("-")[2].removesuffix("-paper")])
 
 
 def relatives(name: str) -> list[str]:
-    """Recipes of the same method that are made for other images."""
+    """Recipes of the same method that are made for other images, the same variant's first."""
     method = f"{name.partition('-')[0]}-"
-    return [
+    others = [
         other
         for other in STUDENT_RECIPES
         if other.startswith(method) and made_for(other) != made_for(name)
     ]
+    return sorted(others, key=lambda other: other.endswith("-paper") != name.endswith("-paper"))
 
 
 def find_teacher_recipe(name: str) -> TeacherRecipe:

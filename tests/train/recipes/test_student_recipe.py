@@ -264,8 +264,10 @@ def test_every_recipe_names_a_network_that_exists_and_says_what_it_is(name):
     assert build_architecture(recipe.arch, num_classes=10).name == recipe.arch
     assert len(summary(STUDENT_RECIPES[name])) > 20
     if name in FERD_RECIPES:
-        assert recipe.variant == "ferd"
-        assert differences(recipe.with_changes({"variant": "ferd"}), recipe) == set()
+        variant = "paper" if name.endswith("-paper") else "ferd"
+        assert recipe.variant == variant
+        assert f"variant `{variant}`" in summary(STUDENT_RECIPES[name]) or name == "ferd-demo"
+        assert differences(recipe.with_changes({"variant": variant}), recipe) == set()
     else:
         assert (recipe.variant, recipe.ablation) == ("none", "none")
         assert recipe.reweighting.strategy == "uniform"
