@@ -108,10 +108,10 @@ def student(
     student: Annotated[
         str | None, typer.Option(help="Architecture of the student; else the recipe's.")
     ] = None,
-    variant: Annotated[str | None, typer.Option(help="ferd, paper or release.")] = None,
+    variant: Annotated[str | None, typer.Option(help="ferd, paper, release or release-2025-05.")] = None,
     ablation: Annotated[
         str | None,
-        typer.Option(help="none, no-reweight, no-fae, no-utae or no-fae-no-utae."),
+        typer.Option(help="The part that is off: see docs/method.md."),
     ] = None,
     changes: Annotated[list[str] | None, _changes_option("synthesis.lambda_uni=3")] = None,
     seeds: Annotated[

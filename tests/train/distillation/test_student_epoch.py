@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -396,6 +397,52 @@ def test_the_last_augmented_batch_is_measured_by_the_release(ten_classes, tmp_pa
     assert kept[0]["vulnerability"] != last[0]["vulnerability"]
     assert kept[0]["class_counts"] == last[0]["class_counts"]
     assert kept[0]["generator_loss"] == last[0]["generator_loss"]
+
+
+def test_clean_losses_weigh_what_the_teacher_says_of_the_images(ten_classes, tmp_path):
+    """The log's own record of the teacher's loss is the oracle; τ is 1, and the cap binds."""
+    changes = {"reweighting__strategy": "clean-loss", "reweighting__temperature": 1.0}
+    for where in ("kept", "last"):
+        recipe = tiny(**SHORT, **changes, reweighting__measured_on=where, reweighting__cap=1.5)
+        train(recipe, ten_classes, tmp_path / where)
+    kept, last = (figures(tmp_path / where) for where in ("kept", "last"))
+    known = [0.0 if each is None else each for each in kept[0]["teacher_loss"]]
+    assert kept[0]["vulnerability"] == pytest.approx(known, rel=1e-5)
+    assert kept[0]["vulnerability"] != last[0]["vulnerability"]
+    weights = torch.tensor(known, dtype=torch.float64).softmax(0)
+    raised = weights + (weights.max() - 1.5 * weights.min()) / 0.5
+    expected = (raised / raised.sum()).tolist()
+    assert kept[1]["class_weights"] == pytest.approx(expected, rel=1e-5)
+    assert max(expected) / min(expected) == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize("labels", ["asked", "teacher"])
+def test_images_are_taught_as_what_they_are_asked_or_seen_to_be(
+    labels, ten_classes, tmp_path, monkeypatch
+):
+    drawn: list[tuple[Tensor, Tensor]] = []
+    draw = Bank.draw
+
+    def noted(self, *arguments):
+        answer = draw(self, *arguments)
+        drawn.append((answer[1], answer[2]))
+        return answer
+
+    monkeypatch.setattr(Bank, "draw", noted)
+    train(tiny(**SHORT, labels=labels), ten_classes, tmp_path)
+    count = figures(tmp_path)[-1]["bank"]
+    asked, seen = (
+        Bank.open(tmp_path / "bank", count, each).read_labels() for each in ("asked", "teacher")
+    )
+    own, other = (asked, seen) if labels == "asked" else (seen, asked)
+    taught = torch.cat([labels_B for labels_B, _ in drawn]).numpy()
+    places = torch.cat([place_B for _, place_B in drawn]).numpy()
+    assert (taught == own[places]).all()
+    assert (taught != other[places]).any()
+    logs = figures(tmp_path)
+    for column, classes in (("class_counts", asked), ("seen_counts", seen)):
+        total = np.sum([log[column] for log in logs], axis=0)
+        assert total.tolist() == np.bincount(classes, minlength=10).tolist()
 
 
 def test_teacher_and_global_randomness_are_as_before(ten_classes, tmp_path):

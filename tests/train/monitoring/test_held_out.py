@@ -34,7 +34,7 @@ def measured(students: list[nn.Module], teacher: nn.Module, bank: Bank) -> list[
 def banked(folder: Path, x: Tensor) -> Bank:
     """Labels are of no account."""
     bank = Bank.create(folder, tuple(x.shape[1:]))
-    bank.append(x, torch.zeros(len(x), dtype=torch.int64))
+    bank.append(x, *[torch.zeros(len(x), dtype=torch.int64)] * 2)
     return bank
 
 

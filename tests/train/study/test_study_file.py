@@ -149,12 +149,13 @@ def test_every_name_has_a_folder_of_its_own():
         assert not folder.startswith(".")
 
 
-def test_the_ablations_are_those_of_the_paper():
+def test_the_ablations_are_the_parts_of_the_variant_and_the_readings_of_the_paper():
     study = read_study(ROOT / "studies/ablations.toml")
-    assert [row.recipe.ablation for row in study.rows] == [
-        "none", "no-reweight", "no-fae", "no-utae", "no-fae-no-utae",
-    ]  # fmt: skip
-    assert len(study.trials) == 16
+    arms = [(row.recipe.variant, row.recipe.ablation) for row in study.rows]
+    parts = ["lasting", "attacked", "inversion", "class-first", "teacher-labels"]
+    own = [("ferd", "none"), *(("ferd", f"no-{part}") for part in parts)]
+    assert arms == own + [(each, "none") for each in ("paper", "release", "release-2025-05")]
+    assert len(study.trials) == 1 + 9 * 3
     assert {each.settings.eps for each in study.evaluations} == {"1/10"}
     assert study.rows[0].recipe.eps == Fraction(1, 10)
 
@@ -162,9 +163,12 @@ def test_the_ablations_are_those_of_the_paper():
 def test_the_laboratory_study_gives_all_methods_the_same_steps():
     study = read_study(ROOT / "studies/lab.toml")
     methods = [row.recipe.synthesis.method for row in study.rows]
-    assert methods == ["ferd", "zskt", "cmi", "deepinv", "fast", "dfhl", "data"]
-    assert len(study.trials) == 1 + 7 * 3
-    assert len({_steps(row.recipe) for row in study.rows}) == 1
+    baselines = ["zskt", "cmi", "deepinv", "fast", "dfhl"]
+    assert methods == ["ferd", "ferd", *baselines, "data", "data"]
+    assert study.rows[1].recipe.variant == "paper"
+    assert len(study.trials) == 1 + 9 * 5
+    steps = [_steps(row.recipe) for row in study.rows]
+    assert {*steps[:-1]} == {steps[-1] // 3} == {1440}
 
 
 def test_the_grid_differs_in_images_and_losses_only():
