@@ -108,7 +108,9 @@ def student(
     student: Annotated[
         str | None, typer.Option(help="Architecture of the student; else the recipe's.")
     ] = None,
-    variant: Annotated[str | None, typer.Option(help="ferd, paper, release or release-2025-05.")] = None,
+    variant: Annotated[
+        str | None, typer.Option(help="ferd, paper, release or release-2025-05.")
+    ] = None,
     ablation: Annotated[
         str | None,
         typer.Option(help="The part that is off: see docs/method.md."),

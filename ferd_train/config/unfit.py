@@ -48,6 +48,15 @@ class UnfitError(UserError):
             dict.fromkeys(other for each in found for other in each.others),
         )
 
+    def below(self, section: str, inner: str) -> UnfitError:
+        """The same of a section's part that has the section's fields: ``synthesis.inversion``."""
+        start = f"{section}."
+        changes = {
+            f"{start}{inner}.{name.removeprefix(start)}" if name.startswith(start) else name: value
+            for name, value in self.changes.items()
+        }
+        return UnfitError(self.reasons, changes, self.others, is_refused=self.is_refused)
+
     def advise(self, verb: str, words: Words) -> str:
         """One line: reasons, other remedies, and last the text to copy and type."""
         ways = [*self.others, *([verb + words(self.changes)] if self.changes else [])]

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ferd_eval.attacks import frozen
 from ferd_train.config.checks import Bound, Count, NotNegative, OneOf, Positive, Share
+from ferd_train.config.unfit import UnfitError
 from ferd_train.synthesis.base import Setting, Synthesis, SynthesisRecipe, Synthetic
 from ferd_train.synthesis.components.attacked_views import attacked_views
 from ferd_train.synthesis.components.bottleneck import Bottleneck
@@ -108,7 +109,12 @@ class FERD(Synthesis):
         still = FoldedNetwork(setting.student, setting.image_shape)
         self._still_student = still
         self._still_teacher = FoldedNetwork(setting.teacher, setting.image_shape)
-        self._inversion = recipe.inversion.build(setting) if recipe.inverted else None
+        self._inversion = None
+        if recipe.inverted:
+            try:
+                self._inversion = recipe.inversion.build(setting)
+            except UnfitError as unfit:
+                raise unfit.below("synthesis", "inversion") from None
         self._objective = GeneratorObjective(
             setting.teacher,
             setting.student if watched else still,
