@@ -466,7 +466,7 @@ def test_demo_takes_the_packaged_teacher(tmp_path, capsys, monkeypatch):
     assert status == 0
     verdict, outlook, then, page = out.splitlines()
     assert (verdict, page) == ("a verdict.", str(tmp_path / "demo/report/report.html"))
-    assert "reports/ferd-lab/tables.md" in outlook
+    assert "docs/why-ferd-falls-short.md" in outlook
     assert then.startswith("Next: ferd-train student --teacher demo --recipe ferd-lab ")
     ((files, settings),) = scored
     assert [file.name for file in files] == [RESULT, "resnet8.safetensors"]
@@ -479,14 +479,13 @@ def test_the_demo_cites_figures_that_are_in_the_reports():
     from ferd_train.demo import _OUTLOOK
     from ferd_train.recipes.ferd import ferd_demo, ferd_lab
 
-    tables = (ROOT / "reports/ferd-lab/tables.md").read_text(encoding="utf-8").splitlines()
-    ferd = next(line for line in tables if line.startswith("| FERD |"))
-    mean = [cell.split(" ± ")[0].strip() for cell in ferd.split("|")]
+    why = (ROOT / "docs/why-ferd-falls-short.md").read_text(encoding="utf-8").splitlines()
+    row = next(line for line in why if line.startswith("| F |"))
+    average, worst = row.split("|")[-2].replace("(", "").replace(")", "").split()
     readme = (ROOT / "reports/baselines-lab/README.md").read_text(encoding="utf-8").splitlines()
     teacher = next(line for line in readme if line.startswith("| teacher |")).split("|")
-    average, worst, nsd = mean[5:8]
-    assert f"{average} % on average and {worst} % in the lowest class" in _OUTLOOK
-    assert f"NSD {nsd} " in _OUTLOOK
+    assert f"reached {average} % under PGD-10 " in _OUTLOOK
+    assert f"its worst class {worst} % " in _OUTLOOK
     assert f"{teacher[4].strip()} % and {teacher[5].strip()} %" in _OUTLOOK
     assert f"{ferd_demo().epochs} of the {ferd_lab().epochs} epochs" in _OUTLOOK
 

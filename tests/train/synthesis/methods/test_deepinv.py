@@ -10,7 +10,7 @@ import torch
 from ferd_eval.errors import UserError
 from ferd_train.losses.divergence import jensen_shannon
 from ferd_train.synthesis.methods.deepinv import DeepInv, jittered, total_variation
-from ferd_train.training.process_group import WHOLE, BatchShard, Workers
+from ferd_train.training.process_group import WHOLE, BatchShard
 from ferd_train.training.seeds import Randomness
 from tests.train.student_runs import bank, figures, setting_of, tiny, train
 
@@ -197,8 +197,3 @@ def test_wrong_constants_are_said_in_one_line(changes, message):
         tiny(synthesis__method="deepinv", **changes)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_several_processes_are_refused(networks):
-    with pytest.raises(UserError, match=r"synthesis\.method deepinv is for one process"):
-        method_of(networks, BatchShard(Workers(0, 2), len(LABELS)))
