@@ -10,8 +10,8 @@ from ferd_train.pipeline import Distilling, distil
 _OUTLOOK = (
     "ferd-demo stops after 8 of the 20 epochs of ferd-lab, so take this for a look at the method. "
     "A student of such images reached 58.6 % under PGD-10 after 10 epochs, its worst class 6 % "
-    "(one seed, held-out training images: docs/why-ferd-falls-short.md); this teacher has 77.3 % and "
-    "34.5 % under PGD-20 (10 000 test images: reports/baselines-lab/README.md)."
+    "(one seed, held-out training images: docs/why-ferd-falls-short.md); this teacher has 77.3 % "
+    "and 34.5 % under PGD-20 (10 000 test images: reports/baselines-lab/README.md)."
 )
 
 _NEXT = (
