@@ -273,7 +273,7 @@ def test_alarms_are_noted_once_and_recorded(best, teacher_file, tmp_path):
     assert [each for each in noted if each.startswith("warning: ")] == [
         f"warning: epoch {each['epoch']}: {each['text']}" for each in recorded
     ]
-    assert recorded[0]["epoch"] == 3
+    assert recorded[0]["epoch"] == 5
     assert "sees the class asked for" in recorded[0]["text"]
 
 
