@@ -162,7 +162,7 @@ class Straightforward:
                 kept_BCHW, last_BCHW = self.make(labels_B)
             self.bank.append((kept_BCHW, labels_B))
             torch.save(self.bank, self.file)
-            if self.reweighting.attacks:
+            if self.reweighting.sees:
                 with watch.part("weighing"):
                     measured_on = recipe.reweighting.measured_on
                     self.weigh(kept_BCHW if measured_on == "kept" else last_BCHW, labels_B)
@@ -361,7 +361,7 @@ class BarePasses:
                     x_BCHW = self.generator(self.latents_BZ)
                     (self.teacher(x_BCHW).sum() + self.student(x_BCHW).sum()).backward()
             with watch.part("weighing"):
-                if recipe.reweighting.build().attacks:
+                if recipe.reweighting.build().sees:
                     self.attack(self.teacher, recipe.reweighting.attack_steps)
                     self.forward(2)
             with watch.part("learning"):
@@ -416,7 +416,7 @@ def arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--recipe", default="ferd-lab")
-    parser.add_argument("--variant", default="release")
+    parser.add_argument("--variant", default="release", choices=("paper", "release"))
     parser.add_argument(
         "--teacher", default="demo", help="demo, a file, or an architecture with fresh weights"
     )
