@@ -129,6 +129,8 @@ def train_student(
 
             training.complete(run, device, progress, after_epoch)
         if workers.is_first:
+            # A kill after the last epoch's state was saved came before its alarms.
+            _sound_alarms(run, recipe, training.logs, names, reporter)
             pictures.finish(training.logs, training.bank)
             training.export(run.network, _origin(teacher, real))
             table = [log.flat(".") for log in training.logs]
