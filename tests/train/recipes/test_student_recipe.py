@@ -266,7 +266,7 @@ def test_every_recipe_names_a_network_that_exists_and_says_what_it_is(name):
     if name in FERD_RECIPES:
         variant = "paper" if name.endswith("-paper") else "ferd"
         assert recipe.variant == variant
-        assert f"variant `{variant}`" in summary(STUDENT_RECIPES[name]) or name == "ferd-demo"
+        assert f"variant `{variant}`" in summary(STUDENT_RECIPES[name])
         assert differences(recipe.with_changes({"variant": variant}), recipe) == set()
     else:
         assert (recipe.variant, recipe.ablation) == ("none", "none")
