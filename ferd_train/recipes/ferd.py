@@ -84,7 +84,7 @@ def ferd_lab() -> StudentRecipe:
 
 
 def ferd_demo() -> StudentRecipe:
-    """`ferd-lab` cut short, variant `ferd`: everything happens within some six minutes of two cores."""
+    """`ferd-lab` cut short, variant `ferd`: everything happens in some six minutes of two cores."""
     return dataclasses.replace(ferd_lab(), epochs=8)
 
 
