@@ -47,6 +47,15 @@ _ClassOrder = Annotated[
 ]
 _DataDir = Annotated[Path | None, typer.Option(help="Folder of the data sets.")]
 _Download = Annotated[bool, typer.Option("--download", help="Fetch a missing set.")]
+_Teacher = Annotated[
+    str, typer.Option(help="Any checkpoint ferd-eval loads; demo for the packaged one.")
+]
+_TeacherKey = Annotated[
+    str | None, typer.Option(help="As ferd-eval score --key; default: the teacher, by name.")
+]
+_TeacherArch = Annotated[str | None, typer.Option(help="As ferd-eval score --arch.")]
+_TeacherModelFile = Annotated[str | None, typer.Option(help="As ferd-eval score --model-file.")]
+_TeacherNormalize = Annotated[str, typer.Option(help="As ferd-eval score --normalize.")]
 _Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 
 
@@ -100,9 +109,7 @@ def teacher(
 
 @app.command()
 def student(
-    teacher: Annotated[
-        str, typer.Option(help="Any checkpoint ferd-eval loads; demo for the packaged one.")
-    ],
+    teacher: _Teacher,
     recipe: _Recipe,
     out: _Out,
     student: Annotated[
@@ -131,16 +138,10 @@ def student(
     class_order: _ClassOrder = None,
     data_dir: _DataDir = None,
     download: _Download = False,
-    teacher_key: Annotated[
-        str | None, typer.Option(help="As ferd-eval score --key; default: the teacher, by name.")
-    ] = None,
-    teacher_arch: Annotated[str | None, typer.Option(help="As ferd-eval score --arch.")] = None,
-    teacher_model_file: Annotated[
-        str | None, typer.Option(help="As ferd-eval score --model-file.")
-    ] = None,
-    teacher_normalize: Annotated[
-        str, typer.Option(help="As ferd-eval score --normalize.")
-    ] = "auto",
+    teacher_key: _TeacherKey = None,
+    teacher_arch: _TeacherArch = None,
+    teacher_model_file: _TeacherModelFile = None,
+    teacher_normalize: _TeacherNormalize = "auto",
     device: _Device = "auto",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and how long it takes; write nothing.")
@@ -240,9 +241,7 @@ def tune(
         str,
         typer.Argument(metavar="RECIPE", help="A name of ferd-train ls, or a FILE.toml."),
     ],
-    teacher: Annotated[
-        str, typer.Option(help="Any checkpoint ferd-eval loads; demo for the packaged one.")
-    ],
+    teacher: _Teacher,
     out: Annotated[
         Path, typer.Option(help="Folder of all trials; the same command continues them.")
     ],
@@ -270,16 +269,10 @@ def tune(
     class_order: _ClassOrder = None,
     data_dir: _DataDir = None,
     download: _Download = False,
-    teacher_key: Annotated[
-        str | None, typer.Option(help="As ferd-eval score --key; default: the teacher, by name.")
-    ] = None,
-    teacher_arch: Annotated[str | None, typer.Option(help="As ferd-eval score --arch.")] = None,
-    teacher_model_file: Annotated[
-        str | None, typer.Option(help="As ferd-eval score --model-file.")
-    ] = None,
-    teacher_normalize: Annotated[
-        str, typer.Option(help="As ferd-eval score --normalize.")
-    ] = "auto",
+    teacher_key: _TeacherKey = None,
+    teacher_arch: _TeacherArch = None,
+    teacher_model_file: _TeacherModelFile = None,
+    teacher_normalize: _TeacherNormalize = "auto",
     device: _Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
     dry_run: Annotated[

@@ -7,7 +7,7 @@ from typing import Any
 
 from ferd_train.synthesis.components.bottleneck import PAPER, RELEASE, Bottleneck
 
-#: ``ferd``: this project's own, the strongest that was found (docs/why-ferd-falls-short.md);
+#: ``ferd``: this project's own, by one seed (docs/why-ferd-falls-short.md);
 #: ``paper``: arXiv v2; ``release``: the authors' code; ``release-2025-05``: the same as it was in
 #: May 2025, with classes weighed by clean cross-entropy; ``none``: another method.
 VARIANTS = ("ferd", "paper", "release", "release-2025-05", "none")
