@@ -123,11 +123,8 @@ class GeneratorObjective:
         labels_B: Tensor,
         generator: torch.Generator,
         share: BatchShard = WHOLE,
-        factors: Mapping[str, float] | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Score images in [0, 1] made for these labels; the bottleneck draws from `generator`.
-
-        Weights are multiplied by `factors`, by term, 1 where there are none.
 
         Returns:
             L_gen, a scalar with gradient, and the unweighted terms that are on, detached; beside
@@ -163,6 +160,5 @@ class GeneratorObjective:
             figures["masked"] = gather(mask_BC.to(z_BCHW.dtype)).mean()
         seen = {name: term.detach() for name, term in terms.items()}
         weight = self._weigher(seen)
-        factors = factors or dict.fromkeys(terms, 1.0)
-        weighted = [weight[name] * factors[name] * term for name, term in terms.items()]
+        weighted = [weight[name] * term for name, term in terms.items()]
         return torch.stack(weighted).sum(), {**seen, **figures}

@@ -109,6 +109,7 @@ class FERD(Synthesis):
         still = FoldedNetwork(setting.student, setting.image_shape)
         self._still_student = still
         self._still_teacher = FoldedNetwork(setting.teacher, setting.image_shape)
+        self._weights = recipe.term_weights
         self._inversion = None
         if recipe.inverted:
             try:
@@ -123,6 +124,7 @@ class FERD(Synthesis):
             layer=recipe.tap or None,
             adversarial=recipe.adversarial,
             match_student=recipe.match_student,
+            weigher=lambda terms: self._weights,
         )
         self._generator = run_generator(setting, recipe.latent, recipe.width)
         # Two grey images are scored, so that errors come before the run.
@@ -148,13 +150,14 @@ class FERD(Synthesis):
         due = [is_due(place + 1, recipe.attacked) for place in share.places(own_B).tolist()]
         attacked_B = torch.tensor(due, device=own_B.device)
         factors = self._factors(randomness)
+        self._weights = {name: w * factors[name] for name, w in recipe.term_weights.items()}
 
         def score(x_BCHW: Tensor, seen_BCHW: Tensor, step: int) -> tuple[Tensor, dict[str, Tensor]]:
             if recipe.attacked:
                 seen_BCHW = attacked_views(
                     self._still_teacher, seen_BCHW, own_B, attacked_B, setting.eps
                 )
-            return self._objective(seen_BCHW, own_B, noise, share, factors)
+            return self._objective(seen_BCHW, own_B, noise, share)
 
         return descend_generator(
             setting,

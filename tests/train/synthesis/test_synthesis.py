@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import nullcontext
 
 import pytest
@@ -27,12 +26,7 @@ class Scripted:
         self.scores, self.seen = scores, []
 
     def __call__(
-        self,
-        x_BCHW: Tensor,
-        labels_B: Tensor,
-        noise: torch.Generator,
-        share: BatchShard = WHOLE,
-        factors: Mapping[str, float] | None = None,
+        self, x_BCHW: Tensor, labels_B: Tensor, noise: torch.Generator, share: BatchShard = WHOLE
     ) -> tuple[Tensor, dict[str, Tensor]]:
         score = self.scores[len(self.seen)]
         self.seen.append(x_BCHW.detach().clone())

@@ -75,8 +75,8 @@ def test_attacked_views_are_a_step_up_the_loss(networks):
 class Seen(nn.Module):
     """Takes the place of the objective and keeps what it is shown."""
 
-    def __call__(self, x_BCHW, labels_B, noise, share, factors) -> tuple[Tensor, dict[str, Tensor]]:
-        self.x_BCHW, self.factors = x_BCHW.detach().clone(), factors
+    def __call__(self, x_BCHW, labels_B, noise, share) -> tuple[Tensor, dict[str, Tensor]]:
+        self.x_BCHW = x_BCHW.detach().clone()
         return x_BCHW.mean(), {}
 
 
