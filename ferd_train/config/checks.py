@@ -45,6 +45,7 @@ Count = Annotated[int, at_least(1)]
 CountFromZero = Annotated[int, at_least(0)]
 Seed = Annotated[int, Bound(lambda seed: 0 <= seed < 2**63, "0 or more, below 2**63")]
 Share = Annotated[float, Bound(lambda value: 0 <= value < 1, "0 <= {} < 1")]
+ShareOrAll = Annotated[float, Bound(lambda value: 0 <= value <= 1, "0 <= {} <= 1")]
 # Single precision must hold them.
 NotNegative = Annotated[float, Bound(lambda value: 0 <= value < 1e30, "0 <= {} < 1e30")]
 Positive = Annotated[float, Bound(lambda value: 0 < value < 1e30, "0 < {} < 1e30")]

@@ -42,6 +42,9 @@ _TERMS = {
     "bn": "Batch-norm statistics, L_bn",
     "oh": "Class asked for, L_oh",
     "uni": "Uniformity, L_uni",
+    "inverted_adv": "DeepInversion's 1 \N{MINUS SIGN} JS, L_adv",
+    "inverted_bn": "DeepInversion's L_bn",
+    "inverted_oh": "DeepInversion's L_oh",
 }
 
 #: Keys of the validation's accuracies, and their labels.

@@ -15,6 +15,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+# Thirds and tenths add up to whole numbers.
+_ROUNDING = 1e-9
+
+
+def is_due(number: int, share: float) -> bool:
+    """Whether an epoch or a row, counted from 1, is among a share of them, evenly spread."""
+    return int(number * share + _ROUNDING) > int((number - 1) * share + _ROUNDING)
+
+
+def attacked_rows(place_B: Tensor, share: float) -> Tensor:
+    """Which images are attacked, spread over the batch, whose last rows are held out; B truths."""
+    due = [is_due(place + 1, share) for place in place_B.tolist()]
+    return torch.tensor(due, device=place_B.device)
+
 
 def attacked_views(
     teacher: nn.Module, x_BCHW: Tensor, labels_B: Tensor, attacked_B: Tensor, eps: Fraction

@@ -16,12 +16,17 @@ from torch import Tensor
 
 from ferd_eval.attacks import Passes, frozen
 from ferd_eval.attacks.pixel_bounds import distance_inside, inside
-from ferd_train.config.checks import Count, NotNegative, OneOf, Positive
+from ferd_train.config.checks import Count, NotNegative, OneOf, Positive, ShareOrAll
 from ferd_train.losses.divergence import jensen_shannon
 from ferd_train.synthesis.base import Setting, Synthesis, SynthesisRecipe, Synthetic
+from ferd_train.synthesis.components.attacked_views import (
+    attacked_rows,
+    attacked_views,
+)
 from ferd_train.synthesis.components.bn_statistics import BatchNormMatching, watched
 from ferd_train.synthesis.components.descent import BestBatch, LastBatch, descend
 from ferd_train.synthesis.components.generator_losses import one_hot
+from ferd_train.training.folding import FoldedNetwork
 from ferd_train.training.seeds import Randomness
 
 #: Which iterate goes into the bank.
@@ -55,6 +60,8 @@ class DeepInvRecipe(SynthesisRecipe):
         lambda_tv: weight of total variation, the mean of |differences of neighbours| along rows and
             columns; FERD's authors have 0.
         lambda_l2: weight of the mean norm of an image.
+        attacked: share of a batch that is scored after one step of FGSM against the teacher; this
+            project's, see `attacked_views`.
         jitter: images are rolled by up to this share of their side, and mirrored by a coin.
         keep: the ``last`` iterate that was scored, as the public code does but for a step (its best
             is the tensor that it goes on to change), or the ``best``.
@@ -68,6 +75,7 @@ class DeepInvRecipe(SynthesisRecipe):
     lambda_oh: NotNegative = 1.0
     lambda_tv: NotNegative = 0.0
     lambda_l2: NotNegative = 0.0
+    attacked: ShareOrAll = 0.0
     jitter: NotNegative = 0.125
     keep: Annotated[str, OneOf(KEPT)] = "last"
 
@@ -93,6 +101,7 @@ class DeepInv(Synthesis):
         super().__init__(setting)
         self._recipe = recipe
         self._matching = BatchNormMatching(setting.teacher) if recipe.lambda_bn else None
+        self._still_teacher = FoldedNetwork(setting.teacher, setting.image_shape)
 
     def make(self, labels_B: Tensor, randomness: Randomness) -> Synthetic:
         recipe, setting = self._recipe, self.setting
@@ -108,8 +117,16 @@ class DeepInv(Synthesis):
         def images(step: int) -> tuple[Tensor, Tensor]:
             return x_BCHW, jittered(x_BCHW, recipe.jitter, views)
 
+        own_B = setting.share.own(labels_B)
+        attacked_B = attacked_rows(setting.share.places(own_B), recipe.attacked)
+
         def score(x_BCHW: Tensor, seen_BCHW: Tensor, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-            return recipe.scored(self.terms(inside(seen_BCHW, distance), x_BCHW, labels_B))
+            seen_BCHW = inside(seen_BCHW, distance)
+            if recipe.attacked:
+                seen_BCHW = attacked_views(
+                    self._still_teacher, seen_BCHW, own_B, attacked_B, setting.eps
+                )
+            return recipe.scored(self.terms(seen_BCHW, x_BCHW, labels_B))
 
         @torch.no_grad()
         def clamp(loss: Tensor) -> None:

@@ -7,6 +7,7 @@ DeepInversion's between. B batch, C channels, H × W pixels, Z latent numbers.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
@@ -15,10 +16,14 @@ import torch
 from torch import Tensor
 
 from ferd_eval.attacks import frozen
-from ferd_train.config.checks import Bound, Count, NotNegative, OneOf, Positive, Share
+from ferd_train.config.checks import Count, NotNegative, OneOf, Positive, Share, ShareOrAll
 from ferd_train.config.unfit import UnfitError
 from ferd_train.synthesis.base import Setting, Synthesis, SynthesisRecipe, Synthetic
-from ferd_train.synthesis.components.attacked_views import attacked_views
+from ferd_train.synthesis.components.attacked_views import (
+    attacked_rows,
+    attacked_views,
+    is_due,
+)
 from ferd_train.synthesis.components.bottleneck import Bottleneck
 from ferd_train.synthesis.components.descent import descend_generator
 from ferd_train.synthesis.components.feature_layer import require_positions
@@ -29,11 +34,8 @@ from ferd_train.training.folding import FoldedNetwork
 from ferd_train.training.seams import Remembering
 from ferd_train.training.seeds import Randomness
 
-# Thirds and tenths add up to whole numbers.
-_ROUNDING = 1e-9
-
-#: A share that may be everything.
-UP_TO_1 = Bound(lambda value: 0 <= value <= 1, "0 <= {} <= 1")
+# Before the names of DeepInversion's terms, whose images are scored otherwise.
+_INVERTED = "inverted_"
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class FERDRecipe(SynthesisRecipe):
     method: str = field(default="ferd", init=False)
     steps: Count = 400
     renew: bool = False
-    attacked: Annotated[float, UP_TO_1] = 0.5
+    attacked: ShareOrAll = 0.5
     inverted: Share = 1 / 3
     spread: Share = 0.0
     lr: Positive = 2e-3
@@ -139,16 +141,16 @@ class FERD(Synthesis):
         """Train the generator for N_G steps of Adam on its weights and on new latents."""
         recipe, setting = self._recipe, self.setting
         if self._inversion is not None and is_due(randomness.epoch, recipe.inverted):
-            return self._inversion.make(labels_B, randomness)
+            made = self._inversion.make(labels_B, randomness)
+            terms = {f"{_INVERTED}{name}": each for name, each in made.terms.items()}
+            return dataclasses.replace(made, terms=terms)
         share = setting.share
         if recipe.renew:
             self._generator.reset(randomness.stream("generator"))
         self._still_student.refresh()
         own_B = share.own(labels_B)
         noise = randomness.stream("bottleneck", labels_B.device)
-        # Spread over the batch, whose last rows are held out.
-        due = [is_due(place + 1, recipe.attacked) for place in share.places(own_B).tolist()]
-        attacked_B = torch.tensor(due, device=own_B.device)
+        attacked_B = attacked_rows(share.places(own_B), recipe.attacked)
         factors = self._factors(randomness)
         self._weights = {name: w * factors[name] for name, w in recipe.term_weights.items()}
 
@@ -179,8 +181,3 @@ class FERD(Synthesis):
 
     def parts(self) -> Mapping[str, Remembering]:
         return {} if self._recipe.renew else {"generator": self._generator}
-
-
-def is_due(number: int, share: float) -> bool:
-    """Whether an epoch or a row, counted from 1, is among a share of them, evenly spread."""
-    return int(number * share + _ROUNDING) > int((number - 1) * share + _ROUNDING)

@@ -197,3 +197,22 @@ def test_wrong_constants_are_said_in_one_line(changes, message):
         tiny(synthesis__method="deepinv", **changes)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("share", "moved"), [(0.0, 0), (0.5, 3), (1.0, 6)])
+def test_a_share_of_the_batch_is_scored_attacked(networks, share, moved):
+    changes = {"synthesis__steps": 1, "synthesis__jitter": 0.0, "synthesis__attacked": share}
+    method, terms = method_of(networks, **only("oh"), **changes), DeepInv.terms
+    shown = []
+    method.terms = lambda seen, x, labels: (
+        shown.append((seen, x.clone())) or terms(method, seen, x, labels)
+    )
+    method.make(LABELS, Randomness(0, 1))
+    ((seen_BCHW, x_BCHW),) = shown
+    # The only view is the image itself or its mirror image.
+    distance_B = torch.minimum(
+        (seen_BCHW - x_BCHW).abs().amax(dim=(1, 2, 3)),
+        (seen_BCHW - x_BCHW.flip(3)).abs().amax(dim=(1, 2, 3)),
+    )
+    assert (distance_B > 0).sum() == moved
+    assert distance_B.max() <= 0.1 + 1e-6

@@ -12,8 +12,7 @@ from torch.nn.functional import cross_entropy
 from ferd_eval.attacks import frozen
 from ferd_eval.models import build_architecture
 from ferd_train.synthesis.base import Synthesis
-from ferd_train.synthesis.components.attacked_views import attacked_views
-from ferd_train.synthesis.methods.ferd import is_due
+from ferd_train.synthesis.components.attacked_views import attacked_views, is_due
 from ferd_train.training.seeds import Randomness
 from tests.train.student_runs import setting_of, teacher_of, tiny
 
@@ -114,6 +113,9 @@ def test_a_due_epoch_is_deep_inversions_to_the_bit(networks):
     assert torch.equal(images(mixed, 1), images(plain, 1))
     assert torch.equal(images(mixed, 2), images(alone, 2))
     assert torch.equal(images(mixed, 3), images(plain, 3))
+    # Their terms are other quantities, so records keep them apart.
+    made, of_alone = mixed.make(LABELS, Randomness(0, 2)), alone.make(LABELS, Randomness(0, 2))
+    assert made.terms == {f"inverted_{name}": each for name, each in of_alone.terms.items()}
 
 
 def test_weights_are_drawn_for_each_epoch_within_their_spread(networks):
