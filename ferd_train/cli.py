@@ -158,6 +158,7 @@ def student(
     named = {"arch": student, "variant": variant, "ablation": ablation}
     given = {name: value for name, value in named.items() if value is not None}
 
+    from ferd_train.distillation.run import ImageSource
     from ferd_train.distillation.teacher import TeacherReading
     from ferd_train.pipeline import Distilling, distil
 
@@ -171,10 +172,7 @@ def student(
             score=score,
             dataset=dataset,
             attacks=attacks,
-            classes=classes,
-            class_order=class_order,
-            data_dir=data_dir,
-            download=download,
+            source=ImageSource(data_dir, download, classes, class_order),
             reading=TeacherReading(
                 teacher_key, teacher_arch, teacher_model_file, teacher_normalize
             ),
@@ -286,6 +284,7 @@ def tune(
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("trials are processes of their own (--jobs); start it without torchrun.")
+    from ferd_train.distillation.run import ImageSource
     from ferd_train.distillation.teacher import TeacherReading
     from ferd_train.tuning.command import TuneSettings
     from ferd_train.tuning.command import tune as run_trials
@@ -301,10 +300,7 @@ def tune(
             by=by,
             validate=validate,
             changes=_parse_changes(changes or []),
-            classes=classes,
-            class_order=class_order,
-            data_dir=data_dir,
-            download=download,
+            source=ImageSource(data_dir, download, classes, class_order),
             reading=TeacherReading(
                 teacher_key, teacher_arch, teacher_model_file, teacher_normalize
             ),

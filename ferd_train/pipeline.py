@@ -60,17 +60,10 @@ class Distilling:
     score: bool = False
     dataset: str | None = None
     attacks: str = "paper"
-    classes: str | None = None
-    class_order: str | None = None
-    data_dir: Path | None = None
-    download: bool = False
+    source: ImageSource = field(default_factory=ImageSource)
     reading: TeacherReading = field(default_factory=TeacherReading)
     device: str = "auto"
     dry_run: bool = False
-
-    @property
-    def source(self) -> ImageSource:
-        return ImageSource(self.data_dir, self.download, self.classes, self.class_order)
 
     def folder(self, seed: int) -> Path:
         return self.out if len(self.seeds) < 2 else self.out / f"seed-{seed}"
@@ -78,22 +71,29 @@ class Distilling:
     def command(self, changes: Mapping[str, Any]) -> str:
         """Its command line, with some fields of the recipe changed."""
         words = ["ferd-train", "student"]
+        prefixes = {"source": "", "reading": "teacher-"}  # of options that are grouped
         for each in dataclasses.fields(self):
             value = getattr(self, each.name)
-            option = f"--{each.name.replace('_', '-')}"
             if each.name == "changes":
                 for name, setting in {**value, **changes}.items():
                     own = _RECIPE_OPTIONS.get(name)
                     words += [own, str(setting)] if own else ["--set", f"{name}={setting}"]
-            elif each.name == "reading":
+            elif each.name in prefixes:
                 for name, setting in vars(value).items():
-                    if setting != getattr(TeacherReading(), name):
-                        words += [f"--teacher-{name.replace('_', '-')}", setting]
-            elif value is True:
-                words.append(option)
+                    if setting != getattr(type(value)(), name):
+                        words += _option(f"{prefixes[each.name]}{name}", setting)
             elif value != each.default:
-                words += [option, ",".join(map(str, value)) if value == self.seeds else str(value)]
+                words += _option(each.name, value)
         return shlex.join(words)
+
+
+def _option(name: str, value: Any) -> list[str]:
+    """Its words on a command line."""
+    option = f"--{name.replace('_', '-')}"
+    if value is True:
+        return [option]
+    several = isinstance(value, Sequence) and not isinstance(value, str)
+    return [option, ",".join(map(str, value)) if several else str(value)]
 
 
 def distil(job: Distilling, closing: Sequence[str] = ()) -> None:
@@ -103,7 +103,7 @@ def distil(job: Distilling, closing: Sequence[str] = ()) -> None:
     the first does the rest. `closing` is printed after the verdicts of scored students.
     """
     if job.dry_run:
-        job = replace(job, download=False)
+        job = replace(job, source=replace(job.source, download=False))
     with teacher_file(job.teacher) as file:
         with join() as workers:
             recipe = find_student_recipe(job.recipe).with_changes(job.changes)
@@ -232,10 +232,7 @@ def _score(
     report = job.out / "report"
     settings = EvalConfig(
         dataset=_scored_on(job, teacher),
-        classes=job.classes,
-        class_order=job.class_order,
-        data_dir=job.data_dir,
-        download=job.download,
+        **vars(job.source),
         attacks=job.attacks,
         eps=str(recipe.eps),
         device=job.device,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -58,10 +58,7 @@ class TuneSettings:
     by: str = "validation"
     validate: str | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
-    classes: str | None = None
-    class_order: str | None = None
-    data_dir: Path | None = None
-    download: bool = False
+    source: ImageSource = field(default_factory=ImageSource)
     reading: TeacherReading = field(default_factory=TeacherReading)
     device: str = "auto"
     jobs: int = 1
@@ -176,9 +173,9 @@ def _validate(
     source: TeacherSource,
     stated: Sequence[str],
 ) -> FrozenTeacher:
-    images = ImageSource(
-        asked.data_dir, asked.download and not asked.dry_run, asked.classes, asked.class_order
-    )
+    images = asked.source
+    if asked.dry_run:
+        images = replace(images, download=False)
     device = choose_device(asked.device)
     load = cache(source.load)
     usual = find_student_recipe(asked.recipe).arch
@@ -224,10 +221,10 @@ def _task(candidate: Candidate, asked: TuneSettings) -> TrialTask:
         state.trial,
         (),
         state.folder,
-        asked.data_dir,
+        asked.source.data_dir,
         asked.device,
-        asked.classes,
-        asked.class_order,
+        asked.source.classes,
+        asked.source.class_order,
     )
 
 
