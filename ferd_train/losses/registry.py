@@ -11,6 +11,7 @@ from ferd_train.losses.ferd import FERDLossRecipe
 from ferd_train.losses.igdm import IGDMRecipe
 from ferd_train.losses.ikl import IKLRecipe
 from ferd_train.losses.rslad import RSLADRecipe
+from ferd_train.losses.wat import WATRecipe
 
 #: Losses by name.
 LOSSES: Mapping[str, type[LossRecipe]] = {
@@ -21,5 +22,6 @@ LOSSES: Mapping[str, type[LossRecipe]] = {
     "fair-ard": FairARDRecipe,
     "absld": ABSLDRecipe,
     "dafa": DAFARecipe,
+    "wat": WATRecipe,
     "dfhl": DFHLLossRecipe,
 }

@@ -47,7 +47,7 @@ FERD = {
 }
 CLEAN = {"warmup": 0, "loss.clean_weight": 1, "loss.adversarial_weight": 0, "synthesis.width": 8}
 
-FAIR = ("fair-ard", "absld", "dafa")
+FAIR = ("fair-ard", "absld", "dafa", "wat")
 RUNS: dict[str, dict[str, Any]] = {
     **{loss: {**FERD, "loss.name": loss} for loss in (*FAIR, "ikl", "igdm")},
     "zskt": {**CLEAN, "synthesis.student_steps": 2, "synthesis.lr": 0.003},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 import pytest
@@ -18,6 +19,7 @@ from ferd_train.losses.divergence import class_mean_probabilities, pairwise_gap
 from ferd_train.losses.fair_ard import FairARDRecipe, fair_weights
 from ferd_train.losses.ikl import IKLRecipe
 from ferd_train.losses.rslad import RSLADRecipe
+from ferd_train.losses.wat import WATRecipe
 from ferd_train.training.process_group import WHOLE
 from tests.conftest import TinyNet
 from tests.train.student_runs import figures, tiny, train
@@ -27,7 +29,12 @@ pytestmark = pytest.mark.usefixtures("same_code")
 B, K = 9, 3
 THREAT = Threat(Fraction(1, 10))
 WALK = {"attack_steps": 4, "step_size": Fraction(1, 40)}
-CLASS_AWARE = {"fair-ard": FairARDRecipe, "absld": ABSLDRecipe, "dafa": DAFARecipe}
+CLASS_AWARE = {
+    "fair-ard": FairARDRecipe,
+    "absld": ABSLDRecipe,
+    "dafa": DAFARecipe,
+    "wat": WATRecipe,
+}
 
 
 @pytest.fixture
@@ -342,6 +349,38 @@ def test_temperatures_stay_held_however_long(risks, epochs):
         assert found.tolist() == [1.0] * K
 
 
+# WAT
+
+
+def logits_of(classes) -> torch.Tensor:
+    return torch.nn.functional.one_hot(torch.tensor(classes), K).double()
+
+
+def test_weights_grow_with_the_share_lost_under_attack():
+    loss = WATRecipe(rate=0.7, highest=1.2).build(K)
+    labels, clean = torch.tensor([0, 0, 1, 1, 2, 2]), logits_of([1, 1, 2, 2, 0, 0])
+    attacked = [[0, 1, 1, 1, 0, 1], [0, 1, 1, 2, 2, 2], [0, 0, 1, 1, 0, 0]]
+    weights = [1.0] * K
+    for seen in attacked:
+        loss.observe(labels, clean, logits_of(seen), WHOLE)
+        loss.end_epoch()
+        lost = [sum(s != c for s in seen[2 * c : 2 * c + 2]) / 2 for c in range(K)]
+        grown = [
+            w * math.exp(0.7 * (e - sum(lost) / K)) for w, e in zip(weights, lost, strict=True)
+        ]
+        weights = [min(w * K / sum(grown), 1.2) for w in grown]
+        assert loss.class_state()["weight"].tolist() == pytest.approx(weights, rel=1e-12)
+    assert max(weights) == 1.2
+
+
+def test_weights_stay_where_all_classes_are_lost_alike():
+    loss = WATRecipe().build(K)
+    for seen in ([0, 1, 2], [1, 2, 0]):
+        loss.observe(torch.arange(K), logits_of(seen), logits_of(seen), WHOLE)
+        loss.end_epoch()
+        assert loss.class_state()["weight"].tolist() == [1.0] * K
+
+
 # IKL
 
 
@@ -455,7 +494,7 @@ def test_a_run_records_the_state_of_its_classes(name, teacher_file, tmp_path):
 
 def test_losses_of_one_family_keep_the_weights_of_the_terms():
     even = tiny(loss__name="rslad", loss__clean_weight=0.5, loss__adversarial_weight=0.5)
-    for name in ("fair-ard", "absld", "dafa", "ikl"):
+    for name in (*CLASS_AWARE, "ikl"):
         made = even.with_changes({"loss.name": name}).loss
         assert (made.name, made.clean_weight, made.adversarial_weight) == (name, 0.5, 0.5)
         assert (made.attack_steps, made.step_size) == (2, even.loss.step_size)
@@ -472,6 +511,8 @@ def test_losses_of_one_family_keep_the_weights_of_the_terms():
         ("dafa", {"even_share": 1}, "even_share is 1.0; give 0 <= even_share < 1"),
         ("dafa", {"even_share": 0.3}, "after epoch 1 of 3, but warmup is 1"),
         ("dafa", {"even_share": 0.9}, "after epoch 3 of 3, but warmup is 1"),
+        ("wat", {"rate": -1}, "rate is -1.0; give 0 <= rate"),
+        ("wat", {"highest": 0.5}, "highest is 0.5; give 1 or more"),
         ("ikl", {"pairwise_weight": -1}, "pairwise_weight is -1.0"),
         ("ikl", {"pairwise_weight": 0, "cross_entropy_weight": 0}, "are both 0"),
         ("dafa", {"clean_weight": 0, "adversarial_weight": 0}, "so the student learns nothing"),

@@ -69,6 +69,7 @@ RUNS: Mapping[str, Mapping[str, Any]] = {
     "fair-ard": {"loss.name": "fair-ard", "batch_size": 13, "labels": "asked"},
     "absld": {"loss.name": "absld", "batch_size": 13, "labels": "asked"},
     "dafa": {"loss.name": "dafa", "batch_size": 13, "labels": "asked"},
+    "wat": {"loss.name": "wat", "batch_size": 13, "labels": "asked"},
     "dfhl": {"synthesis.method": "dfhl", "synthesis.width": 4, "loss.name": "dfhl"},
     "best": {"warmup": 0, "held_out.share": 0.4, "held_out.keep": "best", "held_out.patience": 1},
 }
