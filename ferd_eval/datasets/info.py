@@ -43,7 +43,7 @@ class Layout:
 class DatasetInfo:
     """The facts of one data set, as ``ferd-eval ls datasets`` shows them."""
 
-    name: str  #: as ``--dataset`` takes it; ``folder`` and ``npz`` are followed by ``:PATH``
+    name: str  #: as ``--dataset`` takes it; a user's own set is followed by ``:PATH``
     title: str  #: its name in prose
     num_classes: int | None  #: K, or ``None`` where the files decide
     image_shape: tuple[int, int, int] | None  #: channels, height, width; ``None`` as above

@@ -8,15 +8,17 @@ from pathlib import Path
 
 from ferd_eval.datasets.cifar import CIFAR10, CIFAR100
 from ferd_eval.datasets.class_order import ClassOrder
+from ferd_eval.datasets.corruptions import CIFAR10_C, CIFAR100_C, IMAGENET_C
 from ferd_eval.datasets.data_folder import DataFolder, download_dataset
 from ferd_eval.datasets.demo import DEMO
 from ferd_eval.datasets.image_folder import IMAGE_FOLDER
 from ferd_eval.datasets.info import DatasetInfo, OwnDataset, PackagedDataset, PublicDataset, Split
 from ferd_eval.datasets.labelled_images import LabelledImages
 from ferd_eval.datasets.mnist import FASHION_MNIST, MNIST
+from ferd_eval.datasets.npy import NPY
 from ferd_eval.datasets.npz import NPZ
 from ferd_eval.datasets.tiny_imagenet import TINY_IMAGENET
-from ferd_eval.errors import UserError, did_you_mean, require_kind
+from ferd_eval.errors import UserError, did_you_mean, listed, require_kind
 
 #: Every data set by name, in the order they are shown. A new one is one line here.
 DATASETS: dict[str, DatasetInfo] = {
@@ -27,8 +29,12 @@ DATASETS: dict[str, DatasetInfo] = {
         TINY_IMAGENET,
         FASHION_MNIST,
         MNIST,
+        CIFAR10_C,
+        CIFAR100_C,
+        IMAGENET_C,
         IMAGE_FOLDER,
         NPZ,
+        NPY,
         DEMO,
     )
 }
@@ -60,16 +66,16 @@ def load_dataset(
     """Load a data set into memory.
 
     Args:
-        spec: a name of ``list_datasets``; ``folder`` and ``npz`` with their path, ``folder:PATH``.
+        spec: a name of ``list_datasets``; a user's own set with its path, such as ``folder:PATH``.
         data_dir: the folder that holds public sets, directly or in the subfolders that their
             archives and torchvision make. Default: the environment variable ``FERD_DATA``, else
             ``./data``.
         split: ``"test"`` or ``"train"``. Tiny ImageNet's test split is its validation set.
         download: fetch a public set that is not there, with torchvision.
         classes: names of all classes of a user's own set in label order, or a file with one a line;
-            for ``folder:PATH`` exactly its folders.
-        class_order: of the class folders of ``folder:PATH``: ``"text"``, as torchvision's
-            ImageFolder and by default, or ``"natural"``, 2 before 10.
+            of class folders exactly their names.
+        class_order: of class folders: ``"text"``, as torchvision's ImageFolder and by default, or
+            ``"natural"``, 2 before 10.
 
     Raises:
         UserError: the set is unknown, not found, damaged, or cannot be fetched, or its classes are
@@ -81,10 +87,11 @@ def load_dataset(
         raise UserError(f"no split {split!r}.{did_you_mean(str(split), ('test', 'train'))}")
     dataset, path = _parse(spec)
     order = ClassOrder.chosen(classes, class_order)
-    if order and not isinstance(dataset, OwnDataset):
+    if order and not _is_named_by_user(dataset):
+        own = [f"{name}:PATH" for name, info in DATASETS.items() if _is_named_by_user(info)]
         raise UserError(
             f"data set {dataset.name} has its own classes: --classes and --class-order go "
-            "with folder:PATH and npz:PATH."
+            f"with {listed(own, len(own))}."
         )
     match dataset:
         case OwnDataset():
@@ -95,6 +102,11 @@ def load_dataset(
         case PublicDataset():
             images = _load_public(dataset, DataFolder.choose(data_dir), split, download)
     return replace(images, default_eps=dataset.default_eps)
+
+
+def _is_named_by_user(info: DatasetInfo) -> bool:
+    """Whether the user says what its classes are called."""
+    return isinstance(info, OwnDataset) and not info.class_names
 
 
 def _load_public(
@@ -128,8 +140,8 @@ def _parse(spec: str) -> tuple[DatasetInfo, Path | None]:
 
 
 def _near_miss(spec: str) -> str:
-    if spec.endswith(".npz"):
-        return f" Did you mean npz:{spec}?"
+    if spec.endswith((".npz", ".npy")):
+        return f" Did you mean {spec[-3:]}:{spec}?"
     if Path(spec).expanduser().is_dir():
         return f" Did you mean folder:{spec}?"
     return did_you_mean(spec, DATASETS)

@@ -22,6 +22,7 @@ from ferd_eval.datasets import LabelledImages
 from ferd_eval.errors import UserError
 from ferd_eval.evaluation.pixel_rounding import Rounding
 from ferd_eval.io.files import file_sha256
+from ferd_eval.io.npy import map_npy
 from ferd_eval.io.npz import open_npz
 from ferd_eval.io.torch_pickle import require_modest
 from ferd_eval.results.attack_id import known_attack
@@ -250,7 +251,7 @@ def read_saved_images(path: Path) -> SavedFile:
     if path.suffix.lower() == ".npz":
         found = _read_npz(path)
     elif path.suffix.lower() == ".npy":
-        found = {"images": _read_npy(path)}
+        found = {"images": _tensor(path, map_npy(path))}
     else:
         found = _read_torch(path)
     name = _images_name(path, found)
@@ -363,23 +364,6 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
         beside = {*_INDEX_NAMES, *_LABEL_NAMES}
         wanted = [key for key in archive.keys if key in beside or _is_clean(key)]
         return {key: _tensor(path, archive.read(key)) for key in [images, *wanted]}
-
-
-def _read_npy(path: Path) -> Tensor:
-    try:
-        with path.open("rb") as file:  # numpy allocates the header that a file claims to have
-            version = np.lib.format.read_magic(file)
-            claimed = int.from_bytes(file.read(2 if version == (1, 0) else 4), "little")
-        if claimed > path.stat().st_size:
-            raise ValueError(f"its header claims {claimed} bytes")
-        return _tensor(path, np.load(path, mmap_mode="c", allow_pickle=False))
-    except UserError:
-        raise
-    except Exception as reason:  # a damaged file can make numpy raise almost anything
-        raise UserError(
-            f"{path} cannot be read as an array ({' '.join(str(reason).split())}). Save it with "
-            "np.save."
-        ) from reason
 
 
 def _tensor(path: Path, values: np.ndarray) -> Tensor:

@@ -12,6 +12,7 @@ from ferd_eval.datasets import dataset_info, list_datasets, load_dataset
 
 RECORD = bytes([3]) + bytes(3072)
 PUBLIC = ("cifar10", "cifar100", "tiny-imagenet", "fashion-mnist", "mnist")
+OWN = ("cifar10-c", "cifar100-c", "imagenet-c", "folder", "npz", "npy")
 
 
 def put(path, content=RECORD):
@@ -29,12 +30,10 @@ def put_idx(folder):
 
 def test_facts():
     facts = {info.name: info for info in list_datasets()}
-    assert list(facts) == [*PUBLIC, "folder", "npz", "demo"]
+    assert list(facts) == [*PUBLIC, *OWN, "demo"]
     eps = {name: float(info.default_eps) for name, info in facts.items()}
-    assert eps == {
-        "cifar10": 8 / 255, "cifar100": 8 / 255, "tiny-imagenet": 8 / 255, "folder": 8 / 255,
-        "npz": 8 / 255, "fashion-mnist": 0.1, "mnist": 0.3, "demo": 0.1,
-    }  # fmt: skip
+    grey = {"fashion-mnist": 0.1, "mnist": 0.3, "demo": 0.1}
+    assert eps == {name: grey.get(name, 8 / 255) for name in facts}
     assert all(info.title and info.licence and info.layout for info in facts.values())
     demo = load_dataset("demo")
     assert (demo.num_classes, demo.image_shape) == (
