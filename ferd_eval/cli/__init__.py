@@ -10,6 +10,7 @@ import typer
 
 import ferd_eval
 from ferd_eval.cli.compare import compare
+from ferd_eval.cli.corruptions import corruptions
 from ferd_eval.cli.demo import demo
 from ferd_eval.cli.gate import gate
 from ferd_eval.cli.import_ import import_
@@ -49,7 +50,7 @@ def _common(
 
 
 for command in (
-    score, demo, report, compare, import_, gate, leaderboard, publish, inspect, ls,
+    score, demo, report, compare, import_, gate, leaderboard, publish, inspect, ls, corruptions,
 ):  # fmt: skip
     app.command(command.__name__.rstrip("_"))(command)
 
