@@ -347,8 +347,9 @@ def ls(
     }
     if what not in lists:
         raise UserError(f"there is no list of {what!r}.{did_you_mean(what, lists)}")
+    width = max(len(name) for _, name, _ in lists[what])
     for kind, name, about in lists[what]:
-        print(f"{kind:8} {name:20} {about}")
+        print(f"{kind:8} {name:{width}} {about}")
 
 
 def _parse_changes(changes: list[str]) -> dict[str, str]:

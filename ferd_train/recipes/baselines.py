@@ -6,7 +6,7 @@ import dataclasses
 
 from ferd_train.losses.dfhl import DFHLLossRecipe
 from ferd_train.losses.rslad import RSLADRecipe
-from ferd_train.recipes.scales import cifar10_scale, laboratory
+from ferd_train.recipes.scales import CIFAR10, CIFAR100, TINY_IMAGENET, laboratory
 from ferd_train.recipes.student import DistillationRecipe, ReweightingRecipe, StudentRecipe
 from ferd_train.synthesis.methods.cmi import CMIRecipe
 from ferd_train.synthesis.methods.deepinv import DeepInvRecipe
@@ -36,7 +36,23 @@ def cmi_cifar10() -> StudentRecipe:
     `CMIRecipe`. The paper reports clean 68.3 (worst 51.2), PGD 43.1 (32.5), AutoAttack 26.9 (14.6).
     One GPU, not measured here.
     """
-    return cifar10_scale(CMIRecipe())
+    return CIFAR10.student(CMIRecipe())
+
+
+def cmi_cifar100() -> StudentRecipe:
+    """CMI for CIFAR-100: as `cmi_cifar10`, in batches of 512.
+
+    No constants for this set are public.
+    """
+    return CIFAR100.student(CMIRecipe())
+
+
+def cmi_tiny_imagenet() -> StudentRecipe:
+    """CMI for Tiny-ImageNet: as `cmi_cifar10`, PreActResNet-18 students, batches of 512.
+
+    No constants for this set are public.
+    """
+    return TINY_IMAGENET.student(CMIRecipe())
 
 
 def deepinv_lab() -> StudentRecipe:
@@ -57,7 +73,23 @@ def deepinv_cifar10() -> StudentRecipe:
     paper reports clean 71.2 (worst 58.9), PGD 42.2 (29.0). One GPU, not measured here: 220 × 1000
     passes of the teacher make it the dearest of the baselines.
     """
-    return cifar10_scale(DeepInvRecipe())
+    return CIFAR10.student(DeepInvRecipe())
+
+
+def deepinv_cifar100() -> StudentRecipe:
+    """DeepInversion for CIFAR-100: as `deepinv_cifar10`, in batches of 512.
+
+    No constants for this set are public.
+    """
+    return CIFAR100.student(DeepInvRecipe())
+
+
+def deepinv_tiny_imagenet() -> StudentRecipe:
+    """DeepInversion for Tiny-ImageNet: as `deepinv_cifar10`, with PreActResNet-18 students, B 512.
+
+    No constants for this set are public.
+    """
+    return TINY_IMAGENET.student(DeepInvRecipe())
 
 
 def fast_lab() -> StudentRecipe:
@@ -82,7 +114,23 @@ def fast_cifar10() -> StudentRecipe:
     method are not public. The paper reports clean 72.2 (worst 57.8), PGD 54.7 (37.0),
     AutoAttack 33.2 (17.6). One GPU, not measured here.
     """
-    return cifar10_scale(FastRecipe(lambda_adv=1.1, lambda_oh=0.4))
+    return CIFAR10.student(FastRecipe(lambda_adv=1.1, lambda_oh=0.4))
+
+
+def fast_cifar100() -> StudentRecipe:
+    """FastDFKD for CIFAR-100: as `fast_cifar10`, in batches of 512.
+
+    Its authors have the same coefficients for both sets.
+    """
+    return CIFAR100.student(FastRecipe(lambda_adv=1.1, lambda_oh=0.4))
+
+
+def fast_tiny_imagenet() -> StudentRecipe:
+    """FastDFKD for Tiny-ImageNet: as `fast_cifar10`, PreActResNet-18 students, batches of 512.
+
+    No constants for this set are public; the coefficients are those for ResNet teachers.
+    """
+    return TINY_IMAGENET.student(FastRecipe())
 
 
 def zskt_cifar10() -> StudentRecipe:
@@ -95,7 +143,23 @@ def zskt_cifar10() -> StudentRecipe:
     loss's weights are in FERD's order, λ 5/6 clean and 1/6 attacked. Hardware: one GPU; not
     measured here.
     """
-    return cifar10_scale(ZSKTRecipe())
+    return CIFAR10.student(ZSKTRecipe())
+
+
+def zskt_cifar100() -> StudentRecipe:
+    """ZSKT for CIFAR-100: as `zskt_cifar10`, in batches of 512.
+
+    No constants for this set are public.
+    """
+    return CIFAR100.student(ZSKTRecipe())
+
+
+def zskt_tiny_imagenet() -> StudentRecipe:
+    """ZSKT for Tiny-ImageNet: as `zskt_cifar10`, PreActResNet-18 students, batches of 512.
+
+    No constants for this set are public.
+    """
+    return TINY_IMAGENET.student(ZSKTRecipe())
 
 
 def zskt_lab() -> StudentRecipe:
@@ -139,6 +203,14 @@ def dfhl_cifar100() -> StudentRecipe:
     )
 
 
+def dfhl_tiny_imagenet() -> StudentRecipe:
+    """DFHL for Tiny-ImageNet: as `dfhl_cifar100`, PreActResNet-18 students.
+
+    No constants for this set are public.
+    """
+    return dataclasses.replace(dfhl_cifar100(), arch="preactresnet18", image_size=64)
+
+
 def dfhl_lab() -> StudentRecipe:
     """DFHL's images with RSLAD's soft labels, on a laptop: as `ferd-lab`, but for the images.
 
@@ -173,13 +245,35 @@ def rslad_cifar10() -> StudentRecipe:
     the learning rate falls by a cosine (theirs by tenths). 383 steps an epoch are a pass over the
     49 000 images that are not held out. Not measured here.
     """
+    return _with_data("cifar10", steps=383)
+
+
+def rslad_cifar100() -> StudentRecipe:
+    """Not data-free: RSLAD on CIFAR-100, as `rslad_cifar10`.
+
+    The authors' loss is ten times theirs for CIFAR-10, so here too the batch mean. 312 steps an
+    epoch are a pass over the 40 000 images that are not held out.
+    """
+    return _with_data("cifar100", steps=312)
+
+
+def rslad_tiny_imagenet() -> StudentRecipe:
+    """Not data-free: RSLAD on Tiny-ImageNet, PreActResNet-18 students, otherwise as on CIFAR-10.
+
+    625 steps an epoch are a pass over the 80 000 images that are not held out.
+    """
+    recipe = _with_data("tiny-imagenet", steps=625)
+    return dataclasses.replace(recipe, arch="preactresnet18", image_size=64)
+
+
+def _with_data(dataset: str, steps: int) -> StudentRecipe:
     return StudentRecipe(
         variant="none",
         epochs=300,
         warmup=0,
         batch_size=128,
-        synthesis=RealRecipe(dataset="cifar10"),
+        synthesis=RealRecipe(dataset=dataset),
         reweighting=ReweightingRecipe(strategy="uniform"),
         loss=RSLADRecipe(),
-        distillation=DistillationRecipe(steps=383, weight_decay=2e-4),
+        distillation=DistillationRecipe(steps=steps, weight_decay=2e-4),
     )

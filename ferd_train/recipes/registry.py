@@ -23,7 +23,14 @@ def _by_name(*recipes: Callable[[], R]) -> Mapping[str, Callable[[], R]]:
     return {recipe.__name__.replace("_", "-"): recipe for recipe in recipes}
 
 
-TEACHER_RECIPES = _by_name(teacher.cifar10_resnet18, teacher.demo_resnet8, teacher.demo_cnn)
+TEACHER_RECIPES = _by_name(
+    teacher.cifar10_resnet18,
+    teacher.cifar10_wideresnet34,
+    teacher.cifar100_wideresnet34,
+    teacher.tiny_imagenet_preactresnet34,
+    teacher.demo_resnet8,
+    teacher.demo_cnn,
+)
 STUDENT_RECIPES = _by_name(
     ferd.ferd_cifar10,
     ferd.ferd_cifar10_paper,
@@ -35,18 +42,29 @@ STUDENT_RECIPES = _by_name(
     ferd.ferd_lab_paper,
     ferd.ferd_demo,
     baselines.cmi_cifar10,
+    baselines.cmi_cifar100,
+    baselines.cmi_tiny_imagenet,
     baselines.cmi_lab,
     baselines.deepinv_cifar10,
+    baselines.deepinv_cifar100,
+    baselines.deepinv_tiny_imagenet,
     baselines.deepinv_lab,
     baselines.fast_cifar10,
+    baselines.fast_cifar100,
+    baselines.fast_tiny_imagenet,
     baselines.fast_lab,
     baselines.zskt_cifar10,
+    baselines.zskt_cifar100,
+    baselines.zskt_tiny_imagenet,
     baselines.zskt_lab,
     baselines.dfhl_cifar10,
     baselines.dfhl_cifar100,
+    baselines.dfhl_tiny_imagenet,
     baselines.dfhl_lab,
     baselines.dfhl_lab_hard,
     baselines.rslad_cifar10,
+    baselines.rslad_cifar100,
+    baselines.rslad_tiny_imagenet,
     baselines.rslad_lab,
 )
 

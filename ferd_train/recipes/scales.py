@@ -1,8 +1,9 @@
-"""The two scales of the baselines' recipes: at each, only the method differs."""
+"""The scales of the baselines' recipes: at each, only the method differs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -18,17 +19,33 @@ ATTACK_STEP = Fraction("0.025")
 STUDENT_ATTACK: Mapping[str, Any] = {"attack_steps": 4, "step_size": 2 * ATTACK_STEP}
 
 
-def cifar10_scale(synthesis: SynthesisRecipe) -> StudentRecipe:
-    """A baseline as in FERD's tables for CIFAR-10: RSLAD's loss, weights 5/6 clean, 1/6 attacked.
+@dataclass(frozen=True)
+class Tables:
+    """A baseline as in FERD's tables for a data set, with its smallest student.
 
-    Student as FERD's (arXiv 2509.20793): 220 epochs, batches of 256, 400 steps.
+    Student as FERD's (arXiv 2509.20793): 220 epochs of 400 steps; RSLAD's loss, weights 5/6 clean,
+    1/6 attacked.
     """
-    return StudentRecipe(
-        variant="none",
-        synthesis=synthesis,
-        reweighting=ReweightingRecipe(strategy="uniform"),
-        loss=RSLADRecipe(clean_weight=5 / 6, adversarial_weight=1 / 6),
-    )
+
+    arch: str
+    image_size: int
+    batch_size: int
+
+    def student(self, synthesis: SynthesisRecipe) -> StudentRecipe:
+        return StudentRecipe(
+            arch=self.arch,
+            image_size=self.image_size,
+            batch_size=self.batch_size,
+            variant="none",
+            synthesis=synthesis,
+            reweighting=ReweightingRecipe(strategy="uniform"),
+            loss=RSLADRecipe(clean_weight=5 / 6, adversarial_weight=1 / 6),
+        )
+
+
+CIFAR10 = Tables("resnet18", image_size=32, batch_size=256)
+CIFAR100 = Tables("resnet18", image_size=32, batch_size=512)
+TINY_IMAGENET = Tables("preactresnet18", image_size=64, batch_size=512)
 
 
 def laboratory(

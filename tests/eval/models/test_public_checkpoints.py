@@ -147,7 +147,7 @@ def test_the_registered_resnet20_is_the_same_network(average, shared, capsys):
     assert own["clean"] > 90
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 def test_a_certified_network_is_never_attacked_below_its_certificate(average):
     """Wong & Kolter 2018, Table 1: 65.47 % of the test set are certified at ε = 0.1."""
     name = "fashion_mnist_wong_kolter.pth"

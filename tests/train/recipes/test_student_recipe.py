@@ -13,7 +13,13 @@ from ferd_eval.errors import UserError
 from ferd_eval.models import build_architecture
 from ferd_train.config.recipe import flat, to_toml
 from ferd_train.losses.rslad import RSLADRecipe
-from ferd_train.recipes import STUDENT_RECIPES, find_student_recipe, find_teacher_recipe, summary
+from ferd_train.recipes import (
+    STUDENT_RECIPES,
+    find_student_recipe,
+    find_teacher_recipe,
+    made_for,
+    summary,
+)
 from ferd_train.recipes.student import StudentRecipe
 from ferd_train.recipes.variants import ABLATIONS, VARIANTS
 from tests.train.student_runs import TINY
@@ -271,6 +277,34 @@ def test_every_recipe_names_a_network_that_exists_and_says_what_it_is(name):
     else:
         assert (recipe.variant, recipe.ablation) == ("none", "none")
         assert recipe.reweighting.strategy == "uniform"
+
+
+METHODS_OF_TABLES = ("ferd", "zskt", "cmi", "deepinv", "fast", "dfhl", "rslad")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "arch", "size", "batch"),
+    [
+        ("cifar10", "resnet18", 32, 256),
+        ("cifar100", "resnet18", 32, 512),
+        ("tiny-imagenet", "preactresnet18", 64, 512),
+    ],
+)
+def test_every_method_of_the_papers_tables_has_a_recipe_for_each_data_set(
+    dataset, arch, size, batch
+):
+    for method in METHODS_OF_TABLES:
+        recipe = find_student_recipe(f"{method}-{dataset}")
+        assert made_for(f"{method}-{dataset}").name == dataset
+        assert (recipe.arch, recipe.image_size, recipe.eps) == (arch, size, Fraction(8, 255))
+        if method == "rslad":
+            assert recipe.synthesis.dataset == dataset
+        else:
+            assert recipe.batch_size == batch
+        if method not in ("rslad", "dfhl"):  # these keep their own students
+            assert (recipe.epochs, recipe.warmup, recipe.distillation.steps) == (220, 20, 400)
+        if method in ("zskt", "cmi", "deepinv", "fast"):
+            assert (recipe.loss.clean_weight, recipe.loss.adversarial_weight) == (5 / 6, 1 / 6)
 
 
 def test_every_field_can_be_set_by_its_dotted_name():

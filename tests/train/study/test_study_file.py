@@ -171,6 +171,27 @@ def test_the_laboratory_study_gives_all_methods_the_same_steps():
     assert {*steps[:-1]} == {steps[-1] // 3} == {1440}
 
 
+@pytest.mark.parametrize(
+    ("file", "dataset", "students"),
+    [
+        ("table1", "cifar10", ["resnet18", "mobilenetv2"]),
+        ("table2", "cifar100", ["resnet18", "mobilenetv2"]),
+        ("tiny", "tiny-imagenet", ["preactresnet18"]),
+    ],
+)
+def test_the_papers_tables_have_all_its_methods_and_students(file, dataset, students):
+    study = read_study(ROOT / f"studies/{file}.toml")
+    assert study.dataset == dataset
+    rows = [
+        (row.recipe.synthesis.method, row.recipe.variant, row.recipe.arch) for row in study.rows
+    ]
+    methods = [("ferd", "ferd"), ("ferd", "paper")]
+    methods += [(each, "none") for each in ("zskt", "cmi", "deepinv", "fast", "dfhl", "data")]
+    assert rows == [(*method, arch) for method in methods for arch in students]
+    assert {each.settings.attacks for each in study.evaluations} == {"paper"}
+    assert len(study.trials) == 1 + len(rows) * 3
+
+
 def test_the_grid_differs_in_images_and_losses_only():
     study = read_study(ROOT / "studies/grid.toml")
     cells = [(row.recipe.synthesis.method, row.recipe.loss.name) for row in study.rows]

@@ -102,7 +102,10 @@ def attack_tiny(attack, net=None, n=12, **options):
 # Verdicts
 
 
-@pytest.mark.parametrize(("batch_size", "iterations"), [(16, "short"), (60, "standard")])
+@pytest.mark.parametrize(
+    ("batch_size", "iterations"),
+    [(16, "short"), pytest.param(60, "standard", marks=pytest.mark.deep)],
+)
 def test_on_the_references_stream_each_stage_breaks_the_same_images(
     batch_size, iterations, request
 ):
@@ -478,7 +481,7 @@ def test_a_missing_package_is_one_line(ferd_eval, tmp_path, monkeypatch):
     assert "pip install --no-deps pyautoattack" in err
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 @pytest.mark.parametrize(("attacks", "engine"), [("aa", "autoattack"), ("aa-torchattacks", None)])
 def test_a_public_network_in_both_engines(
     attacks, engine, ferd_eval, shared, prepared, tmp_path, monkeypatch, capsys
