@@ -116,9 +116,8 @@ def download_dataset(info: DatasetInfo, folder: Path, split: Split) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         # torchvision prints; what this tool puts on standard output is its report.
         with redirect_stdout(sys.stderr):
-            getattr(source, info.downloader)(
-                root=str(folder), train=split == "train", download=True
-            )
+            which = {"split": split} if info.download_by_split else {"train": split == "train"}
+            getattr(source, info.downloader)(root=str(folder), download=True, **which)
     except (OSError, RuntimeError, ValueError, EOFError) as error:
         raise UserError(
             f"could not download {info.name} into {folder} ({message_of(error)}): check the "

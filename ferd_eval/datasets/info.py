@@ -52,6 +52,8 @@ class DatasetInfo:
     url: str  #: where to get it; empty for the user's own files
     layout: str  #: which files are looked for
     downloader: str = ""  #: ``torchvision.datasets``' class behind ``--download``; empty if none
+    #: Whether that class takes ``split="test"`` in place of ``train=False``.
+    download_by_split: bool = False
     class_names: tuple[str, ...] = ()  #: K names in label order; empty where the files decide
     #: Built-in groups of classes: grouping name → K group names, one per class.
     groupings: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)

@@ -7,16 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 
 from ferd_eval.datasets.cifar import CIFAR10, CIFAR100
+from ferd_eval.datasets.cifar101 import CIFAR101, CIFAR101_V4
 from ferd_eval.datasets.class_order import ClassOrder
 from ferd_eval.datasets.corruptions import CIFAR10_C, CIFAR100_C, IMAGENET_C
 from ferd_eval.datasets.data_folder import DataFolder, download_dataset
 from ferd_eval.datasets.demo import DEMO
+from ferd_eval.datasets.gtsrb import GTSRB
 from ferd_eval.datasets.image_folder import IMAGE_FOLDER
 from ferd_eval.datasets.info import DatasetInfo, OwnDataset, PackagedDataset, PublicDataset, Split
 from ferd_eval.datasets.labelled_images import LabelledImages
 from ferd_eval.datasets.mnist import FASHION_MNIST, MNIST
 from ferd_eval.datasets.npy import NPY
 from ferd_eval.datasets.npz import NPZ
+from ferd_eval.datasets.stl10 import STL10
+from ferd_eval.datasets.svhn import SVHN
 from ferd_eval.datasets.tiny_imagenet import TINY_IMAGENET
 from ferd_eval.errors import UserError, did_you_mean, listed, require_kind
 
@@ -29,6 +33,11 @@ DATASETS: dict[str, DatasetInfo] = {
         TINY_IMAGENET,
         FASHION_MNIST,
         MNIST,
+        CIFAR101,
+        CIFAR101_V4,
+        SVHN,
+        STL10,
+        GTSRB,
         CIFAR10_C,
         CIFAR100_C,
         IMAGENET_C,
@@ -112,6 +121,8 @@ def _is_named_by_user(info: DatasetInfo) -> bool:
 def _load_public(
     dataset: PublicDataset, folder: DataFolder, split: Split, download: bool
 ) -> LabelledImages:
+    if not any(layout.files(split) for layout in dataset.layouts):
+        raise UserError(f"data set {dataset.name} has no {split} images; take another for that.")
     found = folder.find(dataset, split)
     if found is None and download:
         download_dataset(dataset, folder.path, split)

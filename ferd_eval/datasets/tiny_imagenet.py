@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ferd_eval.datasets.image_folder import decode_images, image_files
+from ferd_eval.datasets.image_folder import decode_images, image_files, is_file_name
 from ferd_eval.datasets.info import Layout, PublicDataset, Split
 from ferd_eval.datasets.labelled_images import LabelledImages
 from ferd_eval.errors import UserError
@@ -67,7 +67,7 @@ def _annotated(annotations: Path) -> list[tuple[Path, str]]:
     listed = []
     for number, line in enumerate(_lines(annotations), start=1):
         match line.split("\t"):
-            case [name, wnid, *_] if re.fullmatch(_WNID, wnid) and _is_file_name(name):
+            case [name, wnid, *_] if re.fullmatch(_WNID, wnid) and is_file_name(name):
                 listed.append((name, wnid))
             case _:
                 raise UserError(
@@ -98,11 +98,6 @@ def _moved(val: Path, name: str, wnid: str) -> Path | None:
         if (folder / name).is_file():
             return folder / name
     return None
-
-
-def _is_file_name(name: str) -> bool:
-    """Whether it names something in the folder itself, and can."""
-    return Path(name).name == name and name.isprintable() and len(name) < 256
 
 
 def _sorted_into_folders(root: Path) -> list[tuple[Path, str]]:

@@ -83,9 +83,9 @@ def test_dataset(monkeypatch, tmp_path):
     dataset = added("dataset", written("dataset", monkeypatch))
     monkeypatch.setitem(registry("dataset").DATASETS, dataset.name, dataset)
     try_it("dataset", "load_dataset(")
-    (tmp_path / "stl10_binary" / "test_X.bin").write_bytes(b"short")
-    with pytest.raises(ferd_eval.UserError, match="5 bytes"):
-        ferd_eval.load_dataset("stl10", tmp_path)
+    (tmp_path / "semeion.data").write_bytes(b"0 1 1")
+    with pytest.raises(ferd_eval.UserError, match="3 values"):
+        ferd_eval.load_dataset("semeion", tmp_path)
 
 
 def test_metric(monkeypatch, tmp_path):

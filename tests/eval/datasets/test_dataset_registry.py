@@ -12,6 +12,7 @@ from ferd_eval.datasets import dataset_info, list_datasets, load_dataset
 
 RECORD = bytes([3]) + bytes(3072)
 PUBLIC = ("cifar10", "cifar100", "tiny-imagenet", "fashion-mnist", "mnist")
+MORE = ("cifar10.1", "cifar10.1-v4", "svhn", "stl10", "gtsrb")
 OWN = ("cifar10-c", "cifar100-c", "imagenet-c", "folder", "npz", "npy")
 
 
@@ -30,7 +31,7 @@ def put_idx(folder):
 
 def test_facts():
     facts = {info.name: info for info in list_datasets()}
-    assert list(facts) == [*PUBLIC, *OWN, "demo"]
+    assert list(facts) == [*PUBLIC, *MORE, *OWN, "demo"]
     eps = {name: float(info.default_eps) for name, info in facts.items()}
     grey = {"fashion-mnist": 0.1, "mnist": 0.3, "demo": 0.1}
     assert eps == {name: grey.get(name, 8 / 255) for name in facts}
@@ -52,8 +53,8 @@ def test_names_and_paths(refused, tmp_path):
         load_dataset("cifar1O")
     with refused("'Fashion_MNIST'", "Did you mean fashion-mnist?"):
         dataset_info("Fashion_MNIST")
-    with refused("'svhn'", "cifar10, cifar100, tiny-imagenet", "demo"):
-        load_dataset("svhn")
+    with refused("'usps'", "cifar10, cifar100, tiny-imagenet", "demo"):
+        load_dataset("usps")
     with refused("Did you mean npz:mine.npz?"):
         load_dataset("mine.npz")
     with refused(f"Did you mean folder:{tmp_path}?"):
