@@ -6,6 +6,7 @@ import io
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -128,14 +129,30 @@ def image_files(folder: Path) -> list[Path]:
     return [file for file in shown_files(folder) if file.suffix.lower() in SUFFIXES]
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """An image file's content inside another file."""
+
+    where: str  #: for messages
+    content: bytes | memoryview
+
+    def __str__(self) -> str:
+        return self.where
+
+
+Picture = Path | Encoded
+
+
 def decode_images(
-    paths: Sequence[Path],
+    paths: Sequence[Picture],
     *,
     size: tuple[int, int] | None = None,
     advice: str,
     resize: bool = False,
+    grey: bool = False,
 ) -> NDArray[np.uint8]:
-    """Decode images as RGB, shape (N, 3, H, W); greyscale ones get three equal channels.
+    """Decode images as RGB, shape (N, 3, H, W); greyscale ones get three equal channels, or with
+    `grey` all have one.
 
     All must have `size` (width, height), or that of the first image; with `resize` they are brought
     to it (bilinear, as torchvision resizes images of Pillow). One thread: two or four are no
@@ -145,27 +162,32 @@ def decode_images(
     or has another size, where the message ends in `advice`.
     """
     if size is None:
-        with _opened(paths[0]) as image:
+        with opened(paths[0]) as image:
             size = image.size
         model = f"{paths[0]} has {size[0]} x {size[1]}"
     else:
         model = f"expected are {size[0]} x {size[1]}"
     width, height = size
-    shape = (len(paths), 3, height, width)
+    shape = (len(paths), 1 if grey else 3, height, width)
     images_NCHW = room_for(shape, f"{len(paths)} images of {width} x {height} pixels")
     for pixels_CHW, path in zip(images_NCHW, paths, strict=True):
-        with _opened(path) as image:
+        with opened(path) as image:
             if image.size != size and not resize:
                 raise UserError(
                     f"{path} has {image.width} x {image.height} pixels, but {model}: {advice}"
                 )
-            pixels_CHW[:] = _rgb(image, path, size).transpose(2, 0, 1)
+            pixels = _pixels(image, path, size, "L" if grey else "RGB")
+            pixels_CHW[:] = pixels if grey else pixels.transpose(2, 0, 1)
     return images_NCHW
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """Open an image whose header is known to be harmless; nothing is decoded yet."""
+def opened(path: Picture, *, floats: bool = False) -> Iterator[Image.Image]:
+    """Open an image whose header is known to be harmless; nothing is decoded yet.
+
+    UserError: it is damaged or too large, or has more than 8 bits a channel; with `floats` it may
+    hold floating-point numbers.
+    """
     try:
         image = Image.open(_content(path), formats=_FORMATS)
     except UserError:
@@ -180,7 +202,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
                 f"{path} has {image.width} x {image.height} pixels, more than the {_MAX_PIXELS} "
                 "allowed; resize it."
             )
-        if image.mode.startswith(("I", "F")):
+        if image.mode.startswith(("I", "F")) and not (floats and image.mode == "F"):
             raise UserError(
                 f"{path} has more than 8 bits a channel (mode {image.mode}); convert it to 8 bits, "
                 "or put the images into an npz file as float32 in [0, 1]."
@@ -188,8 +210,10 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         yield image
 
 
-def _content(path: Path) -> io.BytesIO:
+def _content(path: Picture) -> io.BytesIO:
     """The file in memory, where no length in it can ask for more than there is."""
+    if isinstance(path, Encoded):
+        return io.BytesIO(path.content)
     if path.exists() and not path.is_file():  # a pipe would be waited for
         raise UserError(f"{path} is no file; remove it.")
     size = path.stat().st_size
@@ -201,9 +225,11 @@ def _content(path: Path) -> io.BytesIO:
         return io.BytesIO(stream.read(size))
 
 
-def _rgb(image: Image.Image, path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
+def _pixels(
+    image: Image.Image, path: Picture, size: tuple[int, int], mode: str
+) -> NDArray[np.uint8]:
     try:
-        made = image.convert("RGB")
+        made = image.convert(mode)
         return np.asarray(made if made.size == size else made.resize(size, _BILINEAR))
     except Exception as error:  # a decoder raises whatever its parser tripped over
         raise unreadable(path, error) from error

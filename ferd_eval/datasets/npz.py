@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ferd_eval.datasets.class_order import ClassOrder
 from ferd_eval.datasets.info import OwnDataset, Split
 from ferd_eval.datasets.labelled_images import LabelledImages
-from ferd_eval.datasets.stored_array import MAX_CLASSES, StoredArray, named_by
+from ferd_eval.datasets.stored_array import MAX_CLASSES, StoredArray, agreed_names, named_by
 from ferd_eval.errors import UserError
 from ferd_eval.io.npz import NpzArchive, open_npz
 
@@ -74,15 +74,7 @@ def _class_names(
 ) -> tuple[str, ...]:
     if "class_names" not in arrays.keys:
         return named_by(order, labels_N)
-    listed = order.of_numbers()
-    stored = _stored_names(arrays)
-    if listed != stored and sorted(listed) == sorted(stored):
-        k = next(k for k, name in enumerate(stored) if name != listed[k])
-        raise UserError(
-            f"class {k} is {listed[k]!r} in {order.source}, but {stored[k]!r} in class_names of "
-            f"{arrays.path}. Leave the list out, or correct it."
-        )
-    return listed or stored
+    return agreed_names(order, _stored_names(arrays), str(arrays.path))
 
 
 def _stored_names(arrays: NpzArchive) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from ferd_eval.datasets.corruptions import CIFAR10_C, CIFAR100_C, IMAGENET_C
 from ferd_eval.datasets.data_folder import DataFolder, download_dataset
 from ferd_eval.datasets.demo import DEMO
 from ferd_eval.datasets.gtsrb import GTSRB
+from ferd_eval.datasets.hugging_face import HUGGING_FACE
 from ferd_eval.datasets.image_folder import IMAGE_FOLDER
 from ferd_eval.datasets.info import DatasetInfo, OwnDataset, PackagedDataset, PublicDataset, Split
 from ferd_eval.datasets.labelled_images import LabelledImages
@@ -44,6 +45,7 @@ DATASETS: dict[str, DatasetInfo] = {
         IMAGE_FOLDER,
         NPZ,
         NPY,
+        HUGGING_FACE,
         DEMO,
     )
 }

@@ -118,3 +118,18 @@ def named_by(order: ClassOrder, labels_N: NDArray[np.int64]) -> tuple[str, ...]:
     if listed := order.of_numbers():
         return listed
     return tuple(str(label) for label in range(int(labels_N.max(initial=-1)) + 1))
+
+
+def agreed_names(order: ClassOrder, stored: tuple[str, ...], where: str) -> tuple[str, ...]:
+    """Classes as the user lists them, else as the file names them.
+
+    UserError: the list has the file's names in another order.
+    """
+    listed = order.of_numbers()
+    if listed != stored and sorted(listed) == sorted(stored):
+        k = next(k for k, name in enumerate(stored) if name != listed[k])
+        raise UserError(
+            f"class {k} is {listed[k]!r} in {order.source}, but {stored[k]!r} in class_names of "
+            f"{where}. Leave the list out, or correct it."
+        )
+    return listed or stored

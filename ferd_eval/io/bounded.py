@@ -83,7 +83,7 @@ def existing(path: Path) -> Path | None:
     return None
 
 
-def unreadable(path: Path, error: Exception) -> UserError:
+def unreadable(path: object, error: Exception) -> UserError:
     """Word an operating-system error about ``path``."""
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return UserError(f"cannot read {path}: {' '.join(reason.split())}.")

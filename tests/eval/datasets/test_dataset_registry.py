@@ -13,7 +13,7 @@ from ferd_eval.datasets import dataset_info, list_datasets, load_dataset
 RECORD = bytes([3]) + bytes(3072)
 PUBLIC = ("cifar10", "cifar100", "tiny-imagenet", "fashion-mnist", "mnist")
 MORE = ("cifar10.1", "cifar10.1-v4", "svhn", "stl10", "gtsrb")
-OWN = ("cifar10-c", "cifar100-c", "imagenet-c", "folder", "npz", "npy")
+OWN = ("cifar10-c", "cifar100-c", "imagenet-c", "folder", "npz", "npy", "hf")
 
 
 def put(path, content=RECORD):

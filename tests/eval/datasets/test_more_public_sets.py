@@ -160,9 +160,7 @@ def answers(folder, rows):
     columns = ("Filename", "Width", "Height", "Roi.X1", "Roi.Y1", "Roi.X2", "Roi.Y2")
     with (folder / "GT-final_test.csv").open("w", newline="") as file:
         writer = csv.writer(file, delimiter=";")
-        writer.writerow(
-            ["Filename", "Width", "Height", "Roi.X1", "Roi.Y1", "Roi.X2", "Roi.Y2", "ClassId"]
-        )
+        writer.writerow((*columns, "ClassId"))
         writer.writerows(rows)
 
 
