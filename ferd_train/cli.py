@@ -314,6 +314,62 @@ def tune(
 
 
 @app.command()
+def export(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CKPT", help="Any checkpoint ferd-eval loads.")
+    ],
+    format_: Annotated[str, typer.Option("--format", help="onnx, pt2 or torchscript.")],
+    out: Annotated[Path, typer.Option(help="The file; its record, FILE.json, lies beside it.")],
+    half: Annotated[bool, typer.Option("--half", help="Compute in float16.")] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Compute in 8-bit integers; onnx only.")
+    ] = False,
+    dataset: Annotated[
+        str, typer.Option(help="Check on its test images; for --int8 ranges are taken from others.")
+    ] = "demo",
+    classes: _Classes = None,
+    class_order: _ClassOrder = None,
+    data_dir: _DataDir = None,
+    download: _Download = False,
+    images: Annotated[int, typer.Option(help="Number of images to check on.")] = 256,
+    eps: Annotated[
+        str | None, typer.Option(help="L∞ radius, as 8/255; else that of the training or the set.")
+    ] = None,
+    key: Annotated[str | None, typer.Option(help="As ferd-eval score --key.")] = None,
+    arch: Annotated[str | None, typer.Option(help="As ferd-eval score --arch.")] = None,
+    model_file: Annotated[str | None, typer.Option(help="As ferd-eval score --model-file.")] = None,
+    normalize: Annotated[str, typer.Option(help="As ferd-eval score --normalize.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
+) -> None:
+    """Write a network for other runtimes, checked against the original.
+
+    Its normalisation is inside, and the batch size is open. Real images and PGD's go through both.
+    """
+    from ferd_train.distillation.run import ImageSource
+    from ferd_train.export.command import Exporting
+    from ferd_train.export.command import export as write
+
+    write(
+        Exporting(
+            checkpoint=checkpoint,
+            format=format_,
+            out=out,
+            half=half,
+            int8=int8,
+            dataset=dataset,
+            source=ImageSource(data_dir, download, classes, class_order),
+            images=images,
+            eps=eps,
+            key=key,
+            arch=arch,
+            model_file=model_file,
+            normalize=normalize,
+        ),
+        as_json=as_json,
+    )
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder of the student and its report.")] = Path(
         "reports/runs/ferd-demo"

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 
 from ferd_eval.attacks import Attack, PlannedAttack, plan_attacks
+from ferd_eval.attacks.registry import BLACK_BOX, PRESETS
 from ferd_eval.datasets import LabelledImages, list_datasets, load_dataset
-from ferd_eval.errors import UserError, brief
+from ferd_eval.errors import UserError, brief, listed
 from ferd_eval.evaluation.config import EvalConfig
 from ferd_eval.evaluation.evaluate import as_threats, require_own_names
 from ferd_eval.evaluation.model_checks import check_network, need_gradient, wrong_class_count
@@ -19,6 +20,7 @@ from ferd_eval.io.epsilon import parse_quantity
 from ferd_eval.models import Classifier, ModelFacts, build_classifier
 from ferd_eval.models.checkpoint.load import Checkpoint, load_checkpoint
 from ferd_eval.models.checkpoint.training_metadata import training_record
+from ferd_eval.models.onnx_network import OnnxNetwork
 from ferd_eval.results.class_groups import read_groups
 from ferd_eval.runtime.device import DeviceChoice
 from ferd_eval.runtime.plugins import load_user_code
@@ -83,6 +85,8 @@ def load_models(
         )
         if facts.num_classes is not None and facts.num_classes != data.num_classes:
             raise UserError(f"{checkpoint.path}: {wrong_class_count(facts.num_classes, data)}")
+        if isinstance(classifier.network, OnnxNetwork):
+            require_no_gradients(checkpoint, config, inputs.plan, data)
         models.append(LoadedModel(name, checkpoint, classifier, facts))
     by_gradient = need_gradient(inputs.plan, data)
     for model in models:
@@ -92,6 +96,25 @@ def load_models(
         except UserError as error:
             raise UserError(f"{model.checkpoint.path}: {error}") from error
     return models
+
+
+def require_no_gradients(
+    checkpoint: Checkpoint, config: EvalConfig, plan: Sequence[PlannedAttack], data: LabelledImages
+) -> None:
+    """UserError where a network in an ONNX file is asked for what only the original can give."""
+    if config.precision != "float32":
+        raise UserError(
+            f"{checkpoint.path} computes as it was exported; leave --precision {config.precision} "
+            "out."
+        )
+    needing = [each.id for each in plan if need_gradient([each], data)]
+    if needing:
+        work = ["clean", *(name for name, of in PRESETS.items() if of.access == (BLACK_BOX,))]
+        raise UserError(
+            f"{checkpoint.path}: {listed(needing, 9)} need gradients, which an ONNX file does not "
+            f"give. Without: --attacks {','.join(work)}; and images made from its checkpoint: "
+            "ferd-eval import."
+        )
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from ferd_eval.models.checkpoint.state_dict import MeanStd
 from ferd_eval.models.checkpoint.stored_networks import whole_parts
 from ferd_eval.models.classifier import Classifier
 from ferd_eval.models.normalization import Normalization, parse_normalization
+from ferd_eval.models.onnx_network import OnnxNetwork
 
 # RobustBench networks bring these constants themselves; its files may or may not repeat them.
 _OWN_CONSTANTS = re.compile(r"(.*\.)?(mu|sigma|mean|std)")
@@ -126,7 +127,7 @@ def build_classifier(
         decided_by += f", overruling the file's own layer {Normalization(*overruled)}"
     facts = replace(
         built.facts,
-        parameters=sum(p.numel() for p in built.network.parameters()),
+        parameters=built.facts.parameters or sum(p.numel() for p in built.network.parameters()),
         normalization=normalization,
         normalization_decided_by=decided_by,
     )
@@ -165,6 +166,8 @@ def _build(
 ) -> _Built:
     if arch is not None and model_file is not None:
         raise UserError("--arch and --model-file exclude each other; pass one.")
+    if checkpoint.program is not None:
+        return _run(checkpoint, checkpoint.program, arch or model_file, num_classes)
     sizes = {
         "num_classes": guess_num_classes(checkpoint.tensors) or num_classes,
         "in_channels": guess_in_channels(checkpoint.tensors),
@@ -198,6 +201,27 @@ def _build(
     # Measured 5 to 30 % faster than the default layout for every family; our own forward passes
     # accept it, which a user's `view` might not.
     return _Built(network.to(memory_format=torch.channels_last), facts)
+
+
+def _run(
+    checkpoint: Checkpoint, program: bytes, named: str | None, num_classes: int | None
+) -> _Built:
+    """The network that an ONNX file describes."""
+    if named is not None:
+        raise UserError(f"an ONNX file brings its architecture with it; leave {named} out.")
+    network = OnnxNetwork(program)
+    classes = network.num_classes or num_classes
+    if classes is None:
+        raise UserError("the file does not tell its number of classes; pass --dataset.")
+    weights = checkpoint.tensors.values()
+    facts = ModelFacts(
+        "onnx",
+        "the file says what to compute",
+        classes,
+        network.in_channels,
+        sum(t.numel() for t in weights if t.is_floating_point() or t.dtype == torch.int8),
+    )
+    return _Built(network, facts, normalizes_itself=True)
 
 
 def _caution(taken: Architecture) -> str:

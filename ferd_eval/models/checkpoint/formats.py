@@ -24,8 +24,11 @@ from ferd_eval.io.numpy_pickle import NUMPY_STAND_INS
 from ferd_eval.io.torch_pickle import require_modest
 
 Scalar = str | int | float | bool
-Format = Literal["torch-zip", "torch-legacy", "safetensors"]
+Format = Literal["torch-zip", "torch-legacy", "safetensors", "onnx"]
 
+#: How an ONNX file begins, which has no magic number: the version of its format, then a text or
+#: number of its head, or the graph.
+_ONNX_HEAD = re.compile(rb"\x08[\x01-\x7f][\x12\x1a\x22\x28\x32\x3a\x42]")
 _TORCH_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C.to_bytes(10, "little")
 #: Answered in place of what they name; nothing of them is imported or called.
 _STAND_INS = (*NUMPY_STAND_INS, *PYTHON_STAND_INS)
@@ -124,6 +127,8 @@ def sniff(path: Path, size: int) -> Format:
             f"is a plain pickle{named}, which is never opened because unpickling runs code; "
             "save model.state_dict() with torch.save or safetensors"
         )
+    if _ONNX_HEAD.match(head):
+        return "onnx"
     kinds = {
         b"\x1f\x8b": "gzip: unpack it first",
         b"\x89HDF": "HDF5 (Keras?): only PyTorch weights can be scored",
@@ -233,8 +238,9 @@ def _require_weights(names: Sequence[str]) -> None:
                 "the state_dict() of the network it was made from"
             )
         raise Refused(
-            "is a program of torch.export (.pt2), which is never run; its weights alone can be "
-            "read. If you trust the file",
+            "is a program of torch.export (.pt2), which is never run, since loading it unpickles; "
+            "score its checkpoint, or an ONNX file of it. Its weights alone can be read. If you "
+            "trust the file",
             _FROM_EXPORT,
         )
     if "constants.pkl" in last or any("/code/" in name for name in names):

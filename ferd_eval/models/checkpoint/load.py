@@ -1,12 +1,13 @@
 """Read a file of weights without ever running code from it.
 
 `load_checkpoint` accepts what the field really leaves on disk (torch zip archives, torch files from
-before 1.6, safetensors; bare state dicts and wrapped ones; ``module.`` and friends) and hands on
-one frozen type. What it took off and what it left out is recorded, so that a report can say so.
+before 1.6, safetensors, ONNX; bare state dicts and wrapped ones; ``module.`` and friends) and hands
+on one frozen type. What it took off and what it left out is recorded, so that a report can say so.
 """
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from ferd_eval.models.checkpoint.formats import (
     read_torch,
     sniff,
 )
+from ferd_eval.models.checkpoint.onnx_file import read_onnx
 from ferd_eval.models.checkpoint.state_dict import Cleaning, MeanStd
 from ferd_eval.models.checkpoint.stored_networks import (
     Role,
@@ -62,6 +64,8 @@ class Checkpoint:
     as_stored: Mapping[str, Tensor] = field(default_factory=dict)
     key: str = ""  #: which network of the file, as ``--key`` takes it; empty where there is one
     choice: str = ""  #: which networks there are, and why this was taken: a sentence, or empty
+    #: The whole ONNX file, which says itself what to compute with its weights; None of any other.
+    program: bytes | None = None
 
 
 def load_checkpoint(
@@ -104,6 +108,8 @@ def load_checkpoint(
 def _load(path: Path, role: Role, key: str | None) -> Checkpoint:
     size = check_file(path)
     format_ = sniff(path, size)
+    if format_ == "onnx":
+        return _load_onnx(path, size, role, key)
     content: object
     metadata: dict[str, Scalar] = {}
     if format_ == "safetensors":
@@ -135,4 +141,24 @@ def _load(path: Path, role: Role, key: str | None) -> Checkpoint:
         as_stored=MappingProxyType(cleaned.as_stored),
         key=choice.key,
         choice=choice.said,
+    )
+
+
+def _load_onnx(path: Path, size: int, role: Role, key: str | None) -> Checkpoint:
+    if role == "teacher":
+        raise Refused(
+            "is an ONNX file, which gives no gradients; distil from the checkpoint it was made of"
+        )
+    if key is not None:
+        raise Refused(f"is an ONNX file with one network; leave --key {key} out")
+    program, tensors, metadata = read_onnx(path)
+    return Checkpoint(
+        name=path.stem,
+        path=path,
+        sha256=hashlib.sha256(program).hexdigest(),
+        size=size,
+        format="onnx",
+        tensors=MappingProxyType(tensors),
+        metadata=MappingProxyType(metadata),
+        program=program,
     )
