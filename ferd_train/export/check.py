@@ -50,7 +50,7 @@ class Difference:
         apart_NK = (original_NK - exported_NK).abs()
         return cls(
             len(original_NK),
-            float(apart_NK.nan_to_num(torch.inf).max()),
+            float(apart_NK.nan_to_num(torch.inf, torch.inf).max()),
             float(original_NK.abs().max()),
             int((original_NK.argmax(1) != exported_NK.argmax(1)).sum()),
         )

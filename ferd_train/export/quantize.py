@@ -23,7 +23,8 @@ def quantize(program: bytes, x_NCHW: Tensor) -> bytes:
 
     Jacob et al., "Quantization and training of neural networks for efficient integer-arithmetic-
     only inference", CVPR 2018. Activations get the smallest and largest value seen on `x_NCHW`,
-    whose labels play no part.
+    whose labels play no part. Weights take 7 of the 8 bits: else products overflow on x86 without
+    VNNI, where that changed the class of 35 in 200 CIFAR-10 images in place of 14.
     """
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, quantize_static
@@ -39,7 +40,7 @@ def quantize(program: bytes, x_NCHW: Tensor) -> bytes:
     model = onnx.load_model_from_string(program)
     with TemporaryDirectory() as folder, _without_advice():
         made = Path(folder, "int8.onnx")
-        quantize_static(onnx.load_model_from_string(program), made, Images(), per_channel=True)
+        quantize_static(onnx.load_model_from_string(program), made, Images(), per_channel=True, reduce_range=True)
         quantized = onnx.load_model(made)
     del quantized.metadata_props[:]
     quantized.metadata_props.extend(model.metadata_props)

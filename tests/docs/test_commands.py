@@ -30,6 +30,7 @@ from ferd_eval.models import build_architecture, save_network
 from ferd_eval.report import as_run, write_report
 from ferd_eval.results.run_folder import find_runs
 from tests.conftest import ROOT
+from tests.onnx_files import random_linear
 from tests.docs.documents import DOCUMENTS, Command, code_block, commands
 
 APPS = {"ferd-eval": ferd_eval.cli.app, "ferd-train": ferd_train.cli.app}
@@ -235,7 +236,7 @@ def runs_here(command: Command) -> bool:
         return rest[0] != "demo"  # which has tests of its own, and takes half a minute
     if program == "ferd-train" and rest[0] == "study":
         return "studies/lab.toml" not in rest  # one of its methods needs many real images
-    return program == "ferd-train" and rest[0] in ("ls", "tune")
+    return program == "ferd-train" and rest[0] in ("ls", "tune", "export")
 
 
 #: Of commands that differ in their documents alone, one.
@@ -245,6 +246,9 @@ RUN = list({each.words: each for each in COMMANDS if runs_here(each)}.values())
 @pytest.mark.parametrize("command", RUN, ids=str)
 def test_every_command_of_ours_works_as_it_stands(command, finished, tmp_path, monkeypatch, capsys):
     words = [word for word in command.words[1:] if not word.startswith("[")]
+    for package in ("onnx", "onnxruntime", "onnxscript"):
+        if "onnx" in str(command):
+            pytest.importorskip(package, reason=f"{package} is not installed")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     side, count = {"study": (28, 12), "tune": (28, 40)}.get(words[0], (8, 12))
@@ -284,6 +288,11 @@ def _lay_out(words: list[str], finished: list[Path], folder: Path) -> None:
         elif word == "adv.pth":
             clean_NCHW = torch.from_numpy(data.images_NCHW) / 255
             torch.save({"adv_complete": (clean_NCHW - 4 / 255).clamp(min=0)}, path)
+        elif suffix == ".npz":
+            path.parent.mkdir(parents=True)
+            np.savez(path, images=data.images_NCHW)
+        elif suffix == ".onnx":
+            path.write_bytes(random_linear(10, data.image_shape)[2].SerializeToString())
         elif suffix in (".pt", ".pth", ".safetensors"):
             network(path, data, seed=len(word))
         elif suffix == ".toml":
