@@ -40,7 +40,13 @@ def quantize(program: bytes, x_NCHW: Tensor) -> bytes:
     model = onnx.load_model_from_string(program)
     with TemporaryDirectory() as folder, _without_advice():
         made = Path(folder, "int8.onnx")
-        quantize_static(onnx.load_model_from_string(program), made, Images(), per_channel=True, reduce_range=True)
+        quantize_static(
+            onnx.load_model_from_string(program),
+            made,
+            Images(),
+            per_channel=True,
+            reduce_range=True,
+        )
         quantized = onnx.load_model(made)
     del quantized.metadata_props[:]
     quantized.metadata_props.extend(model.metadata_props)

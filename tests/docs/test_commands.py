@@ -30,8 +30,8 @@ from ferd_eval.models import build_architecture, save_network
 from ferd_eval.report import as_run, write_report
 from ferd_eval.results.run_folder import find_runs
 from tests.conftest import ROOT
-from tests.onnx_files import random_linear
 from tests.docs.documents import DOCUMENTS, Command, code_block, commands
+from tests.onnx_files import random_linear
 
 APPS = {"ferd-eval": ferd_eval.cli.app, "ferd-train": ferd_train.cli.app}
 COMMANDS = [command for file in DOCUMENTS for command in commands(file)]
@@ -290,7 +290,7 @@ def _lay_out(words: list[str], finished: list[Path], folder: Path) -> None:
             torch.save({"adv_complete": (clean_NCHW - 4 / 255).clamp(min=0)}, path)
         elif suffix == ".npz":
             path.parent.mkdir(parents=True)
-            np.savez(path, images=data.images_NCHW)
+            np.savez(path, images=(data.images_NCHW / 255 - 4 / 255).clip(0).astype(np.float32))
         elif suffix == ".onnx":
             path.write_bytes(random_linear(10, data.image_shape)[2].SerializeToString())
         elif suffix in (".pt", ".pth", ".safetensors"):
