@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+#: An option about the LaTeX file alone.
+_latex_option = partial(typer.Option, rich_help_panel="The table for a paper: leaderboard.tex")
 
 
 def leaderboard(
@@ -25,6 +30,12 @@ def leaderboard(
     attacks: Annotated[
         str | None, typer.Option(help="Which attacks, in this order, with commas; default: all.")
     ] = None,
+    figures: Annotated[
+        str | None,
+        typer.Option(
+            help="Which figures, in this order: avg, worst, nsd, floor, with commas; default: all."
+        ),
+    ] = None,
     sort: Annotated[
         str | None,
         typer.Option(help="ATTACK.FIGURE such as pgd.worst (avg, worst, nsd, floor), name, given."),
@@ -34,16 +45,37 @@ def leaderboard(
         typer.Option("--group-seeds", help="Runs that differ in the training seed are one row."),
     ] = False,
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("reports/leaderboard"),
+    intervals: Annotated[
+        bool, _latex_option("--intervals/--no-intervals", help="Whether intervals stand in it.")
+    ] = True,
+    caption: Annotated[
+        str | None, _latex_option(help="Text, printed as it is; default: data, images and ε.")
+    ] = None,
+    label: Annotated[
+        str | None, _latex_option(help="For a reference to it, such as tab:robustness.")
+    ] = None,
+    transpose: Annotated[
+        bool, _latex_option("--transpose", help="Figures down, networks across.")
+    ] = False,
+    siunitx: Annotated[
+        bool, _latex_option("--siunitx", help="Columns of siunitx 3, aligned at the point.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    cite: Annotated[
+        bool, typer.Option("--cite", help="Print BibTeX of the attacks, data and figures used.")
+    ] = False,
 ) -> None:
     """Rank many runs in one table.
 
     The best is bold, the second underlined; ≈ marks ties inside the noise.
     """
+    from ferd_eval.cli.citations import print_citations
     from ferd_eval.datasets import list_datasets
     from ferd_eval.errors import UserError
     from ferd_eval.report.leaderboard import (
+        LatexStyle,
         leaderboard,
+        misfit,
         read_reported,
         record,
         render_terminal,
@@ -52,12 +84,27 @@ def leaderboard(
     from ferd_eval.report.leaderboard.read import read_scored_groups
     from ferd_eval.runtime.console import show
 
+    style = LatexStyle(intervals, caption, label, transpose, siunitx)
     published = None if reported is None else read_reported(reported)
     groups = read_scored_groups(runs, group_seeds=group_seeds)
-    ids = list(dict.fromkeys(filter(None, map(str.strip, (attacks or "").split(",")))))
+    ids, keys = _named(attacks), _named(figures)
     if attacks is not None and not ids:
         raise UserError("--attacks names no attack. Give some with commas, such as clean,pgd,aa.")
+    if figures is not None and not keys:
+        raise UserError("--figures names no figure. Give some with commas, such as avg,worst,nsd.")
     classes = {info.name: info.num_classes for info in list_datasets() if info.num_classes}
-    board = leaderboard(groups, published, attacks=ids, sort=sort, num_classes=classes)
-    page = write_leaderboard(out, board)[-1]
+    board = leaderboard(
+        groups, published, attacks=ids, figures=keys, sort=sort, num_classes=classes
+    )
+    page = write_leaderboard(out, board, style)[-1]
+    if style != LatexStyle() and (caution := misfit(board, style)):
+        print(caution, file=sys.stderr)
+    if cite:
+        print_citations([run.manifest for group in groups for run in group.runs])
+        return
     show(lambda: render_terminal(board), lambda: record(board), page, as_json=json)
+
+
+def _named(words: str | None) -> list[str]:
+    """What stands between the commas, each once."""
+    return list(dict.fromkeys(filter(None, map(str.strip, (words or "").split(",")))))

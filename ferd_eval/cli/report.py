@@ -21,15 +21,21 @@ def report(
         ),
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the scorecard as JSON.")] = False,
+    cite: Annotated[
+        bool, typer.Option("--cite", help="Print BibTeX of the attacks, data and figures used.")
+    ] = False,
 ) -> None:
     """Write the reports of a finished run again, from its outcomes."""
+    from ferd_eval.cli.citations import print_citations
     from ferd_eval.report import render_terminal, scorecards, view
     from ferd_eval.report.api import report_folder
     from ferd_eval.runtime.console import show
 
     runs, pages = report_folder(folder, groups, audit=audit)
     several = len(pages) > 1  # of many methods or evaluations; no one table or page is over all
-    if several and not json:
+    if cite:
+        print_citations([run.manifest for run in runs])
+    elif several and not json:
         print(*pages, sep="\n")
     else:
         show(

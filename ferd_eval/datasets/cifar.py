@@ -202,6 +202,7 @@ CIFAR10 = PublicDataset(
     url=f"{_URL}/cifar-10-binary.tar.gz",
     layout="cifar-10-batches-bin/test_batch.bin or cifar-10-batches-py/test_batch",
     downloader="CIFAR10",
+    cite=("krizhevsky2009learning",),
     class_names=CIFAR10_CLASSES,
     layouts=(
         Layout(

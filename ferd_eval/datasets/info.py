@@ -57,6 +57,7 @@ class DatasetInfo:
     class_names: tuple[str, ...] = ()  #: K names in label order; empty where the files decide
     #: Built-in groups of classes: grouping name → K group names, one per class.
     groupings: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+    cite: tuple[str, ...] = ()  #: keys in ``ferd_eval/report/references.bib``
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -131,6 +131,7 @@ MNIST = PublicDataset(
     url="https://ossci-datasets.s3.amazonaws.com/mnist/",
     layout="MNIST/raw/t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, .gz or not",
     downloader="MNIST",
+    cite=("lecun1998gradient",),
     class_names=tuple("0123456789"),
     layouts=(Layout(("MNIST/raw", "raw", "."), _TEST, _TRAIN),),
     read=read_mnist,
@@ -144,6 +145,7 @@ FASHION_MNIST = replace(
     url="https://github.com/zalandoresearch/fashion-mnist",
     layout="FashionMNIST/raw/t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, .gz or not",
     downloader="FashionMNIST",
+    cite=("xiao2017fashion",),
     class_names=FASHION_MNIST_CLASSES,
     layouts=(Layout(("FashionMNIST/raw", "raw", "."), _TEST, _TRAIN),),
 )

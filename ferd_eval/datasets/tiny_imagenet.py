@@ -156,6 +156,7 @@ TINY_IMAGENET = PublicDataset(
     licence="ImageNet terms: research, not commercial",
     url="http://cs231n.stanford.edu/tiny-imagenet-200.zip",
     layout="tiny-imagenet-200/{val/val_annotations.txt,val/images,train/<wnid>/images,words.txt}",
+    cite=("le2015tiny",),
     layouts=(
         Layout(
             ("tiny-imagenet-200", "."),

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_type_hints
 
+from ferd_eval.attacks.registry import ENGINES
 from ferd_eval.errors import UserError, did_you_mean
 from ferd_eval.io.toml import parse_toml
 
@@ -21,7 +22,6 @@ PRECISIONS = ("float32", "float64")
 #: For searches: the fastest by measurement, the network's own, and those of lower precision.
 AUTO, SINGLE = "auto", "fp32"
 SEARCH_PRECISIONS = (AUTO, SINGLE, "tf32", "bf16")
-ENGINES = ("native", "autoattack", "torchattacks")
 
 
 # Help that needs more than its option's line.

@@ -66,6 +66,7 @@ class Figure:
     board: tuple[str, str] | None = None  #: key and short heading on boards, pages and in studies
     in_papers: bool = False  #: whether papers print it, so that published rows give it
     compared: str = ""  #: heading in comparisons, which have its difference; they debias some
+    cite: tuple[str, ...] = ()  #: in ``ferd_eval/report/references.bib``, intervals too
     limit: bool = False  #: a confidence limit: of several seeds the least counts, unranked
     #: The limit of an audit that it, or the lower end of its interval, goes down to.
     open_end: Literal["average", "lowest", "floor"] | None = None
@@ -103,19 +104,19 @@ AVERAGE = Figure(
     lambda correct_K, n_K: float(correct_K.sum() / n_K.sum()),
     _average_interval, "holds the accuracy over all images like these",
     in_summary=True, board=("average", "Avg"), in_papers=True, compared="Average",
-    open_end="average",
+    cite=("wilson1927probable",), open_end="average",
 )  # fmt: skip
 WORST_CLASS = Figure(
     "worst_class", "Worst class", Unit.FRACTION, True, _of_accuracies(np.nanmin),
     worst_class_interval, "holds that of the class that truly is lowest, whichever it is",
     in_summary=True, board=(LOWEST, "Worst"), in_papers=True, compared="Worst class",
-    open_end="lowest",
+    cite=("xu2021robust", "yue2023revisiting", "clopper1934use"), open_end="lowest",
 )  # fmt: skip
 WORST_10PCT = Figure(
     "worst_10pct", "Worst 10 %", Unit.FRACTION, True, _of_accuracies(lowest_percent),
     lowest_percent_interval, "holds the mean of the tenth of the classes that truly is lowest",
     in_summary=True, board=(LOWEST, "Worst"), in_papers=True, compared="Worst 10 %",
-    open_end="lowest",
+    cite=("li2025ferd", "clopper1934use"), open_end="lowest",
 )  # fmt: skip
 
 #: Key → figure, in the order of every format.
@@ -130,11 +131,13 @@ FIGURES: dict[str, Figure] = {
             lambda correct_K, n_K: float(np.nanmin(clopper_pearson_lower(correct_K, n_K))),
             meaning="every class is at least this accurate, with 95 % confidence",
             in_summary=True, board=("floor", "Floor"), limit=True, open_end="floor",
+            cite=("clopper1934use",),
         ),
         Figure(
             "nsd", "NSD", Unit.RATIO, False, _of_accuracies(normalised_sd),
             meaning="SD divided by the mean; it falls whenever the mean rises",
             in_summary=True, board=("nsd", "NSD"), in_papers=True, compared="NSD (debiased)",
+            cite=("yue2023revisiting", "zhao2024improving", "li2025ferd"),
         ),
         Figure(
             "nsd_debiased", "NSD, debiased", Unit.RATIO, False,

@@ -55,6 +55,7 @@ DEMO = PackagedDataset(
     licence="MIT, Copyright (c) 2017 Zalando SE",
     url=FASHION_MNIST.url,
     layout="inside the package",
+    cite=FASHION_MNIST.cite,
     class_names=FASHION_MNIST_CLASSES,
     read=read_demo,
 )

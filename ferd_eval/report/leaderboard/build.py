@@ -42,6 +42,7 @@ def leaderboard(
     reported: ReportedTables | None = None,
     *,
     attacks: Sequence[str] | None = None,
+    figures: Sequence[str] = (),
     sort: str | None = None,
     num_classes: Mapping[str, int] | None = None,
 ) -> Leaderboard:
@@ -49,6 +50,7 @@ def leaderboard(
 
     Args:
         attacks: ids to show, in this order; default: all, those of the papers first.
+        figures: names of the figures to show, in this order, as `sort` takes them; default: all.
         sort: "ATTACK.FIGURE", a figure under the last attack that all rows met, "name" or "given";
             default: the lowest classes under that attack.
         num_classes: of data sets that have published rows only.
@@ -65,6 +67,7 @@ def leaderboard(
         if attack not in known:
             raise UserError(f"no run was scored under {attack!r}.{did_you_mean(attack, met)}")
     sort_attack, sort_figure = _read_sort(sort, known)
+    shown = _read_figures(figures)
     by_images: dict[tuple[str, ...], list[ScoredGroup]] = {}
     for group in groups:
         by_images.setdefault(group.images, []).append(group)
@@ -76,7 +79,7 @@ def leaderboard(
     for images, those in by_images.items():
         name = _dataset(those[0])
         beside = [row for row in published if row.dataset == name and below[name] == images]
-        board = _board(those, beside, source if beside else "", attacks)
+        board = _board(those, beside, source if beside else "", attacks, shown)
         boards.append(replace(board, rows=_sorted_rows(board, sort_attack, sort_figure)))
     # Data sets that no run was scored on have a table of published rows alone.
     for name in dict.fromkeys(row.dataset for row in published if row.dataset not in below):
@@ -94,6 +97,7 @@ def leaderboard(
                 reported=_reported_rows(own, columns),
                 source=source,
                 notes=notes((), (), (), source),
+                shown=shown,
             )
         )
     return Leaderboard(f"Leaderboard of {len(groups)} row{'s' * (len(groups) > 1)}", tuple(boards))
@@ -104,6 +108,7 @@ def _board(
     published: Sequence[Reported],
     source: str,
     attacks: Sequence[str] | None,
+    shown: tuple[str, ...],
 ) -> Board:
     first = groups[0].runs[0]
     figures = board_figures(len(first.class_names))
@@ -136,12 +141,13 @@ def _board(
         ),
         reported=_reported_rows(published, columns),
         source=source,
-        notes=notes(groups, columns, unaligned, source),
+        notes=notes(groups, columns, unaligned, source, shown or tuple(figures)),
         tables=(
             constants_of_columns(columns),
             origin_table(groups),
             *([doubts] if doubts.rows else []),
         ),
+        shown=shown,
     )
 
 
@@ -348,6 +354,20 @@ def _reported_rows(published: Sequence[Reported], columns: Sequence[Column]) -> 
     )
 
 
+def _figure_names() -> dict[str, str]:
+    """What a command may call a figure → its key."""
+    return {name: key for key in board_figures() for name in (short_heading(key).lower(), key)}
+
+
+def _read_figures(names: Sequence[str]) -> tuple[str, ...]:
+    """Keys of the figures named, each once; UserError where one is none."""
+    known = _figure_names()
+    for name in names:
+        if name.lower() not in known:
+            raise UserError(f"no figure is called {name!r}.{did_you_mean(name, known)}")
+    return tuple(dict.fromkeys(known[name.lower()] for name in names))
+
+
 def _read_sort(sort: str | None, attacks: Collection[str]) -> tuple[str, str]:
     """Attack (or empty) and figure of ``--sort``, of which ``name`` and ``given`` count as figures.
 
@@ -356,7 +376,7 @@ def _read_sort(sort: str | None, attacks: Collection[str]) -> tuple[str, str]:
     """
     if sort in ("name", "given"):
         return "", sort
-    figures = {name: key for key in board_figures() for name in (short_heading(key).lower(), key)}
+    figures = _figure_names()
     attack, dot, figure = (sort or LOWEST).rpartition(".")
     if figure.lower() not in figures or (dot and not attack):
         raise UserError(

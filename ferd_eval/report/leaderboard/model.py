@@ -143,6 +143,7 @@ class Board:
     Attributes:
         worst_figure: key of the figure of the lowest classes; empty where their number is unknown.
         source: of the published rows.
+        shown: keys of the figures asked for, in order; empty for all.
     """
 
     title: str
@@ -156,11 +157,13 @@ class Board:
     source: str = ""
     notes: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
+    shown: tuple[str, ...] = ()
 
     @property
     def figures(self) -> tuple[str, ...]:
         """Keys of the figures under each attack; published rows alone have those of papers."""
-        return tuple(board_figures() if self.rows else papers_figures())
+        known = tuple(board_figures() if self.rows else papers_figures())
+        return tuple(key for key in self.shown if key in known) or known
 
     def scores(self, row: Row) -> list[Score]:
         """Cells of a row, column by column."""

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from ferd_eval.errors import listed
 from ferd_eval.metrics.comparison.circumstances import circumstances, differing
 from ferd_eval.metrics.comparison.methods import FEWEST_SEEDS
-from ferd_eval.metrics.figures import WORST_10PCT, WORST_CLASS, lowest_figure
+from ferd_eval.metrics.figures import LOWEST, WORST_10PCT, WORST_CLASS, lowest_figure
 from ferd_eval.report.format import NOTHING, Cell, Table
 from ferd_eval.report.leaderboard.model import Column, ScoredGroup
 from ferd_eval.report.run.provenance import constants_table
 from ferd_eval.results.manifest import look_up
+
+#: How the note on intervals begins, which tables without intervals leave out.
+ABOUT_INTERVALS = "Intervals (95 %)"
 
 #: Names listed in a sentence; the rest are counted.
 _MOST_NAMES = 6
@@ -38,16 +41,18 @@ def notes(
     columns: Sequence[Column],
     unaligned: Sequence[str],
     source: str,
+    figures: Collection[str] = (),
 ) -> tuple[str, ...]:
     """Sentences under a board, those that every reader needs first.
 
     Args:
         unaligned: attacks whose rows were not scored on the same images.
         source: of published rows; empty without.
+        figures: keys of those shown, which alone are explained.
     """
     found: list[str] = []
     if groups:
-        found += _how_to_read(groups)
+        found += _how_to_read(groups, figures)
         found += _seeds(groups)
         found += _missing(groups, columns)
         found += _not_ranked(columns, unaligned)
@@ -60,7 +65,7 @@ def notes(
     return tuple(found)
 
 
-def _how_to_read(groups: Sequence[ScoredGroup]) -> Iterator[str]:
+def _how_to_read(groups: Sequence[ScoredGroup], figures: Collection[str]) -> Iterator[str]:
     sizes = [len(group.runs) for group in groups]
     lowest, truly_lowest = _LOWEST[lowest_figure(len(groups[0].runs[0].class_names))]
     ranked = (
@@ -70,21 +75,24 @@ def _how_to_read(groups: Sequence[ScoredGroup]) -> Iterator[str]:
         "many rows."
     )
     yield "Accuracy in per cent." + (ranked if len(groups) > 1 else "")
-    yield lowest
+    if LOWEST in figures:
+        yield lowest
     if 1 in sizes:
         yield (
-            "Intervals (95 %) beside the figures of one network are for other images like these; "
+            f"{ABOUT_INTERVALS} beside the figures of one network are for other images like these; "
             f"the one of the lowest is that of {truly_lowest}."
         )
-    of_seeds = "; of several seeds, every class of each of their networks"
-    yield (
-        "Floor: with 95 % confidence every class is right at least this often under the attack"
-        f"{of_seeds if max(sizes) > 1 else ''}."
-    )
-    yield (
-        "NSD: standard deviation over classes divided by their mean; it falls whenever the mean "
-        "rises."
-    )
+    if "floor" in figures:
+        of_seeds = "; of several seeds, every class of each of their networks"
+        yield (
+            "Floor: with 95 % confidence every class is right at least this often under the attack"
+            f"{of_seeds if max(sizes) > 1 else ''}."
+        )
+    if "nsd" in figures:
+        yield (
+            "NSD: standard deviation over classes divided by their mean; it falls whenever the "
+            "mean rises."
+        )
 
 
 def _seeds(groups: Sequence[ScoredGroup]) -> Iterator[str]:

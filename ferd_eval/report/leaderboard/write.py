@@ -11,6 +11,7 @@ from ferd_eval.io.json import to_json
 from ferd_eval.metrics.figures import LOWEST
 from ferd_eval.report import render
 from ferd_eval.report.format import FormattedValue
+from ferd_eval.report.leaderboard.latex import LatexStyle, lay_out, notes_under
 from ferd_eval.report.leaderboard.model import RULE, Board, Leaderboard, Row, Score
 from ferd_eval.report.render import CsvCell, csv_text
 
@@ -24,17 +25,24 @@ _CSV_COLUMNS = (
 )  # fmt: skip
 
 
-def write_leaderboard(folder: Path, board: Leaderboard) -> tuple[Path, ...]:
+def write_leaderboard(
+    folder: Path, board: Leaderboard, style: LatexStyle | None = None
+) -> tuple[Path, ...]:
     """Write ``leaderboard`` as .md, .csv, .tex, .json and .html, the last of which opens best.
+
+    Args:
+        style: of the .tex file; by default as wide as a page at most, with intervals.
 
     Raises:
         UserError: the folder cannot be written.
     """
     of: dict[str, Any] = {"board": board, "rule": RULE}
+    style = style or LatexStyle()
+    tables = [(each, lay_out(each, style), notes_under(each, style)) for each in board.boards]
     contents = {
         "leaderboard.md": render.text("leaderboard.md.j2", **of),
         "leaderboard.csv": csv_text(_CSV_COLUMNS, _csv_lines(board)),
-        "leaderboard.tex": render.text("leaderboard.tex.j2", **of),
+        "leaderboard.tex": render.text("leaderboard.tex.j2", tables=tables, style=style),
         "leaderboard.json": to_json(record(board)),
         "leaderboard.html": render.page("leaderboard.html.j2", **STYLE_AND_SCRIPT, **of),
     }

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from tests.eval.report.leaderboard.latex_table import read_tables
+
 
 @pytest.fixture
 def command(run_command: Any, tmp_path: Path, monkeypatch: Any) -> Any:
@@ -157,6 +159,49 @@ def test_attacks_and_sort_reach_the_table(command: Any, tmp_path: Path) -> None:
     assert averages == sorted(averages, reverse=True)
 
 
+def test_a_table_for_a_paper(command: Any, tmp_path: Path) -> None:
+    for seed in range(2):
+        saved(tmp_path / "s" / f"m{seed}", seed)
+    words = [
+        "--attacks",
+        "clean,pgd",
+        "--figures",
+        "avg,nsd",
+        "--no-intervals",
+        "--label",
+        "tab:r",
+        "--siunitx",
+    ]
+    status, _, err = command("s", *words, "--caption", "At 100 %")
+    assert (status, err) == (0, "")
+    (table,) = read_tables(Path("reports/leaderboard/leaderboard.tex").read_text("utf-8"))
+    assert (table.caption, table.label) == (r"At 100 \%", "tab:r")
+    card = {
+        row["name"]: row["scores"]
+        for row in json.loads(Path("reports/leaderboard/leaderboard.json").read_text("utf-8"))[
+            "tables"
+        ][0]["rows"]
+    }
+    for name, cells in table.cells().items():
+        ids = {"Clean": "clean", "PGD": "pgd"}
+        assert len(cells) == 4
+        for (title, figure), (text, _, _, sure) in cells.items():
+            assert text == card[name][ids[title]][figure]["printed"]
+            assert sure == ""
+
+
+def test_a_table_larger_than_a_page_is_said_if_it_was_asked_for(
+    command: Any, tmp_path: Path
+) -> None:
+    for seed in range(16):
+        saved(tmp_path / "s" / f"a-network-with-a-long-name-{seed}", seed)
+    assert command("s")[2] == ""
+    status, _, err = command("s", "--transpose")
+    assert status == 0
+    assert err.startswith("leaderboard.tex: a table is about ")
+    assert err.count("\n") == 1
+
+
 def spoil(folder: Path, **more: Any) -> None:
     file = folder / "manifest.json"
     manifest = json.loads(file.read_text("utf-8")) | more
@@ -176,6 +221,9 @@ def spoil(folder: Path, **more: Any) -> None:
         (["s", "--sort", "speed"], "--sort speed is no column"),
         (["s", "--attacks", "pdg"], "Did you mean pgd?"),
         (["s", "--attacks", ","], "--attacks names no attack"),
+        (["s", "--figures", "wurst"], "no figure is called 'wurst'. Did you mean worst?"),
+        (["s", "--figures", ","], "--figures names no figure"),
+        (["s", "--label", "a b"], "--label 'a b' would break the table"),
         (["s", "--reported", "paperr"], "cannot be read"),
     ],
 )
