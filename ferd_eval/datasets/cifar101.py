@@ -49,6 +49,7 @@ CIFAR101 = PublicDataset(
     default_eps=CIFAR10.default_eps,
     licence="no explicit licence; cite Recht et al. (2018)",
     url="https://github.com/modestyachts/CIFAR-10.1",
+    cite=("recht2018cifar",),
     layout="cifar10.1_v6_data.npy and cifar10.1_v6_labels.npy",
     class_names=CIFAR10.class_names,
     layouts=(_layout("v6"),),
@@ -58,6 +59,7 @@ CIFAR101_V4 = replace(
     CIFAR101,
     name="cifar10.1-v4",
     title="CIFAR-10.1 v4, the version of its paper",
+    cite=("recht2018cifar",),
     layout="cifar10.1_v4_data.npy and cifar10.1_v4_labels.npy",
     layouts=(_layout("v4"),),
 )

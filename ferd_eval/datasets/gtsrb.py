@@ -98,6 +98,7 @@ GTSRB = PublicDataset(
     default_eps=Fraction(8, 255),
     licence="free; cite Stallkamp et al. (2012)",
     url="https://benchmark.ini.rub.de/gtsrb_dataset.html",
+    cite=("stallkamp2012man",),
     layout="GTSRB/Final_Test/Images/*.ppm and GT-final_test.csv (train: GTSRB/Training/<class>/)",
     downloader="GTSRB",
     download_by_split=True,

@@ -69,6 +69,7 @@ STL10 = PublicDataset(
     default_eps=Fraction(8, 255),
     licence="no explicit licence; cite Coates et al. (2011)",
     url="https://cs.stanford.edu/~acoates/stl10/",
+    cite=("coates2011analysis",),
     layout="stl10_binary/test_X.bin and test_y.bin",
     downloader="STL10",
     download_by_split=True,

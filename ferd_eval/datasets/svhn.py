@@ -88,6 +88,7 @@ SVHN = PublicDataset(
     default_eps=Fraction(8, 255),
     licence="not commercial; cite Netzer et al. (2011)",
     url="http://ufldl.stanford.edu/housenumbers/",
+    cite=("netzer2011reading",),
     layout="test_32x32.mat (and train_32x32.mat)",
     downloader="SVHN",
     download_by_split=True,

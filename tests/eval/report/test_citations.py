@@ -18,7 +18,7 @@ DATASETS = {info.name: info.cite for info in list_datasets()}
 #: What nobody has to be cited for: no attack, the user's own data, and means and deviations.
 WITHOUT = {
     "attack": {"clean"},
-    "data set": {"folder", "npz"},
+    "data set": {"folder", "npz", "npy", "hf"},
     "figure": {"nsd_debiased", "nsd_ddof1", "sd", "sd_debiased", "gap", "gini"},
     "engine": {"native"},
 }
