@@ -20,6 +20,7 @@ from ferd_eval.cli.ls import ls
 from ferd_eval.cli.publish import publish
 from ferd_eval.cli.report import report
 from ferd_eval.cli.score import score
+from ferd_eval.cli.verify import verify
 from ferd_eval.runtime.command_line import run
 
 app = typer.Typer(
@@ -50,7 +51,8 @@ def _common(
 
 
 for command in (
-    score, demo, report, compare, import_, gate, leaderboard, publish, inspect, ls, corruptions,
+    score, demo, report, compare, import_, gate, verify, leaderboard, publish, inspect, ls,
+    corruptions,
 ):  # fmt: skip
     app.command(command.__name__.rstrip("_"))(command)
 

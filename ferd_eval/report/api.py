@@ -17,7 +17,7 @@ from ferd_eval.report import (
     write_report,
 )
 from ferd_eval.results.class_groups import read_groups
-from ferd_eval.results.outcomes import Outcomes
+from ferd_eval.results.outcomes import SUMS, Outcomes
 from ferd_eval.results.run_folder import find_runs
 
 #: Files of a complete report folder, beside the scorecards.
@@ -61,7 +61,7 @@ def _with_own_names(folders: Sequence[Path], runs: Sequence[Run]) -> list[Run]:
 
 def is_current(folder: Path, runs: Sequence[Run]) -> bool:
     """Whether every file of a report is there, and it is the report of these runs."""
-    if not all((folder / name).exists() for name in REPORT_FILES):
+    if not all((folder / name).exists() for name in (*REPORT_FILES, SUMS)):
         return False
     try:
         written = parse_json((folder / scorecard_file(runs)).read_text(encoding="utf-8"))

@@ -16,6 +16,7 @@ from ferd_eval.report import Run, as_run
 from ferd_eval.report.format import percent, percent_end
 from ferd_eval.report.run.text import headline_attack
 from ferd_eval.results.attack_id import eps_of
+from ferd_eval.results.digests import require_unaltered
 from ferd_eval.results.manifest import environment, look_up
 from ferd_eval.results.outcomes import Outcomes
 from ferd_eval.results.run_folder import find_runs
@@ -180,6 +181,7 @@ def _read(folder: Path) -> tuple[Outcomes, Run]:
         ) from reason
     if (status := outcomes.manifest.get("status")) != "finished":
         raise UserError(f"{folder} is not finished (status {status}). Repeat its score command.")
+    require_unaltered(folder)
     return outcomes, run
 
 

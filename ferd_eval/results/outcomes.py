@@ -24,6 +24,9 @@ from ferd_eval.results.schema import require_record
 #: File name of the table in a run's folder.
 OUTCOMES = "outcomes.parquet"
 
+#: File name of the digests of the folder's files (`ferd_eval.results.digests`).
+SUMS = "SHA256SUMS"
+
 #: Entry of a written manifest: SHA-256 of ``outcomes.parquet``.
 _DIGEST = "outcomes_sha256"
 
@@ -87,6 +90,7 @@ class Outcomes:
         """
         folder = Path(folder)
         make_folder(folder)
+        (folder / SUMS).unlink(missing_ok=True)  # those of other outcomes
         content = self.table.to_parquet(index=False)
         write_atomically(folder / OUTCOMES, content)
         record = {**self.manifest, _DIGEST: hashlib.sha256(content).hexdigest()}

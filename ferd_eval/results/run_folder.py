@@ -17,8 +17,9 @@ from ferd_eval.results.manifest import RECORD, look_up
 from ferd_eval.results.outcomes import OUTCOMES
 
 #: Files of a run, finished or stopped; its record, `RECORD`, is written first.
-_OWN_FILES = re.compile(
+OWN_FILES = re.compile(
     r"units|adversarial|outcomes\.parquet|scorecards?\.json|report(_wide)?\.\w+|audit\.\w+"
+    r"|SHA256SUMS(\.sig)?"
 )
 
 
@@ -33,7 +34,7 @@ def require_own_folder(folder: Path, runs: Sequence[str] = ()) -> None:
         ours = (folder / RECORD).exists() or any(folder.glob(f"*/{RECORD}"))
     except OSError:
         return  # there is nothing yet, or what is wrong has its own message
-    foreign = [name for name in names if not (name in runs or _OWN_FILES.fullmatch(name))]
+    foreign = [name for name in names if not (name in runs or OWN_FILES.fullmatch(name))]
     if foreign and not ours:
         raise UserError(
             f"{folder} holds files that are not of a run ({listed(foreign, 3)}). "

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from ferd_eval.errors import UserError
+from ferd_eval.results.digests import require_unaltered
 from ferd_eval.results.manifest import RECORD, look_up
 from ferd_eval.results.outcomes import Outcomes
 from ferd_eval.results.run_folder import find_runs, seed_of, to_type
@@ -91,6 +92,7 @@ def read_run_group(folders: Sequence[Path], word: str) -> RunGroup:
     runs = tuple(Outcomes.load(folder) for folder in folders)
     for folder, run in zip(folders, runs, strict=True):
         _require_finished(folder, run)
+        require_unaltered(folder)
     group = RunGroup(_name(folders, runs), tuple(folders), runs)
     _require_one_method(group, word)
     return group

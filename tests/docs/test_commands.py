@@ -37,7 +37,7 @@ APPS = {"ferd-eval": ferd_eval.cli.app, "ferd-train": ferd_train.cli.app}
 COMMANDS = [command for file in DOCUMENTS for command in commands(file)]
 
 #: Exit status of a command that works, where it may be another than 0.
-ALSO_FINE = {"gate": (1,), "publish": (1,)}
+ALSO_FINE = {"gate": (1,), "publish": (1,), "verify": (1,)}
 
 #: A word that stands for something of the reader's.
 PLACEHOLDER = re.compile(r"(\$?[A-Z_]{1,12}|…)(\.\.\.)?")
@@ -206,7 +206,7 @@ def read_by_the_shell(words: list[str], whole: bool) -> None:
 OTHERS = {
     "torchrun": read_by_torchrun, "pip": read_by_pip, "python": read_by_python,
     "python3": read_by_python, "srun": read_by_slurm, "ray": read_by_ray,
-    "sleep": read_by_the_shell, "export": read_by_the_shell,
+    "sleep": read_by_the_shell, "export": read_by_the_shell, "ssh-keygen": read_by_the_shell,
     "ferd-eval": read_by_ours, "ferd-train": read_by_ours,
 }  # fmt: skip
 
@@ -300,7 +300,7 @@ def _lay_out(words: list[str], finished: list[Path], folder: Path) -> None:
         elif ".py:" in word:
             file = ROOT / "docs" / "contributing" / "attack.md"
             (folder / word.partition(":")[0]).write_text(code_block(file, "python", "class Mo"))
-        elif words[0] in ("compare", "gate", "leaderboard", "report") and (
+        elif words[0] in ("compare", "gate", "leaderboard", "report", "verify") and (
             "/" in word or PLACEHOLDER.fullmatch(word)
         ):
             shutil.copytree(next(runs), path)

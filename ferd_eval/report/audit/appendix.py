@@ -22,7 +22,9 @@ from ferd_eval.report.run.model import Run
 from ferd_eval.report.run.provenance import constants_table, cost_table
 from ferd_eval.report.run.text import headline_attack
 from ferd_eval.results.attack_id import family_of
+from ferd_eval.results.digests import digests, write_sums, writer
 from ferd_eval.results.manifest import look_up
+from ferd_eval.results.outcomes import SUMS
 
 NO_ADVICE = (
     "This appendix collects evidence. It is no legal advice and no conformity assessment, and no "
@@ -95,22 +97,35 @@ def write_appendix(folder: Path, run: Run) -> tuple[Path, ...]:
     """Write ``audit.md``, ``audit.html`` and ``audit.json`` of one run into its folder.
 
     Returns:
-        The files written.
+        The files of the appendix.
 
     Raises:
         UserError: the folder cannot be written.
     """
-    sections, data = _content(run)
+    contents = appendix_pages(run, digests(folder))
+    (folder / SUMS).unlink(missing_ok=True)
+    written = write_texts(folder, contents)
+    write_sums(folder)
+    return written
+
+
+def appendix_pages(run: Run, files: Mapping[str, str]) -> dict[str, str]:
+    """The appendix of one run: file → content.
+
+    Args:
+        files: file of the run → SHA-256; the appendix itself is left out.
+    """
+    files = {name: digest for name, digest in files.items() if not name.startswith("audit.")}
+    sections, data = _content(run, files)
     of: dict[str, Any] = {"title": f"Audit appendix: {run.name}", "sections": sections}
-    contents = {
+    return {
         "audit.md": render.text("audit.md.j2", **of),
         "audit.html": render.page("audit.html.j2", styles=("report.css",), **of),
         "audit.json": to_json(data),
     }
-    return write_texts(folder, contents)
 
 
-def _content(run: Run) -> tuple[list[Section], Mapping[str, Any]]:
+def _content(run: Run, files: Mapping[str, str]) -> tuple[list[Section], Mapping[str, Any]]:
     """What Markdown and HTML print, and the same for programs, in plain JSON types."""
     card, manifest = run.scorecard, run.manifest
     places = {**IDENTITY, **_OPTIONAL}
@@ -155,6 +170,7 @@ def _content(run: Run) -> tuple[list[Section], Mapping[str, Any]]:
         Section("Threat model", (threat,), tables=(constants_table(constants),)),
         Section("What was measured", tables=tuple(filter(None, measured))),
         Section("Figures", tables=(_figures_table(card),)),
+        *([_files_section(files)] if files else []),
         Section("Whether the attacks can be trusted", points=trusted),
         Section("What was not measured", points=missing),
         Section("Limits", points=_LIMITS),
@@ -162,6 +178,7 @@ def _content(run: Run) -> tuple[list[Section], Mapping[str, Any]]:
     ]
     return sections, {
         "run": run.name,
+        "written_by": writer(),
         "statement": NO_ADVICE,
         "threat_model": threat,
         "attacks": constants,
@@ -169,6 +186,7 @@ def _content(run: Run) -> tuple[list[Section], Mapping[str, Any]]:
         "unknown": unknown,
         "images_per_class": n_K,
         "cost": manifest.get("cost") or {},
+        "files": files,
         "figures": {attack: _figures(scores) for attack, scores in card.attacks.items()},
         "checks": [
             dict(zip(("name", "status", "statement"), each, strict=True)) for each in checks
@@ -177,6 +195,16 @@ def _content(run: Run) -> tuple[list[Section], Mapping[str, Any]]:
         "limits": _LIMITS,
         "crosswalk": crossings,
     }
+
+
+def _files_section(files: Mapping[str, str]) -> Section:
+    rows = ({"File": name, "SHA-256": digest} for name, digest in files.items())
+    said = (
+        "The files of this run when this appendix was written. Checkpoint and data have their "
+        f"digests under Identity. {SUMS} in the folder lists these files and this appendix: "
+        f"sha256sum -c {SUMS} checks them, ferd-eval verify recomputes the figures, too."
+    )
+    return Section("Files", (said,), tables=(Table.of("Files", rows),))
 
 
 def threat_model(card: Scorecard, manifest: Mapping[str, Any]) -> str:

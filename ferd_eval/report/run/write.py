@@ -15,7 +15,8 @@ from ferd_eval.report.run.build import view
 from ferd_eval.report.run.csv import long_csv, wide_csv
 from ferd_eval.report.run.html import page
 from ferd_eval.report.run.model import Run, as_run
-from ferd_eval.results.outcomes import Outcomes
+from ferd_eval.results.digests import write_sums
+from ferd_eval.results.outcomes import SUMS, Outcomes
 
 #: One run, several, or several by name.
 Results = Outcomes | Run | Sequence[Outcomes | Run] | Mapping[str, Outcomes]
@@ -25,7 +26,7 @@ _SCORECARD_FILES = ("scorecard.json", "scorecards.json")
 
 
 def write_report(folder: Path | str | Results, runs: Results | Path | str) -> tuple[Path, ...]:
-    """Write ``scorecard.json``, ``report.md``, both CSV files and ``report.html``.
+    """Write ``scorecard.json``, ``report.md``, both CSV files, ``report.html`` and ``SHA256SUMS``.
 
     With several runs each file compares them, and ``scorecards.json`` in place of
     ``scorecard.json`` holds ``{"runs": {name: scorecard}}``.
@@ -35,7 +36,7 @@ def write_report(folder: Path | str | Results, runs: Results | Path | str) -> tu
         runs: one `Outcomes` or `Run`, several in a sequence, or ``{name: Outcomes}``.
 
     Returns:
-        The files written.
+        The files of the report.
 
     Raises:
         UserError: the folder cannot be written, or `runs` is empty, something else, or has a
@@ -46,19 +47,28 @@ def write_report(folder: Path | str | Results, runs: Results | Path | str) -> tu
     if not isinstance(folder, str | Path):
         raise UserError(f"the folder of a report is of type {type(folder).__name__}; give a path.")
     folder, runs = Path(folder), _as_runs(runs)
-    rendered = view(runs)
     contents = {
         scorecard_file(runs): _rows_on_lines(to_json(scorecards(runs))),
+        **report_pages(runs),
+    }
+    make_folder(folder)
+    (folder / SUMS).unlink(missing_ok=True)
+    written = write_texts(folder, contents)
+    # A folder of one run that has become one of several keeps no figures of the one.
+    (folder / _SCORECARD_FILES[len(runs) == 1]).unlink(missing_ok=True)
+    write_sums(folder)
+    return written
+
+
+def report_pages(runs: Sequence[Run]) -> dict[str, str]:
+    """The report of one run or several, without the scorecards: file → content."""
+    rendered = view(runs)
+    return {
         "report.md": render.text("report.md.j2", view=rendered),
         "report.csv": long_csv(rendered),
         "report_wide.csv": wide_csv(rendered),
         "report.html": page(rendered),
     }
-    make_folder(folder)
-    written = write_texts(folder, contents)
-    # A folder of one run that has become one of several keeps no figures of the one.
-    (folder / _SCORECARD_FILES[len(runs) == 1]).unlink(missing_ok=True)
-    return written
 
 
 def _as_runs(results: object) -> tuple[Run, ...]:
@@ -89,7 +99,7 @@ def _named(name: str, result: object) -> Run:
     )
 
 
-def scorecard_file(runs: Sequence[Run]) -> str:
+def scorecard_file(runs: Sequence[object]) -> str:
     """Name of the file that `scorecards` is written to."""
     return _SCORECARD_FILES[len(runs) > 1]
 

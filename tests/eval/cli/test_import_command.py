@@ -70,7 +70,7 @@ def card_of(folder: object) -> dict:
 
 REPORTS = {
     "outcomes.parquet", "manifest.json", "scorecard.json", "report.md", "report.csv",
-    "report_wide.csv", "report.html",
+    "report_wide.csv", "report.html", "SHA256SUMS",
 }  # fmt: skip
 
 

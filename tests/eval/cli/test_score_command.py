@@ -178,7 +178,7 @@ def test_the_last_line_is_the_reports_path(here, ferd_eval):
     assert out.splitlines()[-1] == "run/report.html"
     assert {file.name for file in Path("run").iterdir()} == {
         "outcomes.parquet", "manifest.json", "scorecard.json", "report.md", "report.csv",
-        "report_wide.csv", "report.html",
+        "report_wide.csv", "report.html", "SHA256SUMS",
     }  # fmt: skip
     assert len(err.splitlines()) == 3  # one line a unit
     assert all("tiny" in line for line in err.splitlines())
