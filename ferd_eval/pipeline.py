@@ -42,7 +42,7 @@ from ferd_eval.results.outcomes import ATTACK_ID, Outcomes
 from ferd_eval.results.run_folder import require_own_folder
 from ferd_eval.runtime.console import console, show
 from ferd_eval.runtime.device import DeviceChoice, choose_device
-from ferd_eval.runtime.progress import Bar, Lines, duration
+from ferd_eval.runtime.progress import duration, shown_on
 from ferd_eval.runtime.signals import stopping_after
 
 #: Parent of the default run folders.
@@ -198,7 +198,7 @@ def score_checkpoints(
 
     with ExitStack() as stack:
         screen = console(stderr=True)
-        reporter = stack.enter_context(Bar(screen)) if screen.is_terminal else Lines(screen)
+        reporter = stack.enter_context(shown_on(screen))
         for caution in data.cautions:
             reporter.note(f"warning: {caution}")
         for folder in dict.fromkeys([root, *work.folders]):

@@ -38,17 +38,21 @@ def compare(
 
     One verdict, and every difference with its interval.
     """
+    from ferd_eval import commands
     from ferd_eval.report.comparison.build import comparison_view
-    from ferd_eval.report.comparison.compare import ComparisonRequest, compare_runs
+    from ferd_eval.report.comparison.compare import default_folder
     from ferd_eval.report.comparison.terminal import render_comparison
-    from ferd_eval.report.comparison.write import record
+    from ferd_eval.report.comparison.write import record, write_comparison
     from ferd_eval.runtime.console import show
 
-    asked = ComparisonRequest(a, b, reference, attack, margin, out, pair_seeds)
-    report, page = compare_runs(asked)
+    report = commands.compare(
+        a, b, reference=reference, attack=attack, margin=margin, pair_seeds=pair_seeds
+    )
+    folder = out or default_folder(report)
+    write_comparison(folder, report)
     show(
         lambda: render_comparison(comparison_view(report)),
         lambda: record(report),
-        page,
+        folder / "compare.html",
         as_json=json,
     )

@@ -81,28 +81,16 @@ def import_(
         import_images(files, checkpoint, config, attack, command=command, as_json=json)
         return
     _refuse(flags, "go with adversarial images: give --checkpoint too")
-    if dataset is not None and classes is not None:
-        raise UserError("--dataset and --classes both name the classes; give one of them.")
 
-    from rich.text import Text
+    from ferd_eval.commands import import_predictions
+    from ferd_eval.report import as_run, render_terminal, scorecards, view
+    from ferd_eval.runtime.console import show
 
-    from ferd_eval.io.lock import sole_user
-    from ferd_eval.report import as_run, render_terminal, scorecards, view, write_report
-    from ferd_eval.results.imported_run import PredictionSource, require_room
-    from ferd_eval.runtime.console import console, show
-
-    source = PredictionSource.of(files, attack)
-    known, class_names, said = _classes(dataset, classes, source.record.get("dataset"))
-    outcomes, notes = source.imported(
-        out, name=name, dataset=known, class_names=class_names, eps=eps, command=command
-    )
-    run = as_run(outcomes.manifest["checkpoint"]["name"], outcomes)  # checks before it writes
-    require_room(out, outcomes.manifest)
-    for note in [*said, *notes]:
-        console(stderr=True).print(Text(note), soft_wrap=True)
-    with sole_user(out):
-        outcomes.save(out)
-        write_report(out, [run])
+    outcomes = import_predictions(
+        files, out, attack=attack, eps=eps, dataset=dataset, classes=classes, name=name,
+        command=command,
+    )  # fmt: skip
+    run = as_run(outcomes.manifest["checkpoint"]["name"], outcomes)
     show(
         lambda: render_terminal(view([run])),
         lambda: scorecards([run]),
@@ -116,34 +104,3 @@ def _refuse(options: Mapping[str, Any], why: str) -> None:
     given = [flag(name) for name, value in options.items() if value is not None]
     if given:
         raise UserError(f"{', '.join(given)} {why}.")
-
-
-def _classes(
-    dataset: str | None, classes: str | None, recorded: Mapping[str, Any] | None
-) -> tuple[dict[str, Any], tuple[str, ...] | None, list[str]]:
-    """The record of the data set, its class names, and notes; `recorded` comes first."""
-    from ferd_eval.datasets import dataset_info
-    from ferd_eval.datasets.class_order import ClassOrder
-    from ferd_eval.results.outcomes import OUTCOMES
-
-    if recorded is not None:
-        if (said := dataset or classes) and said != recorded.get("name"):
-            option = "--dataset" if dataset else "--classes"
-            raise UserError(
-                f"{option} is {said}, but the manifest beside {OUTCOMES} says "
-                f"{recorded.get('name')} and names its classes. Leave {option} out."
-            )
-        return dict(recorded), tuple(recorded["class_names"]), []
-    if classes is not None:
-        return {}, ClassOrder.chosen(classes, None).of_numbers(), []
-    if dataset is None:
-        return {}, None, []
-    info = dataset_info(dataset)
-    if info.num_classes is None:
-        raise UserError(f"the classes of {dataset} are in its files. Name them with --classes.")
-    groupings = {name: list(groups) for name, groups in info.groupings.items()}
-    named = {"name": info.name, "groupings": groupings}
-    if info.class_names:
-        return named, info.class_names, []
-    numbers = tuple(map(str, range(info.num_classes)))
-    return named, numbers, [f"the class names of {info.name} are in its files: numbers are shown"]

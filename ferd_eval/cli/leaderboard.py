@@ -69,42 +69,28 @@ def leaderboard(
 
     The best is bold, the second underlined; ≈ marks ties inside the noise.
     """
+    from ferd_eval import commands
     from ferd_eval.cli.citations import print_citations
-    from ferd_eval.datasets import list_datasets
-    from ferd_eval.errors import UserError
-    from ferd_eval.report.leaderboard import (
-        LatexStyle,
-        leaderboard,
-        misfit,
-        read_reported,
-        record,
-        render_terminal,
-        write_leaderboard,
-    )
+    from ferd_eval.report.leaderboard import LatexStyle, misfit, record, render_terminal
     from ferd_eval.report.leaderboard.read import read_scored_groups
     from ferd_eval.runtime.console import show
 
     style = LatexStyle(intervals, caption, label, transpose, siunitx)
-    published = None if reported is None else read_reported(reported)
-    groups = read_scored_groups(runs, group_seeds=group_seeds)
-    ids, keys = _named(attacks), _named(figures)
-    if attacks is not None and not ids:
-        raise UserError("--attacks names no attack. Give some with commas, such as clean,pgd,aa.")
-    if figures is not None and not keys:
-        raise UserError("--figures names no figure. Give some with commas, such as avg,worst,nsd.")
-    classes = {info.name: info.num_classes for info in list_datasets() if info.num_classes}
-    board = leaderboard(
-        groups, published, attacks=ids, figures=keys, sort=sort, num_classes=classes
+    board = commands.leaderboard(
+        runs,
+        reported=reported,
+        attacks=attacks,
+        figures=figures,
+        sort=sort,
+        group_seeds=group_seeds,
+        style=style,
+        out=out,
     )
-    page = write_leaderboard(out, board, style)[-1]
     if style != LatexStyle() and (caution := misfit(board, style)):
         print(caution, file=sys.stderr)
     if cite:
+        groups = read_scored_groups(runs, group_seeds=group_seeds)
         print_citations([run.manifest for group in groups for run in group.runs])
         return
+    page = out / "leaderboard.html"
     show(lambda: render_terminal(board), lambda: record(board), page, as_json=json)
-
-
-def _named(words: str | None) -> list[str]:
-    """What stands between the commas, each once."""
-    return list(dict.fromkeys(filter(None, map(str.strip, (words or "").split(",")))))

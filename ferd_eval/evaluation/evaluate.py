@@ -28,15 +28,20 @@ from ferd_eval.datasets import LabelledImages, load_dataset
 from ferd_eval.errors import UserError, require_kind
 from ferd_eval.evaluation.config import EvalConfig
 from ferd_eval.evaluation.execution.executor import Executor, SerialExecutor, carry_out
-from ferd_eval.evaluation.model_checks import probe
+from ferd_eval.evaluation.model_checks import probe, try_readings
 from ferd_eval.evaluation.run import EvalRun
 from ferd_eval.evaluation.shards import file_name
 from ferd_eval.io.epsilon import format_quantity, parse_quantity
 from ferd_eval.io.lock import sole_user
 from ferd_eval.models import ModelFacts
+from ferd_eval.models.checkpoint.load import load_checkpoint
+from ferd_eval.models.file_classifier import FileClassifier
+from ferd_eval.results.class_groups import read_groups
+from ferd_eval.results.manifest import read_manifest
 from ferd_eval.results.outcomes import ATTACK_ID, Outcomes
+from ferd_eval.runtime.console import console
 from ferd_eval.runtime.device import DeviceChoice, choose_device, exact_arithmetic
-from ferd_eval.runtime.progress import ProgressReporter
+from ferd_eval.runtime.progress import ProgressReporter, shown_on
 
 
 def score(
@@ -54,6 +59,11 @@ def score(
     save_adv: bool = False,
     search_precision: str = "auto",
     fold_batchnorm: bool = True,
+    engine: str = "native",
+    limit: int | None = None,
+    per_class: int | None = None,
+    groups: str | None = None,
+    progress: bool = False,
     facts: Mapping[str, Any] | None = None,
     reporter: ProgressReporter | None = None,
     attack_plan: Sequence[PlannedAttack] | None = None,
@@ -63,8 +73,8 @@ def score(
 
     Args:
         model: any module that maps images in [0, 1], B×C×H×W, to logits B×K; normalisation, if
-            any, is inside it. It is left as it was: mode, gradients, buffers. The pair that
-            `build_classifier` returns puts its facts into the manifest.
+            any, is inside it. It is left as it was: mode, gradients, buffers. What
+            `load_classifier` or `build_classifier` returns puts its facts into the manifest.
         dataset: a loaded set, a name for `load_dataset`, or a pair of tensors (images, labels).
         attacks: names (``"clean,fgsm,pgd,cw"``), or a sequence of names, `Attack` and `Cascade`
             objects.
@@ -82,8 +92,14 @@ def score(
             it. The network itself decides either way.
         fold_batchnorm: let attacks search with a copy of the network whose batch norms are fused
             into its convolutions, where that differs by rounding only. The same holds.
+        engine: ``native``, or as a cross-check ``autoattack`` (its authors' code) or
+            ``torchattacks``.
+        limit: only the first so many images.
+        per_class: only the first so many images of each class.
+        groups: figures for groups of classes too: ``superclass``, or a CSV file class,group.
+        progress: show a bar on a terminal or in a notebook, lines elsewhere.
         facts: entries for the manifest: ``checkpoint``, ``model``, ``command``, …
-        reporter: of progress.
+        reporter: of progress, in place of `progress`.
         attack_plan: resolved attacks, in place of `attacks` and `threat`.
         executor: in place of `device`: a
             `ferd_eval.evaluation.execution.ray_executor.RayExecutor` for many devices and machines.
@@ -107,17 +123,27 @@ def score(
         require_kind(value, kinds, what, wanted)
     assert isinstance(model, nn.Module)
     data = _as_labelled_images(dataset, model)
+    if limit is not None and per_class is not None:
+        raise UserError("limit and per_class exclude each other; give one of them.")
+    if limit is not None:
+        data = data.first(limit)
+    if per_class is not None:
+        data = data.first_per_class(per_class)
+    if groups is not None:
+        facts = {**(facts or {}), "groups": read_groups(groups, data.class_names, data.groupings)}
     step = None if step_size is None else parse_quantity(step_size, "step_size")
     plan = attack_plan or plan_attacks(
         attacks, as_threats(threat, data), steps=steps, step_size=step
     )
     require_own_names(plan)
+    plan = through_engine(plan, engine, data.num_classes)
     if save_adv and out is None:
         raise UserError("save_adv needs a folder to keep the images in: give out as well.")
     for name, number in (("batch_size", batch_size), ("steps", steps)):
         if number is not None and number < 1:
             raise UserError(f"{name} is {number}; give 1 or more.")
-    reporter = reporter or ProgressReporter()
+    own = shown_on(console(stderr=True)) if progress and reporter is None else None
+    reporter = reporter or own or ProgressReporter()
     if executor is None:
         executor = SerialExecutor(_choice(device, model), reporter.note)
         model = model.to(executor.choice.device)
@@ -134,17 +160,63 @@ def score(
         search_precision=search_precision,
         fold_batchnorm=fold_batchnorm,
         seed=seed,
+        engine=engine,
         out=None if out is None else Path(out),
         save_adv=save_adv,
     )
-    run = EvalRun(model, data, plan, config, executor, config.out, facts or {}, reporter)
+    facts, remark = facts or {}, None
+    if isinstance(model, FileClassifier):
+        facts, remark = _of_file(model, data, executor, config, facts)
+    run = EvalRun(model, data, plan, config, executor, config.out, facts, reporter, remark=remark)
     with ExitStack() as stack:
+        if own is not None:
+            stack.enter_context(own)
         if run.folder is not None:
             note = reporter.note
             stack.enter_context(sole_user(run.folder, below=("adversarial",), note=note))
         reporter.start(run.name)
         (outcomes,) = evaluate([run], executor)
     return outcomes
+
+
+def _of_file(
+    model: FileClassifier,
+    data: LabelledImages,
+    executor: Executor,
+    config: EvalConfig,
+    facts: Mapping[str, Any],
+) -> tuple[dict[str, Any], str | None]:
+    """Entries of the manifest about a network's file, and a hint if it reads better otherwise."""
+    trial, where = None, next(model.parameters(), torch.empty(0)).device
+    done = config.out and (read_manifest(config.out) or {}).get("status") == "finished"
+    if not done:
+        said = model.checkpoint
+        file = load_checkpoint(said["path"], key=said["key"] or None)
+        trial = try_readings(file, model, model.facts, data, where)
+    hint = None if trial is None else trial.hint(model.facts)
+    doubts = (model.checkpoint["choice"], model.facts.caution, hint)
+    return {
+        "checkpoint": model.checkpoint,
+        "model": model.facts.to_json(),
+        "trial": trial and trial.to_json(),
+        "warnings": [said for said in doubts if said],
+        **facts,
+    }, hint
+
+
+def through_engine(
+    plan: Sequence[PlannedAttack], engine: str, num_classes: int
+) -> tuple[PlannedAttack, ...]:
+    """The same attacks as another package has them; ``native`` leaves them as they are."""
+    if engine == "torchattacks":
+        from ferd_eval.attacks.adapters.torchattacks import through_torchattacks
+
+        return through_torchattacks(plan, num_classes)
+    if engine == "autoattack":
+        from ferd_eval.attacks.adapters.pyautoattack import through_autoattack
+
+        return through_autoattack(plan, num_classes)
+    return tuple(plan)
 
 
 def evaluate(runs: Sequence[EvalRun], executor: Executor) -> list[Outcomes]:

@@ -14,12 +14,12 @@ from ferd_eval.attacks.registry import BLACK_BOX, PRESETS
 from ferd_eval.datasets import LabelledImages, list_datasets, load_dataset
 from ferd_eval.errors import UserError, brief, listed
 from ferd_eval.evaluation.config import EvalConfig
-from ferd_eval.evaluation.evaluate import as_threats, require_own_names
+from ferd_eval.evaluation.evaluate import as_threats, require_own_names, through_engine
 from ferd_eval.evaluation.model_checks import check_network, need_gradient, wrong_class_count
 from ferd_eval.io.epsilon import parse_quantity
 from ferd_eval.models import Classifier, ModelFacts, build_classifier
 from ferd_eval.models.checkpoint.load import Checkpoint, load_checkpoint
-from ferd_eval.models.checkpoint.training_metadata import training_record
+from ferd_eval.models.file_classifier import checkpoint_record
 from ferd_eval.models.onnx_network import OnnxNetwork
 from ferd_eval.results.class_groups import read_groups
 from ferd_eval.runtime.device import DeviceChoice
@@ -36,17 +36,7 @@ class LoadedModel:
     facts: ModelFacts
 
     def describe(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "path": str(self.checkpoint.path),
-            "sha256": self.checkpoint.sha256,
-            "format": self.checkpoint.format,
-            "unwrapped": self.checkpoint.unwrapped,
-            "ignored": list(self.checkpoint.ignored),
-            "key": self.checkpoint.key,
-            "choice": self.checkpoint.choice,
-            **training_record(self.checkpoint.metadata),
-        }
+        return checkpoint_record(self.name, self.checkpoint)
 
 
 def load_named(files: Sequence[Path], key: str | None = None) -> list[tuple[str, Checkpoint]]:
@@ -182,15 +172,7 @@ def _plan(
         step_size=None if step is None else parse_quantity(step, "--step-size"),
     )
     require_own_names(plan)
-    if config.engine == "torchattacks":
-        from ferd_eval.attacks.adapters.torchattacks import through_torchattacks
-
-        plan = through_torchattacks(plan, data.num_classes)
-    elif config.engine == "autoattack":
-        from ferd_eval.attacks.adapters.pyautoattack import through_autoattack
-
-        plan = through_autoattack(plan, data.num_classes)
-    return plan
+    return through_engine(plan, config.engine, data.num_classes)
 
 
 def _own_attack(spec: str) -> tuple[Attack, str]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ferd_eval.errors import require_kind
 from ferd_eval.io.json import parse_json, to_json
 from ferd_eval.report import (
     Run,
@@ -48,6 +49,26 @@ def report_folder(
         folders = tuple(roots)
         write_report(folders[0], runs)
     return runs, [each / "report.html" for each in folders]
+
+
+def report(
+    folder: Path | str, groups: str | None = None, *, audit: bool = False
+) -> tuple[Path, ...]:
+    """Write the reports of a finished run, or of each run in a folder, again from its outcomes.
+
+    Args:
+        folder: a run, or a folder of runs.
+        groups: figures for groups of classes: ``superclass`` or a CSV file class,group.
+        audit: an audit appendix too, of each run.
+
+    Returns:
+        The page over all runs; the pages of each where they are many methods or evaluations.
+
+    Raises:
+        UserError: there is no finished run.
+    """
+    require_kind(folder, Path | str, "the folder", "the path of a run, or of a folder of runs")
+    return tuple(report_folder(Path(folder), groups, audit=audit)[1])
 
 
 def _with_own_names(folders: Sequence[Path], runs: Sequence[Run]) -> list[Run]:

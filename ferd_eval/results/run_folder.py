@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from ferd_eval.errors import UserError, listed
 from ferd_eval.io.json import parse_json
 from ferd_eval.results.manifest import RECORD, look_up
 from ferd_eval.results.outcomes import OUTCOMES
+from ferd_eval.runtime.remarks import remark
 
 #: Files of a run, finished or stopped; its record, `RECORD`, is written first.
 OWN_FILES = re.compile(
@@ -74,7 +74,7 @@ class RunFolders:
         return found if len(found) < len(self.runs) else ()
 
     def without_teachers(self) -> tuple[Path, ...]:
-        """The students alone; who is left out is said on stderr."""
+        """The students alone; who is left out is said in a remark."""
         teachers = self.teachers
         for folder in teachers:
             say_left_out(folder, "is what the students beside it were distilled from")
@@ -82,8 +82,8 @@ class RunFolders:
 
 
 def say_left_out(folder: Path, why: str) -> None:
-    """A line on stderr."""
-    print(f"left out: {folder} {why}.", file=sys.stderr)
+    """A remark."""
+    remark(f"left out: {folder} {why}.")
 
 
 def find_runs(folder: Path) -> RunFolders:

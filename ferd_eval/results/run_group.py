@@ -16,6 +16,12 @@ from ferd_eval.results.manifest import RECORD, look_up
 from ferd_eval.results.outcomes import Outcomes
 from ferd_eval.results.run_folder import find_runs, seed_of, to_type
 
+#: One network, or the networks of a method: run folders, folders of runs, or runs in memory.
+Side = str | Path | Outcomes | Sequence[str | Path | Outcomes]
+
+#: What the sides of a comparison are called where a run in memory has no name of its own.
+_PLACES = ("first", "second", "reference")
+
 
 @dataclass(frozen=True, eq=False)
 class RunGroup:
@@ -65,16 +71,22 @@ class RunGroup:
         )
 
 
-def read_run_groups(words: Sequence[str]) -> tuple[RunGroup, ...]:
+def read_run_groups(sides: Sequence[Side]) -> tuple[RunGroup, ...]:
     """Read the sides of a comparison and give them distinct names.
 
-    A side is a run folder, a folder of runs, or run folders joined by commas. UserError: a folder
-    is no run, a side mixes several kinds of networks, or two sides are the same runs.
+    A side is a run folder, a folder of runs, run folders joined by commas, `Outcomes`, or a
+    sequence of folders or of Outcomes. UserError: a folder is no run, a side mixes several kinds of
+    networks, or two sides are the same runs.
     """
-    groups = [_read(word) for word in words]
+    words = [
+        str(side) if isinstance(side, str | Path) else f"the {place}"
+        for side, place in zip(sides, _PLACES, strict=False)
+    ]
+    groups = [_read(side, place) for side, place in zip(sides, _PLACES, strict=False)]
     for i, group in enumerate(groups):
         for earlier, word in zip(groups[:i], words, strict=False):
-            if {*earlier.folders} == {*group.folders}:
+            same = [*map(id, earlier.runs)] == [*map(id, group.runs)]
+            if {*earlier.folders} == {*group.folders} or same:
                 raise UserError(
                     f"{word} and {words[i]} are the same. Give two different runs to compare."
                 )
@@ -89,11 +101,16 @@ def read_run_group(folders: Sequence[Path], word: str) -> RunGroup:
     twice = [folder for folder, times in Counter(folders).items() if times > 1]
     if twice:
         raise UserError(f"{twice[0]} is given more than once on one side. Give each run once.")
-    runs = tuple(Outcomes.load(folder) for folder in folders)
+    runs = [Outcomes.load(folder) for folder in folders]
+    for folder in folders:
+        require_unaltered(folder)
+    return _group(folders, runs, word)
+
+
+def _group(folders: Sequence[Path], runs: Sequence[Outcomes], word: str) -> RunGroup:
     for folder, run in zip(folders, runs, strict=True):
         _require_finished(folder, run)
-        require_unaltered(folder)
-    group = RunGroup(_name(folders, runs), tuple(folders), runs)
+    group = RunGroup(_name(folders, runs), tuple(folders), tuple(runs))
     _require_one_method(group, word)
     return group
 
@@ -116,12 +133,19 @@ def with_distinct_names(groups: Sequence[RunGroup]) -> tuple[RunGroup, ...]:
     return tuple(replace(group, name=found.get(id(group), group.name)) for group in groups)
 
 
-def _read(word: str) -> RunGroup:
-    parts = [Path(part.strip()) for part in word.split(",") if part.strip()]
-    if Path(word).exists() or not parts:  # a folder may have a comma in its name
-        parts = [Path(word)]
-    folders = [run.resolve() for part in parts for run in find_runs(part).without_teachers()]
-    return read_run_group(folders, word)
+def _read(side: Side, place: str) -> RunGroup:
+    parts = [side] if isinstance(side, str | Path | Outcomes) else list(side)
+    runs = [part for part in parts if isinstance(part, Outcomes)]
+    if runs and len(runs) == len(parts):
+        folders = [Path(place) if len(runs) == 1 else Path(place, str(i)) for i in range(len(runs))]
+        return _group(folders, runs, f"the {place}")
+    paths = [part for part in parts if isinstance(part, str | Path)]
+    if not paths or len(paths) < len(parts):
+        raise UserError(f"the {place} is no run. Give folders of runs, or Outcomes, but not both.")
+    if isinstance(side, str) and not Path(side).exists():  # a folder may have a comma in its name
+        paths = [part.strip() for part in side.split(",") if part.strip()] or [side]
+    found = [run.resolve() for path in paths for run in find_runs(Path(path)).without_teachers()]
+    return read_run_group(found, ", ".join(map(str, parts)))
 
 
 def _require_finished(folder: Path, run: Outcomes) -> None:

@@ -13,6 +13,7 @@ import typer
 from ferd_eval.errors import UserError
 from ferd_eval.io.escape import one_line
 from ferd_eval.runtime.malloc import keep_freed_memory
+from ferd_eval.runtime.remarks import remarks_on_stderr
 from ferd_eval.runtime.signals import terminating_as_interrupting
 
 #: Exit status of a user's mistake, and of an interrupted run.
@@ -36,7 +37,7 @@ def run(app: typer.Typer, arguments: Sequence[str], program: str) -> int:
     # Processes of torchrun must end at once when told to.
     alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
     try:
-        with terminating_as_interrupting() if alone else nullcontext():
+        with remarks_on_stderr(), terminating_as_interrupting() if alone else nullcontext():
             status = command(
                 words or ["--help"],
                 standalone_mode=False,

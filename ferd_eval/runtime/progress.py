@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from importlib.util import find_spec
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
@@ -13,7 +14,13 @@ _FIRST_LINE, _BETWEEN_LINES = 10.0, 60.0
 
 
 class ProgressReporter:
-    """Told of a run's progress; this one shows nothing."""
+    """Told of a run's progress; this one shows nothing. Use as a context manager."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
 
     def start(self, title: str, *, measured: bool = False) -> None:
         """A run begins; `measured`: work is in seconds as measured before, not in passes."""
@@ -118,7 +125,7 @@ class SparseLines(Lines):
 
 
 class Bar(ProgressReporter):
-    """A progress bar with the time left, for terminals. Use as a context manager."""
+    """A progress bar with the time left, for terminals and notebooks."""
 
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
@@ -132,7 +139,7 @@ class Bar(ProgressReporter):
         )
         self._task: TaskID | None = None
 
-    def __enter__(self) -> Bar:
+    def __enter__(self) -> Self:
         self._progress.start()
         return self
 
@@ -161,6 +168,12 @@ class Bar(ProgressReporter):
         assert self._task is not None
         clock = self._clock
         self._progress.update(self._task, completed=clock.share, left=clock.left, **text)
+
+
+def shown_on(screen: Console) -> ProgressReporter:
+    """A bar on a terminal or in a notebook (which needs ipywidgets for it), lines elsewhere."""
+    in_notebook = screen.is_jupyter and find_spec("ipywidgets") is not None
+    return Bar(screen) if screen.is_terminal or in_notebook else Lines(screen)
 
 
 def duration(seconds: float) -> str:

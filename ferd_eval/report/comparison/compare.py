@@ -17,11 +17,10 @@ from ferd_eval.metrics.sanity.check import counted
 from ferd_eval.report.comparison.model import ComparisonReport, Reference
 from ferd_eval.report.comparison.seed_pairing import SeedPairs, pair_seeds
 from ferd_eval.report.comparison.text import headline
-from ferd_eval.report.comparison.write import write_comparison
 from ferd_eval.report.run.text import is_within_threat
 from ferd_eval.results.manifest import look_up
 from ferd_eval.results.outcomes import Outcomes
-from ferd_eval.results.run_group import RunGroup, read_run_groups
+from ferd_eval.results.run_group import RunGroup, Side, read_run_groups
 
 #: Default parent folder of comparisons.
 COMPARISONS = Path("reports/compare")
@@ -32,28 +31,19 @@ _LONGEST_SLUG = 60
 
 @dataclass(frozen=True)
 class ComparisonRequest:
-    """The arguments of ``ferd-eval compare``."""
+    """What is to be compared, and how; as the options of ``ferd-eval compare``."""
 
-    first: str
-    second: str
-    reference: str | None = None
+    first: Side
+    second: Side
+    reference: Side | None = None
     attack: str | None = None
     margin: float = MARGIN
-    out: Path | None = None
     pair_seeds: bool | None = None
 
 
-def compare_runs(asked: ComparisonRequest) -> tuple[ComparisonReport, Path]:
-    """Compare, and write the report; return it and the path of its page.
-
-    Raises:
-        UserError: the runs cannot be compared.
-    """
-    report = _report(asked)
-    names = "-vs-".join(_slug(side.name) for side in (report.first, report.second))
-    folder = asked.out or COMPARISONS / names
-    write_comparison(folder, report)
-    return report, folder / "compare.html"
+def default_folder(report: ComparisonReport) -> Path:
+    """Where the command writes a comparison: after the names of its sides."""
+    return COMPARISONS / "-vs-".join(_slug(side.name) for side in (report.first, report.second))
 
 
 def verdict_on(first: Path, second: Path) -> str:
@@ -62,14 +52,19 @@ def verdict_on(first: Path, second: Path) -> str:
     Raises:
         UserError: the runs cannot be compared.
     """
-    return headline(_report(ComparisonRequest(str(first), str(second))))
+    return headline(compare_runs(ComparisonRequest(first, second)))
 
 
-def _report(asked: ComparisonRequest) -> ComparisonReport:
+def compare_runs(asked: ComparisonRequest) -> ComparisonReport:
+    """Compare; nothing is written.
+
+    Raises:
+        UserError: the runs cannot be compared.
+    """
     if not 0 <= asked.margin < 1:
         raise UserError(f"--margin is {asked.margin:g}; give a fraction from 0 on, as 0.01.")
-    words = [asked.first, asked.second, *([asked.reference] if asked.reference else [])]
-    first, second, *others = read_run_groups(words)
+    sides = [asked.first, asked.second, *([] if asked.reference is None else [asked.reference])]
+    first, second, *others = read_run_groups(sides)
     _require_comparable(first, second)
     if len(first.runs) == 1 and asked.pair_seeds is not None:
         raise UserError("--pair-seeds is about several seeds a side; here is one. Leave it out.")

@@ -23,11 +23,14 @@ from ferd_eval.results.run_folder import (
 )
 from ferd_eval.results.run_group import RunGroup, read_run_group, with_distinct_names
 
+#: Folders, each as the command takes it, or the folders of each row by its name.
+Rows = Sequence[Path | str] | Mapping[str, Sequence[Path | str]]
 
-def read_scored_groups(arguments: Sequence[str], *, group_seeds: bool) -> list[ScoredGroup]:
+
+def read_scored_groups(arguments: Rows, *, group_seeds: bool) -> list[ScoredGroup]:
     """Read each argument: a run, a folder of runs, or ``NAME=A,B,C`` over training seeds.
 
-    Unfinished runs, and runs of one network scored alike, are left out and named on stderr.
+    Unfinished runs, and runs of one network scored alike, are left out with a remark.
 
     Returns:
         The rows, in the order given.
@@ -36,7 +39,10 @@ def read_scored_groups(arguments: Sequence[str], *, group_seeds: bool) -> list[S
         UserError: there is no such run, it cannot be read, or runs of one row do not belong
             together.
     """
-    asked = [_parse(argument) for argument in arguments]
+    if isinstance(arguments, Mapping):
+        asked = [_one_row(name, folders) for name, folders in arguments.items()]
+    else:
+        asked = [_parse(str(argument)) for argument in arguments]
     each_a_row = [those for each in asked if not each.one_row for those in each.found]
     twins = _twins([run for those in each_a_row if not those.is_one_run for run in those.runs])
     for run, other in twins.items():
@@ -90,8 +96,13 @@ def _parse(argument: str) -> _Argument:
     elif not name.strip() or not rest.strip():
         raise UserError(f"{argument!r} lacks a name or a folder. Write NAME=FOLDER,FOLDER.")
     folders = [rest] if Path(rest).exists() else [part for part in rest.split(",") if part]
-    found = [find_runs(Path(folder)) for folder in folders]
-    return _Argument(name.strip(), found, one_row=bool(equals) or len(folders) > 1)
+    if equals or len(folders) > 1:
+        return _one_row(name.strip(), folders)
+    return _Argument("", [find_runs(Path(folder)) for folder in folders], one_row=False)
+
+
+def _one_row(name: str, folders: Sequence[Path | str]) -> _Argument:
+    return _Argument(name, [find_runs(Path(folder)) for folder in folders], one_row=True)
 
 
 def _twins(folders: Sequence[Path]) -> dict[Path, Path]:
