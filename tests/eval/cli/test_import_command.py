@@ -242,7 +242,7 @@ def test_predictions_are_imported_without_torch(tmp_path):
         (["aa.csv", "aa.csv", "--out", "r"], ("more than once", "FILE=ATTACK")),
         (["all.csv=pgd", "--out", "r"], ("names its attacks", "'pgd'")),
         (["aa.csv", "--out", "r", "--eps", "8"], ("--eps", "8/255")),
-        (["aa.csv", "--out", "r", "--dataset", "cifar11"], ("Did you mean cifar10?",)),
+        (["aa.csv", "--out", "r", "--dataset", "cifar11"], ("Did you mean cifar10",)),
         (["aa.csv", "--out", "r", "--dataset", "npz:images.npz"], ("--classes",)),
         (["aa.csv", "--out", "r", "--dataset", "cifar10", "--classes", "a,b"], ("one of them",)),
         (["aa.csv", "--out", "r", "--classes", "no.txt"], ("no.txt", "is no file")),
