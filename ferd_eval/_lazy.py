@@ -1,4 +1,4 @@
-"""Names of a package that load the module they are from when they are first asked for."""
+"""What is loaded when it is first asked for: names of a package, and what notebooks show."""
 
 from __future__ import annotations
 
@@ -22,3 +22,13 @@ def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
         return getattr(import_module(f"ferd_eval.{home_of[name]}"), name)
 
     return __getattr__
+
+
+class ShownInNotebooks:
+    """What notebooks show as the tables of its report.
+
+    The report is made by a layer above, which is loaded by its name: figures do not depend on it.
+    """
+
+    def _repr_html_(self) -> str:
+        return str(import_module("ferd_eval.report.notebook").html(self))

@@ -14,11 +14,11 @@ from ferd_eval.metrics.sanity.attack_gap import AttackGap
 from ferd_eval.metrics.sanity.audit import Audit
 from ferd_eval.metrics.sanity.check import Check
 from ferd_eval.metrics.sanity.panel import trust_panel
-from ferd_eval.metrics.scorecard import (
+from ferd_eval.metrics.scorecard import Scorecard
+from ferd_eval.metrics.scores import (
     AttackScores,
     ClassScore,
     Profile,
-    Scorecard,
     Scores,
     TargetConfusion,
 )

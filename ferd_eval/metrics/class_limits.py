@@ -12,7 +12,7 @@ from ferd_eval.metrics.comparison.paired import Paired
 from ferd_eval.metrics.intervals import clopper_pearson_lower
 from ferd_eval.metrics.per_class import by_class
 from ferd_eval.metrics.sanity.audit import audit, most_hidden_simple
-from ferd_eval.metrics.scorecard import AttackScores
+from ferd_eval.metrics.scores import AttackScores
 from ferd_eval.results.outcomes import Outcomes
 
 

@@ -20,16 +20,16 @@ from ferd_eval.metrics.intervals import Interval, possibly_worst, simultaneous, 
 from ferd_eval.metrics.per_class import by_class
 from ferd_eval.metrics.sanity.audit import Audit, audit
 from ferd_eval.metrics.sanity.panel import trust_panel
-from ferd_eval.metrics.scorecard import (
+from ferd_eval.metrics.scorecard import Scorecard
+from ferd_eval.metrics.scores import (
     AttackScores,
     ClassScore,
     Profile,
-    Scorecard,
     Scores,
     TargetConfusion,
     WorstClass,
 )
-from ferd_eval.results.attack_id import eps_of
+from ferd_eval.results.attack_id import eps_of, is_within_threat
 from ferd_eval.results.outcomes import Outcomes
 
 #: How the outcomes come about that every figure is made from.
@@ -92,7 +92,17 @@ def scorecard(outcomes: Outcomes, groups: Mapping[str, tuple[str, ...]] | None =
         },
         flags=trust.warnings,
         trust=trust,
+        strongest=_strongest(attacks, manifest),
     )
+
+
+def _strongest(attacks: Mapping[str, AttackScores], manifest: Mapping[str, Any]) -> str | None:
+    averages = {
+        attack: scores.average
+        for attack, scores in attacks.items()
+        if scores.average is not None and is_within_threat(attack, scores.constants, manifest)
+    }
+    return min(averages, key=averages.__getitem__, default=None)
 
 
 def scores_of_counts(

@@ -1,7 +1,4 @@
-"""The types that hold every figure of a run.
-
-Accuracies are fractions. A class without images has n = 0 and no accuracy (None), never 0.
-"""
+"""Every figure of a run, and what may be made of them: JSON, a table, charts."""
 
 from __future__ import annotations
 
@@ -10,112 +7,26 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+import pandas as pd
 
+from ferd_eval._lazy import ShownInNotebooks
 from ferd_eval.errors import UserError, did_you_mean
-from ferd_eval.metrics.confusion.matrix import ErrorPattern
-from ferd_eval.metrics.confusion.target_bias import ErrorShift, TargetEffect
-from ferd_eval.metrics.confusion.targeted import TargetedSuccess
-from ferd_eval.metrics.intervals import Interval
+from ferd_eval.metrics import charts
 from ferd_eval.metrics.per_class import finite
-from ferd_eval.metrics.sanity.audit import Audit
 from ferd_eval.metrics.sanity.panel import TrustPanel
+from ferd_eval.metrics.scores import AttackScores, Profile, Scores
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
 
-
-@dataclass(frozen=True)
-class ClassScore:
-    """One class (or group of classes) under one attack."""
-
-    index: int
-    name: str
-    n: int
-    accuracy: float | None
-    #: Two-sided 95 % interval of ``accuracy``; under an audited attack the lower end allows for
-    #: what the audit may have missed.
-    wilson95: tuple[float, float] | None
-    #: The same for all classes at once (Clopper–Pearson, Bonferroni).
-    simultaneous95: tuple[float, float] | None
-    drop: float | None  #: clean accuracy of the same images − ``accuracy``
-
-
-@dataclass(frozen=True)
-class WorstClass:
-    """The class of the lowest accuracy; ``tied`` holds the other classes that share it."""
-
-    index: int
-    name: str
-    accuracy: float
-    tied: tuple[int, ...]
+#: Columns of `Scorecard.to_frame` after the name of the class or group.
+_COLUMNS = (
+    "n", "accuracy", "low", "high", "low_of_all", "high_of_all", "drop", "could_be_worst",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
-class Scores:
-    """How well, and how evenly, the classes (or groups) stand under one attack.
-
-    A figure or interval is an attribute, too: ``scores.nsd``, ``scores.average95``.
-    """
-
-    n: int  #: images
-    figures: Mapping[str, float | None]  #: key → value, keys of `ferd_eval.metrics.figures.FIGURES`
-    #: Key → two-sided 95 % interval, of the true lowest class and so on, whichever it is. Under an
-    #: audited attack they allow for what the audit may have missed, or are None.
-    intervals: Mapping[str, Interval | None]
-    per_class: tuple[ClassScore, ...]
-    worst_class: WorstClass | None
-    #: The classes that cannot be excluded as the lowest, with 95 % confidence, in increasing order
-    #: of accuracy; None where a part of the attack saw only a sample.
-    possibly_worst: tuple[int, ...] | None
-    #: Counts, rows true classes, columns predictions. For a targeted attack it counts attempts, one
-    #: per (image, target), not images.
-    confusion: NDArray[np.int64]
-
-    def __getattr__(self, key: str) -> Any:
-        for found in (self.__dict__.get("figures", {}), self.__dict__.get("intervals", {})):
-            if key in found:
-                return found[key]
-        raise AttributeError(f"no figure is called {key}")
-
-
-@dataclass(frozen=True)
-class TargetConfusion(ErrorPattern):
-    """Where errors under an untargeted attack go, beside the same for clean errors."""
-
-    #: The semantic baseline on the same images; None where clean predictions are unknown.
-    clean: ErrorPattern | None
-
-
-@dataclass(frozen=True, eq=False)
-class AttackScores(Scores):
-    """The figures of one attack, with where its errors go and the constants it ran with."""
-
-    target: TargetConfusion | TargetedSuccess
-    #: Whether some classes are easier to be attacked into; None where nothing tells.
-    toward: TargetEffect | ErrorShift | None
-    constants: Mapping[str, Any]
-    #: What is open where part of the attack saw only a sample; floor and intervals then take it
-    #: into account, and are not given for groups.
-    audit: Audit | None
-
-
-@dataclass(frozen=True)
-class Profile:
-    """One attack at several budgets, in increasing order."""
-
-    attacks: tuple[str, ...]
-    eps: tuple[float, ...]
-    eps_text: tuple[str, ...]
-    average: tuple[float | None, ...]
-    worst_class: tuple[float | None, ...]
-    average95: tuple[Interval | None, ...]  #: two-sided 95 % intervals, as in `Scores`
-    worst_class95: tuple[Interval | None, ...]
-    per_class: tuple[tuple[float | None, ...], ...]  #: one tuple of K accuracies for each budget
-
-
-@dataclass(frozen=True, eq=False)
-class Scorecard:
+class Scorecard(ShownInNotebooks):
     """All figures of one run, and the run's facts."""
 
     attacks: Mapping[str, AttackScores]  #: attack id → figures, in the order they were run
@@ -131,25 +42,93 @@ class Scorecard:
     versions: Mapping[str, str]  #: ferd_eval and the packages it ran with
     flags: tuple[str, ...]  #: warnings: the sentences of `trust` that warn
     trust: TrustPanel  #: every question about the attacks with its answer
+    #: The attack that leaves the lowest average within the run's ε, the first among equals; None
+    #: where no attack was run.
+    strongest: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form: dictionaries, lists, numbers, text and None."""
         plain: dict[str, Any] = _plain(self)
+        del plain["strongest"]  # the JSON form has what it follows from
         return plain
 
-    def plot(self, attack: str) -> Figure:
-        """Draw each class's accuracy under an attack with its 95 % interval, the worst in red.
+    def to_frame(self, grouping: str | None = None) -> pd.DataFrame:
+        """One row for each attack and class, fractions in full precision; NaN is no value.
+
+        Columns: attack, class, n (images), accuracy, low and high (two-sided 95 % interval of the
+        class on its own), low_of_all and high_of_all (of all classes at once), drop (from clean, on
+        the same images), could_be_worst (not excluded as the lowest, with 95 % confidence).
+
+        Args:
+            grouping: of classes: one row for each attack and group, in a column ``group``.
 
         Raises:
-            UserError: matplotlib is missing, or no such attack was run.
+            UserError: the run has no such grouping.
         """
+        of: Mapping[str, Scores] = self.attacks
+        if grouping is not None:
+            if grouping not in self.groups:
+                known = (
+                    did_you_mean(grouping, self.groups)
+                    if self.groups
+                    else (" It has none; give groups to score or scorecard.")
+                )
+                raise UserError(f"no grouping of this run is called {grouping!r}.{known}")
+            of = self.groups[grouping]
+        rows = [
+            (
+                attack,
+                each.name,
+                each.n,
+                each.accuracy,
+                *(each.wilson95 or (None, None)),
+                *(each.simultaneous95 or (None, None)),
+                each.drop,
+                None
+                if scores.possibly_worst is None or not each.n
+                else each.index in scores.possibly_worst,
+            )
+            for attack, scores in of.items()
+            for each in scores.per_class
+        ]
+        frame = pd.DataFrame(rows, columns=["attack", "group" if grouping else "class", *_COLUMNS])
+        fractions = dict.fromkeys(_COLUMNS[1:-1], "float64")
+        return frame.astype({**fractions, "could_be_worst": "boolean"})
+
+    def plot(
+        self, attack: str | None = None, *, kind: str = "classes", ax: Axes | None = None
+    ) -> Axes:
+        """Draw a chart; ``ax.figure.savefig("chart.pdf")`` keeps it.
+
+        Args:
+            attack: default: the strongest of the run.
+            kind: ``classes`` (each class's accuracy with its 95 % interval, the worst in red),
+                ``clean`` (each class without and under the attack), ``confusion`` (shares of each
+                true class by prediction) or ``profile`` (the attack over ε).
+            ax: where to draw; a new figure by default.
+
+        Raises:
+            UserError: matplotlib is missing, no such attack was run, or there is no such chart.
+        """
+        if kind not in charts.KINDS:
+            raise UserError(f"no chart is called {kind!r}.{did_you_mean(kind, charts.KINDS)}")
+        attack = attack or self.strongest or next(iter(self.attacks))
         if attack not in self.attacks:
             known = did_you_mean(attack, self.attacks)
             raise UserError(f"no attack of this run is called {attack!r}.{known}")
-        scores = self.attacks[attack]
-        title = f"{self.dataset.get('name', '')} under {attack}".strip()
-        worst = f": worst class {scores.worst_class.name}" if scores.worst_class else ""
-        return _class_chart(f"{title}{worst}", scores)
+        chart = charts.KINDS[kind]
+        profile = next((of for of in self.profile.values() if attack in of.attacks), None)
+        subject = charts.Subject(attack, self.attacks[attack], self.dataset, profile)
+        ax = ax if ax is not None else charts.new_axes(chart.inches(subject))
+        chart.draw(ax, subject)
+        return ax
+
+    def __repr__(self) -> str:
+        whose = self.checkpoint.get("name") or self.model.get("architecture") or "a network"
+        shown = self.strongest or next(iter(self.attacks), None)
+        said = f"{shown}: {self.attacks[shown].in_brief}" if shown else "nothing scored"
+        where = self.dataset.get("name") or "imported images"
+        return f"Scorecard({whose} on {where}; {said})"
 
 
 def _plain(value: Any) -> Any:
@@ -168,39 +147,3 @@ def _plain(value: Any) -> Any:
             return [[finite(cell) for cell in row] for row in value.tolist()]
         return value.tolist()
     return value
-
-
-#: Colours of a chart.
-_OTHER, _WORST, _SOFT = "#0072b2", "#d55e00", "#5b6067"
-
-
-def _class_chart(title: str, scores: Scores) -> Figure:
-    """One bar for each class's accuracy with its interval, from 0 to 1; the lowest in red."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as missing:
-        raise UserError("charts need matplotlib: pip install 'ferd[plots]'.") from missing
-
-    classes, worst = scores.per_class, scores.worst_class
-    lowest = () if worst is None else (worst.index, *worst.tied)
-    figure = Figure(figsize=(6.4, 1.4 + 0.3 * len(classes)), layout="constrained")
-    ax = figure.subplots()
-    for k, each in enumerate(classes):
-        if each.accuracy is None:
-            ax.text(0.01, k, "no images", va="center", color=_SOFT)
-            continue
-        ends = None
-        if each.wilson95 is not None:
-            low, high = each.wilson95
-            ends = [[max(each.accuracy - low, 0)], [max(high - each.accuracy, 0)]]
-        colour = _WORST if k in lowest else _OTHER
-        ax.barh(k, each.accuracy, xerr=ends, color=colour, ecolor=_SOFT, capsize=2)
-    if scores.average is not None:
-        ax.axvline(scores.average, color=_SOFT, linestyle=":", label="average over images")
-        ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, -0.12))
-    ax.set_yticks(range(len(classes)), [each.name for each in classes])
-    ax.invert_yaxis()
-    ax.set_xlim(0, 1)
-    ax.set_xlabel("accuracy, with 95 % intervals")
-    ax.set_title(title, loc="left")
-    return figure

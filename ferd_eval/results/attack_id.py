@@ -116,3 +116,11 @@ def preset_of(attack: str) -> str:
 def family_of(attack: str, constants: Mapping[str, Any]) -> str:
     """The method that presets share: ``pgd:rslad@2/255`` → ``pgd``."""
     return str(constants.get("family") or preset_of(attack).partition(":")[0])
+
+
+def is_within_threat(
+    attack: str, constants: Mapping[str, Any], manifest: Mapping[str, Any]
+) -> bool:
+    """Whether it is an attack, within the run's ε as far as both are known."""
+    eps, budget = constants.get("eps"), (manifest.get("threat") or {}).get("eps")
+    return attack != "clean" and (eps is None or budget is None or eps <= budget * (1 + 1e-9))

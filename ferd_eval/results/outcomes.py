@@ -69,6 +69,13 @@ class Outcomes:
         require_kind(self.table, pd.DataFrame, "the table", "a DataFrame, or Outcomes.load(DIR)")
         require_kind(self.manifest, Mapping, "the manifest", "a dict")
 
+    def __repr__(self) -> str:
+        data = self.manifest.get("dataset") or {}
+        who = (self.manifest.get("checkpoint") or {}).get("name") or "a network"
+        attacks = ", ".join(map(str, self.manifest.get("attacks") or ()))
+        where = data.get("name") or "imported images"
+        return f"Outcomes({who} on {where}, {self.table['index'].nunique()} images: {attacks})"
+
     @property
     def attacks(self) -> tuple[str, ...]:
         """Attack ids in the order in which they were run."""

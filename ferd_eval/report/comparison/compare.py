@@ -17,7 +17,7 @@ from ferd_eval.metrics.sanity.check import counted
 from ferd_eval.report.comparison.model import ComparisonReport, Reference
 from ferd_eval.report.comparison.seed_pairing import SeedPairs, pair_seeds
 from ferd_eval.report.comparison.text import headline
-from ferd_eval.report.run.text import is_within_threat
+from ferd_eval.results.attack_id import is_within_threat
 from ferd_eval.results.manifest import look_up
 from ferd_eval.results.outcomes import Outcomes
 from ferd_eval.results.run_group import RunGroup, Side, read_run_groups

@@ -4,11 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
+from ferd_eval._lazy import ShownInNotebooks
+from ferd_eval.errors import UserError, did_you_mean
 from ferd_eval.metrics import Comparison
+from ferd_eval.report.comparison.chart import draw_differences
 from ferd_eval.report.format import FormattedValue, Table, between
 from ferd_eval.results.run_group import RunGroup
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+#: Of `ComparisonReport.to_frame`.
+_COLUMNS = (
+    "attack", "class", "n", "first", "second", "difference", "low", "high", "p", "p_holm",
+    "beyond_chance",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,8 +41,8 @@ class Reference:
     note: str
 
 
-@dataclass(frozen=True, eq=False)
-class ComparisonReport:
+@dataclass(frozen=True, eq=False, repr=False)
+class ComparisonReport(ShownInNotebooks):
     """Two checkpoints, or two methods by their training seeds, on the same images.
 
     Attributes:
@@ -61,6 +76,57 @@ class ComparisonReport:
     def groups(self) -> tuple[RunGroup, ...]:
         """Both sides, and the reference where there is one."""
         return (self.first, self.second, *([self.reference.group] if self.reference else []))
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row for each attack and class, fractions in full precision; NaN is no value.
+
+        Columns: attack, class, n (images), first and second (accuracies), difference (second −
+        first), low and high (its two-sided 95 % interval, of the class on its own), p, p_holm
+        (adjusted for all classes), beyond_chance (``higher``, ``lower`` or empty).
+        """
+        rows = [
+            (
+                attack,
+                each.name,
+                each.n,
+                each.first,
+                each.second,
+                each.value,
+                *(each.interval95 or (None, None)),
+                each.p,
+                each.p_holm,
+                "higher" if each.index in of.better else "lower" if each.index in of.worse else "",
+            )
+            for attack, of in self.by_attack.items()
+            for each in of.per_class
+        ]
+        frame = pd.DataFrame(rows, columns=_COLUMNS)
+        return frame.astype(dict.fromkeys(_COLUMNS[3:-1], "float64"))
+
+    def plot(self, attack: str | None = None, *, ax: Axes | None = None) -> Axes:
+        """Draw the difference of each class with its 95 % interval.
+
+        Args:
+            attack: default: that of the verdict.
+            ax: where to draw; a new figure by default.
+
+        Raises:
+            UserError: matplotlib is missing, or not both met the attack.
+        """
+        attack = attack or self.attack
+        if attack not in self.by_attack:
+            known = did_you_mean(attack, self.by_attack)
+            raise UserError(f"no attack that both met is called {attack!r}.{known}")
+        return draw_differences(
+            self.by_attack[attack], f"{self.second.name} − {self.first.name}", ax
+        )
+
+    def __repr__(self) -> str:
+        found = self.comparison
+        return (
+            f"ComparisonReport({self.second.name} against {self.first.name} under {self.attack}, "
+            f"{found.n} images: {found.verdict})"
+        )
 
 
 @dataclass(frozen=True, eq=False)

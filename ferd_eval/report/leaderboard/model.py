@@ -9,8 +9,12 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
+import pandas as pd
+
+from ferd_eval._lazy import ShownInNotebooks
 from ferd_eval.metrics import Scorecard
 from ferd_eval.metrics.figures import FIGURES, LOWEST, board_figures, papers_figures
+from ferd_eval.metrics.sanity.check import counted
 from ferd_eval.report.format import EMPTY, FormattedValue, Table
 from ferd_eval.results.outcomes import Outcomes
 from ferd_eval.results.run_group import RunGroup
@@ -54,6 +58,13 @@ def images_of(run: Outcomes) -> tuple[str, ...]:
         digest.hexdigest(),
         "" if eps is None else f"{eps:.9g}",
     )
+
+
+#: Of `Leaderboard.to_frame`.
+_COLUMNS = (
+    "dataset", "images", "eps", "row", "seeds", "reported", "attack", "figure", "value", "low",
+    "high", "place", "tied_with_best",
+)  # fmt: skip
 
 
 class Place(StrEnum):
@@ -183,9 +194,53 @@ def short_heading(key: str) -> str:
     return board[1]
 
 
-@dataclass(frozen=True, eq=False)
-class Leaderboard:
+@dataclass(frozen=True, eq=False, repr=False)
+class Leaderboard(ShownInNotebooks):
     """One board for each set of images."""
 
     title: str
     boards: tuple[Board, ...]
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row for each figure of each row under each attack; NaN is no value.
+
+        Columns: dataset, images, eps, row, seeds (networks; 0 of a published row), reported
+        (published, not measured), attack, figure, value (a fraction; NSD as it is), low and high
+        (95 % interval; over seeds value ± the t interval's half), place, tied_with_best.
+        """
+        cells = [
+            (board, row, column, key, row.score(column, key))
+            for board in self.boards
+            for row in (*board.rows, *board.reported)
+            for column in board.columns
+            for key in board.figures
+        ]
+        frame = pd.DataFrame(
+            [
+                (
+                    board.dataset,
+                    board.images,
+                    board.eps,
+                    row.name,
+                    row.seeds,
+                    row.reported,
+                    column.key,
+                    key,
+                    score.figure.value,
+                    score.low.value,
+                    score.high.value,
+                    str(score.place),
+                    score.tied,
+                )
+                for board, row, column, key, score in cells
+                if score.figure.value is not None
+            ],
+            columns=_COLUMNS,
+        )
+        fractions = dict.fromkeys(("value", "low", "high"), "float64")
+        return frame.astype({**fractions, "images": "Int64", "tied_with_best": "boolean"})
+
+    def __repr__(self) -> str:
+        rows = sum(len(board.rows) for board in self.boards)
+        sets = ", ".join(dict.fromkeys(board.title for board in self.boards))
+        return f"Leaderboard({counted(rows, 'row', 'rows')}: {sets})"

@@ -11,6 +11,7 @@ from ferd_eval.metrics import AttackScores, ClassScore, TargetedSuccess
 from ferd_eval.metrics.sanity.check import counted
 from ferd_eval.report.format import percent, whole
 from ferd_eval.report.run.model import Run
+from ferd_eval.results.attack_id import is_within_threat
 
 #: Classes named in a sentence; the rest are counted.
 _MOST_NAMES = 3
@@ -21,7 +22,7 @@ def headline_attack(run: Run) -> str | None:
 
     Attacks of an ε profile above the threat model do not count. None where no attack was run.
     """
-    return strongest_shared([run])
+    return run.scorecard.strongest
 
 
 def strongest_shared(runs: Sequence[Run]) -> str | None:
@@ -40,14 +41,6 @@ def strongest_shared(runs: Sequence[Run]) -> str | None:
         if len(averages) == len(runs) and None not in averages:
             total[attack] = sum(averages)
     return min(total, key=total.__getitem__, default=None)
-
-
-def is_within_threat(
-    attack: str, constants: Mapping[str, Any], manifest: Mapping[str, Any]
-) -> bool:
-    """Whether it is an attack, within the run's ε as far as both are known."""
-    eps, budget = constants.get("eps"), (manifest.get("threat") or {}).get("eps")
-    return attack != "clean" and (eps is None or budget is None or eps <= budget * (1 + 1e-9))
 
 
 def sentences(run: Run, headline: str | None, *, shared: bool = False) -> tuple[str, str, str]:
