@@ -77,13 +77,15 @@ class Scores:
 
     @property
     def in_brief(self) -> str:
-        """``78.5 % on average, lowest Shirt at 31.0 %``."""
+        """``78.5 % on average, lowest Shirt at 31.0 % (22.1 to 45.3)``."""
         average = self.figures["average"]
         if average is None or self.worst_class is None:
             return "no images"
         lowest = self.worst_class
         share = 100 * lowest.accuracy
-        return f"{100 * average:.1f} % on average, lowest {lowest.name} at {share:.1f} %"
+        said = f"{100 * average:.1f} % on average, lowest {lowest.name} at {share:.1f} %"
+        found = self.intervals.get("worst_class95")
+        return said + (f" ({100 * found[0]:.1f} to {100 * found[1]:.1f})" if found else "")
 
 
 @dataclass(frozen=True)

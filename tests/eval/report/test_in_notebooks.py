@@ -195,7 +195,9 @@ def test_words_for_the_prompt_are_short(tmp_path):
     card = ferd_eval.scorecard(outcomes)
     lowest = outcomes.of("aa").groupby("label")["correct"].mean()
     average = f"{100 * lowest.mean():.1f} % on average"
-    worst = f"lowest {CIFAR10[lowest.idxmin()]} at {100 * lowest.min():.1f} %"
+    low, high = (100 * bound for bound in card.attacks["aa"].intervals["worst_class95"])
+    worst = f"lowest {CIFAR10[lowest.idxmin()]} at {100 * lowest.min():.1f} % "
+    worst += f"({low:.1f} to {high:.1f})"
     assert repr(card) == f"Scorecard(a on cifar10; aa: {average}, {worst})"
     assert repr(card.attacks["aa"]) == f"AttackScores(240 images: {average}, {worst})"
     assert repr(outcomes) == "Outcomes(a on cifar10, 240 images: clean, fgsm, pgd, aa)"
