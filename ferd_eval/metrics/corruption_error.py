@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ferd_eval.datasets.corruptions import BENCHMARK, SEVERITIES, Cell
 from ferd_eval.errors import UserError, listed
+from ferd_eval.metrics.intervals import Interval, worst_class_interval
 
 #: Mean error of AlexNet over the severities of each corruption of ImageNet-C, in `BENCHMARK`'s
 #: order, by the authors: ``ALEXNET_ERR`` in imagenet.py of github.com/google-research/augmix.
@@ -22,6 +23,10 @@ _ALEXNET = (
     0.886428, 0.894468, 0.922640, 0.819880, 0.826268, 0.785948, 0.798360, 0.866816, 0.826572,
     0.819324, 0.564592, 0.853204, 0.646056, 0.717840, 0.606500,
 )  # fmt: skip
+
+
+# Means of whole numbers of images add up to whole numbers.
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,19 @@ class CorruptionErrors:
         """Index of the class with the lowest mean accuracy among those with images."""
         return int(np.nanargmin(self.class_accuracy(corruption)))
 
+    def worst_class_interval(self, corruption: str | None = None) -> Interval | None:
+        """95 % interval of the lowest true mean accuracy, whichever class has it; None without one.
+
+        The same images come back in each cell, so a class has as many independent values as images,
+        each a mean in [0, 1], rounded outwards to whole images: of sums of such values the
+        binomial's tails are the widest (Hoeffding, Annals of Mathematical Statistics 27, 1956).
+        """
+        n_K = np.min([each.images_K for each in self.results], axis=0)
+        right_K = np.nan_to_num(self.class_accuracy(corruption)) * n_K
+        least = worst_class_interval(np.floor(right_K + _ROUNDING), n_K)
+        most = worst_class_interval(np.ceil(right_K - _ROUNDING), n_K)
+        return (least[0], most[1]) if least and most else None
+
     def to_dict(self) -> dict[str, Any]:
         """For JSON; fractions."""
         accuracy_K = self.class_accuracy()
@@ -143,6 +161,7 @@ class CorruptionErrors:
                 for name, value in zip(self.class_names, accuracy_K, strict=True)
             },
             "worst_class": self.class_names[self.worst_class()],
+            "worst_class95": self.worst_class_interval(),
         }
 
 

@@ -15,7 +15,7 @@ from ferd_eval.errors import UserError, listed
 from ferd_eval.io.files import write_texts
 from ferd_eval.io.json import parse_json, to_json
 from ferd_eval.metrics.corruption_error import CorruptionErrors, alexnet, measured
-from ferd_eval.report.format import Cell, Table, percent, whole
+from ferd_eval.report.format import Cell, Table, ends, percent, whole
 from ferd_eval.report.render import CsvCell, csv_text
 from ferd_eval.report.render import text as rendered
 from ferd_eval.report.terminal import MOST_BARS, rich_table
@@ -109,9 +109,11 @@ def _sentences(errors: CorruptionErrors) -> list[str]:
     extra = [name for name in errors.corruptions if name not in errors.counted]
     if extra:
         sentences.append(f"Shown but not counted in any mean: {listed(extra)}.")
+    low, high = ends(errors.worst_class_interval())
     sentences.append(
         f"The weakest class on average is {errors.class_names[k]}, right "
-        f"{percent(float(errors.class_accuracy()[k]))} % of the time."
+        f"{percent(float(errors.class_accuracy()[k]))} % of the time; the class that truly is, "
+        f"whichever it may be, is right {low} to {high} % of the time (95 % confidence)."
     )
     return sentences
 
@@ -130,10 +132,12 @@ def _by_corruption(errors: CorruptionErrors) -> Table:
             **ce,
             "Weakest class": errors.class_names[k],
             "Right": percent(float(errors.class_accuracy(name)[k])),
+            "95 %": "{} to {}".format(*ends(errors.worst_class_interval(name))),
         }
 
     return Table.of(
-        "Error by severity, and the class that is right least often (all in %)",
+        "Error by severity, and the class that is right least often, with the interval of the one "
+        "that truly is (all in %)",
         map(row, errors.corruptions),
     )
 

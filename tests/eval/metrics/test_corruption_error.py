@@ -1,9 +1,11 @@
 """Mean corruption errors against the formula of the paper, written out image by image."""
 
 import json
+import math
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from ferd_eval.datasets.corruptions import BENCHMARK, Cell
 from ferd_eval.metrics.corruption_error import CellResult, CorruptionErrors, alexnet, measured
@@ -126,3 +128,32 @@ def test_baselines_that_do_not_fit(refused):
     for broken in ({}, {**record, "errors": 3}, {**record, "errors": {"fog": {"1": "x"}}}):
         with refused("no record of ferd-eval corruptions"):
             measured(ours, broken, "base")
+
+
+def test_the_interval_of_the_worst_class_is_of_its_images_not_of_the_cells():
+    of, made = right(0, ALL), errors()
+    low, high = 1.0, 1.0
+    for k in range(3):
+        rows = [i for i, y in enumerate(LABELS) if y == k]
+        n = len(rows)
+        share = mean(
+            mean(mean(of[Cell(name, s)][i] for i in rows) for s in range(1, 6))
+            for name in BENCHMARK
+        )
+        least = binomtest(math.floor(share * n + 1e-9), n).proportion_ci(0.95, "exact")
+        most = binomtest(math.ceil(share * n - 1e-9), n).proportion_ci(1 - 0.05 / 3, "exact")
+        low, high = min(low, least.low), min(high, most.high)
+    assert made.worst_class_interval() == pytest.approx((low, high))
+    assert made.to_dict()["worst_class95"] == pytest.approx((low, high))
+
+
+def test_the_interval_covers_where_images_are_the_same_in_all_cells():
+    """Simulated: an image is right in all cells or in none, the hardest case."""
+    rng, covered = np.random.default_rng(0), 0
+    truth_K = np.array([0.3, 0.35, 0.8])
+    for _ in range(300):
+        right_K = rng.binomial(40, truth_K)
+        of = tuple(CellResult(cell, np.full(3, 40), right_K) for cell in ALL)
+        low, high = CorruptionErrors("n", "cifar10-c", NAMES[:3], of).worst_class_interval()
+        covered += low <= truth_K.min() <= high
+    assert covered >= 0.95 * 300
