@@ -118,6 +118,11 @@ def _sentences(errors: CorruptionErrors) -> list[str]:
     return sentences
 
 
+def _words(corruption: str) -> str:
+    """Its name, which may be broken between words."""
+    return corruption.replace("_", " ")
+
+
 def _by_corruption(errors: CorruptionErrors) -> Table:
     def row(name: str) -> Mapping[str, Cell]:
         found = {each.cell.severity: each.error for each in errors.of(name)}
@@ -126,7 +131,7 @@ def _by_corruption(errors: CorruptionErrors) -> Table:
             {"CE": percent(errors.corruption_error(name))} if errors.baseline else {}
         )
         return {
-            "Corruption": name,
+            "Corruption": _words(name),
             **{str(s): percent(found.get(s)) for s in SEVERITIES},
             "Mean": percent(errors.error(name)),
             **ce,
@@ -154,7 +159,7 @@ def _by_class(errors: CorruptionErrors) -> Table:
             "Class": errors.class_names[k],
             "Images": whole(int(images_K[k])),
             "Right": percent(float(accuracy_K[k])),
-            "Least under": errors.counted[lowest],
+            "Least under": _words(errors.counted[lowest]),
             "Then": percent(float(accuracy_CK[lowest, k])),
         }
 

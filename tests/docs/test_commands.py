@@ -273,7 +273,12 @@ def test_every_command_of_ours_works_as_it_stands(command, finished, tmp_path, m
 def _lay_out(words: list[str], finished: list[Path], folder: Path) -> None:
     """Files and folders of the names that a command uses, and nothing under its --out."""
     given = dict(zip(words, words[1:], strict=False))
-    data = images(given.get("--dataset", "cifar10"))
+    named, _, corrupted = given.get("--dataset", "cifar10").partition("-c:")
+    data = images(named)
+    if corrupted:
+        Path(corrupted).mkdir()
+        np.save(Path(corrupted, "fog"), np.zeros((60, 32, 32, 3), np.uint8))
+        np.save(Path(corrupted, "labels"), np.tile(data.labels_N, 5))
     runs = iter(finished * 4)
     for word in ",".join(words[1:]).split(","):
         name = word.partition("=")[0]
