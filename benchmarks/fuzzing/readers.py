@@ -18,7 +18,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import safetensors.torch
+import scipy.io
 import torch
 from PIL import Image
 
@@ -120,8 +122,8 @@ class Reader:
 def readers() -> tuple[Reader, ...]:
     """All of them."""
     return (
-        *_checkpoints(), *_arrays(), *_public_sets(), *_images(), *_predictions(), *_adversarial(),
-        *_runs(), *_settings(),
+        *_checkpoints(), *_arrays(), *_public_sets(), *_newer_sets(), *_images(), *_predictions(),
+        *_adversarial(), *_runs(), *_settings(),
     )  # fmt: skip
 
 
@@ -198,12 +200,15 @@ def _checkpoints() -> tuple[Reader, ...]:
 
     zips = tuple(_torch_file(each) for each in (state, wrapped, [state], several))
     legacies = (_legacy("state"), _legacy("wrapped"))
+    program = (Path(__file__).parent / "seeds" / "linear.onnx").read_bytes()
     shapes = (b'"F64"', b'"BOOL"', b"data_offsets", b'"__metadata__"', b"[0,0]", b"9" * 19, b"-8")
     return (
         Reader("checkpoint-zip", "net.pt", zips, load, Checkpoint, _PICKLE_WORDS, ZIP),
         Reader("checkpoint-legacy", "net.pt", legacies, load, Checkpoint, _PICKLE_WORDS),
         Reader("safetensors", "net.pt", (plain,), load, Checkpoint, shapes, SAFETENSORS,
                changed_json),
+        Reader("onnx", "net.onnx", (program,), lambda folder: load_checkpoint(folder / "net.onnx"),
+               Checkpoint, (b"MatMul", b"ai.onnx", b"\x0a\xff\xff\xff\xff\x07")),
         Reader("network", "net.pt", (small,), build, dict,
                (*shapes, b"resnet18-w99999999", b"cnn28-0", b"wideresnet-16-9999", b"timm:x"),
                SAFETENSORS, changed_json),
@@ -281,6 +286,72 @@ def _public_sets() -> tuple[Reader, ...]:
         Reader("idx-gz", "t10k-labels-idx1-ubyte.gz", (gzip.compress(labels, mtime=0),),
                public("mnist"), LabelledImages, counts, GZIP, beside=beside),
         *_tiny_imagenet(),
+    )  # fmt: skip
+
+
+def _mat(variables: Mapping[str, Any], packed: bool) -> bytes:
+    """Without the day in its header."""
+    file = io.BytesIO()
+    scipy.io.savemat(file, {**variables}, do_compression=packed)
+    return b"MATLAB 5.0 MAT-file".ljust(116) + file.getvalue()[116:]
+
+
+def _newer_sets() -> tuple[Reader, ...]:
+    random = np.random.default_rng(2)
+    colour = random.integers(0, 256, (10, 32, 32, 3), dtype=np.uint8)
+    labels = _npy(np.tile([3, 9], 5))
+    variables = {"X": colour[:2].transpose(1, 2, 3, 0), "y": np.array([[10], [2]], np.uint8)}
+    streets = tuple(_mat(variables, packed) for packed in (False, True))
+    answers = (
+        b"Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId\n00000.ppm;9;8;1;1;2;2;42\n"
+    )
+    signs = "gtsrb/GTSRB/Final_Test/Images/00000.ppm"
+    pictures = pa.array(
+        [{"bytes": _picture("PNG"), "path": None}] * 2,
+        pa.struct({"bytes": pa.binary(), "path": pa.string()}),
+    )
+    table = pa.table({"image": pictures, "label": pa.array([1, 0], pa.int64())})
+    arrow = io.BytesIO()
+    with pa.ipc.new_stream(arrow, table.schema) as to:
+        to.write_table(table)
+    features = {
+        "image": {"_type": "Image"},
+        "label": {"_type": "ClassLabel", "names": ["cat", "dog"]},
+    }
+    saved = {
+        "set/data.arrow": arrow.getvalue(),
+        "set/dataset_info.json": json.dumps({"features": features}).encode(),
+        "set/state.json": json.dumps({"_data_files": [{"filename": "data.arrow"}]}).encode(),
+    }
+
+    def load(spec: str) -> Callable[[Path], object]:
+        name, _, path = spec.partition(":")
+        return lambda folder: (
+            load_dataset(f"{name}:{folder / path}") if path else load_dataset(name, folder)
+        )
+
+    def pair(folder: Path) -> object:
+        return load_dataset(f"npy:{folder / 'x.npy'},{folder / 'y.npy'}")
+
+    return (
+        Reader("npy-pair", "x.npy", (_npy(_PIXELS), _npy(_PIXELS / 255)), pair, LabelledImages,
+               _NPY_WORDS, beside={"y.npy": _npy(np.array([2, 0, 1]))}),
+        Reader("cifar10-c", "c/fog.npy", (_npy(colour),), load("cifar10-c:c/fog/2"), LabelledImages,
+               _NPY_WORDS, beside={"c/labels.npy": labels}),
+        Reader("svhn", "test_32x32.mat", streets, load("svhn"), LabelledImages,
+               (b"MATLAB 5.0", b"\x0f\0\0\0", b"\x0e\0\0\0", b"\x01\0\x04\0")),
+        Reader("stl10", "test_y.bin", (bytes([10, 1]),), load("stl10"), LabelledImages,
+               beside={"test_X.bin": bytes(2 * 3 * 96 * 96)}),
+        Reader("gtsrb", "gtsrb/GT-final_test.csv", (answers,), load("gtsrb"), LabelledImages,
+               (b";", b"\n", b"43", b"../0.ppm", b"nan", b'"'), beside={signs: _picture("PPM")}),
+        *(
+            Reader(f"hugging-face-{Path(name).suffix[1:]}-{Path(name).stem}", name, (content,),
+                   load("hf:set"), LabelledImages,
+                   (b"ARROW1", b"\xff\xff\xff\xff", b"PNG", b"bytes", b"../data.arrow"),
+                   change=changed_json if name.endswith("json") else None,
+                   beside={k: v for k, v in saved.items() if k != name})
+            for name, content in saved.items()
+        ),
     )  # fmt: skip
 
 

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from ferd_eval.datasets.info import Layout, PublicDataset, Split
 from ferd_eval.datasets.labelled_images import LabelledImages
-from ferd_eval.errors import UserError, message_of
+from ferd_eval.errors import UserError
 from ferd_eval.io.bounded import require_memory
+from ferd_eval.io.mat import mat_variables
 
 #: Photographs deflate to a tenth at best; small files are let off.
 _MOST_INFLATED, _SMALL = 100, 1 << 24
@@ -52,32 +53,24 @@ def read_svhn(info: PublicDataset, folder: Path, layout: Layout, split: Split) -
 
 def _variables(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
     """``X`` and ``y``, whose sizes and types are checked before their values are unpacked."""
-    from scipy.io import loadmat, whosmat
-
     size = path.stat().st_size
     try:
-        kinds = {name: (shape, kind) for name, shape, kind in whosmat(str(path))}
-    except Exception as error:  # a damaged file can make scipy raise almost anything
-        raise _damaged(path, message_of(error)) from error
-    for name in ("X", "y"):
-        if name not in kinds:
-            raise _damaged(path, f"it holds {', '.join(kinds)[:80] or 'nothing'}, but no {name}")
-        shape, kind = kinds[name]
-        if kind not in ("uint8", "double", "single", "int32", "int64", "uint16", "int16"):
-            raise _damaged(path, f"{name} is a {kind}, but expected are numbers")
-        promised = prod(map(int, shape))
-        if promised > max(_SMALL, _MOST_INFLATED * size):
-            raise _damaged(path, f"{name} says {promised} values in a file of {size} bytes")
-        require_memory(promised, f"{path}: {name} of shape {shape}")
-    try:
-        found = loadmat(str(path), variable_names=["X", "y"])
-        return np.asarray(found["X"]), np.asarray(found["y"])
-    except Exception as error:  # likewise
-        raise _damaged(path, message_of(error)) from error
-
-
-def _damaged(path: Path, said: str) -> UserError:
-    return UserError(f"{path} is no MATLAB file of SVHN's cropped digits ({said}); fetch it again.")
+        known = {each.name: each for each in mat_variables(path)}
+        for name in ("X", "y"):
+            if name not in known:
+                raise ValueError(f"it holds {', '.join(known)[:80] or 'nothing'}, but no {name}")
+            found = known[name]
+            if not found.is_numeric:
+                raise ValueError(f"{name} is a {found.kind}, but expected are numbers")
+            promised = max(prod(found.shape), found.size)
+            if promised > max(_SMALL, _MOST_INFLATED * size):
+                raise ValueError(f"{name} says {promised} values in a file of {size} bytes")
+            require_memory(promised, f"{path}: {name} of shape {found.shape}")
+        return known["X"].read(), known["y"].read()
+    except ValueError as error:
+        raise UserError(
+            f"{path} is no MATLAB file of SVHN's cropped digits ({error}); fetch it again."
+        ) from error
 
 
 SVHN = PublicDataset(

@@ -52,15 +52,16 @@ DIGITS = np.array([1, 10, 9, 2])
 STREET = RNG.integers(0, 256, (32, 32, 3, 4), dtype=np.uint8)
 
 
-def svhn(folder, name="test_32x32.mat", **variables):
+def svhn(folder, name="test_32x32.mat", packed=True, **variables):
     variables = {"X": STREET, "y": DIGITS[:, None].astype(np.uint8), **variables}
     kept = {key: value for key, value in variables.items() if value is not None}
-    scipy.io.savemat(folder / name, kept, do_compression=True)
+    scipy.io.savemat(folder / name, kept, do_compression=packed)
 
 
-def test_svhn_is_as_torchvision_reads_it(tmp_path, monkeypatch):
-    svhn(tmp_path)
-    svhn(tmp_path, "train_32x32.mat", X=STREET[..., :2], y=DIGITS[:2, None] * 1.0)
+@pytest.mark.parametrize("packed", [True, False])
+def test_svhn_is_as_torchvision_reads_it(packed, tmp_path, monkeypatch):
+    svhn(tmp_path, packed=packed, long_name_of_another_variable=np.eye(2), t="text")
+    svhn(tmp_path, "train_32x32.mat", packed, X=STREET[..., :2], y=DIGITS[:2, None] * 1.0)
     sets = torchvision_sets()
     monkeypatch.setattr(sets.SVHN, "_check_integrity", lambda self: True)
     for split in ("test", "train"):
