@@ -460,7 +460,7 @@ class Malicious:
         (("--normalize", "0.5"), ("0.5",)),
         (("--normalize", "0.5/0"), ("0.5/0",)),
         # the data
-        (("--dataset", "cifar11"), ("cifar11", "Did you mean cifar10?")),
+        (("--dataset", "cifar11"), ("cifar11", "Did you mean cifar10")),
         (("--dataset", "cifar10"), ("cifar10", "--data-dir", "--download")),
         (("--dataset", "npz:nope.npz"), ("nope.npz",)),
         (("--dataset", "npz:tiny.pt"), ("tiny.pt",)),

@@ -366,7 +366,7 @@ def test_outputs_that_are_not_logits(data, change, parts):
     ("change", "parts"),
     [
         ({"dataset": tiny_data(channels=3)}, ("tiny (3×8×8)", "to have 1 channels", "--dataset")),
-        ({"dataset": "cifar11"}, ("cifar11", "Did you mean cifar10?")),
+        ({"dataset": "cifar11"}, ("cifar11", "Did you mean cifar10")),
         ({"dataset": (torch.rand(3, 8, 8), torch.zeros(3).long())}, ("(3, 8, 8)", "N×C×H×W")),
         ({"dataset": (torch.rand(3, 1, 8, 8), torch.zeros(2).long())}, ("(3, 1, 8, 8)", "(2,)")),
         ({"dataset": (torch.rand(0, 1, 8, 8), torch.zeros(0).long())}, ("N >= 1",)),

@@ -94,9 +94,9 @@ def test_what_fits_is_passed_without_a_word(metadata, channels, classes, recipe,
          {"eps": "0.3", "loss.step_size": "0.15"}, "trained on mnist, usually eps 0.3"),
         (None, 3, 10, "ferd-tiny-imagenet", False, {"image_size": "32"}, "200 classes"),
         (None, 3, 10, "ferd-cifar100", False, {}, "100 classes, but the teacher has 10"),
-        (None, 3, 43, "ferd-cifar10", False, {}, "image_size 32 and eps 8/255"),
+        (None, 3, 47, "ferd-cifar10", False, {}, "image_size 32 and eps 8/255"),
         # Nothing is known, but grey images it cannot be.
-        (None, 3, 43, "zskt-lab", True, {}, "3 channels"),
+        (None, 3, 47, "zskt-lab", True, {}, "3 channels"),
     ],
 )  # fmt: skip
 def test_what_is_known_is_refused_and_what_is_usual_is_warned_about(

@@ -66,6 +66,7 @@ STUDENTS = {
     "fast none": {
         "synthesis__method": "fast",
         "synthesis__meta": "none",
+        "loss__name": "wat",
         "synthesis__renewed_at": 2,
     },
     "dfhl": {"synthesis__method": "dfhl", "loss__name": "dfhl"},
