@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ferd_eval.attacks import PGD, Batch, Passes, Threat
+from ferd_eval.metrics.intervals import Interval, worst_class_interval
 from ferd_eval.models import Classifier
 from ferd_train.export.formats import Program
 from ferd_train.training.validation import class_means
@@ -66,15 +67,24 @@ class Difference:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Fractions of the images that are right."""
+    """Fractions of the images that are right.
+
+    Attributes:
+        worst_class95: 95 % interval of the class that truly is lowest, whichever it is.
+    """
 
     average: float
     worst_class: float
+    worst_class95: Interval
 
     @classmethod
     def of(cls, logits_NK: Tensor, labels_N: NDArray[np.int64]) -> Accuracy:
         right_N = logits_NK.argmax(1).numpy() == labels_N
-        return cls(float(right_N.mean()), min(class_means(right_N, labels_N).values()))
+        right_K = np.bincount(labels_N[right_N], minlength=int(labels_N.max()) + 1)
+        interval = worst_class_interval(right_K, np.bincount(labels_N))
+        assert interval is not None, "no images"
+        lowest = min(class_means(right_N, labels_N).values())
+        return cls(float(right_N.mean()), lowest, interval)
 
 
 def logits(network: Program, x_NCHW: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binomtest
 
 from ferd_eval.datasets import load_dataset
 from ferd_eval.errors import UserError
@@ -229,6 +230,10 @@ def test_difference_and_accuracy_by_hand():
         assert Difference.between(original, original * lost).largest == torch.inf
     accuracy = Accuracy.of(original, np.array([0, 1, 1]))
     assert (accuracy.average, accuracy.worst_class) == (pytest.approx(2 / 3), 0.5)
+    # Class 0: 1 of 1; class 1: 1 of 2. Either limit is the lowest of the two classes'.
+    lows = [binomtest(k, n).proportion_ci(0.95, "exact").low for k, n in ((1, 1), (1, 2))]
+    highs = [binomtest(k, n).proportion_ci(0.975, "exact").high for k, n in ((1, 1), (1, 2))]
+    assert accuracy.worst_class95 == pytest.approx((min(lows), min(highs)))
 
 
 def test_images_are_spread_evenly():
