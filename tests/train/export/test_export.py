@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -92,6 +93,17 @@ def check_file_and_record(format_: str, file: Path, checkpoint: Path, images: in
     assert {*ours["milliseconds"]} == {"1", "128"}
     assert min(theirs["milliseconds"].values()) > 0
     assert record["attack"]["eps"] == 0.05
+    # No image that it was checked on is given away with it.
+    held = b"".join(_members(file))
+    assert not any(x_CHW.numpy().tobytes() in held for x_CHW in x_NCHW)
+
+
+def _members(file: Path) -> list[bytes]:
+    """What is packed in it, or itself."""
+    if not zipfile.is_zipfile(file):
+        return [file.read_bytes()]
+    with zipfile.ZipFile(file) as archive:
+        return [archive.read(name) for name in archive.namelist()]
 
 
 @pytest.mark.parametrize("format_", ["pt2", "torchscript"])
