@@ -6,28 +6,32 @@ In Python, ``logging.basicConfig(level="INFO")`` asks for them.
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from ferd_eval.io.escape import one_line
 
 _LOG = logging.getLogger("ferd_eval")
 
+# Not a handler of the logger: a library that configures logging may disable it.
+_ON_STDERR: ContextVar[bool] = ContextVar("on_stderr", default=False)
+
 
 def remark(text: str) -> None:
     """Say it to whoever asked for remarks."""
-    _LOG.info("%s", text)
+    if _ON_STDERR.get():
+        print(one_line(text), file=sys.stderr)
+    else:
+        _LOG.info("%s", text)
 
 
 @contextmanager
 def remarks_on_stderr() -> Iterator[None]:
     """Print remarks, one a line, with names from files as they are."""
-    handler, level = logging.StreamHandler(), _LOG.level
-    handler.format = lambda record: one_line(record.getMessage())  # type: ignore[method-assign]
-    _LOG.addHandler(handler)
-    _LOG.setLevel(logging.INFO)
+    before = _ON_STDERR.set(True)
     try:
         yield
     finally:
-        _LOG.removeHandler(handler)
-        _LOG.setLevel(level)
+        _ON_STDERR.reset(before)
