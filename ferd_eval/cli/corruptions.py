@@ -40,19 +40,16 @@ def corruptions(
     """
     settings = EvalConfig.gather(flags, None)
 
-    from contextlib import ExitStack
     from dataclasses import replace
 
     from ferd_eval.evaluation.corruptions import score_corruptions
     from ferd_eval.report.corruptions import against, on_terminal, write_corruptions
     from ferd_eval.runtime.console import console, show
-    from ferd_eval.runtime.progress import Bar, Lines
+    from ferd_eval.runtime.progress import shown_on
 
     if settings.out is None:
         settings = replace(settings, out=Path("reports/corruptions") / checkpoint.stem)
-    screen = console(stderr=True)
-    with ExitStack() as stack:
-        reporter = stack.enter_context(Bar(screen)) if screen.is_terminal else Lines(screen)
+    with shown_on(console(stderr=True)) as reporter:
         command = ["ferd-eval", *sys.argv[1:]]
         errors = score_corruptions(checkpoint, settings, command=command, reporter=reporter)
     if baseline is not None:

@@ -72,7 +72,6 @@ def leaderboard(
     from ferd_eval import commands
     from ferd_eval.cli.citations import print_citations
     from ferd_eval.report.leaderboard import LatexStyle, misfit, record, render_terminal
-    from ferd_eval.report.leaderboard.read import read_scored_groups
     from ferd_eval.runtime.console import show
 
     style = LatexStyle(intervals, caption, label, transpose, siunitx)
@@ -89,8 +88,7 @@ def leaderboard(
     if style != LatexStyle() and (caution := misfit(board, style)):
         print(caution, file=sys.stderr)
     if cite:
-        groups = read_scored_groups(runs, group_seeds=group_seeds)
-        print_citations([run.manifest for group in groups for run in group.runs])
+        print_citations([run.manifest for group in board.groups for run in group.runs])
         return
     page = out / "leaderboard.html"
     show(lambda: render_terminal(board), lambda: record(board), page, as_json=json)

@@ -90,16 +90,8 @@ def read_cifar(info: PublicDataset, folder: Path, layout: Layout, split: Split) 
     parts = [_read(path, info) for path in paths.values() if path is not None]
     images_NCHW = np.concatenate([images for images, _ in parts])
     labels_N = np.concatenate([labels for _, labels in parts])
-    return LabelledImages(
-        name=info.name,
-        images_NCHW=images_NCHW,
-        labels_N=labels_N,
-        class_names=info.class_names,
-        indices_N=np.arange(len(labels_N), dtype=np.int64),
-        source=str(folder),
-        groupings=info.groupings,
-        note=_note(info, images_NCHW, labels_N) if split == "test" else "",
-    )
+    note = _note(info, images_NCHW, labels_N) if split == "test" else ""
+    return info.images(images_NCHW, labels_N, folder, note)
 
 
 def _note(info: DatasetInfo, images_NCHW: NDArray[np.uint8], labels_N: NDArray[np.int64]) -> str:

@@ -26,14 +26,7 @@ def read_cifar101(
             f"{images_file} holds {images_NCHW.dtype} of shape {images_NCHW.shape} (NCHW), but "
             f"{info.name} has uint8 of 32 × 32 × 3: fetch it again."
         )
-    return LabelledImages(
-        name=info.name,
-        images_NCHW=images_NCHW,
-        labels_N=labels_N,
-        class_names=info.class_names,
-        indices_N=np.arange(len(labels_N), dtype=np.int64),
-        source=str(folder),
-    )
+    return info.images(images_NCHW, labels_N, folder)
 
 
 def _layout(version: str) -> Layout:

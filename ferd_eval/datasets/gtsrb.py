@@ -12,7 +12,7 @@ from ferd_eval.datasets.image_folder import decode_images, image_files, is_file_
 from ferd_eval.datasets.info import Layout, PublicDataset, Split
 from ferd_eval.datasets.labelled_images import LabelledImages
 from ferd_eval.errors import UserError
-from ferd_eval.io.bounded import BoundedFile
+from ferd_eval.io.bounded import read_whole
 
 _SIDE = 32
 _ANSWERS = "GT-final_test.csv"
@@ -43,15 +43,10 @@ def read_gtsrb(info: PublicDataset, folder: Path, layout: Layout, split: Split) 
             f"{wrong[0][0]} is of class {wrong[0][1]}, but gtsrb has 0 to 42: its list or folder "
             "is damaged or of another data set."
         )
-    return LabelledImages(
-        name=info.name,
-        images_NCHW=decode_images(
-            [path for path, _ in records], size=(_SIDE, _SIDE), resize=True, advice=""
-        ),
-        labels_N=np.array([label for _, label in records], dtype=np.int64),
-        class_names=info.class_names,
-        indices_N=np.arange(len(records), dtype=np.int64),
-        source=str(folder),
+    return info.images(
+        decode_images([path for path, _ in records], size=(_SIDE, _SIDE), resize=True, advice=""),
+        np.array([label for _, label in records], dtype=np.int64),
+        folder,
         note=f"resized to {_SIDE} × {_SIDE} pixels (bilinear)",
     )
 
@@ -65,10 +60,7 @@ def _answered(folder: Path, images: Path) -> list[tuple[Path, int]]:
             f"{folder} lacks {_ANSWERS}, the classes of the test images; unpack "
             "GTSRB_Final_Test_GT.zip beside them."
         )
-    with BoundedFile(file) as opened:
-        content = opened.read(_MAX_LIST_BYTES + 1, "more belong to it")
-    if len(content) > _MAX_LIST_BYTES:
-        raise UserError(f"{file} has more than {_MAX_LIST_BYTES} bytes: it is no list of answers.")
+    content = read_whole(file, _MAX_LIST_BYTES, "list of answers")
     lines = content.decode("utf-8", errors="replace").splitlines()
     records = []
     try:

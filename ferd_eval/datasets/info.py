@@ -8,8 +8,12 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ferd_eval.datasets.class_order import ClassOrder
 from ferd_eval.datasets.labelled_images import LabelledImages
+from ferd_eval.datasets.pixel_buffer import Pixels
 
 Split = Literal["test", "train"]
 
@@ -68,6 +72,21 @@ class PublicDataset(DatasetInfo):
     archives: tuple[str, ...] = ()  #: file names of the set before unpacking
     #: Reads a split from the folder that holds its files.
     read: Callable[[PublicDataset, Path, Layout, Split], LabelledImages]
+
+    def images(
+        self, images_NCHW: Pixels, labels_N: NDArray[np.int64], folder: Path, note: str = ""
+    ) -> LabelledImages:
+        """Images read from a folder, numbered in the order of its files."""
+        return LabelledImages(
+            name=self.name,
+            images_NCHW=images_NCHW,
+            labels_N=labels_N,
+            class_names=self.class_names,
+            indices_N=np.arange(len(labels_N), dtype=np.int64),
+            source=str(folder),
+            groupings=self.groupings,
+            note=note,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -63,14 +63,7 @@ def read_mnist(info: PublicDataset, folder: Path, layout: Layout, split: Split) 
                 f"{labels_path} is {other}'s, not {info.name}'s (its first labels tell): "
                 f"use --dataset {other}, or another --data-dir."
             )
-    return LabelledImages(
-        name=info.name,
-        images_NCHW=images_NHW[:, np.newaxis],
-        labels_N=labels_N,
-        class_names=info.class_names,
-        indices_N=np.arange(len(labels_N), dtype=np.int64),
-        source=str(folder),
-    )
+    return info.images(images_NHW[:, np.newaxis], labels_N, folder)
 
 
 def read_idx(

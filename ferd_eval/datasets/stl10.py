@@ -10,12 +10,13 @@ import numpy as np
 from ferd_eval.datasets.info import Layout, PublicDataset, Split
 from ferd_eval.datasets.labelled_images import LabelledImages
 from ferd_eval.errors import UserError
-from ferd_eval.io.bounded import BoundedFile, existing
+from ferd_eval.io.bounded import existing, read_whole
 
 _SIDE = 96
 _PIXELS = 3 * _SIDE * _SIDE
 # The published splits hold at most 8000 labelled images.
 _MAX_RECORDS = 20_000
+_FILE = "labelled file of stl10"
 
 
 def read_stl10(info: PublicDataset, folder: Path, layout: Layout, split: Split) -> LabelledImages:
@@ -28,8 +29,8 @@ def read_stl10(info: PublicDataset, folder: Path, layout: Layout, split: Split) 
         if path is None:
             raise UserError(f"{folder} lacks {name}, one of stl10's two files; unpack it again.")
     pixels_file, labels_file = (path for path in found if path is not None)
-    labels = _whole(labels_file, _MAX_RECORDS)
-    pixels = _whole(pixels_file, _MAX_RECORDS * _PIXELS)
+    labels = read_whole(labels_file, _MAX_RECORDS, _FILE)
+    pixels = read_whole(pixels_file, _MAX_RECORDS * _PIXELS, _FILE)
     if not len(labels) or len(pixels) != len(labels) * _PIXELS:
         raise UserError(
             f"{pixels_file} has {len(pixels)} bytes, but {len(labels)} images of 3×96×96 take "
@@ -43,22 +44,7 @@ def read_stl10(info: PublicDataset, folder: Path, layout: Layout, split: Split) 
             "1 to 10: the file is damaged or of another data set."
         )
     pixels_NCWH = np.frombuffer(pixels, np.uint8).reshape(-1, 3, _SIDE, _SIDE)
-    return LabelledImages(
-        name=info.name,
-        images_NCHW=np.ascontiguousarray(pixels_NCWH.swapaxes(2, 3)),
-        labels_N=labels_N,
-        class_names=info.class_names,
-        indices_N=np.arange(len(labels_N), dtype=np.int64),
-        source=str(folder),
-    )
-
-
-def _whole(path: Path, limit: int) -> bytearray:
-    with BoundedFile(path) as file:
-        content = file.read(limit + 1, "more belong to it")
-    if len(content) > limit:
-        raise UserError(f"{path} has more than {limit} bytes: it is no labelled file of stl10.")
-    return content
+    return info.images(np.ascontiguousarray(pixels_NCWH.swapaxes(2, 3)), labels_N, folder)
 
 
 STL10 = PublicDataset(

@@ -41,14 +41,8 @@ def read_svhn(info: PublicDataset, folder: Path, layout: Layout, split: Split) -
             f"{path} has label {labels[wrong[0]]} in record {wrong[0]}, but SVHN has 1 to 10, "
             "where 10 is the digit 0: the file is damaged or of another data set."
         )
-    return LabelledImages(
-        name=info.name,
-        images_NCHW=np.ascontiguousarray(pixels_HWCN.transpose(3, 2, 0, 1)),
-        labels_N=labels.astype(np.int64) % 10,
-        class_names=info.class_names,
-        indices_N=np.arange(count, dtype=np.int64),
-        source=str(folder),
-    )
+    images_NCHW = np.ascontiguousarray(pixels_HWCN.transpose(3, 2, 0, 1))
+    return info.images(images_NCHW, labels.astype(np.int64) % 10, folder)
 
 
 def _variables(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -13,7 +13,7 @@ from ferd_eval.datasets.image_folder import decode_images, image_files, is_file_
 from ferd_eval.datasets.info import Layout, PublicDataset, Split
 from ferd_eval.datasets.labelled_images import LabelledImages
 from ferd_eval.errors import UserError
-from ferd_eval.io.bounded import BoundedFile, existing
+from ferd_eval.io.bounded import existing, read_whole
 
 _WNID = "n" + "[0-9]" * 8
 
@@ -139,10 +139,7 @@ def _class_names(wnids: list[str], words: Path | None) -> tuple[str, ...]:
 
 
 def _lines(path: Path) -> list[str]:
-    with BoundedFile(path) as file:
-        content = file.read(_MAX_LIST_BYTES + 1, "more belong to it")
-    if len(content) > _MAX_LIST_BYTES:
-        raise UserError(f"{path} has more than {_MAX_LIST_BYTES} bytes: it is no list of names.")
+    content = read_whole(path, _MAX_LIST_BYTES, "list of names")
     text = content.decode("utf-8", errors="replace")
     return [line for line in text.splitlines() if line.strip()]
 

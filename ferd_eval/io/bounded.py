@@ -75,6 +75,15 @@ class BoundedFile:
         return content
 
 
+def read_whole(path: Path, limit: int, what: str) -> bytearray:
+    """All of a file of at most `limit` bytes; UserError: it is longer, so it is no `what`."""
+    with BoundedFile(path) as file:
+        content = file.read(limit + 1, "more belong to it")
+    if len(content) > limit:
+        raise UserError(f"{path} has more than {limit} bytes: it is no {what}.")
+    return content
+
+
 def existing(path: Path) -> Path | None:
     """Return ``path``, or ``path.gz``, whichever is a file."""
     for candidate in (path, path.with_name(f"{path.name}.gz")):

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from ferd_eval._version import __version__
 from ferd_eval.errors import UserError, listed
@@ -75,21 +76,28 @@ class Sums:
         return {name: digest for name, digest in found.items() if digest != self.by_name[name]}
 
 
-def digests(folder: Path) -> dict[str, str]:
-    """File of a run, as seen from its folder → SHA-256, in the order of their names."""
+def digests(folder: Path, known: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+    """File of a run, as seen from its folder → SHA-256, in the order of their names.
+
+    Those in `known` are not read again: saved images may be large.
+    """
     names = [each.name for each in folder.glob("*")]
     names += [f"adversarial/{each.name}" for each in (folder / "adversarial").glob("*")]
     mine = sorted(name for name in names if _is_own(name) and (folder / name).is_file())
-    return {name: file_sha256(folder / name) for name in mine}
+    return {name: known.get(name) or file_sha256(folder / name) for name in mine}
 
 
-def write_sums(folder: Path) -> None:
+def write_sums(folder: Path, known: Mapping[str, str] = MappingProxyType({})) -> None:
     """Write ``SHA256SUMS`` over the files of a run, or of a report over several.
+
+    Args:
+        known: digests worked out a moment ago of files that have not changed since.
 
     Raises:
         UserError: it cannot be written.
     """
-    lines = [f"# {writer()}", *(f"{digest}  {name}" for name, digest in digests(folder).items())]
+    found = digests(folder, known)
+    lines = [f"# {writer()}", *(f"{digest}  {name}" for name, digest in found.items())]
     write_atomically(folder / SUMS, ("\n".join(lines) + "\n").encode())
 
 

@@ -18,7 +18,6 @@ from ferd_eval.attacks import PGD, Batch, Passes, Threat
 from ferd_eval.metrics.intervals import Interval, worst_class_interval
 from ferd_eval.models import Classifier
 from ferd_train.export.formats import Program
-from ferd_train.training.validation import class_means
 
 #: Logits of one network on two runtimes may differ by so much relative to the largest of them.
 ROUNDING = 1e-4
@@ -80,10 +79,11 @@ class Accuracy:
     @classmethod
     def of(cls, logits_NK: Tensor, labels_N: NDArray[np.int64]) -> Accuracy:
         right_N = logits_NK.argmax(1).numpy() == labels_N
-        right_K = np.bincount(labels_N[right_N], minlength=int(labels_N.max()) + 1)
-        interval = worst_class_interval(right_K, np.bincount(labels_N))
+        n_K = np.bincount(labels_N)
+        right_K = np.bincount(labels_N[right_N], minlength=len(n_K))
+        interval = worst_class_interval(right_K, n_K)
         assert interval is not None, "no images"
-        lowest = min(class_means(right_N, labels_N).values())
+        lowest = float((right_K[n_K > 0] / n_K[n_K > 0]).min())
         return cls(float(right_N.mean()), lowest, interval)
 
 

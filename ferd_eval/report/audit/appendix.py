@@ -102,10 +102,11 @@ def write_appendix(folder: Path, run: Run) -> tuple[Path, ...]:
     Raises:
         UserError: the folder cannot be written.
     """
-    contents = appendix_pages(run, digests(folder))
+    files = digests(folder)
+    contents = appendix_pages(run, files)
     (folder / SUMS).unlink(missing_ok=True)
     written = write_texts(folder, contents)
-    write_sums(folder)
+    write_sums(folder, {name: each for name, each in files.items() if name not in contents})
     return written
 
 

@@ -100,7 +100,8 @@ def leaderboard(
                 shown=shown,
             )
         )
-    return Leaderboard(f"Leaderboard of {len(groups)} row{'s' * (len(groups) > 1)}", tuple(boards))
+    title = f"Leaderboard of {len(groups)} row{'s' * (len(groups) > 1)}"
+    return Leaderboard(title, tuple(boards), tuple(groups))
 
 
 def _board(

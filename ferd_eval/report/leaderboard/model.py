@@ -196,10 +196,15 @@ def short_heading(key: str) -> str:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Leaderboard(ShownInNotebooks):
-    """One board for each set of images."""
+    """One board for each set of images.
+
+    Attributes:
+        groups: the runs of the rows, in the order given.
+    """
 
     title: str
     boards: tuple[Board, ...]
+    groups: tuple[ScoredGroup, ...] = ()
 
     def to_frame(self) -> pd.DataFrame:
         """One row for each figure of each row under each attack; NaN is no value.

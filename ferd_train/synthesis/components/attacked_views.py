@@ -9,11 +9,14 @@ B batch, C channels, H × W pixels.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+
+from ferd_train.synthesis.base import Setting
 
 # Thirds and tenths add up to whole numbers.
 _ROUNDING = 1e-9
@@ -24,10 +27,19 @@ def is_due(number: int, share: float) -> bool:
     return int(number * share + _ROUNDING) > int((number - 1) * share + _ROUNDING)
 
 
-def attacked_rows(place_B: Tensor, share: float) -> Tensor:
-    """Which images are attacked, spread over the batch, whose last rows are held out; B truths."""
-    due = [is_due(place + 1, share) for place in place_B.tolist()]
-    return torch.tensor(due, device=place_B.device)
+def attacking(
+    setting: Setting, teacher: nn.Module, labels_B: Tensor, share: float
+) -> Callable[[Tensor], Tensor]:
+    """`attacked_views` of a share of a batch, for the process's own images of these labels.
+
+    Rows are spread over the batch, whose last ones are held out. No share leaves images alone.
+    """
+    if not share:
+        return lambda x_BCHW: x_BCHW
+    own_B = setting.share.own(labels_B)
+    due = [is_due(place + 1, share) for place in setting.share.places(own_B).tolist()]
+    attacked_B = torch.tensor(due, device=own_B.device)
+    return lambda x_BCHW: attacked_views(teacher, x_BCHW, own_B, attacked_B, setting.eps)
 
 
 def attacked_views(

@@ -19,10 +19,7 @@ from ferd_eval.attacks.pixel_bounds import distance_inside, inside
 from ferd_train.config.checks import Count, NotNegative, OneOf, Positive, ShareOrAll
 from ferd_train.losses.divergence import jensen_shannon
 from ferd_train.synthesis.base import Setting, Synthesis, SynthesisRecipe, Synthetic
-from ferd_train.synthesis.components.attacked_views import (
-    attacked_rows,
-    attacked_views,
-)
+from ferd_train.synthesis.components.attacked_views import attacking
 from ferd_train.synthesis.components.bn_statistics import BatchNormMatching, watched
 from ferd_train.synthesis.components.descent import BestBatch, LastBatch, descend
 from ferd_train.synthesis.components.generator_losses import one_hot
@@ -117,15 +114,10 @@ class DeepInv(Synthesis):
         def images(step: int) -> tuple[Tensor, Tensor]:
             return x_BCHW, jittered(x_BCHW, recipe.jitter, views)
 
-        own_B = setting.share.own(labels_B)
-        attacked_B = attacked_rows(setting.share.places(own_B), recipe.attacked)
+        attack = attacking(setting, self._still_teacher, labels_B, recipe.attacked)
 
         def score(x_BCHW: Tensor, seen_BCHW: Tensor, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-            seen_BCHW = inside(seen_BCHW, distance)
-            if recipe.attacked:
-                seen_BCHW = attacked_views(
-                    self._still_teacher, seen_BCHW, own_B, attacked_B, setting.eps
-                )
+            seen_BCHW = attack(inside(seen_BCHW, distance))
             return recipe.scored(self.terms(seen_BCHW, x_BCHW, labels_B))
 
         @torch.no_grad()

@@ -19,11 +19,7 @@ from ferd_eval.attacks import frozen
 from ferd_train.config.checks import Count, NotNegative, OneOf, Positive, Share, ShareOrAll
 from ferd_train.config.unfit import UnfitError
 from ferd_train.synthesis.base import Setting, Synthesis, SynthesisRecipe, Synthetic
-from ferd_train.synthesis.components.attacked_views import (
-    attacked_rows,
-    attacked_views,
-    is_due,
-)
+from ferd_train.synthesis.components.attacked_views import attacking, is_due
 from ferd_train.synthesis.components.bottleneck import Bottleneck
 from ferd_train.synthesis.components.descent import descend_generator
 from ferd_train.synthesis.components.feature_layer import require_positions
@@ -150,16 +146,12 @@ class FERD(Synthesis):
         self._still_student.refresh()
         own_B = share.own(labels_B)
         noise = randomness.stream("bottleneck", labels_B.device)
-        attacked_B = attacked_rows(share.places(own_B), recipe.attacked)
+        attack = attacking(setting, self._still_teacher, labels_B, recipe.attacked)
         factors = self._factors(randomness)
         self._weights = {name: w * factors[name] for name, w in recipe.term_weights.items()}
 
         def score(x_BCHW: Tensor, seen_BCHW: Tensor, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-            if recipe.attacked:
-                seen_BCHW = attacked_views(
-                    self._still_teacher, seen_BCHW, own_B, attacked_B, setting.eps
-                )
-            return self._objective(seen_BCHW, own_B, noise, share)
+            return self._objective(attack(seen_BCHW), own_B, noise, share)
 
         return descend_generator(
             setting,
